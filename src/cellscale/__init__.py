@@ -1,0 +1,1 @@
+"""cellscale: published cell segmentation on OME-Zarr time-lapses of any size."""

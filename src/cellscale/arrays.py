@@ -1,0 +1,66 @@
+"""Shared words: what an image, a label image and a box are.
+
+Pixels are addressed (y, x), half-open, in whole numbers, from the frame's upper left corner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[Any]
+"""Intensities, (y, x) or (c, y, x), any integer or float type."""
+Labels: TypeAlias = NDArray[np.uint32]
+"""Instance labels, (y, x): 0 is background, every other number one cell."""
+Mask: TypeAlias = NDArray[np.bool_]
+"""A set of pixels, (y, x)."""
+Table: TypeAlias = Mapping[str, NDArray[np.int64]]
+"""Columns of equal length by name."""
+StoredMaps: TypeAlias = Mapping[str, NDArray[np.uint8]]
+"""Predictions as they are stored and decoded: round(255 p), (y, x), by name."""
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """A rectangle of pixels: rows y0 to y1 − 1, columns x0 to x1 − 1."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...]) -> Box:
+        """The box of a whole array; its last two axes are (y, x)."""
+        return cls(0, 0, shape[-2], shape[-1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def area(self) -> int:
+        """Number of pixels; 0 for an empty or inverted box."""
+        return max(0, self.y1 - self.y0) * max(0, self.x1 - self.x0)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The index of the box in a (y, x) array."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def grow(self, by: int) -> Box:
+        """Move every side outwards by `by` px; nothing is clipped."""
+        return Box(self.y0 - by, self.x0 - by, self.y1 + by, self.x1 + by)
+
+    def clip(self, to: Box) -> Box:
+        """The common part of two boxes; its area is 0 where there is none."""
+        return Box(max(self.y0, to.y0), max(self.x0, to.x0), min(self.y1, to.y1), min(self.x1, to.x1))
+
+    def within(self, outer: Box) -> Box:
+        """The same pixels in the coordinates of `outer`."""
+        return Box(self.y0 - outer.y0, self.x0 - outer.x0, self.y1 - outer.y0, self.x1 - outer.x0)

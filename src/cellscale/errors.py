@@ -1,0 +1,42 @@
+"""Every exception that cellscale raises on purpose.
+
+A message says what was wrong, where, what was expected, what was found and what to do. The command line prints it as
+one line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CellscaleError(Exception):
+    """What cellscale refuses, with the way out in its message."""
+
+
+class InputError(CellscaleError, ValueError):
+    """An argument, a setting, an image or a label image that does not fit."""
+
+
+class MissingError(CellscaleError, LookupError):
+    """Something named that does not exist: a method, a setting, a store, a layer, a frame."""
+
+
+class StoreError(CellscaleError, OSError):
+    """A store that cannot be read or written, or whose bytes are damaged."""
+
+
+class ExistsError(CellscaleError, FileExistsError):
+    """Something that would be overwritten."""
+
+
+class RunError(CellscaleError, RuntimeError):
+    """A run that ended without its result: quarantined tiles, a broken promise, a stopped cluster."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> MissingError:
+    """An error for an unknown name: lists what exists and suggests the nearest."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return MissingError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

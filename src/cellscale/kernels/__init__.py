@@ -1,0 +1,1 @@
+"""Exact geometry on label images: pure functions on arrays, compiled by Numba."""

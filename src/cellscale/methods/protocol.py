@@ -1,0 +1,171 @@
+"""What a method is: the contract between the science and the machinery.
+
+A method is a frozen dataclass. Its fields are its settings, in JSON's types; it holds no weights and no state.
+Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `unite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cellscale.arrays import Box, Labels, StoredMaps, Table
+from cellscale.intensity import Intensity
+
+Networks: TypeAlias = Mapping[str, nn.Module]
+"""Networks by name, all of them from the start."""
+Maps: TypeAlias = Mapping[str, NDArray[Any]]
+"""Arrays (y, x) by name: targets and weights in training, ideal probabilities in [0, 1]."""
+Terms: TypeAlias = dict[str, Tensor]
+"""Weighted loss terms by name, each a scalar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a loss sees."""
+
+    image: Tensor
+    """Float, (n, c, y, x), after the intensity rule."""
+    labels: Tensor
+    """Instance labels, int64, (n, y, x)."""
+    targets: Mapping[str, Tensor]
+    """What `Method.targets` returned, stacked: (n, y, x) by name."""
+    mean: Callable[[Tensor], Tensor] = lambda value: value
+    """Mean over the workers, without gradient; the identity for one worker."""
+
+
+def constant(progress: float) -> float:
+    """Return 1: the learning rate does not change over the stage."""
+    return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """One move of one player: some networks step on one loss; the others rest, BatchNorm statistics included."""
+
+    trains: tuple[str, ...]
+    """Names of the networks that move."""
+    loss: Callable[[Networks, Batch], Terms]
+    """Weighted terms, each a mean of per-sample losses; their sum is differentiated."""
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    """Makes the optimizer at the start of the stage."""
+    learning_rate: Callable[[float], float] = constant
+    """Progress through the stage, 0 to 1, to a factor on the optimizer's rate."""
+    every: int = 1
+    """Run on every k-th step only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the training in which the same updates repeat."""
+
+    name: str
+    updates: tuple[Update, ...]
+    share: float = 1.0
+    """Relative part of all steps; the shares need not add up to 1."""
+    patience: int | None = None
+    """Stop the stage after so many validations without a better score; None: never."""
+    on_end: Callable[[Networks], None] | None = None
+    """What happens once at the end, e.g. one network copied into a frozen other."""
+    fit: Callable[[Networks, Iterable[Batch]], None] | None = None
+    """For learners without gradients: replaces the updates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """What a tile's decoding found in its valid box."""
+
+    labels: NDArray[np.int32]
+    """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
+    relief: NDArray[np.uint8] | None = None
+    """(y, x) of the valid box, or None. With a relief, the table of adjacent pieces has the length of the common border
+    and its lowest saddle."""
+
+
+class Method(Protocol):
+    """One published way from an image to instance labels."""
+
+    name: ClassVar[str]
+    """The name on the command line."""
+    paper: ClassVar[str]
+    """Authors, title, year."""
+    summary: ClassVar[str]
+    """One line for `cellscale methods`."""
+    join: ClassVar[Literal["links", "anchors"]]
+    """How pieces of one cell find each other across tiles."""
+    whole: ClassVar[Literal["exact", "windowed"]]
+    """Whether the result equals that of one window over the whole frame, or only itself under any tiling."""
+    channels: int
+    """Number of image channels."""
+    intensity: Intensity
+    """Rule of the whole frame, never of a tile."""
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px: the receptive field of the networks in series."""
+        ...
+
+    @property
+    def decode_reach(self) -> int:
+        """How far the foreground and the links of a pixel look into the maps, one side, px."""
+        ...
+
+    @property
+    def link(self) -> int:
+        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
+        ...
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps that `predict` returns and `decode` reads."""
+        ...
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Return the method with the statistics of the training frames (class counts, τ …) as settings."""
+        ...
+
+    def targets(self, labels: Labels) -> Maps:
+        """Targets and weight maps of an augmented crop; pure, on the CPU."""
+        ...
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks, freshly initialised from torch's generator."""
+        ...
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The schedule as data."""
+        ...
+
+    def predict(self, networks: Networks, windows: Tensor) -> Mapping[str, Tensor]:
+        """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x)."""
+        ...
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Pieces of the valid box from the maps of a wider region; pure, on the CPU, in whole numbers.
+
+        `valid` is in the coordinates of the given maps.
+        """
+        ...
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Decide about whole objects of one frame: entry i is the object that i joins (itself: stays), or −1: dropped."""
+        ...
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Return the method with thresholds and size limits fitted on validation frames."""
+        ...
+
+    def ideal(self, labels: Labels) -> Maps:
+        """The perfect prediction, floats in [0, 1] by name."""
+        ...

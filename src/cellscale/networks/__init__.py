@@ -1,0 +1,1 @@
+"""Network parts that at least two methods share."""

@@ -1,0 +1,1 @@
+"""OME-Zarr images and label layers: the only folder that opens a Zarr store."""

@@ -1,0 +1,1 @@
+"""Segmenting, without Ray."""

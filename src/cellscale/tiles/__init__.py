@@ -1,0 +1,1 @@
+"""Geometry in whole numbers: windows, tiles, seams."""
