@@ -64,3 +64,14 @@ class Box:
     def within(self, outer: Box) -> Box:
         """The same pixels in the coordinates of `outer`."""
         return Box(self.y0 - outer.y0, self.x0 - outer.x0, self.y1 - outer.y0, self.x1 - outer.x0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """What a tile's decoding found in its valid box."""
+
+    labels: NDArray[np.int32]
+    """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
+    relief: NDArray[np.uint8] | None = None
+    """(y, x) of the valid box, or None. With a relief, the table of adjacent pieces has the length of the common border
+    and its lowest saddle."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cellscale.arrays import Box, Labels, StoredMaps, Table
+from cellscale.arrays import Pieces as Pieces
 from cellscale.intensity import Intensity
 
 Networks: TypeAlias = Mapping[str, nn.Module]
@@ -75,17 +76,6 @@ class Stage:
     """What happens once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
     """For learners without gradients: replaces the updates."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pieces:
-    """What a tile's decoding found in its valid box."""
-
-    labels: NDArray[np.int32]
-    """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
-    relief: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, or None. With a relief, the table of adjacent pieces has the length of the common border
-    and its lowest saddle."""
 
 
 class Method(Protocol):

@@ -1,0 +1,101 @@
+"""A bounded parallel map over a Ray cluster: coordinates in, summaries out.
+
+At most a few tasks for each processor are submitted at any time, so that a million tasks do not stall the scheduler.
+What all tasks share travels once, through the object store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from cellscale.errors import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanOut:
+    """How tasks are spread over a cluster; call it as a map."""
+
+    attempts: int = 3
+    """How often a task is tried before its error is returned."""
+    backoff_s: float = 0.5
+    """Pause before the second attempt, doubled for each further one, s."""
+    pending_per_cpu: int = 3
+    """Tasks submitted at any time for each processor of the cluster."""
+    cpus: float = 1.0
+    """Processors for each task."""
+    gpus: float = 0.0
+    """GPUs for each task that predicts."""
+
+    def __call__(
+        self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield (task, result) or (task, error) as tasks end, in any order."""
+        common = ray.put(shared)
+        # Without max_calls=0 a worker that holds a GPU is restarted after every call.
+        extra = {"num_gpus": self.gpus, "max_calls": 0} if gpu and self.gpus else {}
+        options = {"num_cpus": self.cpus, "max_retries": self.attempts - 1, **extra}
+        remote = ray.remote(**options)(_attempted)
+        limit = max(2, int(self.pending_per_cpu * ray.cluster_resources().get("CPU", 1)))
+        pending: dict[Any, Any] = {}
+        waiting = iter(tasks)
+        while True:
+            for task in waiting:
+                pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task
+                if len(pending) >= limit:
+                    break
+            if not pending:
+                return
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                yield pending.pop(reference), _result(reference)
+
+
+def _attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts: int, backoff_s: float) -> Any:
+    for attempt in range(attempts - 1):
+        try:
+            return work(shared, task)
+        except OSError:
+            time.sleep(backoff_s * 2**attempt)
+    return work(shared, task)
+
+
+def _result(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        return cause if isinstance(cause, Exception) else error
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Connect to a Ray cluster, or start one on this machine and stop it at the end; an existing connection is used.
+
+    Parameters
+    ----------
+    address : str or None
+        Of the cluster, e.g. "auto" or "ray://host:10001"; None: RAY_ADDRESS where it is set, else this machine.
+
+    Raises
+    ------
+    RunError
+        If no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RunError(f"No Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,149 @@
+"""Tables of pieces: whole numbers that add up over tiles, so that objects can be judged after the tiles are joined."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Table
+from cellscale.kernels.compiling import kernel
+
+REDUCTIONS = {
+    "area": "sum",
+    "sum_y": "sum",
+    "sum_x": "sum",
+    "first": "min",
+    "y0": "min",
+    "x0": "min",
+    "y1": "max",
+    "x1": "max",
+    "length": "sum",
+    "saddle": "min",
+}
+"""How the rows of one object are put together; columns that are not named here are summed."""
+NEVER = np.iinfo(np.int64).max
+"""The least value of no pixels."""
+
+
+@kernel
+def _scan(labels: NDArray[np.int32], y0: int, x0: int, width: int, out: NDArray[np.int64]) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            piece = labels[y, x]
+            if piece > 0:
+                row = out[piece - 1]
+                frame_y, frame_x = y0 + y, x0 + x
+                row[0] += 1
+                row[1] += frame_y
+                row[2] += frame_x
+                row[3] = min(row[3], frame_y * width + frame_x)
+                row[4] = min(row[4], frame_y)
+                row[5] = min(row[5], frame_x)
+                row[6] = max(row[6], frame_y + 1)
+                row[7] = max(row[7], frame_x + 1)
+
+
+def piece_table(labels: NDArray[np.int32], count: int, *, origin: tuple[int, int], width: int) -> Table:
+    """Measure the pieces 1 … `count` of a core.
+
+    Parameters
+    ----------
+    labels : int32 array, (y, x)
+        Pieces of the core; 0 is background.
+    count : int
+        Number of pieces; those without a pixel here get area 0 and neutral extremes.
+    origin : tuple of int
+        Frame coordinates (y, x) of the core's first pixel, px.
+    width : int
+        Width of the frame, px: `first` is y · width + x.
+
+    Returns
+    -------
+    Table
+        area (px), sum_y, sum_x (px), first (raster index), bounding box y0, x0, y1, x1 (half-open, px).
+    """
+    out = np.zeros((count, 8), np.int64)
+    out[:, 3:6] = NEVER
+    _scan(np.ascontiguousarray(labels), origin[0], origin[1], width, out)
+    names = ("area", "sum_y", "sum_x", "first", "y0", "x0", "y1", "x1")
+    return {name: out[:, i].copy() for i, name in enumerate(names)}
+
+
+@kernel
+def _add_intensities(labels: NDArray[np.int32], values: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] > 0:
+                out[labels[y, x] - 1] += values[y, x]
+
+
+def intensity_sums(labels: NDArray[np.int32], count: int, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum whole-number intensities (y, x) over each piece 1 … `count`: (count,) int64."""
+    out = np.zeros(count, np.int64)
+    _add_intensities(np.ascontiguousarray(labels), np.ascontiguousarray(values), out)
+    return out
+
+
+@kernel
+def _border_pixels(
+    labels: NDArray[np.int32], relief: NDArray[np.uint8], core: tuple[int, int, int, int], out: NDArray[np.int64]
+) -> int:
+    height, width = labels.shape
+    found = 0
+    for y in range(core[0], core[2]):
+        for x in range(core[1], core[3]):
+            for dy, dx in ((0, 1), (1, 0)):
+                if y + dy < height and x + dx < width:
+                    a, b = labels[y, x], labels[y + dy, x + dx]
+                    if a > 0 and b > 0 and a != b:
+                        out[found, 0] = min(a, b)
+                        out[found, 1] = max(a, b)
+                        out[found, 2] = max(relief[y, x], relief[y + dy, x + dx])
+                        found += 1
+    return found
+
+
+def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: tuple[int, int, int, int]) -> Table:
+    """Measure the common borders of 4-adjacent pieces.
+
+    Each pair of adjacent pixels belongs to the tile that owns its upper or left pixel, so tables add up over tiles.
+
+    Parameters
+    ----------
+    labels : int32 array, (y, x)
+        Pieces of the valid box.
+    relief : uint8 array, (y, x)
+        Height of each pixel.
+    core : tuple of int
+        y0, x0, y1, x1 of the core in the valid box, px.
+
+    Returns
+    -------
+    Table
+        a < b (pieces), length (pixel pairs), saddle (least over the pairs of the higher pixel's height).
+    """
+    rows = np.zeros((2 * labels.size, 3), np.int64)
+    rows = rows[: _border_pixels(np.ascontiguousarray(labels), np.ascontiguousarray(relief), core, rows)]
+    return summed_pairs({"a": rows[:, 0], "b": rows[:, 1], "length": np.ones(len(rows), np.int64), "saddle": rows[:, 2]})
+
+
+def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, NDArray[np.int64]]:
+    """Put the rows of each group 0 … `count` − 1 together: sums, least or greatest values by REDUCTIONS."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(count))
+    ufuncs = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+    return {
+        name: ufuncs[REDUCTIONS.get(name, "sum")].reduceat(column[order], starts).astype(np.int64)
+        if count
+        else np.zeros(0, np.int64)
+        for name, column in table.items()
+    }
+
+
+def summed_pairs(table: Table) -> dict[str, NDArray[np.int64]]:
+    """Order each pair a < b, drop pairs of one object with itself, and put equal pairs together."""
+    a, b = np.minimum(table["a"], table["b"]), np.maximum(table["a"], table["b"])
+    keep = a < b
+    pairs, groups = np.unique(np.stack([a[keep], b[keep]], axis=1), axis=0, return_inverse=True)
+    rest = {name: column[keep] for name, column in table.items() if name not in {"a", "b"}}
+    return {"a": pairs[:, 0], "b": pairs[:, 1], **reduced(rest, groups.reshape(-1), len(pairs))}

@@ -1,0 +1,138 @@
+"""Decode: the pieces of each tile, from stored maps alone.
+
+A tile reads its core ⊕ (decode_reach + link), writes its core's piece numbers as one scratch object and leaves a record
+of its ring, its rim and its tables. Where a frame is one window, prediction and decoding are one task with the same rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Box, Image, StoredMaps
+from cellscale.kernels.tables import intensity_sums
+from cellscale.methods.protocol import Networks
+from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.predict import maps_name, maps_of
+from cellscale.segmentation.records import Arrays
+from cellscale.tiles.grid import Grid
+from cellscale.tiles.seams import TileRecord, record
+
+FIXED_POINT = 2**20
+"""Float intensities are summed as whole multiples of 1 / FIXED_POINT, so that sums do not depend on their order."""
+
+
+def pieces_name(plane: int, tile: int) -> str:
+    """Name of the scratch object of a core's piece numbers."""
+    return f"pieces/{plane:06d}/{tile:06d}"
+
+
+def whole_numbers(values: Image) -> NDArray[np.int64]:
+    """Intensities as int64: integers as they are, floats in units of 1 / FIXED_POINT."""
+    if np.issubdtype(values.dtype, np.floating):
+        return np.rint(values.astype(np.float64) * FIXED_POINT).astype(np.int64)
+    return values.astype(np.int64)
+
+
+def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], StoredMaps]) -> StoredMaps:
+    """The maps of a box, put together from the windows' cores."""
+    maps = {name: np.zeros(box.shape, np.uint8) for name in run.method.maps}
+    for window in run.windows.touching(box):
+        core = run.windows.core_box(window)
+        part = core.clip(box)
+        for name, values in stored(plane, window).items():
+            maps[name][part.within(box).slices] = values[part.within(core).slices]
+    return maps
+
+
+def _tile(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> TileRecord:
+    """Decode one tile from the maps of a box around it; write its pieces, return its record."""
+    link = run.method.link
+    pieces = run.method.decode(maps, run.grid.valid(tile, link).within(box))
+    owned, made = record(pieces, run.grid, tile, link)
+    t, z = run.planes[plane]
+    image = run.image.read(run.grid.core(tile), t=t, z=z)
+    sums = {f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)}
+    run.scratch.put(pieces_name(plane, tile), {"pieces": owned})
+    return TileRecord(
+        tile=tile, count=made.count, ring=made.ring, rim=made.rim, nodes={**made.nodes, **sums}, edges=made.edges
+    )
+
+
+def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> list[tuple[int, TileRecord]]:
+    made = []
+    whole = Box.of(run.grid.shape)
+    for (plane, _), maps in maps_of(run, networks, [(plane, 0) for (plane,) in units]):
+        for tile in range(len(run.grid)):
+            box = run.grid.read(tile, run.method.link, run.method.decode_reach)
+            part = {name: values[box.within(whole).slices] for name, values in maps.items()}
+            made.append((plane, _tile(run, plane, tile, part, box)))
+    return made
+
+
+def _from_scratch(run: Run, units: Sequence[Unit]) -> list[tuple[int, TileRecord]]:
+    @lru_cache(maxsize=9)
+    def stored(plane: int, window: int) -> StoredMaps:
+        return run.scratch.get(maps_name(plane, window))
+
+    made = []
+    for plane, tile in units:
+        box = run.grid.read(tile, run.method.link, run.method.decode_reach)
+        made.append((plane, _tile(run, plane, tile, _assembled(run, plane, box, stored), box)))
+    return made
+
+
+def decode(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+    """Decode tiles (plane, tile), or predict and decode whole planes; return the records as flat arrays."""
+    made = _fused(run, networks, units) if run.fused else _from_scratch(run, units)
+    return packed(made)
+
+
+def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
+    """Records as flat arrays; the shapes of the bands follow from the grid."""
+    tiles = [tile for _, tile in made]
+    bands = [band.ravel() for tile in tiles for band in (*tile.ring, *tile.rim)]
+    arrays: Arrays = {
+        "tiles": np.array([(plane, tile.tile, tile.count, len(tile.edges["a"])) for plane, tile in made], np.int64),
+        "bands": np.concatenate(bands),
+    }
+    arrays |= {f"nodes.{name}": np.concatenate([tile.nodes[name] for tile in tiles]) for name in tiles[0].nodes}
+    return arrays | {f"edges.{name}": np.concatenate([tile.edges[name] for tile in tiles]) for name in tiles[0].edges}
+
+
+def _band_shapes(grid: Grid, tile: int, link: int) -> list[tuple[int, int]]:
+    core, valid = grid.core(tile), grid.valid(tile, link)
+    height, width = core.shape
+    rows, columns = min(link, height), min(link, width)
+    return [
+        (core.y0 - valid.y0, valid.shape[1]),
+        (valid.y1 - core.y1, valid.shape[1]),
+        (height, core.x0 - valid.x0),
+        (height, valid.x1 - core.x1),
+        (rows, width),
+        (rows, width),
+        (height, columns),
+        (height, columns),
+    ]
+
+
+def unpacked(arrays: Arrays, grid: Grid, link: int) -> list[tuple[int, TileRecord]]:
+    """Records (plane, tile record) from flat arrays."""
+    made, band, node, edge = [], 0, 0, 0
+    for plane, tile, count, edges in arrays["tiles"].tolist():
+        bands = []
+        for shape in _band_shapes(grid, tile, link):
+            size = shape[0] * shape[1]
+            bands.append(arrays["bands"][band : band + size].reshape(shape))
+            band += size
+        tables = [
+            {name[6:]: values[start : start + n] for name, values in arrays.items() if name.startswith(prefix)}
+            for prefix, start, n in (("nodes.", node, count), ("edges.", edge, edges))
+        ]
+        node, edge = node + count, edge + edges
+        ring, rim = tuple(bands[:4]), tuple(bands[4:])
+        made.append((plane, TileRecord(tile=tile, count=count, ring=ring, rim=rim, nodes=tables[0], edges=tables[1])))
+    return made

@@ -1,0 +1,213 @@
+"""Plan: what a segmentation will do, fixed before the first pixel is read.
+
+The plan and its digest name everything that the labels depend on. Tile size and bundles are in it too, so that a run's
+records fit its plan, but the labels do not depend on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from cellscale.arrays import Box
+from cellscale.checkpoints import Model, digest
+from cellscale.errors import InputError, MissingError, unknown
+from cellscale.methods.protocol import Method
+from cellscale.ngff.images import NgffImage
+from cellscale.segmentation.records import Arrays, Scratch
+from cellscale.tiles.grid import Grid
+from cellscale.tiles.windows import Windows
+
+Plane: TypeAlias = tuple[int, int | Literal["max"]]
+"""A frame's number and its slice, or "max" for the maximum over all slices."""
+Unit: TypeAlias = tuple[int, ...]
+"""Coordinates of a piece of work: a plane; a plane and a window, tile or shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a segmentation; those above the line change the labels' last bits, those below never do."""
+
+    window: int = 2048
+    """Side of a window's core, px; rounded up to the method's multiple."""
+    batch: int = 1
+    """Windows predicted at once."""
+    threads: int = 1
+    """Threads of one prediction; part of the arithmetic, so fixed for the run."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the networks; auto: bf16 where the processor has it."""
+    device: str = "cpu"
+    """Where the networks run: cpu or cuda."""
+    channels: tuple[str | int, ...] = ()
+    """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
+    z: Literal["each", "max"] = "each"
+    """Each slice on its own, or the maximum over all slices."""
+    frames: tuple[int, int] | None = None
+    """Half-open range of frames; None: all."""
+    # ---
+    tile: int = 1024
+    """Side of a tile's core, px."""
+    task_px: int | None = None
+    """Pixels predicted in one task; None: from the size of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A part of a run: units of work, bundled into tasks; each task writes one record."""
+
+    name: str
+    units: tuple[Unit, ...]
+    bundle: int
+    """Units in one task."""
+
+    def record_name(self, task: int, unit: int | None = None) -> str:
+        """Name of a task's record, or of the record of one unit that was tried alone."""
+        return f"{self.name}/{task:07d}" + ("" if unit is None else f"-{unit:05d}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that the tasks of a segmentation share; it holds no pixels."""
+
+    image: NgffImage
+    method: Method
+    settings: Settings
+    planes: tuple[Plane, ...]
+    channels: tuple[int, ...]
+    windows: Windows
+    grid: Grid
+    scratch: Scratch
+    digest: str
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fused(self) -> bool:
+        """Whether a frame is one window, so that its maps need not be stored."""
+        return len(self.windows) == 1
+
+    @property
+    def task_px(self) -> int:
+        """Pixels predicted in one task: enough work for seconds, enough tasks for many workers."""
+        total = len(self.planes) * self.grid.shape[0] * self.grid.shape[1]
+        return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
+
+    def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
+        units = tuple((int(i),) if len(sizes) == 1 else tuple(map(int, i)) for i in np.ndindex(*sizes))
+        return Step(name=name, units=units, bundle=max(1, task_px // max(1, unit_px)))
+
+    @property
+    def survey(self) -> Step:
+        """One unit for each plane."""
+        return self._step("survey", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+
+    @property
+    def predict(self) -> Step:
+        """One unit for each window of each plane."""
+        height, width = self.windows.window_shape
+        return self._step("predict", (len(self.planes), len(self.windows)), height * width, self.task_px)
+
+    @property
+    def decode(self) -> Step:
+        """One unit for each tile of each plane; for each plane where prediction is part of it."""
+        if self.fused:
+            return self._step("decode", (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
+        return self._step("decode", (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
+
+    @property
+    def join(self) -> Step:
+        """One unit for each plane."""
+        return self._step("join", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+
+    def record_of(self, step: Step, unit: Unit) -> Arrays:
+        """Read the record that holds a unit's results."""
+        task, position = divmod(step.units.index(unit), step.bundle)
+        whole = step.record_name(task)
+        data = self.scratch.read(whole)
+        return self.scratch.get(whole if data is not None else step.record_name(task, position))
+
+
+def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:
+    available = image.size("c")
+    numbers = []
+    for channel in wanted or range(count):
+        if isinstance(channel, int) or channel.isdigit():
+            numbers.append(int(channel))
+        elif channel in image.channels:
+            numbers.append(image.channels.index(channel))
+        else:
+            raise unknown(f"channel of {image.url}", channel, image.channels)
+    if len(numbers) != count or max(numbers) >= available:
+        raise InputError(
+            f"The model was trained on {count} channel(s); {image.url} has {available} and {list(wanted) or 'no choice'} "
+            "was given. Choose with --channels, by number or name, as many as the model needs."
+        )
+    return tuple(numbers)
+
+
+def frames_of(image: NgffImage, frames: tuple[int, int] | None) -> range:
+    """The chosen frames of an image; a range outside of it raises MissingError."""
+    count = image.size("t")
+    start, stop = frames or (0, count)
+    if not 0 <= start < stop <= count:
+        raise MissingError(f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open.")
+    return range(start, stop)
+
+
+def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
+    slices: tuple[int | Literal["max"], ...] = ("max",) if settings.z == "max" else tuple(range(image.size("z")))
+    return tuple((t, z) for t in frames_of(image, settings.frames) for z in slices)
+
+
+def plan(image: NgffImage, model: Model, settings: Settings, scratch: Scratch) -> Run:
+    """Fix everything about a run; raises where image, model and settings do not fit.
+
+    Raises
+    ------
+    MissingError
+        For frames or channels that the image does not have.
+    InputError
+        For another number of channels than the model's.
+    """
+    method = model.method
+    shape = (image.size("y"), image.size("x"))
+    core = -(-settings.window // method.multiple) * method.multiple
+    windows = Windows(shape=shape, core=core, multiple=method.multiple, reach=method.reach)
+    channels = _channel_numbers(image, settings.channels, method.channels)
+    level = image.levels[0]
+    description = {
+        "image": {"url": image.url, "shape": level.shape, "axes": image.axes, "dtype": str(image.dtype), "scale": level.scale},
+        "model": digest(model),
+        "settings": dataclasses.asdict(settings),
+        "channels": channels,
+        "window": {"shape": windows.window_shape, "core": core, "halo": windows.halo},
+        "versions": {"torch": torch.__version__, "numpy": np.__version__, "machine": platform.machine()},
+    }
+    description = json.loads(json.dumps(description))
+    return Run(
+        image=image,
+        method=method,
+        settings=settings,
+        planes=_planes(image, settings),
+        channels=channels,
+        windows=windows,
+        grid=Grid(shape=shape, size=settings.tile),
+        scratch=scratch,
+        digest=hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest(),
+        description=description,
+    )
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Name what differs between two descriptions, as `path: old → new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = [differences(old.get(key), new.get(key), f"{at}.{key}".lstrip(".")) for key in sorted({*old, *new})]
+        return [line for lines in found for line in lines]
+    return [] if old == new else [f"{at}: {old} → {new}"]

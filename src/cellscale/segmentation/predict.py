@@ -1,0 +1,133 @@
+"""Predict: the frame's intensity mapping, and each window once.
+
+The survey reads whole frames; the mapping that follows is the same for every window. Maps are rounded to uint8 before
+anything reads them, so that all tiles decode the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cellscale.arrays import Box, StoredMaps
+from cellscale.errors import InputError
+from cellscale.intensity import BINS, Mapping, Scale
+from cellscale.methods.inference import windows_to_maps
+from cellscale.methods.protocol import Networks
+from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.records import Arrays
+from cellscale.tiles.windows import mirrored
+
+STRIP_PX = 2**24
+"""Pixels read at once by the survey."""
+
+
+def _strips(run: Run) -> Iterator[Box]:
+    height, width = run.grid.shape
+    rows = max(1, STRIP_PX // width)
+    for y in range(0, height, rows):
+        yield Box(y, 0, min(y + rows, height), width)
+
+
+def _read(run: Run, plane: int, box: Box) -> NDArray[np.generic]:
+    t, z = run.planes[plane]
+    return run.image.read(box, t=t, z=z, channels=run.channels)
+
+
+def _range(run: Run, plane: int) -> NDArray[np.float64]:
+    """Least and greatest value of each channel, (c, 2)."""
+    found = []
+    for box in _strips(run):
+        values = _read(run, plane, box)
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise InputError(
+                f"Frame {run.planes[plane]} of {run.image.url} has pixels that are no finite number in {box}. "
+                "Replace them before segmenting."
+            )
+        found.append([values.min(axis=(1, 2)), values.max(axis=(1, 2))])
+    ends = np.array(found, np.float64)
+    return np.stack([ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)], axis=1)
+
+
+def _mappings(run: Run, plane: int) -> list[Mapping]:
+    scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane)]
+    totals = np.zeros((len(scales), BINS), np.int64)
+    for box in _strips(run):
+        for total, scale, channel in zip(totals, scales, _read(run, plane, box), strict=True):
+            total += scale.histogram(channel)
+    return [run.method.intensity.fit(total, scale) for total, scale in zip(totals, scales, strict=True)]
+
+
+def survey(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Mappings of whole planes: low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536)."""
+    mappings = [_mappings(run, plane) for (plane,) in units]
+    columns = {
+        "low": [[m.low for m in of] for of in mappings],
+        "high": [[m.high for m in of] for of in mappings],
+        "start": [[m.scale.start for m in of] for of in mappings],
+        "width": [[m.scale.width for m in of] for of in mappings],
+    }
+    arrays: Arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
+    if any(m.table is not None for of in mappings for m in of):
+        arrays["tables"] = np.array([[m.table for m in of] for of in mappings], np.float32)
+    whole = Box.of(run.grid.shape)
+    missing = [run.image.missing_chunks(whole, t=run.planes[p][0], z=run.planes[p][1], channels=run.channels) for (p,) in units]
+    return arrays | {"missing": np.array(missing, np.int64)}
+
+
+def mappings_of(run: Run, plane: int) -> list[Mapping]:
+    """Read back the mapping of each channel of a plane."""
+    record = run.record_of(run.survey, (plane,))
+    row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
+    return [
+        Mapping(
+            low=float(record["low"][row, c]),
+            high=float(record["high"][row, c]),
+            scale=Scale(start=float(record["start"][row, c]), width=float(record["width"][row, c])),
+            table=record["tables"][row, c] if "tables" in record else None,
+        )
+        for c in range(len(run.channels))
+    ]
+
+
+def _window(run: Run, plane: int, window: int, mappings: Sequence[Mapping]) -> NDArray[np.float32]:
+    """The network's input, (c, y, x), mirrored beyond the frame."""
+    box = run.windows.window_box(window)
+    rows = mirrored(box.y0, box.y1, run.grid.shape[0])
+    columns = mirrored(box.x0, box.x1, run.grid.shape[1])
+    read = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+    values = _read(run, plane, read)
+    mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, values, strict=True)])
+    return np.ascontiguousarray(mapped[:, rows - read.y0][:, :, columns - read.x0])
+
+
+def maps_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, StoredMaps]]:
+    """Predict windows (plane, window) and yield the maps of their cores; the last batch is filled up."""
+    torch.set_num_threads(run.settings.threads)
+    known = {plane: mappings_of(run, plane) for plane in {unit[0] for unit in units}}
+    size = run.settings.batch
+    for start in range(0, len(units), size):
+        batch = list(units[start : start + size])
+        inputs = [_window(run, plane, window, known[plane]) for plane, window in batch]
+        stacked = np.stack(inputs + inputs[-1:] * (size - len(inputs)))
+        predicted = windows_to_maps(
+            run.method, networks, stacked, device=run.settings.device, precision=run.settings.precision
+        )
+        for unit, maps in zip(batch, predicted, strict=False):
+            inner = run.windows.core_box(unit[1]).within(run.windows.window_box(unit[1]))
+            yield unit, {name: np.ascontiguousarray(values[inner.slices]) for name, values in maps.items()}
+
+
+def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+    """Write the maps of each window's core as one scratch object."""
+    for (plane, window), maps in maps_of(run, networks, units):
+        run.scratch.put(maps_name(plane, window), dict(maps))
+    return {}
+
+
+def maps_name(plane: int, window: int) -> str:
+    """Name of the scratch object of a window's maps."""
+    return f"maps/{plane:06d}/{window:06d}"
