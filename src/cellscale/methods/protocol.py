@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,20 +81,40 @@ class Stage:
 class Method(Protocol):
     """One published way from an image to instance labels."""
 
-    name: ClassVar[str]
-    """The name on the command line."""
-    paper: ClassVar[str]
-    """Authors, title, year."""
-    summary: ClassVar[str]
-    """One line for `cellscale methods`."""
-    join: ClassVar[Literal["links", "anchors"]]
-    """How pieces of one cell find each other across tiles."""
-    whole: ClassVar[Literal["exact", "windowed"]]
-    """Whether the result equals that of one window over the whole frame, or only itself under any tiling."""
-    channels: int
-    """Number of image channels."""
-    intensity: Intensity
-    """Rule of the whole frame, never of a tile."""
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+        ...
+
+    @property
+    def paper(self) -> str:
+        """Authors, title, year."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for `cellscale methods`."""
+        ...
+
+    @property
+    def join(self) -> Literal["links", "anchors"]:
+        """How pieces of one cell find each other across tiles."""
+        ...
+
+    @property
+    def whole(self) -> Literal["exact", "windowed"]:
+        """Whether the result equals that of one window over the whole frame, or only itself under any tiling."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels."""
+        ...
+
+    @property
+    def intensity(self) -> Intensity:
+        """Rule of the whole frame, never of a tile."""
+        ...
 
     @property
     def multiple(self) -> int:

@@ -1,1 +1,1 @@
-"""Network parts that at least two methods share."""
+"""Networks that at least two methods share; every layer is local at inference."""

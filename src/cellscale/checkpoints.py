@@ -1,0 +1,172 @@
+"""A trained model as a folder: model.json and weights.safetensors, on any file system or object store.
+
+model.json is written last and names the weights by their digest, so that a model is complete or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import fsspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.methods import load_method, settings_of
+from cellscale.methods.protocol import Method
+
+FORMAT = 1
+"""Version of the folder's layout."""
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A method, its weights and what they were trained on."""
+
+    method: Method
+    networks: dict[str, nn.Module]
+    pixel_size_um: tuple[float, float] | None = None
+    """Height and width of a pixel of the training images, µm; None: unknown."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Summary of the training in JSON's types: steps, seed, scores …"""
+
+
+def tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All parameters and statistics, on the CPU, as network.name."""
+    return {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+
+
+def restore(networks: Mapping[str, nn.Module], values: Mapping[str, Tensor]) -> None:
+    """Put `tensors` back into networks of the same shapes.
+
+    Raises
+    ------
+    StoreError
+        If names or shapes differ.
+    """
+    for name, network in networks.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
+        try:
+            network.load_state_dict(own, strict=True)
+        except RuntimeError as error:
+            raise StoreError(
+                f"The weights do not fit network {name!r}: {error}. Were the settings in {DESCRIPTION} changed?"
+            ) from error
+
+
+def _settings(method: Method) -> str:
+    return json.dumps({"method": method.name, "settings": settings_of(method)}, sort_keys=True)
+
+
+def digest(model: Model) -> str:
+    """Return the SHA-256 of method, settings and weights: equal digests mean equal predictions on equal hardware."""
+    found = hashlib.sha256(_settings(model.method).encode())
+    for name, value in sorted(tensors(model.networks).items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def write_whole(fs: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
+    """Write a file under a temporary name, then move it: readers see the old or the new one."""
+    part = f"{path}.{uuid.uuid4().hex}.part"
+    fs.pipe_file(part, content)
+    fs.mv(part, path)
+
+
+def save_model(model: Model, url: str, storage_options: dict[str, Any] | None = None) -> None:
+    """Write a model as a folder; one that is there is replaced.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written.
+    """
+    weights = save(tensors(model.networks))
+    description = {
+        "format": FORMAT,
+        **json.loads(_settings(model.method)),
+        "pixel_size_um": model.pixel_size_um,
+        "training": model.training,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
+    }
+    text = json.dumps(description, indent=2, allow_nan=False)
+    try:
+        fs, root = fsspec.url_to_fs(url, **(storage_options or {}))
+        fs.makedirs(root, exist_ok=True)
+        write_whole(fs, f"{root}/{WEIGHTS}", weights)
+        write_whole(fs, f"{root}/{DESCRIPTION}", text.encode())
+    except (OSError, ValueError, ImportError) as error:
+        raise StoreError(f"Cannot write the model to {url}: {error}.") from error
+
+
+def _read(url: str, storage_options: dict[str, Any] | None) -> tuple[bytes, bytes]:
+    try:
+        fs, root = fsspec.url_to_fs(url, **(storage_options or {}))
+        return fs.cat_file(f"{root}/{DESCRIPTION}"), fs.cat_file(f"{root}/{WEIGHTS}")
+    except FileNotFoundError as error:
+        raise MissingError(
+            f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}. Make one with `cellscale train`."
+        ) from error
+    except (OSError, ValueError, ImportError) as error:
+        raise StoreError(f"Cannot read the model at {url}: {error}.") from error
+
+
+def _description(content: bytes, url: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+        written = found["format"]
+        known = {"method", "settings", "weights_sha256"} <= found.keys()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"{url}/{DESCRIPTION} is no model description: {error!r}.") from error
+    if written != FORMAT or not known:
+        raise InputError(
+            f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the version of cellscale that wrote it."
+        )
+    return dict(found)
+
+
+def load_model(url: str, storage_options: dict[str, Any] | None = None) -> Model:
+    """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
+
+    Raises
+    ------
+    MissingError
+        If there is no model, or its method or a setting is unknown here.
+    InputError
+        If the folder has another format.
+    StoreError
+        If the folder cannot be read, or weights and description do not belong together.
+    """
+    content, weights = _read(url, storage_options)
+    found = _description(content, url)
+    if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
+        raise StoreError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
+    method = load_method(found["method"], **found["settings"])
+    networks = {name: network.eval() for name, network in method.networks().items()}
+    try:
+        restore(networks, load(weights))
+    except SafetensorError as error:
+        raise StoreError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    size = found.get("pixel_size_um")
+    return Model(
+        method=method,
+        networks=networks,
+        pixel_size_um=(float(size[0]), float(size[1])) if size else None,
+        training=found.get("training", {}),
+    )

@@ -1,0 +1,144 @@
+"""Ronneberger, Fischer and Brox (2015): one probability, cells kept apart by the weight of the pixels between them.
+
+The baseline of two papers: as they train it, a U-Net with one sigmoid channel and border-weighted binary cross-entropy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.kernels.touching import separated
+from cellscale.kernels.weights import ronneberger
+from cellscale.methods.descent import Adam
+from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import minimum_areas, searched
+from cellscale.networks.unet import UNetShape
+
+
+def weighted_bce(networks: Networks, batch: Batch) -> Terms:
+    """Mean over pixels of w(p) · binary cross-entropy."""
+    scores = networks["unet"](batch.image).float()[:, 0]
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        scores, batch.targets["cell"].float(), weight=batch.targets["weight"]
+    )
+    return {"bce": loss}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BorderWeightedUNet:
+    """U-Net, one sigmoid channel, w = w_c + a · exp(−(d1 + d2)² / 2σ²) outside cells."""
+
+    name: ClassVar[str] = "unet-ronneberger"
+    paper: ClassVar[str] = "O. Ronneberger, P. Fischer, T. Brox, U-Net, MICCAI 2015"
+    summary: ClassVar[str] = "U-Net, one sigmoid channel, border-weighted binary cross-entropy"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    unet: UNetShape = UNetShape()
+    adam: Adam = Adam()
+    intensity: Intensity = Intensity()
+    channels: int = 1
+    """Number of image channels."""
+    border: float = 10.0
+    """a: what is added between two cells that meet."""
+    sigma: float = 5.0
+    """How fast that falls with the distances to the nearest two cells, px."""
+    squares: bool = False
+    """Put d1² + d2² in the place of (d1 + d2)²."""
+    class_counts: tuple[int, ...] = ()
+    """Pixels of background and cells in the training frames; fitted by `prepared`; empty: both weigh 1."""
+    threshold: float = 0.5
+    """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
+    fill_radius: int = 2
+    """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
+    the papers."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`."""
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        return self.unet.multiple
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px."""
+        return self.unet.reach
+
+    @property
+    def decode_reach(self) -> int:
+        """A gap pixel looks for its cell and at the cells around it, px."""
+        return max(self.fill_radius, GAP_REACH)
+
+    @property
+    def link(self) -> int:
+        """Longest distance from a gap pixel to its cell, px."""
+        return max(1, self.fill_radius)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """One probability."""
+        return ("cell",)
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Count background and cell pixels."""
+        counts = sum(np.bincount((separated(frame) > 0).ravel(), minlength=2) for frame in labels)
+        return dataclasses.replace(self, class_counts=tuple(np.asarray(counts).tolist()))
+
+    def targets(self, labels: Labels) -> Maps:
+        """`cell` (uint8) and `weight` (float32) of a crop; the rarer class has w_c = 1."""
+        cells = separated(labels)
+        inside = (cells > 0).astype(np.uint8)
+        counts = np.maximum(self.class_counts or (1, 1), 1)
+        balance = (counts.min() / counts)[inside]
+        border = ronneberger(cells, w0=self.border, sigma=self.sigma, squares=self.squares)
+        return {"cell": inside, "weight": (balance + np.where(inside, 0, border)).astype(np.float32)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """One U-Net."""
+        return {"unet": self.unet.network(self.channels, 1)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One network, one loss."""
+        update = Update(
+            trains=("unet",), loss=weighted_bce, optimizer=self.adam.optimizer, learning_rate=self.adam.factor
+        )
+        return (Stage(name="cross-entropy", updates=(update,)),)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """The sigmoid of the only channel, (n, y, x)."""
+        return {"cell": torch.sigmoid(networks["unet"](windows).float()[:, 0])}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """4-connected components of the cells; narrow gaps go to the nearest."""
+        cells = above(maps["cell"], self.threshold)
+        between = gaps(cells) if self.fill_radius else np.zeros_like(cells)
+        return pieces(cells, between, self.fill_radius, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search the threshold and the minimum area."""
+        frames = list(pairs)
+        steps = [round(0.05 * i, 2) for i in range(1, 20)]
+        areas = minimum_areas(truth for _, truth in frames)
+        return searched(self, frames, {"threshold": steps, "minimum_area": areas})
+
+    def ideal(self, labels: Labels) -> Maps:
+        """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
+        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+
+
+UNET_RONNEBERGER = BorderWeightedUNet()

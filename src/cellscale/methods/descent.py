@@ -1,0 +1,29 @@
+"""How the networks of a method are fitted: optimizers and learning rates as settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Kingma and Ba (2015)."""
+
+    learning_rate: float = 1e-3
+    """At the start of a stage."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """How the rate falls over a stage: to 0 along half a cosine, or not at all."""
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the optimizer of these parameters."""
+        return torch.optim.Adam(parameters, lr=self.learning_rate)
+
+    def factor(self, progress: float) -> float:
+        """Factor on the learning rate at a progress of 0 … 1 through the stage."""
+        return (1 + math.cos(math.pi * progress)) / 2 if self.decay == "cosine" else 1.0

@@ -1,0 +1,76 @@
+"""Networks applied to windows: the one place where probabilities become stored maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellscale.arrays import StoredMaps
+from cellscale.methods.protocol import Method, Networks
+
+Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
+"""Arithmetic of convolutions; auto: bf16 where the processor has it."""
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the processor multiplies bf16 natively."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def autocast(device: str, precision: Precision) -> AbstractContextManager[object]:
+    """Compute in bf16 inside this context, if the precision says so."""
+    on = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=on)
+
+
+def stored(probabilities: Mapping[str, Tensor]) -> list[StoredMaps]:
+    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and take the samples apart."""
+    rounded = {
+        name: (values.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        for name, values in probabilities.items()
+    }
+    count = len(next(iter(rounded.values())))
+    return [{name: values[i] for name, values in rounded.items()} for i in range(count)]
+
+
+def windows_to_maps(
+    method: Method,
+    networks: Networks,
+    windows: NDArray[np.float32],
+    *,
+    device: str = "cpu",
+    precision: Precision = "auto",
+) -> list[StoredMaps]:
+    """Predict the maps of a batch of windows; the networks are left on `device` in evaluation mode.
+
+    Parameters
+    ----------
+    method : Method
+        Knows how to combine its networks.
+    networks : mapping of str to nn.Module
+        With weights.
+    windows : float32 array, (n, c, y, x)
+        After the intensity rule; y and x are multiples of `method.multiple`.
+    device : str
+        Where the networks run: cpu, cuda …
+    precision : {"auto", "bf16", "fp32"}
+        Arithmetic of the convolutions; auto: bf16 where the processor has it.
+
+    Returns
+    -------
+    list of dict of uint8 arrays, (y, x)
+        One for each window: round(255 p) by name.
+    """
+    for network in networks.values():
+        network.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    images = torch.from_numpy(windows).to(device).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), autocast(device, precision):
+        return stored(cast("Mapping[str, Tensor]", method.predict(networks, images)))

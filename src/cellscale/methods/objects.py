@@ -1,0 +1,71 @@
+"""From stored maps to objects, in whole numbers: thresholds, components, touching pixels, minimum areas.
+
+Masks are plain thresholds, exact in the whole region that is given, so components formed outside the valid box are true
+links too. A gap pixel looks GAP_REACH px around itself, and is asked for in the valid box alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.kernels.components import connected_components
+from cellscale.kernels.touching import assign_touching
+
+GAP_REACH = 2
+"""How far a pixel's membership in a gap looks, px."""
+SQUARE = np.ones((3, 3), bool)
+
+
+def above(stored: NDArray[np.uint8], threshold: float) -> Mask:
+    """Whether p > threshold, by comparing whole numbers: round(255 p) > floor(255 threshold)."""
+    return stored > math.floor(255 * threshold + 1e-9)
+
+
+def gaps(cells: Mask) -> Mask:
+    """Background that a closing with a 3×3 square fills: gaps of one or two pixels; the frame's border closes nothing."""
+    wide = ndimage.binary_dilation(cells, SQUARE)
+    return ndimage.binary_erosion(wide, SQUARE, border_value=1) & ~cells
+
+
+def rims(labels: Labels) -> Mask:
+    """Cell pixels with another cell among their 8 neighbours."""
+    inner = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
+    least = ndimage.minimum_filter(inner, 3, mode="nearest")
+    return (labels > 0) & ((least != labels) | (ndimage.maximum_filter(labels, 3, mode="nearest") != labels))
+
+
+def pieces(cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
+    """Algorithm 2 of Guerrero-Peña et al. (2018): components of the cells, then touching pixels to the nearest cell.
+
+    Parameters
+    ----------
+    cells, touching : bool array, (y, x)
+        Masks of a region; a pixel in both is touching.
+    radius : int
+        Touching pixels farther than this from any cell become background, px.
+    valid : Box
+        The part of the region whose pieces are returned.
+    """
+    components, _ = connected_components(cells & ~touching, connectivity=4)
+    assigned = assign_touching(components, touching, radius)
+    return Pieces(labels=renumbered(assigned[valid.slices]))
+
+
+def renumbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Number the labels that occur 1 … n, in their order."""
+    present = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    present[labels.ravel()] = True
+    present[0] = False
+    table = np.where(present, np.cumsum(present), 0).astype(np.int32)
+    return table[labels]
+
+
+def large_enough(nodes: Table, minimum_area: int) -> NDArray[np.int64]:
+    """Drop the objects of fewer pixels: entry i is i, or −1."""
+    area = nodes["area"]
+    return np.where(area >= minimum_area, np.arange(len(area)), -1)

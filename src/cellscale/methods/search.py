@@ -1,0 +1,57 @@
+"""The best thresholds and size limits on validation frames, by search; the same frames give the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cellscale.arrays import Box, Labels, StoredMaps
+from cellscale.methods.protocol import Method
+from cellscale.methods.settings import flat, replaced
+from cellscale.metrics import scores
+
+M = TypeVar("M", bound=Method)
+ROUNDS = 2
+"""How often each setting is searched, the others kept."""
+AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
+"""Minimum areas that are tried, as shares of the median area of the true cells."""
+
+
+def cells_of(method: Method, maps: StoredMaps) -> Labels:
+    """Decode a whole frame whose objects are judged by their area alone: uint32, (y, x)."""
+    found = method.decode(maps, Box.of(next(iter(maps.values())).shape)).labels
+    area = np.bincount(found.ravel(), minlength=1)[1:].astype(np.int64)
+    kept = method.unite({"area": area}, {}) >= 0
+    table = np.concatenate([[0], np.where(kept, np.arange(1, len(area) + 1), 0)]).astype(np.uint32)
+    labels: Labels = table[found]
+    return labels
+
+
+def quality(method: Method, pairs: Iterable[tuple[StoredMaps, Labels]]) -> float:
+    """Mean of instance F1 at Jaccard > 0.5 and SEG on frames, 0 … 1."""
+    found = scores((truth, cells_of(method, maps)) for maps, truth in pairs)
+    return (found["f1"] + found["seg"]) / 2
+
+
+def minimum_areas(truths: Iterable[Labels]) -> list[int]:
+    """Return the minimum areas worth trying, from the true cells of the frames, px."""
+    areas = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
+    median = float(np.median(np.concatenate(areas))) if any(map(len, areas)) else 0.0
+    return [round(share * median) for share in AREA_SHARES]
+
+
+def searched(method: M, pairs: Sequence[tuple[StoredMaps, Labels]], grid: Mapping[str, Sequence[Any]]) -> M:
+    """Search each setting of `grid` in turn, the others kept, ROUNDS times.
+
+    A setting changes only for a better `quality`, so that equals keep what was there.
+    """
+    best = quality(method, pairs)
+    for name, values in [*grid.items()] * ROUNDS:
+        for value in values:
+            if value != flat(method)[name]:
+                tried = replaced(method, {name: value})
+                if (score := quality(tried, pairs)) > best:
+                    method, best = tried, score
+    return method

@@ -1,0 +1,96 @@
+"""Settings by name: a frozen dataclass as a flat dictionary of JSON's types, and back.
+
+A field of a nested dataclass has a dotted name ("unet.width"); its last part alone will do where only one field ends so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cellscale.errors import InputError, unknown
+
+T = TypeVar("T")
+
+
+def flat(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by dotted name; tuples as they are."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            found |= {f"{field.name}.{name}": part for name, part in flat(inner).items()}
+        else:
+            found[field.name] = inner
+    return found
+
+
+def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
+    if name in known:
+        return name
+    ends = [full for full in known if full.endswith(f".{name}")]
+    if len(ends) > 1:
+        raise InputError(f"{kind.capitalize()} {name!r} is one of {', '.join(sorted(ends))}: give the full name.")
+    if not ends:
+        raise unknown(kind, name, {*known, *(full.rpartition(".")[2] for full in known)})
+    return ends[0]
+
+
+def fitting(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` as the type that `hint` names: lists become tuples, whole numbers floats.
+
+    Raises
+    ------
+    InputError
+        If it is of another type; names the setting, what was expected and what was given.
+    """
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in {Union, UnionType}:
+        fits = [option for option in options if _is(value, option)]
+        return fitting(value, (fits or options)[0], name)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(fitting(part, options[0], name) for part in value)
+    if not _is(value, hint):
+        expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
+        raise InputError(f"Setting {name!r} expects {expected}, got {value!r}.")
+    return float(value) if hint is float else value
+
+
+def _is(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list | tuple)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, NoneType if hint is None else hint)
+
+
+def replaced(value: T, changes: Mapping[str, Any], kind: str = "setting") -> T:
+    """Return a dataclass with fields changed by dotted name, or by the last part of it.
+
+    Raises
+    ------
+    MissingError
+        If there is no such field; lists those that exist and suggests the nearest.
+    InputError
+        If a value is of the wrong type, or a short name fits two fields.
+    """
+    known = flat(value)
+    return _changed(value, {_full_name(name, known, kind): change for name, change in changes.items()})
+
+
+def _changed(value: T, changes: Mapping[str, Any]) -> T:
+    hints = get_type_hints(type(value))
+    direct = {name: fitting(change, hints[name], name) for name, change in changes.items() if "." not in name}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, change in changes.items():
+        if "." in name:
+            outer, _, inner = name.partition(".")
+            groups.setdefault(outer, {})[inner] = change
+    nested = {outer: _changed(getattr(value, outer), inner) for outer, inner in groups.items()}
+    return dataclasses.replace(value, **direct, **nested)  # type: ignore[type-var]

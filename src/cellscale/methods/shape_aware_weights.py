@@ -1,0 +1,326 @@
+"""Guerrero-Peña et al. (2018): a third class for touching pixels and weights that look at the shape of cells.
+
+A U-Net learns background, cell and touching (Algorithm 1) with weighted cross-entropy (eq. 1); the methods differ in the
+weights: border (unet2, unet3), focal, distance transform (dwm, eq. 2) and shape-aware (saw, eq. 3 and 4). Algorithm 2 gives
+the touching pixels to their nearest cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.kernels.touching import separated, touching_classes
+from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, shape_aware_weights
+from cellscale.methods.descent import Adam
+from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import minimum_areas, searched
+from cellscale.networks.unet import UNetShape
+
+Classes: TypeAlias = NDArray[np.uint8]
+"""(y, x): 0 background, 1 cell, 2 touching."""
+Weights: TypeAlias = NDArray[np.float32]
+"""(y, x): what a pixel's cross-entropy is multiplied by."""
+
+
+def cross_entropy(networks: Networks, batch: Batch) -> Terms:
+    """Equation 1, divided by the number of pixels: mean of −w(p) log softmax_y(p)(z(p))."""
+    return {"cross_entropy": (batch.targets["weight"] * surprise(networks, batch)).mean()}
+
+
+def focal_loss(networks: Networks, batch: Batch, gamma: float) -> Terms:
+    """Lin et al. (2017): mean of −w(p) (1 − p_y)^γ log p_y."""
+    negative_log = surprise(networks, batch)
+    hardness = (1 - torch.exp(-negative_log)) ** gamma
+    return {"focal": (batch.targets["weight"] * hardness * negative_log).mean()}
+
+
+def surprise(networks: Networks, batch: Batch) -> Tensor:
+    """−log of the true class's probability, (n, y, x)."""
+    scores = networks["unet"](batch.image).float()
+    return nn.functional.cross_entropy(scores, batch.targets["classes"].long(), reduction="none")
+
+
+def one_stage(adam: Adam) -> tuple[Stage, ...]:
+    """Weighted cross-entropy from the first step to the last."""
+    return (stage("cross-entropy", cross_entropy, adam),)
+
+
+def stage(name: str, loss: Any, adam: Adam, share: float = 1.0) -> Stage:
+    """One network, one loss."""
+    update = Update(trains=("unet",), loss=loss, optimizer=adam.optimizer, learning_rate=adam.factor)
+    return Stage(name=name, updates=(update,), share=share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BorderWeights:
+    """Ronneberger et al. (2015): w = w0(p) + a · exp(−(d1 + d2)² / 2σ²), the second term outside cells."""
+
+    classes: Literal[2, 3] = 3
+    """2: touching pixels are background (unet2); 3: a class of their own (unet3)."""
+    border: float = 10.0
+    """a: what is added between two cells that meet."""
+    sigma: float = 5.0
+    """How fast that falls with the distances to the nearest two cells, px."""
+
+    @property
+    def name(self) -> str:
+        """The method's name follows from the number of classes."""
+        return f"unet{self.classes}"
+
+    @property
+    def summary(self) -> str:
+        """One line about the method."""
+        return f"U-Net, {self.classes} classes, weights at borders"
+
+    def prepared(self, frames: Sequence[Labels]) -> Self:
+        """Nothing to fit."""
+        return self
+
+    def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
+        """Class balance and the border term."""
+        border = ronneberger(labels, w0=self.border, sigma=self.sigma)
+        return balance + np.where(classes != 1, border, 0).astype(np.float32)
+
+    def stages(self, adam: Adam) -> tuple[Stage, ...]:
+        """One stage."""
+        return one_stage(adam)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focal:
+    """Focal loss with inverse-frequency weights."""
+
+    name: ClassVar[str] = "focal"
+    summary: ClassVar[str] = "U-Net, 3 classes, focal loss"
+    classes: ClassVar[Literal[2, 3]] = 3
+    gamma: float = 2.0
+    """How much less a pixel counts that is right already."""
+    warm_up: float = 0.0
+    """Share of the steps that learn by weighted cross-entropy first."""
+
+    def prepared(self, frames: Sequence[Labels]) -> Self:
+        """Nothing to fit."""
+        return self
+
+    def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
+        """Class balance alone."""
+        return balance
+
+    def stages(self, adam: Adam) -> tuple[Stage, ...]:
+        """Cross-entropy for the warm-up, if any, then the focal loss."""
+        focal = stage("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
+        return (stage("warm-up", cross_entropy, adam, share=self.warm_up), focal) if self.warm_up > 0 else (focal,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceTransform:
+    """Equation 2: w = w0(p) · (1 − min(φ(p) / β, 1)), φ the distance to the nearest cell or touching pixel."""
+
+    name: ClassVar[str] = "dwm"
+    summary: ClassVar[str] = "U-Net, 3 classes, distance-transform weights"
+    classes: ClassVar[Literal[2, 3]] = 3
+    beta: float = 30.0
+    """Background farther than this from every cell has no weight, px."""
+
+    def prepared(self, frames: Sequence[Labels]) -> Self:
+        """Nothing to fit."""
+        return self
+
+    def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
+        """Class balance times a linear decay outside the cells."""
+        return balance * distance_weights(classes > 0, beta=self.beta)
+
+    def stages(self, adam: Adam) -> tuple[Stage, ...]:
+        """One stage."""
+        return one_stage(adam)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeAware:
+    """Equations 3 and 4: w = w0(p) + F_σ * w_c, w_c = 1 − φ_K / τ on the contours of cells and of their concavities."""
+
+    name: ClassVar[str] = "saw"
+    summary: ClassVar[str] = "U-Net, 3 classes, shape-aware weights"
+    classes: ClassVar[Literal[2, 3]] = 3
+    sigma: float = 3.0
+    """Width of the Gaussian that spreads the contours' weights, px; not stated in the paper."""
+    radius: int = 20
+    """Contour weights are copied to pixels at most this far away, px; not stated in the paper."""
+    spread: Literal["inside", "both"] = "both"
+    """Where contour weights are copied to: into cells, or to both sides of the contour."""
+    offset: float = 0.0
+    """Added to w_c on contours; 0 is equation 4 as printed."""
+    tau: float = 0.0
+    """τ: the greatest φ_K on a contour of the training frames, px; fitted by `prepared`; 0: w_c is 1."""
+
+    def prepared(self, frames: Sequence[Labels]) -> Self:
+        """Fit τ, unless it is given."""
+        return self if self.tau > 0 else dataclasses.replace(self, tau=max(map(saw_tau, frames), default=0.0))
+
+    def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
+        """Class balance plus the spread complexity of the contours."""
+        return balance + shape_aware_weights(
+            labels, tau=self.tau, sigma=self.sigma, radius=self.radius, spread=self.spread, offset=self.offset
+        )
+
+    def stages(self, adam: Adam) -> tuple[Stage, ...]:
+        """One stage."""
+        return one_stage(adam)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Algorithm 2: which pixels are touching, which are cells, and what becomes of them."""
+
+    gamma1: float = 0.5
+    """γ1: a pixel is touching if z2 > γ1; fitted by `tuned`."""
+    gamma2: float = 0.5
+    """γ2: it is a cell's if z1 > γ2 and it is not touching; fitted by `tuned`."""
+    touching_radius: int = 8
+    """Touching pixels farther than this from every cell become background, px; not in the paper."""
+    fill_gaps: bool = True
+    """With two classes, gaps of one or two pixels between cells go to the nearest cell, as touching pixels do with three;
+    not in the paper."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MulticlassUNet:
+    """U-Net, softmax over two or three classes, weighted cross-entropy, touching pixels given to the nearest cell."""
+
+    paper: ClassVar[str] = (
+        "F. A. Guerrero-Peña et al., Multiclass weighted loss for instance segmentation of cluttered cells, ICIP 2018"
+    )
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    weighting: BorderWeights | Focal | DistanceTransform | ShapeAware
+    unet: UNetShape = UNetShape()
+    adam: Adam = Adam()
+    thresholds: Thresholds = Thresholds()
+    intensity: Intensity = Intensity()
+    channels: int = 1
+    """Number of image channels."""
+    class_counts: tuple[int, ...] = ()
+    """Pixels of each class in the training frames; fitted by `prepared`; empty: all classes weigh 1."""
+
+    @property
+    def name(self) -> str:
+        """The name of the weighting."""
+        return self.weighting.name
+
+    @property
+    def summary(self) -> str:
+        """One line for a list of methods."""
+        return self.weighting.summary
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        return self.unet.multiple
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px."""
+        return self.unet.reach
+
+    @property
+    def decode_reach(self) -> int:
+        """A touching pixel looks for its cell, a gap pixel also at the cells around it, px."""
+        return max(self.thresholds.touching_radius, GAP_REACH)
+
+    @property
+    def link(self) -> int:
+        """Longest distance from a touching pixel to its cell, px."""
+        return max(1, self.thresholds.touching_radius)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The classes that are decoded."""
+        return ("cell", "touching")[: self.weighting.classes - 1]
+
+    def classes(self, labels: Labels) -> Classes:
+        """Algorithm 1 on separated labels; with two classes, touching is what it is without augmentation."""
+        if self.weighting.classes == 2:
+            return (labels > 0).astype(np.uint8)
+        return touching_classes(labels)
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Count the classes and fit the weighting on the training frames."""
+        frames = [separated(frame) for frame in labels]
+        counts = sum(np.bincount(self.classes(frame).ravel(), minlength=self.weighting.classes) for frame in frames)
+        weighting = self.weighting.prepared(frames)
+        return dataclasses.replace(self, weighting=weighting, class_counts=tuple(np.asarray(counts).tolist()))
+
+    @property
+    def balance(self) -> Weights:
+        """w0 of each class: inversely proportional to its pixels, 1 for the rarest."""
+        counts = np.maximum(self.class_counts or (1,) * self.weighting.classes, 1)
+        return (counts.min() / counts).astype(np.float32)
+
+    def targets(self, labels: Labels) -> Maps:
+        """`classes` (uint8) and `weight` (float32) of a crop."""
+        cells = separated(labels)
+        classes = self.classes(cells)
+        weights = self.weighting.weights(cells, classes, self.balance[classes])
+        return {"classes": classes, "weight": weights.astype(np.float32)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """One U-Net."""
+        return {"unet": self.unet.network(self.channels, self.weighting.classes)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The weighting's schedule."""
+        return self.weighting.stages(self.adam)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """z1 `cell` and, with three classes, z2 `touching`: softmax, (n, y, x)."""
+        z = torch.softmax(networks["unet"](windows).float(), dim=1)
+        return {name: z[:, i] for i, name in enumerate(self.maps, 1)}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Algorithm 2."""
+        limits = self.thresholds
+        cells = above(maps["cell"], limits.gamma2)
+        if self.weighting.classes == 3:
+            touching = above(maps["touching"], limits.gamma1)
+        else:
+            touching = gaps(cells) if limits.fill_gaps else np.zeros_like(cells)
+        return pieces(cells, touching, limits.touching_radius, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.thresholds.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search γ1, γ2 and the minimum area."""
+        frames = list(pairs)
+        steps = [round(0.05 * i, 2) for i in range(1, 20)]
+        grid = {"thresholds.gamma2": steps, "thresholds.gamma1": steps if self.weighting.classes == 3 else []}
+        grid["thresholds.minimum_area"] = minimum_areas(truth for _, truth in frames)
+        return searched(self, frames, grid)
+
+    def ideal(self, labels: Labels) -> Maps:
+        """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""
+        touching = rims(labels)
+        maps = {"cell": (labels > 0) & ~touching, "touching": touching}
+        return {name: maps[name].astype(np.float32) for name in self.maps}
+
+
+UNET2 = MulticlassUNet(weighting=BorderWeights(classes=2))
+UNET3 = MulticlassUNet(weighting=BorderWeights(classes=3))
+FOCAL = MulticlassUNet(weighting=Focal())
+DWM = MulticlassUNet(weighting=DistanceTransform())
+SAW = MulticlassUNet(weighting=ShapeAware())
