@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,16 +62,30 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A part of a run: units of work, bundled into tasks; each task writes one record."""
+    """A part of a run: units of work, numbered in raster order and bundled into tasks; each task writes one record."""
 
     name: str
-    units: tuple[Unit, ...]
+    sizes: tuple[int, ...]
+    """Number of planes, or of planes and of windows, tiles or shards in each."""
     bundle: int
     """Units in one task."""
 
-    def record_name(self, task: int, unit: int | None = None) -> str:
-        """Name of a task's record, or of the record of one unit that was tried alone."""
-        return f"{self.name}/{task:07d}" + ("" if unit is None else f"-{unit:05d}")
+    def __len__(self) -> int:
+        """Number of tasks."""
+        return -(-math.prod(self.sizes) // self.bundle)
+
+    def units(self, task: int) -> list[Unit]:
+        """The units of a task."""
+        numbers = range(task * self.bundle, min((task + 1) * self.bundle, math.prod(self.sizes)))
+        return [tuple(int(i) for i in np.unravel_index(number, self.sizes)) for number in numbers]
+
+    def place(self, unit: Unit) -> tuple[int, int]:
+        """The task of a unit, and the unit's position in it."""
+        return divmod(int(np.ravel_multi_index(unit, self.sizes)), self.bundle)
+
+    def record_name(self, task: int, position: int | None = None) -> str:
+        """Name of a task's record, or of the record of one of its units that was tried alone."""
+        return f"{self.name}/{task:07d}" + ("" if position is None else f"-{position:05d}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +115,16 @@ class Run:
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
     def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
-        units = tuple((int(i),) if len(sizes) == 1 else tuple(map(int, i)) for i in np.ndindex(*sizes))
-        return Step(name=name, units=units, bundle=max(1, task_px // max(1, unit_px)))
+        return Step(name=name, sizes=sizes, bundle=max(1, task_px // max(1, unit_px)))
+
+    def publish(self, level: int, shards: int) -> Step:
+        """One unit for each shard of each plane."""
+        return self._step(f"publish-{level}", (len(self.planes), shards), 2**22 // 4**level, 8 * self.task_px)
+
+    @property
+    def tables(self) -> Step:
+        """One unit for each plane."""
+        return self._step("tables", (len(self.planes),), Box.of(self.grid.shape).area, 32 * self.task_px)
 
     @property
     def survey(self) -> Step:
@@ -128,10 +151,9 @@ class Run:
 
     def record_of(self, step: Step, unit: Unit) -> Arrays:
         """Read the record that holds a unit's results."""
-        task, position = divmod(step.units.index(unit), step.bundle)
-        whole = step.record_name(task)
-        data = self.scratch.read(whole)
-        return self.scratch.get(whole if data is not None else step.record_name(task, position))
+        task, position = step.place(unit)
+        whole = self.scratch.find(step.record_name(task))
+        return self.scratch.get(step.record_name(task, position)) if whole is None else whole
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:

@@ -83,12 +83,17 @@ class Scratch:
         """Write named arrays as one object."""
         self.write(name, _packed(arrays))
 
+    def find(self, name: str) -> Arrays | None:
+        """Read named arrays, or None where there is no such object; a damaged one raises StoreError."""
+        data = self.read(name)
+        return None if data is None else _unpacked(data, f"{self.url}/{name}")
+
     def get(self, name: str) -> Arrays:
         """Read named arrays; a missing or damaged object raises StoreError."""
-        data = self.read(name)
-        if data is None:
+        arrays = self.find(name)
+        if arrays is None:
             raise StoreError(f"{self.url}/{name} is missing although its record exists. Start the run again.")
-        return _unpacked(data, f"{self.url}/{name}")
+        return arrays
 
     def names(self, folder: str) -> frozenset[str]:
         """Names of the objects directly in a folder; empty where there is no such folder."""

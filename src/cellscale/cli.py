@@ -1,0 +1,260 @@
+"""The command line: the functions of `cellscale.api` with the flags that every run needs.
+
+Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for an interrupted run 130.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import cellscale
+
+out = Console(soft_wrap=True)
+"""Where results go."""
+log = logging.getLogger("cellscale")
+
+
+class FrameRange(click.ParamType):
+    """A half-open range of frames, A:B; an end that is left out is the sequence's."""
+
+    name = "A:B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read `A:B`, or a single frame `A`."""
+        if not isinstance(value, str):
+            return value
+        start, colon, stop = value.partition(":")
+        try:
+            first = int(start or 0)
+            return first, (int(stop) if stop else (None if colon else first + 1))
+        except ValueError:
+            self.fail(f"{value!r} is no frame range such as 0:64 (half-open).", param, ctx)
+
+
+FRAMES = FrameRange()
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show the steps of a run: bars on a terminal, a line for each finished step elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield _plain if not quiet else lambda step, done, total: None
+        return
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        known: dict[str, Any] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in known:
+                known[step] = bars.add_task(step, total=total)
+            bars.update(known[step], completed=done, total=total)
+
+        yield show
+
+
+def _plain(step: str, done: int, total: int) -> None:
+    if total and done == total:
+        log.info("%s: %d of %d done", step, done, total)
+
+
+def _options(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+    return json.loads(pairs[0]) if pairs else None
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    table = Table("score", "value")
+    for name, value in scores.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    out.print(table)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(cellscale.__version__, prog_name="cellscale")
+@click.option("--quiet", is_flag=True, help="Print results only.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool) -> None:
+    """Train published cell-segmentation methods and apply them to OME-Zarr time-lapses of any size."""
+    context.obj = quiet
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+@cli.command("import")
+@click.argument("source")
+@click.argument("destination")
+@click.option("--labels", help="Masks of the same frames: a TIFF stack or folder, a CTC folder, npz or npy.")
+@click.option("--labels-name", default="truth", show_default=True, help="Name of the label layer.")
+@click.option("--pixel-size", type=float, help="Width of a pixel, µm.")
+@click.option("--frame-interval", type=float, help="Time between two frames, s.")
+@click.option("--ngff", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write.")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames.")
+@click.option("--axes", help="Meaning of the source's axes, e.g. tyx, czyx.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@click.pass_obj
+def import_command(quiet: bool, source: str, destination: str, **options: Any) -> None:
+    """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
+    with progress(quiet) as show:
+        image = cellscale.import_images(
+            source,
+            destination,
+            labels=options["labels"],
+            labels_name=options["labels_name"],
+            pixel_size_um=options["pixel_size"],
+            frame_interval_s=options["frame_interval"],
+            ngff=options["ngff"],
+            frames=options["frames"],
+            axes=options["axes"],
+            overwrite=options["overwrite"],
+            on_progress=show,
+        )
+    out.print(f"{destination}: {' × '.join(map(str, image.levels[0].shape))} ({', '.join(image.axes)}), {image.dtype}")
+
+
+@cli.command("methods")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, settings included.")
+def methods_command(as_json: bool) -> None:
+    """List the methods."""
+    found = cellscale.methods()
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    table = Table("method", "paper", "what it is")
+    for method in found:
+        table.add_row(method["name"], method["paper"], method["summary"])
+    out.print(table)
+
+
+@cli.command("train")
+@click.argument("method")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--output", required=True, help="Folder of the trained model, any fsspec URL.")
+@click.option("--labels-name", default="truth", show_default=True, help="Label layer to learn from.")
+@click.option("--frames", type=FRAMES, help="Frames to learn from, half-open.")
+@click.option("--validate-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
+@click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. width=32.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Training workers; 0: in this process.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training.")
+@click.option("--steps", type=int, help="Number of training steps.")
+@click.option("--address", help="Ray cluster; this machine where it is left out.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.pass_obj
+def train_command(quiet: bool, method: str, data: tuple[str, ...], **options: Any) -> None:
+    """Train METHOD on OME-Zarr images DATA that have label layers."""
+    with progress(quiet) as show:
+        model = cellscale.train(method, list(data), on_progress=show, **options)
+    for name, value in model.training.get("scores", {}).items():
+        out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")
+    out.print(f"Model: {options['output']}")
+
+
+@cli.command("segment")
+@click.argument("image")
+@click.option("--model", required=True, help="Folder of a trained model.")
+@click.option("--name", default="cells", show_default=True, help="Name of the label layer to write.")
+@click.option("--output", help="Store to write to; the image's own where it is left out.")
+@click.option("--tile", type=click.IntRange(min=16), default=1024, show_default=True, help="Side of a tile, px.")
+@click.option("--address", help="Ray cluster; this machine where it is left out. `local`: in this process, no Ray.")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames.")
+@click.option("--channels", help="Channels by number or name, separated by commas.")
+@click.option("--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
+@click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store; the image's if left out.")
+@click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine].")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096.")
+@click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
+@click.pass_obj
+def segment_command(quiet: bool, image: str, as_json: bool, **options: Any) -> None:
+    """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run."""
+    options["storage_options"] = _options(options["storage_options"])
+    with progress(quiet) as show:
+        report = cellscale.segment(image, on_progress=show, **options)
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+    else:
+        out.print(f"{report['cells']} cells in {report['planes']} frames → {report['layer']}")
+
+
+@cli.command("evaluate")
+@click.argument("image")
+@click.option("--labels", default="cells", show_default=True, help="Layer to score.")
+@click.option("--truth", default="truth", show_default=True, help="Layer to score against.")
+@click.option("--truth-store", help="Store of the truth; the image's own where it is left out.")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames.")
+@click.option("--json", "json_file", help="Write the scores to this file; - prints them.")
+@click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec.")
+def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
+    """Score a label layer of IMAGE against the truth."""
+    options["storage_options"] = _options(options["storage_options"])
+    scores = cellscale.evaluate(image, **options)
+    if json_file == "-":
+        click.echo(json.dumps(scores, indent=1))
+        return
+    if json_file:
+        with click.open_file(json_file, "w", atomic=True) as stream:
+            json.dump(scores, stream, indent=1)
+    _print_scores(scores)
+
+
+@cli.command("synthesize")
+@click.argument("destination")
+@click.option("--shape", required=True, help="Frames, height and width: T,Y,X.")
+@click.option("--cells", type=click.IntRange(min=0), required=True, help="Number of cells at the first frame.")
+@click.option("--look", type=click.Choice(["fluorescence", "brightfield"]), default="fluorescence", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--ngff", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write.")
+@click.option("--landmarks", is_flag=True, help="Add combs, corner diagonals and cells larger than a tile.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@click.pass_obj
+def synthesize_command(quiet: bool, destination: str, shape: str, **options: Any) -> None:
+    """Write a synthetic time-lapse with exact labels to DESTINATION."""
+    try:
+        sizes = tuple(int(part) for part in shape.split(","))
+    except ValueError:
+        sizes = ()
+    if len(sizes) != 3:
+        raise click.BadParameter(f"{shape!r} is no T,Y,X such as 10,512,512.", param_hint="--shape")
+    with progress(quiet) as show:
+        cellscale.synthesize(destination, shape=sizes, on_progress=show, **options)
+    out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
+
+
+@cli.command("demo")
+@click.option("--output", default="demo", show_default=True, help="Folder to write to.")
+@click.pass_obj
+def demo_command(quiet: bool, output: str) -> None:
+    """Make a time-lapse, train a little, segment it on a local Ray, score it and draw a picture."""
+    with progress(quiet) as show:
+        result = cellscale.demo(output, on_progress=show)
+    _print_scores({name: result["scores"][name] for name in ("SEG", "DET", "precision", "recall", "F1", "dice")})
+    out.print(f"Image, truth and labels: {result['image']}\nModel: {result['model']}\nPicture: {result['picture']}")
+    out.print("Next:", *(f"  {line}" for line in result["next"]), sep="\n")
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except cellscale.CellscaleError as error:
+        click.echo(f"cellscale: error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("cellscale: stopped. Repeat the command to go on where it stopped (train: with --resume).", err=True)
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,105 @@
+"""Publish: the label layer, its pyramid and its object table; the layer's name last of all.
+
+The shards have a grid of their own, fixed by the image's shape alone. One task writes whole shards of one level; level l
+starts when level l − 1 is complete.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cellscale.arrays import Box
+from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.pyramids import downsample
+from cellscale.segmentation.decode import FIXED_POINT, pieces_name
+from cellscale.segmentation.join import cells_of
+from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.records import Arrays, Scratch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What the publishing tasks share."""
+
+    run: Run
+    layer: LabelLayer
+    level: int
+
+
+def _label_slice(run: Run, plane: int) -> tuple[int, int]:
+    """Frame and slice of the layer that a plane is written to."""
+    t, z = run.planes[plane]
+    return t, 0 if z == "max" else z
+
+
+def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
+    """Write shards (plane, shard) of a level."""
+    run, layer, level = publication.run, publication.layer, publication.level
+    shards = layer.shards(level)
+    cells = lru_cache(maxsize=2)(lambda plane: cells_of(run, plane))
+    for plane, shard in units:
+        box = shards[shard]
+        t, z = _label_slice(run, plane)
+        if level:
+            downsample(layer, level, box, t=t, z=z)
+            continue
+        labels = np.zeros(box.shape, np.uint32)
+        for tile in run.grid.touching(box):
+            core = run.grid.core(tile)
+            part = core.clip(box)
+            pieces = run.scratch.get(pieces_name(plane, tile))["pieces"]
+            labels[part.within(box).slices] = cells(plane).table(tile)[pieces[part.within(core).slices]]
+        layer.write(labels, box, t=t, z=z)
+    return {}
+
+
+def _columns(run: Run, plane: int) -> dict[str, NDArray[Any]]:
+    objects = cells_of(run, plane).objects
+    t, z = _label_slice(run, plane)
+    count, area = len(objects["area"]), objects["area"]
+    height_um, width_um = run.image.pixel_size_um() or (np.nan, np.nan)
+    columns: dict[str, NDArray[Any]] = {
+        "frame": np.full(count, t, np.int32),
+        "slice": np.full(count, z, np.int32),
+        "label": np.arange(1, count + 1, dtype=np.uint32),
+        "area_px": area,
+        "area_um2": area * height_um * width_um,
+        "centroid_y_px": objects["sum_y"] / area,
+        "centroid_x_px": objects["sum_x"] / area,
+        "centroid_y_um": objects["sum_y"] / area * height_um,
+        "centroid_x_um": objects["sum_x"] / area * width_um,
+    }
+    columns |= {f"bbox_{side}_px": objects[side] for side in ("y0", "x0", "y1", "x1")}
+    height, width = run.grid.shape
+    columns["touches_edge"] = (
+        (objects["y0"] == 0) | (objects["x0"] == 0) | (objects["y1"] == height) | (objects["x1"] == width)
+    )
+    unit = FIXED_POINT if np.issubdtype(run.image.dtype, np.floating) else 1
+    for c, name in enumerate(run.image.channels):
+        columns[f"mean_intensity_{name}"] = objects[f"intensity_{c}"] / (area * unit)
+    return columns
+
+
+def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
+    """Write the object table of planes, one Parquet file each, beside the layer's arrays."""
+    run, layer = publication.run, publication.layer
+    folder = Scratch(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
+    for (plane,) in units:
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(_columns(run, plane)), buffer)
+        folder.write(f"part-{plane:06d}.parquet", buffer.getvalue())
+    return {}
+
+
+def layer_metadata(run: Run, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the layer says of its making, under `cellscale` in its attributes."""
+    return {"digest": run.digest, "frames": [run.planes[0][0], run.planes[-1][0] + 1], "model": dict(model)}

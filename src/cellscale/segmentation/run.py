@@ -1,0 +1,291 @@
+"""A segmentation: Plan → Predict → Decode → Join → Publish → Clean.
+
+Each step may be repeated at any time: it writes only what it computes from inputs that do not change. Tasks with a record
+are not done again. How tasks are spread over workers is an argument; this module knows no Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from cellscale.errors import CellscaleError, ExistsError, InputError, RunError
+from cellscale.methods.protocol import Networks
+from cellscale.ngff.labels import LabelLayer, list_labels, publish_labels, remove_labels, stage_labels
+from cellscale.segmentation.decode import decode
+from cellscale.segmentation.join import join
+from cellscale.segmentation.plan import Run, Step, Unit, differences
+from cellscale.segmentation.predict import predict, survey
+from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
+from cellscale.segmentation.records import Arrays
+
+log = logging.getLogger("cellscale")
+
+Task: TypeAlias = tuple[str, list[Unit]]
+"""Name of the record, and the units of work."""
+Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
+
+
+class Spread(Protocol):
+    """Map work over tasks, in any order; an error is yielded as a value."""
+
+    def __call__(
+        self, work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
+    ) -> Iterator[tuple[Task, Any]]: ...
+
+
+def one_by_one(
+    work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
+) -> Iterator[tuple[Task, Any]]:
+    """Do all tasks in this process, in order."""
+    for task in tasks:
+        try:
+            yield task, work(shared, task)
+        except (CellscaleError, OSError, ValueError, MemoryError) as error:
+            yield task, error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the labels go."""
+
+    store: str
+    """URL of the image that gets the layer, or of another store."""
+    name: str
+    output: str | None = None
+    """The other store, or None: the image's own."""
+    version: str | None = None
+    """NGFF version of another store; None: the image's."""
+    overwrite: bool = False
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a run did."""
+
+    reused: dict[str, int] = field(default_factory=dict)
+    """Tasks of each step whose records were already there."""
+    tasks: dict[str, int] = field(default_factory=dict)
+    """Tasks of each step."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each step, s."""
+    cells: int = 0
+    missing_chunks: int = 0
+    """Chunks absent in the source, read as its fill value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    run: Run
+    work: Work
+    argument: Any
+
+
+def _perform(shared: _Shared, task: Task) -> None:
+    """Do a task, then write its record."""
+    name, units = task
+    arrays = shared.work(shared.argument, units)
+    shared.run.scratch.put(name, {"units": np.array(units, np.int64), **arrays})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Carries out steps and keeps the report."""
+
+    run: Run
+    spread: Spread
+    report: Report
+    on_progress: Callable[[str, int, int], None]
+
+    def do(self, step: Step, work: Work, argument: Any, *, gpu: bool = False) -> None:
+        """Do the tasks of a step that have no record; quarantine the units that fail alone, too.
+
+        Raises
+        ------
+        RunError
+            Naming every unit that failed, with its reason.
+        """
+        began = time.perf_counter()
+        todo = self._todo(step)
+        self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
+        if len(todo) < len(step):
+            log.info("%s: %d of %d tasks reused", step.name, len(step) - len(todo), len(step))
+        shared = _Shared(run=self.run, work=work, argument=argument)
+        failed = self._try(shared, [(step.record_name(task), step.units(task)) for task in todo], step.name, gpu)
+        alone = [(f"{name}-{i:05d}", [unit]) for (name, units), _ in failed for i, unit in enumerate(units)]
+        if alone:
+            log.warning("%s: %d tasks failed; their %d units are tried one by one", step.name, len(failed), len(alone))
+            failed = self._try(shared, alone, step.name, gpu)
+        self.report.seconds[step.name] = time.perf_counter() - began
+        if failed:
+            raise RunError(self._quarantine(step, failed))
+
+    def _todo(self, step: Step) -> list[int]:
+        done = self.run.scratch.names(step.name)
+        return [
+            task
+            for task in range(len(step))
+            if step.record_name(task).split("/")[1] not in done
+            and not all(step.record_name(task, i).split("/")[1] in done for i in range(len(step.units(task))))
+        ]
+
+    def _try(self, shared: _Shared, tasks: list[Task], name: str, gpu: bool) -> list[tuple[Task, Exception]]:
+        failed = []
+        self.on_progress(name, 0, len(tasks))
+        for done, (task, result) in enumerate(self.spread(_perform, shared, tasks, gpu=gpu), 1):
+            if isinstance(result, Exception):
+                failed.append((task, result))
+            self.on_progress(name, done, len(tasks))
+        return failed
+
+    def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
+        kind = {"predict": "window", "decode": "tile"}.get(step.name, "shard")
+        lines = []
+        for (_, units), error in failed:
+            plane, *rest = units[0]
+            t, z = self.run.planes[plane]
+            where = f"frame {t}, slice {z}" + "".join(f", {kind} {i}" for i in rest)
+            lines.append(f"{where}: {type(error).__name__}: {error}")
+        return f"{step.name}: {len(lines)} unit(s) quarantined, nothing was published. " + " | ".join(lines)
+
+
+def _resume_or_start(run: Run, target: Target) -> str:
+    """Refuse what would be overwritten, keep what fits the plan, and sign the run; returns the owner's token."""
+    old = run.scratch.read_json("plan.json")
+    if old is not None and old["digest"] != run.digest:
+        if not target.overwrite:
+            changed = "; ".join(differences(old["description"], run.description))
+            raise InputError(
+                f"{run.scratch.url} holds an unfinished run of layer {target.name!r} with other settings: {changed}. "
+                "Repeat its command to finish it, or use --overwrite to drop it."
+            )
+        run.scratch.remove()
+        old = None
+    if target.name in list_labels(target.store, storage_options=run.image.storage_options) and not target.overwrite:
+        raise ExistsError(
+            f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
+        )
+    if old is None:
+        run.scratch.write_json("plan.json", {"digest": run.digest, "description": run.description})
+    token = uuid.uuid4().hex
+    run.scratch.write_json("owner.json", token)
+    return token
+
+
+def _survey(steps: Steps) -> None:
+    """Read all frames once; a frame that cannot be read ends the run before anything is made."""
+    try:
+        steps.do(steps.run.survey, survey, steps.run)
+    except RunError:
+        steps.run.scratch.remove()
+        raise
+    run = steps.run
+    missing: dict[int, int] = {}
+    for name in run.scratch.names("survey"):
+        record = run.scratch.get(f"survey/{name}")
+        missing |= dict(zip(record["units"][:, 0].tolist(), record["missing"].tolist(), strict=True))
+    steps.report.missing_chunks = sum(missing.values())
+    if steps.report.missing_chunks:
+        log.warning("%d chunks are missing in %s and read as its fill value", steps.report.missing_chunks, run.image.url)
+
+
+def _staged(run: Run, target: Target, model: dict[str, Any]) -> LabelLayer:
+    """Make the layer's arrays, unlisted; an older layer of the name goes only now."""
+    options = run.image.storage_options
+    fresh = run.scratch.read_json("staged.json") is None
+    if fresh and target.name in list_labels(target.store, storage_options=options):
+        remove_labels(target.store, target.name, storage_options=options)
+    layer = stage_labels(
+        run.image,
+        target.name,
+        output=target.output,
+        version=target.version,
+        planes_z=1 if run.settings.z == "max" else run.image.size("z"),
+        metadata=layer_metadata(run, model),
+        storage_options=options,
+    )
+    run.scratch.write_json("staged.json", True)
+    return layer
+
+
+def segment(
+    run: Run,
+    networks: Networks,
+    target: Target,
+    *,
+    spread: Spread = one_by_one,
+    on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    model: dict[str, Any] | None = None,
+) -> Report:
+    """Carry out a planned run; the same command again resumes it.
+
+    Parameters
+    ----------
+    run : Run
+        What `plan` returned.
+    networks : mapping of Module
+        The trained networks.
+    target : Target
+        The layer to write.
+    spread : callable
+        How tasks are mapped over workers.
+    on_progress : callable
+        Called with a step's name, tasks done and tasks in all.
+    model : dict
+        Written into the layer's metadata.
+
+    Returns
+    -------
+    Report
+        Tasks, reuse, times and counts.
+
+    Raises
+    ------
+    ExistsError
+        If the layer exists and `overwrite` is not set.
+    InputError
+        If an unfinished run with other settings is in the way.
+    RunError
+        If units were quarantined; nothing is published then.
+    """
+    token = _resume_or_start(run, target)
+    report = Report()
+    steps = Steps(run=run, spread=spread, report=report, on_progress=on_progress)
+    _survey(steps)
+    if not run.fused:
+        steps.do(run.predict, _predicting, (run, networks), gpu=True)
+    steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused)
+    steps.do(run.join, join, run)
+    layer = _staged(run, target, model or {})
+    for level in range(len(layer.levels)):
+        step = run.publish(level, len(layer.shards(level)))
+        steps.do(step, publish, Publication(run=run, layer=layer, level=level))
+    steps.do(run.tables, tables, Publication(run=run, layer=layer, level=0))
+    report.cells = _count(run)
+    publish_labels(layer)
+    if run.scratch.read_json("owner.json") == token:
+        run.scratch.remove()
+    return report
+
+
+def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
+    return predict(*shared, units)
+
+
+def _decoding(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
+    return decode(*shared, units)
+
+
+def _count(run: Run) -> int:
+    """Number of cells over all planes, from the joins' records."""
+    cells: dict[str, int] = {}
+    for name in run.scratch.names("join"):
+        record = run.scratch.get(f"join/{name}")
+        cells |= {column: len(values) for column, values in record.items() if column.endswith("/objects/area")}
+    return sum(cells.values())
