@@ -136,7 +136,7 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
         raise StoreError(f"{url}/{DESCRIPTION} is no model description: {error!r}.") from error
     if written != FORMAT or not known:
         raise InputError(
-            f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the version of cellscale that wrote it."
+            f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the cellscale that wrote it."
         )
     return dict(found)
 

@@ -54,5 +54,5 @@ def load_method(name: str, **settings: Any) -> Method:
 
 
 def settings_of(method: Method) -> dict[str, Any]:
-    """Return all settings by dotted name, in JSON's types; `load_method(method.name, **these)` gives the method back."""
+    """Return all settings by dotted name, in JSON's types; `load_method(name, **settings)` gives the method back."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in flat(method).items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -44,9 +44,9 @@ class BorderWeightedUNet:
     summary: ClassVar[str] = "U-Net, one sigmoid channel, border-weighted binary cross-entropy"
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
-    unet: UNetShape = UNetShape()
-    adam: Adam = Adam()
-    intensity: Intensity = Intensity()
+    unet: UNetShape = field(default_factory=UNetShape)
+    adam: Adam = field(default_factory=Adam)
+    intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
     """Number of image channels."""
     border: float = 10.0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.arrays import Box, Labels, Mask, Pieces, Table
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.touching import assign_touching
 
@@ -27,7 +27,7 @@ def above(stored: NDArray[np.uint8], threshold: float) -> Mask:
 
 
 def gaps(cells: Mask) -> Mask:
-    """Background that a closing with a 3×3 square fills: gaps of one or two pixels; the frame's border closes nothing."""
+    """Background that a closing with a 3×3 square fills: gaps of one or two pixels, none at the frame's border."""
     wide = ndimage.binary_dilation(cells, SQUARE)
     return ndimage.binary_erosion(wide, SQUARE, border_value=1) & ~cells
 

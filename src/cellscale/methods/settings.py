@@ -1,6 +1,6 @@
 """Settings by name: a frozen dataclass as a flat dictionary of JSON's types, and back.
 
-A field of a nested dataclass has a dotted name ("unet.width"); its last part alone will do where only one field ends so.
+A field of a nested dataclass has a dotted name ("unet.width"); its last part will do where only one field ends so.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Guerrero-Peña et al. (2018): a third class for touching pixels and weights that look at the shape of cells.
 
-A U-Net learns background, cell and touching (Algorithm 1) with weighted cross-entropy (eq. 1); the methods differ in the
-weights: border (unet2, unet3), focal, distance transform (dwm, eq. 2) and shape-aware (saw, eq. 3 and 4). Algorithm 2 gives
-the touching pixels to their nearest cell.
+A U-Net learns background, cell and touching (Algorithm 1) with weighted cross-entropy (eq. 1). The methods differ in the
+weights: border (unet2, unet3), focal, distance transform (dwm, eq. 2) and shape-aware (saw, eq. 3 and 4). Algorithm 2
+gives the touching pixels to their nearest cell.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -191,8 +191,8 @@ class Thresholds:
     touching_radius: int = 8
     """Touching pixels farther than this from every cell become background, px; not in the paper."""
     fill_gaps: bool = True
-    """With two classes, gaps of one or two pixels between cells go to the nearest cell, as touching pixels do with three;
-    not in the paper."""
+    """With two classes, gaps of one or two pixels go to the nearest cell, as touching pixels do with three; not in the
+    paper."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
 
@@ -207,10 +207,10 @@ class MulticlassUNet:
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
     weighting: BorderWeights | Focal | DistanceTransform | ShapeAware
-    unet: UNetShape = UNetShape()
-    adam: Adam = Adam()
-    thresholds: Thresholds = Thresholds()
-    intensity: Intensity = Intensity()
+    unet: UNetShape = field(default_factory=UNetShape)
+    adam: Adam = field(default_factory=Adam)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
     """Number of image channels."""
     class_counts: tuple[int, ...] = ()
@@ -238,13 +238,13 @@ class MulticlassUNet:
 
     @property
     def decode_reach(self) -> int:
-        """A touching pixel looks for its cell, a gap pixel also at the cells around it, px."""
-        return max(self.thresholds.touching_radius, GAP_REACH)
+        """A touching pixel looks for its cell; with two classes, a gap pixel looks at the cells around it, px."""
+        return self.thresholds.touching_radius if self.weighting.classes == 3 else GAP_REACH
 
     @property
     def link(self) -> int:
-        """Longest distance from a touching pixel to its cell, px."""
-        return max(1, self.thresholds.touching_radius)
+        """Longest distance from a touching pixel to its cell, px; a gap pixel is beside its cell."""
+        return max(1, self.thresholds.touching_radius) if self.weighting.classes == 3 else 1
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def unet_multiple(depth: int) -> int:
 
 
 def unet_reach(depth: int) -> int:
-    """How far an output pixel looks, one side, px: R(0) = c, R(d) = c + (2 R(d − 1) + 1) + c for c convolutions a block.
+    """How far an output pixel looks, one side, px: R(0) = c, R(d) = c + 2 R(d − 1) + 1 + c, c convolutions a block.
 
     A pixel that looks r pixels far in the pooled plane looks 2r + 1 far in the plane before the pooling.
     """

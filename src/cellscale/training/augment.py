@@ -1,0 +1,105 @@
+"""Random views of a frame: geometry for image and labels together, intensities for the image alone.
+
+Everything is drawn from the generator that is handed in, so that a sample is a function of its seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cellscale.arrays import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far a sample may differ from its frame; flips and quarter turns are always drawn."""
+
+    rotation: float = 180.0
+    """Greatest angle, degrees."""
+    scale: float = 1.25
+    """Greatest enlargement, and reduction."""
+    elastic: float = 4.0
+    """Standard deviation of the elastic displacement at its nodes, px."""
+    elastic_spacing: int = 48
+    """Distance between the nodes, px."""
+    warped: float = 0.8
+    """Share of the samples that are rotated, scaled and warped; the others are only flipped and turned."""
+    gamma: float = 1.4
+    """Greatest exponent of the intensities, and its inverse."""
+    contrast: float = 1.4
+    """Greatest factor on the contrast, and its inverse."""
+    brightness: float = 0.15
+    """Greatest shift of the intensities."""
+    shading: float = 0.15
+    """Standard deviation of a smooth illumination field at its nodes."""
+    noise: float = 0.06
+    """Greatest standard deviation of added noise."""
+    blur: float = 1.2
+    """Greatest σ of a Gaussian blur, px; a quarter of the samples are blurred."""
+
+
+def smooth_field(rng: np.random.Generator, size: int, spacing: int) -> NDArray[np.float32]:
+    """Normal values at nodes every `spacing` px, linear between them: float32, (size, size)."""
+    nodes = rng.standard_normal((size // spacing + 2, size // spacing + 2)).astype(np.float32)
+    at = (np.arange(size, dtype=np.float32) + rng.random(dtype=np.float32) * spacing) / spacing
+    low = np.minimum(at.astype(int), len(nodes) - 2)
+    rest = (at - low)[:, None]
+    rows = nodes[low] * (1 - rest) + nodes[low + 1] * rest
+    field: NDArray[np.float32] = rows[:, low] * (1 - rest.T) + rows[:, low + 1] * rest.T
+    return field
+
+
+def coordinates(
+    rng: np.random.Generator, center: tuple[float, float], size: int, how: Augmentation
+) -> NDArray[np.float32]:
+    """Frame coordinates of each pixel of a view of size² px around `center`: float32, (2, size, size)."""
+    axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
+    points = np.stack(np.broadcast_arrays(axis[:, None], axis[None, :]))
+    angle, zoom = 0.0, 1.0
+    warped = rng.random() < how.warped
+    if warped:
+        angle = np.radians(rng.uniform(-how.rotation, how.rotation))
+        zoom = how.scale ** rng.uniform(-1, 1)
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    turned = np.einsum("ij,jyx->iyx", np.array([[cos, -sin], [sin, cos]], np.float32), points)
+    if warped and how.elastic > 0:
+        turned += how.elastic * np.stack([smooth_field(rng, size, how.elastic_spacing) for _ in range(2)])
+    found: NDArray[np.float32] = _turned(turned, rng) + np.array(center, np.float32)[:, None, None]
+    return found
+
+
+def _turned(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Flip and turn by a multiple of 90°."""
+    if rng.random() < 0.5:
+        points = points[:, ::-1]
+    return np.rot90(points, int(rng.integers(4)), axes=(1, 2))
+
+
+def view_of_labels(labels: Labels, points: NDArray[np.float32]) -> Labels:
+    """The label at the nearest pixel of each point (2, y, x), mirrored beyond the frame."""
+    view: Labels = ndimage.map_coordinates(labels, points, order=0, mode="mirror")
+    return view
+
+
+def view_of_image(image: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intensities (c, y, x) at points (2, y, x), linear between pixels, mirrored beyond the frame."""
+    return np.stack([ndimage.map_coordinates(channel, points, order=1, mode="mirror") for channel in image])
+
+
+def other_intensities(image: NDArray[np.float32], rng: np.random.Generator, how: Augmentation) -> NDArray[np.float32]:
+    """Change gamma, contrast, brightness, shading, sharpness and noise of (c, y, x), the same way for all channels."""
+    power = how.gamma ** rng.uniform(-1, 1)
+    factor = how.contrast ** rng.uniform(-1, 1)
+    light = 1 + how.shading * smooth_field(rng, image.shape[1], max(2, image.shape[1] // 2))
+    changed = np.sign(image) * np.abs(image) ** np.float32(power) * light
+    changed = (changed - 0.5) * np.float32(factor) + np.float32(0.5 + rng.uniform(-1, 1) * how.brightness)
+    if rng.random() < 0.25:
+        sigma = rng.uniform(0, how.blur)
+        changed = ndimage.gaussian_filter(changed, (0, sigma, sigma))
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, how.noise))
+    made: NDArray[np.float32] = (changed + noise).astype(np.float32)
+    return made

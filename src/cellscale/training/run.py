@@ -1,0 +1,263 @@
+"""A training from data to model: prepare, learn, validate, tune, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
+from cellscale.methods import settings_of
+from cellscale.methods.protocol import Batch, Method
+from cellscale.methods.settings import flat, replaced
+from cellscale.training import loop, saved
+from cellscale.training.frames import Frames, Joined, TrainingData, checked
+from cellscale.training.history import History
+from cellscale.training.samples import Samples, batch_of, batches
+from cellscale.training.saved import STATE, Folder
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.validation import predicted, scored
+from cellscale.training.workers import Workers
+
+__all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the name of a step, what is done of it and what there is in all."""
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a setting; auto: cuda where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One worker's view of a training."""
+
+    method: Method
+    """With fitted statistics."""
+    networks: Mapping[str, nn.Module]
+    """On the device of the training."""
+    data: Joined
+    held_out: Joined | None
+    settings: TrainingSettings
+    device: torch.device
+    folder: Folder
+    description: Mapping[str, Any]
+    """What was asked for: a resumed training must ask for the same."""
+    state: loop.State
+    history: History
+    workers: Workers = field(default_factory=Workers)
+    on_progress: Progress = _silent
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Batches of this worker from a step on."""
+        samples = Samples(self.method, self.data, self.settings)
+        found = batches(samples, self.settings, first=first, rank=self.workers.rank, world=self.workers.world)
+        return (batch_of(values, self.device, self.workers.mean) for values in found)
+
+    def log(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
+        """Note the loss terms of a step."""
+        self.history.step(stage, step, terms)
+        self.on_progress(stage, step, self.settings.steps)
+
+    def validate(self, step: int) -> float:
+        """Score the held-out frames on worker 0; every worker gets the mean of SEG and F1."""
+        score = 0.0
+        if self.workers.rank == 0 and self.held_out is not None:
+            found = scored(self.method, self.predicted())
+            self.history.scores(step, found)
+            score = (found["seg"] + found["f1"]) / 2
+        return self.workers.share(score)
+
+    def predicted(self) -> list[Any]:
+        """Maps and labels of the held-out frames."""
+        frames = self.held_out if self.held_out is not None else Joined(parts=())
+        where = {"device": str(self.device), "precision": self.settings.precision}
+        return predicted(self.method, self.networks, frames, **where)
+
+    def save(self, state: loop.State) -> None:
+        """Write state and curve, on worker 0."""
+        if self.workers.rank == 0:
+            fitted = settings_of(self.method)
+            self.folder.write(STATE, saved.packed(self.description, fitted, state, self.networks, self.history))
+            self.draw()
+
+    def draw(self) -> None:
+        """Write the curve as CSV and PNG."""
+        self.folder.write("history.csv", self.history.csv().encode())
+        self.folder.write("loss.png", self.history.png())
+
+    def learn(self) -> None:
+        """Run the method's schedule."""
+        hooks = loop.Hooks(on_step=self.log, validate=self.validate if self.held_out else None, save=self.save)
+        loop.run(
+            self.method.stages(),
+            self.networks,
+            self.batches,
+            settings=self.settings,
+            state=self.state,
+            workers=self.workers,
+            hooks=hooks,
+        )
+
+    def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
+        """Tune thresholds on the held-out frames and save the model."""
+        pairs = self.predicted()
+        tuned = self.method.tuned(pairs) if pairs else self.method
+        found = scored(tuned, pairs) if pairs else {}
+        self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
+        summary = {
+            "steps": self.state.step,
+            "seconds": round(time.monotonic() - started, 1),
+            "frames": len(self.data),
+            "validation_frames": len(pairs),
+            "workers": self.workers.world,
+            "settings": {name: _json(value) for name, value in flat(self.settings).items()},
+            "validation": found,
+        }
+        networks = {name: network.cpu().eval() for name, network in self.networks.items()}
+        model = Model(method=tuned, networks=networks, pixel_size_um=pixel_size_um, training=summary)
+        self.draw()
+        save_model(model, self.folder.url, self.folder.storage_options)
+        self.folder.remove(STATE)
+        return model
+
+
+def _json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def train(  # noqa: PLR0913
+    method: Method,
+    data: Sequence[Frames],
+    validation: Sequence[Frames] = (),
+    *,
+    output: str,
+    settings: TrainingSettings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    pixel_size_um: tuple[float, float] | None = None,
+    workers: Workers | None = None,
+    on_progress: Progress = _silent,
+) -> Model:
+    """Train a method in this process and save the model.
+
+    Parameters
+    ----------
+    method : Method
+        Which networks, losses and decoding.
+    data : sequence of Frames
+        Images (c, y, x) with instance labels (y, x).
+    validation : sequence of Frames
+        Held-out frames: scored during the training, and thresholds are tuned on them at the end.
+    output : str
+        Folder of the model, any fsspec URL.
+    settings : TrainingSettings
+        Steps, crops, augmentation …
+    resume : bool
+        Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is.
+    overwrite : bool
+        Replace what is in `output`.
+    storage_options : mapping
+        Options for fsspec.
+    pixel_size_um : tuple of float
+        Height and width of a pixel, µm.
+    workers : Workers
+        This worker's place in a process group that exists already.
+    on_progress : callable
+        Called with stage, steps done and all steps.
+
+    Returns
+    -------
+    Model
+        With fitted thresholds, as it was saved; on other workers than the first, as it was before tuning.
+
+    Raises
+    ------
+    ExistsError
+        If `output` holds a model or an unfinished training.
+    InputError
+        If data and method do not fit, or the unfinished training was another one.
+    RunError
+        If the loss is no finite number.
+    """
+    started = time.monotonic()
+    settings, workers = settings or TrainingSettings(), workers or Workers()
+    folder = Folder(url=output, storage_options=dict(storage_options or {}))
+    folder.claim(resume=resume, overwrite=overwrite)
+    if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
+        return load_model(output, folder.storage_options)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    training = _begun(
+        method, data, validation, settings=settings, folder=folder, workers=workers, on_progress=on_progress
+    )
+    training.learn()
+    if workers.rank == 0:
+        return training.finished(pixel_size_um, started)
+    return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
+
+
+def _begun(
+    method: Method,
+    data: Sequence[Frames],
+    validation: Sequence[Frames],
+    *,
+    settings: TrainingSettings,
+    folder: Folder,
+    workers: Workers,
+    on_progress: Progress,
+) -> Training:
+    """A fresh training, or the interrupted one in the folder."""
+    frames = checked(data, method.channels, "training")
+    held_out = checked(validation, method.channels, "validation") if any(map(len, validation)) else None
+    description = {
+        **{f"method.{name}": value for name, value in settings_of(method).items()},
+        **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        "frames": len(frames),
+        "workers": workers.world,
+    }
+    earlier = saved.unpacked(folder.read(STATE)) if folder.exists(STATE) else None
+    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, on_progress)
+    torch.manual_seed(settings.seed)
+    networks = fitted.networks()
+    device = device_of(settings.device)
+    if earlier:
+        earlier.continue_with(description, networks)
+    for network in networks.values():
+        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Training(
+        method=fitted,
+        networks=networks,
+        data=frames,
+        held_out=held_out,
+        settings=settings,
+        device=device,
+        folder=folder,
+        description=description,
+        state=earlier.state if earlier else loop.State(),
+        history=earlier.history if earlier else History(every=settings.log_every),
+        workers=workers,
+        on_progress=on_progress,
+    )
+
+
+def prepared(method: Method, frames: Frames, on_progress: Progress) -> Method:
+    """Fit the method's statistics on the labels of all training frames."""
+
+    def labels() -> Iterator[Any]:
+        for i in range(len(frames)):
+            yield frames[i][1]
+            on_progress("prepare", i + 1, len(frames))
+
+    return method.prepared(labels())

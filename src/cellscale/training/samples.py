@@ -1,0 +1,81 @@
+"""Samples: number i is a function of (seed, i) alone, whoever asks for it and whenever.
+
+A view is drawn with a margin, image and labels are augmented together, targets are computed, then the margin is cut: no
+skeleton, hull or gap sees a cell that the sample cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cellscale.methods.protocol import Batch, Method
+from cellscale.training.augment import coordinates, other_intensities, view_of_image, view_of_labels
+from cellscale.training.frames import Frames, MappedFrames
+from cellscale.training.settings import TrainingSettings
+
+
+class Samples(Dataset[dict[str, Tensor]]):
+    """The endless list of samples of a training."""
+
+    def __init__(self, method: Method, frames: Frames, settings: TrainingSettings) -> None:
+        """Decode nothing yet: loader processes read the frames that they need."""
+        self._method, self._settings = method, settings
+        self._frames = MappedFrames(frames, method.intensity, settings.cache_mb * 2**20)
+        self.crop = -(-settings.crop // method.multiple) * method.multiple
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
+        rng = np.random.default_rng([self._settings.seed, index])
+        image, labels = self._frames[int(rng.integers(len(self._frames)))]
+        margin, how = self._settings.margin, self._settings.augmentation
+        inner = slice(margin, margin + self.crop)
+        points = coordinates(rng, self._center(rng, labels.shape), self.crop + 2 * margin, how)
+        view = view_of_labels(labels, points)
+        targets = self._method.targets(view)
+        seen = other_intensities(view_of_image(image, points[:, inner, inner]), rng, how)
+        found = {name: torch.from_numpy(values[inner, inner].copy()) for name, values in targets.items()}
+        return found | {
+            "image": torch.from_numpy(seen),
+            "labels": torch.from_numpy(view[inner, inner].astype(np.int64)),
+        }
+
+    def _center(self, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[float, float]:
+        """A place where the sample fits into the frame, or the middle of an axis that is too short."""
+        y, x = (rng.uniform(min(self.crop, n) / 2, n - min(self.crop, n) / 2) for n in shape[:2])
+        return (y - 0.5, x - 0.5)
+
+
+def batches(
+    samples: Samples, settings: TrainingSettings, *, first: int, rank: int = 0, world: int = 1
+) -> Iterator[dict[str, Tensor]]:
+    """Stacked samples of each step from `first` on; step s of worker r has samples (s · world + r) · n … + n − 1."""
+    size = settings.batch_size
+    order = [(step * world + rank) * size + k for step in range(first, settings.steps) for k in range(size)]
+    workers = settings.loader_workers
+    loader = DataLoader(
+        samples,
+        batch_size=size,
+        sampler=order,
+        num_workers=workers,
+        multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_quiet if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)
+
+
+def _quiet(worker: int) -> None:
+    """Leave the processors to the training: a loader process computes with one thread."""
+    torch.set_num_threads(1)
+
+
+def batch_of(values: dict[str, Tensor], device: torch.device, mean: Callable[[Tensor], Tensor]) -> Batch:
+    """Move stacked samples to a device, the image in channels-last order."""
+    moved = {name: value.to(device, non_blocking=True) for name, value in values.items()}
+    image = moved.pop("image").contiguous(memory_format=torch.channels_last)
+    return Batch(image=image, labels=moved.pop("labels"), targets=moved, mean=mean)

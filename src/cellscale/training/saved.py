@@ -1,0 +1,145 @@
+"""The folder of a training: the state of an unfinished one, its curve, and the model at the end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import torch
+from torch import nn
+
+from cellscale.checkpoints import DESCRIPTION, restore, tensors, write_whole
+from cellscale.errors import ExistsError, InputError, StoreError
+from cellscale.training.history import History
+from cellscale.training.loop import State
+
+STATE = "state.pt"
+"""File of an unfinished training; it goes when the model is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """Where a training writes, any fsspec URL."""
+
+    url: str
+    """Of the folder."""
+    storage_options: dict[str, Any] = field(default_factory=dict)
+    """For fsspec."""
+
+    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            fs, root = fsspec.url_to_fs(self.url, **self.storage_options)
+            return fs, str(root).rstrip("/")
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"Cannot open {self.url}: {error}.") from error
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of this name is there."""
+        fs, root = self._open()
+        return bool(fs.exists(f"{root}/{name}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file; readers see the old or the new one.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        fs, root = self._open()
+        try:
+            fs.makedirs(root, exist_ok=True)
+            write_whole(fs, f"{root}/{name}", content)
+        except OSError as error:
+            raise StoreError(f"Cannot write {name} to {self.url}: {error}.") from error
+
+    def read(self, name: str) -> bytes:
+        """Content of a file."""
+        fs, root = self._open()
+        return bytes(fs.cat_file(f"{root}/{name}"))
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        fs, root = self._open()
+        if fs.exists(f"{root}/{name}"):
+            fs.rm_file(f"{root}/{name}")
+
+    def claim(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that holds something which nobody asked to continue or replace.
+
+        Raises
+        ------
+        ExistsError
+            Where a model or an unfinished training is.
+        """
+        if overwrite:
+            self.remove(STATE)
+        elif self.exists(DESCRIPTION) and not resume:
+            raise ExistsError(f"{self.url} holds a model. Choose another folder, or replace it with --overwrite.")
+        elif self.exists(STATE) and not resume:
+            raise ExistsError(
+                f"{self.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite."
+            )
+
+
+def packed(
+    description: Mapping[str, Any],
+    fitted: Mapping[str, Any],
+    state: State,
+    networks: Mapping[str, nn.Module],
+    history: History,
+) -> bytes:
+    """All that an interrupted training needs: what it was asked for, fitted settings, state, tensors and curve."""
+    content = io.BytesIO()
+    held = {
+        "description": json.dumps(description, sort_keys=True),
+        "fitted": json.dumps(fitted),
+        "state": vars(state),
+        "networks": tensors(networks),
+        "history": {"every": history.every, "rows": history.rows, "pending": history.pending},
+    }
+    torch.save(held, content)
+    return content.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """An unfinished training, read back."""
+
+    description: Mapping[str, Any]
+    fitted: Mapping[str, Any]
+    state: State
+    networks: Mapping[str, torch.Tensor]
+    history: History
+
+    def continue_with(self, description: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+        """Put the tensors into the networks.
+
+        Raises
+        ------
+        InputError
+            If the training that asks is another one; names what differs.
+        """
+        asked = json.loads(json.dumps(description))
+        names = sorted({*asked, *self.description})
+        different = [name for name in names if asked.get(name) != self.description.get(name)]
+        if different:
+            changes = "; ".join(f"{n}: {self.description.get(n)!r} then, {asked.get(n)!r} now" for n in different)
+            raise InputError(f"The unfinished training was another one ({changes}). Start anew with --overwrite.")
+        restore(networks, self.networks)
+
+
+def unpacked(content: bytes) -> Interrupted:
+    """Read what `packed` wrote."""
+    held = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    return Interrupted(
+        description=json.loads(held["description"]),
+        fitted=json.loads(held["fitted"]),
+        state=State(**held["state"]),
+        networks=held["networks"],
+        history=History(**held["history"]),
+    )

@@ -1,0 +1,51 @@
+"""The workers of one training: alone, or a torch process group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """This worker's place among all."""
+
+    rank: int = 0
+    """Number of this worker."""
+    world: int = 1
+    """Number of workers."""
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean of a tensor over the workers, without gradient."""
+        if self.world == 1:
+            return value.detach()
+        total = value.detach().clone()
+        distributed.all_reduce(total)
+        return total / self.world
+
+    def average(self, parameters: Sequence[nn.Parameter], statistics: Sequence[Tensor]) -> None:
+        """Replace gradients and statistics by their means over the workers, in one exchange.
+
+        One joined exchange after the backward pass copes with several forward passes and with parameters that were not
+        used; a missing gradient counts as 0.
+        """
+        if self.world == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        values = [p.grad for p in parameters if p.grad is not None] + list(statistics)
+        joined = self.mean(torch.cat([value.reshape(-1).float() for value in values]))
+        for value, part in zip(values, joined.split([value.numel() for value in values]), strict=True):
+            value.copy_(part.reshape(value.shape))
+
+    def share(self, value: float) -> float:
+        """Worker 0's number, on every worker."""
+        if self.world == 1:
+            return value
+        held = [value]
+        distributed.broadcast_object_list(held, src=0)
+        return held[0]
