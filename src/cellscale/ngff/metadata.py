@@ -1,0 +1,222 @@
+"""NGFF's documents: what groups say of axes, levels, channels and labels, read and written for 0.4 and 0.5.
+
+0.4 is Zarr v2 with `.zattrs`; 0.5 is Zarr v3 with everything under `attributes.ome` and a version in every group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cellscale.errors import InputError, StoreError
+from cellscale.ngff.stores import Store
+
+VERSIONS = ("0.4", "0.5")
+AXES = "tczyx"
+TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_PREFIXES = {
+    "quecto": -30, "ronto": -27, "yocto": -24, "zepto": -21, "atto": -18, "femto": -15, "pico": -12, "nano": -9,
+    "micro": -6, "milli": -3, "centi": -2, "deci": -1, "": 0, "deca": 1, "hecto": 2, "kilo": 3, "mega": 6, "giga": 9,
+    "tera": 12, "peta": 15, "exa": 18, "zetta": 21, "yotta": 24,
+}  # fmt: skip
+LENGTHS_UM = {
+    **{f"{prefix}meter": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()},
+    **{"angstrom": 1e-4, "inch": 25400.0, "foot": 304800.0, "yard": 914400.0, "mile": 1.609344e9, "parsec": 3.0857e22},
+    **{"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6},
+}
+"""Names of lengths and their size, µm; the short ones are not NGFF's but are met."""
+TIMES_S = {
+    **{f"{prefix}second": 10.0**power for prefix, power in _PREFIXES.items()},
+    **{"minute": 60.0, "hour": 3600.0, "day": 86400.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0},
+}
+"""Names of times and their length, s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One array of a pyramid; scale and translation for each axis, in the axes' units."""
+
+    path: str
+    shape: tuple[int, ...]
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A Zarr group or array as its documents describe it."""
+
+    zarr_format: int
+    kind: str
+    attributes: Mapping[str, Any]
+
+    @property
+    def ome(self) -> Mapping[str, Any]:
+        """What NGFF says of the node; empty for none."""
+        found = self.attributes.get("ome", {}) if self.zarr_format == 3 else self.attributes
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def version(self) -> str | None:
+        """The NGFF version that the node names."""
+        if self.zarr_format == 3:
+            return _text(self.ome.get("version"))
+        places = [*_items(self.ome.get("multiscales")), self.ome.get("plate"), self.ome.get("well"), self.ome]
+        named = [_text(place.get("version")) for place in places if isinstance(place, Mapping)]
+        return next((version for version in named if version), None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def read_node(store: Store) -> Node | None:
+    """Read a node's documents; None where there is no Zarr node."""
+    document = store.read_json("zarr.json")
+    if document is not None:
+        kind, attributes = str(document.get("node_type")), document.get("attributes") or {}
+        return Node(zarr_format=3, kind=kind, attributes=attributes)
+    if store.read_bytes(".zarray") is not None:
+        return Node(zarr_format=2, kind="array", attributes=store.read_json(".zattrs") or {})
+    attributes = store.read_json(".zattrs")
+    if attributes is None and store.read_bytes(".zgroup") is None:
+        return None
+    return Node(zarr_format=2, kind="group", attributes=attributes or {})
+
+
+def checked_version(node: Node, url: str) -> str:
+    """The version of a node, "0.4" or "0.5"; InputError for any other."""
+    version = node.version or ("0.4" if node.zarr_format == 2 else "none")
+    expected = "0.4" if node.zarr_format == 2 else "0.5"
+    if version == expected:
+        return version
+    if node.zarr_format == 3 and not node.ome:
+        raise InputError(
+            f"{url} has no NGFF metadata: no `ome` in the group's attributes. Give the URL of an OME-Zarr image."
+        )
+    raise InputError(
+        f"{url} is OME-Zarr {version} in Zarr v{node.zarr_format}; supported are 0.4 (Zarr v2) and 0.5 (Zarr v3). "
+        "Convert the image to one of these."
+    )
+
+
+def write_group(store: Store, version: str, ome: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> None:
+    """Write a group's documents: NGFF's metadata, and other attributes beside them."""
+    if version == "0.5":
+        attributes = {"ome": {"version": "0.5", **ome}, **(extra or {})}
+        store.write_json("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+        return
+    store.write_json(".zgroup", {"zarr_format": 2})
+    store.write_json(".zattrs", {**ome, **(extra or {})})
+
+
+def axes_document(axes: Sequence[str], units: Sequence[str | None]) -> list[dict[str, str]]:
+    """The `axes` of a multiscale."""
+    return [
+        {"name": axis, "type": TYPES[axis], **({"unit": unit} if unit else {})}
+        for axis, unit in zip(axes, units, strict=True)
+    ]
+
+
+def multiscale_document(
+    name: str, axes: Sequence[str], units: Sequence[str | None], levels: Sequence[Level]
+) -> dict[str, Any]:
+    """One entry of `multiscales`."""
+    datasets = []
+    for level in levels:
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": list(level.scale)}]
+        if any(level.translation):
+            transforms.append({"type": "translation", "translation": list(level.translation)})
+        datasets.append({"path": level.path, "coordinateTransformations": transforms})
+    return {"name": name, "axes": axes_document(axes, units), "datasets": datasets}
+
+
+def parse_axes(multiscale: Mapping[str, Any], url: str) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """Names and units of the axes, as stored."""
+    found = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in _items(multiscale.get("axes"))]
+    names = tuple(str(axis.get("name")) for axis in found)
+    unknown = [name for name in names if name not in AXES or len(name) != 1]
+    if unknown or len(set(names)) < len(names) or not {"y", "x"} <= set(names):
+        raise InputError(
+            f"{url} has the axes {names}; expected t, c, z, y and x, each at most once, with y and x among them."
+        )
+    return names, tuple(_text(axis.get("unit")) for axis in found)
+
+
+def _transforms(entry: Mapping[str, Any], count: int, url: str) -> tuple[list[float] | None, list[float]]:
+    """Scale (None: not given) and translation of a dataset or multiscale."""
+    scale, translation = None, [0.0] * count
+    for transform in _items(entry.get("coordinateTransformations")):
+        kind = transform.get("type") if isinstance(transform, Mapping) else None
+        if kind == "identity":
+            continue
+        values = _items(transform.get(kind)) if kind in ("scale", "translation") else []
+        if len(values) != count:
+            raise InputError(
+                f"{url} has the coordinate transformation {transform}; expected scale or translation with {count} numbers."
+            )
+        if kind == "scale":
+            scale = [float(value) for value in values]
+        else:
+            translation = [float(value) for value in values]
+    return scale, translation
+
+
+def parse_level(
+    multiscale: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    *,
+    shape: tuple[int, ...],
+    first: tuple[int, ...],
+    url: str,
+) -> Level:
+    """A level's scale and translation; without a scale, the factor between its shape and the first level's."""
+    count = len(shape)
+    inner, shift = _transforms(dataset, count, url)
+    outer, outer_shift = _transforms(multiscale, count, url)
+    scale = inner or [float(round(a / b)) if b else 1.0 for a, b in zip(first, shape, strict=True)]
+    factors = outer or [1.0] * count
+    return Level(
+        path=str(dataset["path"]),
+        shape=shape,
+        scale=tuple(a * b for a, b in zip(scale, factors, strict=True)),
+        translation=tuple(a * f + b for a, f, b in zip(shift, factors, outer_shift, strict=True)),
+    )
+
+
+def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str, Any]]:
+    """The datasets of a multiscale, at least one."""
+    datasets = [entry for entry in _items(multiscale.get("datasets")) if isinstance(entry, Mapping) and "path" in entry]
+    if not datasets:
+        raise StoreError(f"{url} is incomplete: its multiscales name no datasets.")
+    return datasets
+
+
+def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Names of the channels; their numbers where omero is missing or does not fit."""
+    omero = ome.get("omero")
+    channels = _items(omero.get("channels")) if isinstance(omero, Mapping) else []
+    if len(channels) != count:
+        return tuple(str(c) for c in range(count))
+    labels = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]
+    return tuple(str(label) if label else str(c) for c, label in enumerate(labels))
+
+
+def omero_document(names: Sequence[str], windows: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:
+    """How viewers show the channels; a window is (min, max, start, end)."""
+    colours = ("FFFFFF",) if len(names) == 1 else ("00FF00", "FF0000", "0000FF", "FF00FF", "00FFFF", "FFFF00", "FFFFFF")
+    channels = [
+        {
+            "label": name,
+            "color": colours[c % len(colours)],
+            "active": True,
+            "window": dict(zip(("min", "max", "start", "end"), window, strict=True)),
+        }
+        for c, (name, window) in enumerate(zip(names, windows, strict=True))
+    ]
+    return {"channels": channels, "rdefs": {"model": "greyscale" if len(names) == 1 else "color"}}
