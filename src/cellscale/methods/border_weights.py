@@ -92,8 +92,10 @@ class BorderWeightedUNet:
 
     def prepared(self, labels: Iterable[Labels]) -> Self:
         """Count background and cell pixels."""
-        counts = sum(np.bincount((separated(frame) > 0).ravel(), minlength=2) for frame in labels)
-        return dataclasses.replace(self, class_counts=tuple(np.asarray(counts).tolist()))
+        counts = np.zeros(2, np.int64)
+        for frame in labels:
+            counts += np.bincount((separated(frame) > 0).ravel(), minlength=2)
+        return dataclasses.replace(self, class_counts=tuple(counts.tolist()))
 
     def targets(self, labels: Labels) -> Maps:
         """`cell` (uint8) and `weight` (float32) of a crop; the rarer class has w_c = 1."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -73,4 +73,4 @@ def windows_to_maps(
         network.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     images = torch.from_numpy(windows).to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(device, precision):
-        return stored(cast("Mapping[str, Tensor]", method.predict(networks, images)))
+        return stored(method.predict(networks, images))

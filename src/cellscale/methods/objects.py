@@ -29,7 +29,8 @@ def above(stored: NDArray[np.uint8], threshold: float) -> Mask:
 def gaps(cells: Mask) -> Mask:
     """Background that a closing with a 3×3 square fills: gaps of one or two pixels, none at the frame's border."""
     wide = ndimage.binary_dilation(cells, SQUARE)
-    return ndimage.binary_erosion(wide, SQUARE, border_value=1) & ~cells
+    closed: Mask = ndimage.binary_erosion(wide, SQUARE, border_value=1)
+    return closed & ~cells
 
 
 def rims(labels: Labels) -> Mask:

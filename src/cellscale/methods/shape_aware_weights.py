@@ -260,9 +260,11 @@ class MulticlassUNet:
     def prepared(self, labels: Iterable[Labels]) -> Self:
         """Count the classes and fit the weighting on the training frames."""
         frames = [separated(frame) for frame in labels]
-        counts = sum(np.bincount(self.classes(frame).ravel(), minlength=self.weighting.classes) for frame in frames)
+        counts = np.zeros(self.weighting.classes, np.int64)
+        for frame in frames:
+            counts += np.bincount(self.classes(frame).ravel(), minlength=len(counts))
         weighting = self.weighting.prepared(frames)
-        return dataclasses.replace(self, weighting=weighting, class_counts=tuple(np.asarray(counts).tolist()))
+        return dataclasses.replace(self, weighting=weighting, class_counts=tuple(counts.tolist()))
 
     @property
     def balance(self) -> Weights:
@@ -308,8 +310,11 @@ class MulticlassUNet:
         """Search γ1, γ2 and the minimum area."""
         frames = list(pairs)
         steps = [round(0.05 * i, 2) for i in range(1, 20)]
-        grid = {"thresholds.gamma2": steps, "thresholds.gamma1": steps if self.weighting.classes == 3 else []}
-        grid["thresholds.minimum_area"] = minimum_areas(truth for _, truth in frames)
+        grid: dict[str, list[Any]] = {
+            "thresholds.gamma2": steps,
+            "thresholds.gamma1": steps if self.weighting.classes == 3 else [],
+            "thresholds.minimum_area": minimum_areas(truth for _, truth in frames),
+        }
         return searched(self, frames, grid)
 
     def ideal(self, labels: Labels) -> Maps:

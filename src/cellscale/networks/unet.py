@@ -16,7 +16,7 @@ CONVOLUTIONS = 2
 
 def unet_multiple(depth: int) -> int:
     """Input sizes are multiples of this, px."""
-    return 2**depth
+    return 1 << depth
 
 
 def unet_reach(depth: int) -> int:

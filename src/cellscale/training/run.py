@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from cellscale.arrays import Labels, StoredMaps
 from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
 from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
@@ -78,11 +79,12 @@ class Training:
             score = (found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predicted(self) -> list[Any]:
+    def predicted(self) -> list[tuple[StoredMaps, Labels]]:
         """Maps and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
-        where = {"device": str(self.device), "precision": self.settings.precision}
-        return predicted(self.method, self.networks, frames, **where)
+        return predicted(
+            self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision
+        )
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0."""

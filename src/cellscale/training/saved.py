@@ -77,6 +77,7 @@ class Folder:
             Where a model or an unfinished training is.
         """
         if overwrite:
+            self.remove(DESCRIPTION)
             self.remove(STATE)
         elif self.exists(DESCRIPTION) and not resume:
             raise ExistsError(f"{self.url} holds a model. Choose another folder, or replace it with --overwrite.")

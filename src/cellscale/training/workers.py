@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """This worker's place among all."""
+    """Where this worker stands among all."""
 
     rank: int = 0
     """Number of this worker."""
@@ -39,7 +39,7 @@ class Workers:
                 parameter.grad = torch.zeros_like(parameter)
         values = [p.grad for p in parameters if p.grad is not None] + list(statistics)
         joined = self.mean(torch.cat([value.reshape(-1).float() for value in values]))
-        for value, part in zip(values, joined.split([value.numel() for value in values]), strict=True):
+        for value, part in zip(values, torch.split(joined, [value.numel() for value in values]), strict=True):
             value.copy_(part.reshape(value.shape))
 
     def share(self, value: float) -> float:

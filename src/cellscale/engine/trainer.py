@@ -1,0 +1,232 @@
+"""The training loop on the workers of a Ray cluster.
+
+Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs. The
+unfinished training lives in the output folder: a worker that fails is restarted and goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import ray
+import ray.train
+import torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from cellscale.checkpoints import DESCRIPTION, Model, load_model
+from cellscale.errors import CellscaleError, RunError
+from cellscale.methods.protocol import Method
+from cellscale.training.frames import Frames
+from cellscale.training.run import Progress, train
+from cellscale.training.saved import STATE, Folder
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.workers import Workers
+
+POLL_S = 0.5
+"""Pause between two looks at the workers' progress, s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all workers are told."""
+
+    method: Method
+    data: Sequence[Frames]
+    validation: Sequence[Frames]
+    output: str
+    settings: TrainingSettings
+    storage_options: Mapping[str, Any]
+    pixel_size_um: tuple[float, float] | None
+    board: Any
+    """Handle of the Board."""
+
+
+class Board:
+    """An actor on which worker 0 writes how far it is, and what made it stop."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[str, int, int] | None = None
+        self._error: CellscaleError | None = None
+
+    def write(self, step: str, done: int, total: int) -> None:
+        """Note the progress."""
+        self._latest = (step, done, total)
+
+    def refuse(self, error: CellscaleError) -> None:
+        """Note an error that no second attempt mends."""
+        self._error = error
+
+    def read(self) -> tuple[tuple[str, int, int] | None, CellscaleError | None]:
+        """Latest progress and error."""
+        return self._latest, self._error
+
+
+def train_method(  # noqa: PLR0913
+    method: Method,
+    data: Sequence[Frames],
+    validation: Sequence[Frames] = (),
+    *,
+    output: str,
+    settings: TrainingSettings | None = None,
+    workers: int = 1,
+    gpus: float = 0.0,
+    failures: int = 2,
+    resume: bool = False,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    pixel_size_um: tuple[float, float] | None = None,
+    on_progress: Progress = lambda step, done, total: None,
+) -> Model:
+    """Train a method on a Ray cluster, or in this process for 0 workers.
+
+    Parameters
+    ----------
+    method, data, validation, output, settings, resume, overwrite, storage_options, pixel_size_um, on_progress
+        As `cellscale.training.run.train`.
+    workers : int
+        Workers of the training; each takes `batch_size` samples in every step.
+    gpus : float
+        GPUs of each worker.
+    failures : int
+        How often the workers are restarted after a crash.
+
+    Returns
+    -------
+    Model
+        With fitted thresholds, as it was saved.
+
+    Raises
+    ------
+    CellscaleError
+        As `cellscale.training.run.train`.
+    RunError
+        If the workers failed more often than `failures`.
+    """
+    settings, options = settings or TrainingSettings(), dict(storage_options or {})
+    if workers == 0:
+        return train(
+            method,
+            data,
+            validation,
+            output=output,
+            settings=settings,
+            resume=resume,
+            overwrite=overwrite,
+            storage_options=options,
+            pixel_size_um=pixel_size_um,
+            on_progress=on_progress,
+        )
+    folder = Folder(url=output, storage_options=options)
+    folder.claim(resume=resume, overwrite=overwrite)
+    board = ray.remote(num_cpus=0)(Board).remote()
+    job = Job(
+        method=method,
+        data=data,
+        validation=validation,
+        output=output,
+        settings=settings,
+        storage_options=options,
+        pixel_size_um=pixel_size_um,
+        board=board,
+    )
+    with watched(board, on_progress):
+        _fit(job, workers=workers, gpus=gpus, failures=failures)
+    return load_model(output, options)
+
+
+def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:
+    """Run the job on the workers; their scratch folder goes at the end."""
+    fs, root = fsspec.url_to_fs(job.output, **job.storage_options)
+    scratch = f"{str(root).rstrip('/')}/ray"
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
+        ),
+        run_config=RunConfig(
+            name="training",
+            storage_path=scratch,
+            storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
+            failure_config=FailureConfig(max_failures=failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        _, refused = ray.get(job.board.read.remote())
+        if refused is not None:
+            raise refused from error
+        raise RunError(f"The training workers failed: {error}. Continue with --resume.") from error
+    finally:
+        if fs.exists(scratch):
+            fs.rm(scratch, recursive=True)
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What each worker runs."""
+    job: Job = config["job"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(job.settings.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    try:
+        train(
+            job.method,
+            job.data,
+            job.validation,
+            output=job.output,
+            settings=job.settings,
+            resume=True,
+            storage_options=job.storage_options,
+            pixel_size_um=job.pixel_size_um,
+            workers=Workers(rank=rank, world=world),
+            on_progress=_posting(job) if rank == 0 else lambda step, done, total: None,
+        )
+    except CellscaleError as error:
+        if rank == 0:
+            ray.get(job.board.refuse.remote(error))
+        raise
+
+
+def _posting(job: Job) -> Progress:
+    """Write every `log_every`-th step, and the last, on the board."""
+
+    def post(step: str, done: int, total: int) -> None:
+        if done % job.settings.log_every == 0 or done == total:
+            job.board.write.remote(step, done, total)
+
+    return post
+
+
+@contextmanager
+def watched(board: Any, on_progress: Progress) -> Iterator[None]:
+    """Call `on_progress` with what is written on the board, from a thread, for the length of the context."""
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(board, on_progress, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        ray.kill(board)
+
+
+def _watch(board: Any, on_progress: Progress, over: threading.Event) -> None:
+    seen = None
+    while not over.wait(POLL_S):
+        latest, _ = ray.get(board.read.remote())
+        if latest is not None and latest != seen:
+            on_progress(*latest)
+            seen = latest

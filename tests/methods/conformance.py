@@ -1,0 +1,146 @@
+"""What every method must keep: one suite, given a small variant of the method and frames to learn from."""
+
+import json
+
+import numpy as np
+import torch
+
+from cellscale.arrays import Box
+from cellscale.methods import load_method, settings_of
+from cellscale.methods.inference import stored
+from cellscale.methods.protocol import Batch
+from cellscale.networks.reach import measured_reach
+from cellscale.tiles.seams import whole_frame
+from cellscale.training import loop
+from cellscale.training.run import train
+from cellscale.training.samples import Samples
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.validation import predicted
+from cellscale.training.workers import Workers
+
+QUICK = TrainingSettings(
+    steps=50, batch_size=4, crop=32, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
+)
+
+
+def jaccards(truth, found):
+    """Greatest Jaccard index of each true cell."""
+    best = {}
+    for cell in np.unique(truth[truth > 0]):
+        inside = truth == cell
+        others = [found == other for other in np.unique(found[inside & (found > 0)])]
+        best[int(cell)] = max(((inside & other).sum() / (inside | other).sum() for other in others), default=0.0)
+    return best
+
+
+def width_of(mask):
+    """Side of the largest square around any pixel that fits into a cell, px."""
+    side, left = 0, mask
+    while left.any():
+        side, left = side + 1, left[1:, 1:] & left[:-1, 1:] & left[1:, :-1] & left[:-1, :-1]
+    return side
+
+
+def check_ideal(method, labels):
+    """Decoding the perfect prediction returns each cell at least 7 px wide with a Jaccard index of at least 0.95."""
+    maps = stored({name: torch.from_numpy(values)[None] for name, values in method.ideal(labels).items()})[0]
+    assert set(maps) == set(method.maps)
+    found = whole_frame(method, maps)
+    wide = [cell for cell in np.unique(labels[labels > 0]) if width_of(labels == cell) >= 7]
+    small = {cell: value for cell, value in jaccards(labels, found).items() if cell in wide and value < 0.95}
+    assert not small
+
+
+def check_reach(method):
+    """The reach computed from kernels and strides is at least the measured one, and no more than 2 px above it."""
+    torch.manual_seed(0)
+    networks = {name: network.double().eval() for name, network in method.networks().items()}
+
+    def predict(window):
+        with torch.inference_mode():
+            return method.predict(networks, window.double())
+
+    found = measured_reach(predict, channels=method.channels, multiple=method.multiple, radius=method.reach + 4)
+    assert method.reach - 2 <= found <= method.reach
+
+
+def check_json(method):
+    """Settings survive JSON."""
+    assert load_method(method.name, **json.loads(json.dumps(settings_of(method)))) == method
+
+
+def check_pieces(method, maps):
+    """Pieces of a part of the region are numbered 1 … n without gaps, and have the foreground of the whole."""
+    whole = method.decode(maps, Box.of(maps[method.maps[0]].shape)).labels
+    part = Box(20, 24, 44, 52)
+    pieces = method.decode(maps, part).labels
+    assert pieces.dtype == np.int32
+    assert pieces.shape == part.shape
+    assert np.array_equal(np.unique(pieces[pieces > 0]), np.arange(1, pieces.max() + 1))
+    assert np.array_equal(pieces > 0, whole[part.slices] > 0)
+
+
+def distance_to_labels(model, frames):
+    """Mean absolute difference of the predicted cells and the perfect ones."""
+    method = model.method
+    pairs = predicted(method, model.networks, frames, device="cpu", precision="fp32")
+    wanted = [method.ideal(truth) for _, truth in pairs]
+    name = method.maps[0]
+    return float(np.mean([np.abs(maps[name] / 255 - ideal[name]) for (maps, _), ideal in zip(pairs, wanted, strict=True)]))
+
+
+def check_training(method, frames, folder):
+    """A seeded training is repeatable to the last bit and brings the prediction nearer to the labels."""
+    short = TrainingSettings(**{**vars(QUICK), "steps": 1})
+    before = distance_to_labels(train(method, [frames], output=f"{folder}/short", settings=short), frames)
+    first = train(method, [frames], output=f"{folder}/first", settings=QUICK)
+    second = train(method, [frames], output=f"{folder}/second", settings=QUICK)
+    for name, network in first.networks.items():
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, second.networks[name].state_dict()[key]), f"{name}.{key}"
+    assert distance_to_labels(first, frames) < 0.9 * before
+
+
+def batch_for(method, frames):
+    """Three samples of the frames."""
+    samples = Samples(method, frames, QUICK)
+    values = [samples[i] for i in range(3)]
+    stacked = {name: torch.stack([value[name] for value in values]) for name in values[0]}
+    return Batch(image=stacked.pop("image"), labels=stacked.pop("labels"), targets=stacked)
+
+
+def check_resting(method, frames):
+    """In every update some network moves, and those that rest stay as they are, bit for bit."""
+    batch = batch_for(method, frames)
+    torch.manual_seed(0)
+    networks = method.networks()
+    for stage in method.stages():
+        for update in stage.updates:
+            before = {name: {k: v.clone() for k, v in n.state_dict().items()} for name, n in networks.items()}
+            loop.Player(update, networks, 1).move(batch, 0, QUICK, Workers())
+            moved = {
+                name
+                for name, network in networks.items()
+                if any(not torch.equal(value, before[name][key]) for key, value in network.state_dict().items())
+            }
+            assert moved == set(update.trains)
+
+
+def check_sample_means(method, frames):
+    """A loss is the mean of per-sample losses, or it would not average over workers."""
+    batch = batch_for(method, frames)
+    torch.manual_seed(0)
+    networks = {name: network.eval() for name, network in method.networks().items()}
+    for stage in method.stages():
+        for update in stage.updates:
+            with torch.no_grad():
+                whole = update.loss(networks, batch)
+                parts = [update.loss(networks, sample_of(batch, i)) for i in range(len(batch.image))]
+            for name, value in whole.items():
+                torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6)
+
+
+def sample_of(batch, i):
+    """A batch of one sample."""
+    targets = {name: value[i : i + 1] for name, value in batch.targets.items()}
+    return Batch(image=batch.image[i : i + 1], labels=batch.labels[i : i + 1], targets=targets)

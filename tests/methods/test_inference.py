@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from cellscale.methods import load_method
+from cellscale.methods.inference import stored, windows_to_maps
+
+
+@pytest.fixture
+def method():
+    return load_method("saw", width=4, depth=2)
+
+
+@pytest.fixture
+def networks(method):
+    torch.manual_seed(0)
+    return method.networks()
+
+
+def windows(count):
+    return np.random.default_rng(0).random((count, 1, 32, 48)).astype(np.float32)
+
+
+def test_probabilities_are_rounded_to_whole_numbers():
+    values = torch.tensor([[[0.0, 0.5 / 255 - 1e-6, 0.5 / 255 + 1e-6, 0.998, 1.0]]])
+    (found,) = stored({"cell": values})
+    assert found["cell"].dtype == np.uint8
+    assert found["cell"].tolist() == [[0, 0, 1, 254, 255]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_maps_have_the_windows_size_and_the_methods_names(method, networks, precision):
+    found = windows_to_maps(method, networks, windows(3), precision=precision)
+    assert [{name: values.shape for name, values in maps.items()} for maps in found] == [
+        {"cell": (32, 48), "touching": (32, 48)}
+    ] * 3
+
+
+def test_a_prediction_draws_nothing_and_leaves_the_statistics(method, networks):
+    before = {key: value.clone() for key, value in networks["unet"].train().state_dict().items()}
+    first, second = (windows_to_maps(method, networks, windows(2), precision="fp32") for _ in range(2))
+    assert all(np.array_equal(a["cell"], b["cell"]) for a, b in zip(first, second, strict=True))
+    assert all(torch.equal(value, before[key]) for key, value in networks["unet"].state_dict().items())
+
+
+def test_bf16_is_near_fp32(method, networks):
+    (exact,), (near,) = (windows_to_maps(method, networks, windows(1), precision=p) for p in ("fp32", "bf16"))
+    difference = np.abs(exact["cell"].astype(int) - near["cell"])
+    assert 0 < difference.max() < 20

@@ -1,0 +1,42 @@
+import numpy as np
+
+from cellscale.methods import load_method
+from cellscale.methods.search import cells_of, minimum_areas, quality, searched
+
+
+def frame():
+    """Two cells of 400 px, a speck of 9 px, and maps that separate them at thresholds other than 0.5."""
+    truth = np.zeros((64, 64), np.uint32)
+    truth[10:30, 10:30], truth[10:30, 31:51] = 1, 2
+    cell = np.where(truth > 0, 230, 20).astype(np.uint8)
+    cell[10:30, 30] = 190
+    cell[50:53, 50:53] = 230
+    return {"cell": cell}, truth
+
+
+def test_the_search_finds_threshold_and_minimum_area():
+    maps, truth = frame()
+    method = load_method("unet2")
+    assert quality(method, [(maps, truth)]) < 0.6
+    tuned = method.tuned([(maps, truth)])
+    assert 190 / 255 <= tuned.thresholds.gamma2 < 230 / 255
+    assert 9 < tuned.thresholds.minimum_area <= 400
+    assert len(np.unique(cells_of(tuned, maps))) == 3
+
+
+def test_equal_settings_keep_what_was_there():
+    maps, truth = frame()
+    maps["cell"][truth == 0] = 20
+    method = load_method("unet2", gamma2=0.6)
+    assert searched(method, [(maps, truth)], {"thresholds.gamma2": [0.2, 0.55, 0.7]}) == method
+
+
+def test_the_same_frames_give_the_same_settings():
+    maps, truth = frame()
+    assert load_method("unet2").tuned([(maps, truth)]) == load_method("unet2").tuned([(maps, truth)])
+
+
+def test_minimum_areas_are_shares_of_the_median():
+    _, truth = frame()
+    assert minimum_areas([truth]) == [0, 12, 24, 48, 100]
+    assert minimum_areas([np.zeros((4, 4), np.uint32)]) == [0, 0, 0, 0, 0]

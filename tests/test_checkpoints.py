@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cellscale.checkpoints import Model, digest, load_model, save_model
+from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.methods import load_method
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    method = load_method("dwm", width=4, depth=1, gamma1=0.35, high=99.5, class_counts=[9, 5, 1])
+    return Model(
+        method=method,
+        networks=method.networks(),
+        pixel_size_um=(0.5, 0.25),
+        training={"steps": 7, "validation": {"seg": 0.5}},
+    )
+
+
+def edited(folder, **changes):
+    """Change entries of a model's description."""
+    path = Path(folder) / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_model_comes_back_as_it_was(model, tmp_path):
+    save_model(model, f"{tmp_path}/m")
+    found = load_model(f"{tmp_path}/m")
+    assert (found.method, found.pixel_size_um, found.training) == (model.method, (0.5, 0.25), model.training)
+    assert digest(found) == digest(model)
+    assert not found.networks["unet"].training
+    for key, value in model.networks["unet"].state_dict().items():
+        assert torch.equal(found.networks["unet"].state_dict()[key], value)
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_a_model_in_an_object_store_comes_back(model):
+    save_model(model, "memory://bucket/models/m")
+    assert digest(load_model("memory://bucket/models/m")) == digest(model)
+
+
+def test_a_model_is_replaced(model, tmp_path):
+    save_model(model, f"{tmp_path}/m")
+    other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
+    save_model(other, f"{tmp_path}/m")
+    assert load_model(f"{tmp_path}/m").method.name == "saw"
+    assert load_model(f"{tmp_path}/m").pixel_size_um is None
+
+
+def test_the_digest_follows_weights_and_settings(model):
+    before = digest(model)
+    changed = Model(method=load_method("dwm", width=4, depth=1, gamma1=0.4), networks=model.networks)
+    assert digest(changed) != before
+    with torch.no_grad():
+        model.networks["unet"].head.bias += 1e-3
+    assert digest(model) != before
+
+
+def test_no_model_at_a_place(tmp_path):
+    with pytest.raises(MissingError, match=r"No model at .*/none: expected a folder with model\.json"):
+        load_model(f"{tmp_path}/none")
+
+
+def test_a_description_without_weights_is_no_model(model, tmp_path):
+    save_model(model, str(tmp_path))
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(MissingError, match="No model"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"format": 2}, InputError, "has format 2, expected 1"),
+        ({"method": "sow"}, MissingError, "Did you mean 'saw'"),
+        ({"settings": {"unet.size": 3}}, MissingError, "Unknown setting 'unet.size'"),
+        ({"settings": {"unet.width": 8, "unet.depth": 1}}, StoreError, "do not fit network 'unet'"),
+        ({"weights_sha256": "0"}, StoreError, "not the file that model.json describes"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, error, message):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, **changes)
+    with pytest.raises(error, match=message):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "no json"])
+def test_a_file_that_is_no_description_is_refused(model, tmp_path, text):
+    save_model(model, str(tmp_path))
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(StoreError, match="is no model description"):
+        load_model(str(tmp_path))
+
+
+def test_damaged_weights_are_found(model, tmp_path):
+    save_model(model, str(tmp_path))
+    content = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(StoreError, match="Copy the model again"):
+        load_model(str(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_named(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="Cannot write the model to"):
+        save_model(model, f"{tmp_path}/file/m")
+
+
+def test_an_unknown_protocol_is_refused(model):
+    with pytest.raises(StoreError, match="Cannot write the model to nothing://m"):
+        save_model(model, "nothing://m")
