@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellscale.arrays import Box, Image
 from cellscale.errors import InputError, MissingError
@@ -18,6 +17,7 @@ from cellscale.ngff import planes
 from cellscale.ngff.metadata import (
     LENGTHS_UM,
     TIMES_S,
+    Level,
     Node,
     channel_names,
     checked_version,
@@ -26,11 +26,11 @@ from cellscale.ngff.metadata import (
     parse_level,
     read_node,
 )
-from cellscale.ngff.metadata import Level as Level
 from cellscale.ngff.pyramids import size_of
-from cellscale.ngff.stores import Store, is_local, joined, local_path
-from cellscale.ngff.writers import ImageWriter as ImageWriter
-from cellscale.ngff.writers import create_image as create_image
+from cellscale.ngff.stores import Store, address, is_local, joined
+from cellscale.ngff.writers import ImageWriter, create_image
+
+__all__ = ["ImageWriter", "Level", "NgffImage", "create_image", "described", "open_image", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class NgffImage:
         channels: Sequence[int] | None = None,
         level: int = 0,
     ) -> int:
-        """Count the stored chunks (or shards) that `read` would need and that do not exist: they read as the fill value."""
+        """Count the chunks (or shards) that `read` would need and that do not exist: they read as the fill value."""
         indices = [self._index(box, t, z, c=run, level=level) for run in self._runs(channels)]
         return sum(planes.count_missing(self.store, self.levels[level].path, index) for index in indices)
 
@@ -243,18 +243,14 @@ def described(store: Store, node: Node) -> dict[str, Any]:
             dtypes.append(np.dtype(array.dtype).newbyteorder("="))
         if len(shapes[-1]) != len(axes):
             raise InputError(
-                f"Array {dataset['path']!r} of {store.url} has {len(shapes[-1])} dimensions; its axes are {', '.join(axes)}."
+                f"Array {dataset['path']!r} of {store.url} has {len(shapes[-1])} dimensions; "
+                f"the image's axes are {', '.join(axes)}."
             )
     levels = tuple(
         parse_level(multiscales[0], dataset, shape=shape, first=shapes[0], url=store.url)
         for dataset, shape in zip(datasets, shapes, strict=True)
     )
     return {"version": version, "axes": axes, "units": units, "levels": levels, "dtype": dtypes[0]}
-
-
-def address(url: str) -> str:
-    """A URL without a slash at its end; a local path is made absolute."""
-    return str(local_path(url)) if is_local(url) else url.rstrip("/")
 
 
 def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) -> NgffImage:

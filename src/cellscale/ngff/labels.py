@@ -1,7 +1,7 @@
 """Label layers: staged unlisted, written shard by shard, published last.
 
-A layer has as many levels as its image, the same factors and scales, one channel, uint32 pixels, and is listed only when
-it is complete.
+A layer has as many levels as its image, the same factors and scales, one channel, uint32 pixels, and is listed only
+when it is complete.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from cellscale.arrays import Box, Labels
 from cellscale.errors import ExistsError, InputError, StoreError, unknown
 from cellscale.ngff import planes
-from cellscale.ngff.images import NgffImage, address, described, resolve
+from cellscale.ngff.images import NgffImage, described, resolve
 from cellscale.ngff.metadata import VERSIONS, Level, Node, checked_version, multiscale_document, read_node, write_group
 from cellscale.ngff.pyramids import size_of
-from cellscale.ngff.stores import Store, joined
+from cellscale.ngff.stores import Store, address, joined
 
 IN_PLACE = "../../"
 _ATTEMPTS = 8
@@ -245,7 +245,7 @@ def _staged(layer: LabelLayer) -> bool:
     if node is None:
         return False
     same = node.ome.get("multiscales") == _ome(layer)["multiscales"]
-    return same and node.attributes.get("cellscale", {}) == layer.metadata
+    return bool(same and node.attributes.get("cellscale", {}) == layer.metadata)
 
 
 def _create(layer: LabelLayer, home: Store) -> None:
@@ -292,6 +292,8 @@ def _write_names(group: Store, names: list[str], version: str) -> None:
     )
     kept = node.attributes if node else {}
     extra = {key: value for key, value in kept.items() if key != ("ome" if version == "0.5" else "labels")}
+    if version == "0.4":
+        extra["version"] = "0.4"
     write_group(group, version, {**ome, "labels": names}, extra=extra)
 
 

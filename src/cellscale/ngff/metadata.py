@@ -22,14 +22,14 @@ _PREFIXES = {
 }  # fmt: skip
 LENGTHS_UM = {
     **{f"{prefix}meter": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()},
-    **{"angstrom": 1e-4, "inch": 25400.0, "foot": 304800.0, "yard": 914400.0, "mile": 1.609344e9, "parsec": 3.0857e22},
-    **{"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6},
-}
+    "angstrom": 1e-4, "inch": 25400.0, "foot": 304800.0, "yard": 914400.0, "mile": 1.609344e9, "parsec": 3.0857e22,
+    "m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6,
+}  # fmt: skip
 """Names of lengths and their size, µm; the short ones are not NGFF's but are met."""
 TIMES_S = {
     **{f"{prefix}second": 10.0**power for prefix, power in _PREFIXES.items()},
-    **{"minute": 60.0, "hour": 3600.0, "day": 86400.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0},
-}
+    "minute": 60.0, "hour": 3600.0, "day": 86400.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0,
+}  # fmt: skip
 """Names of times and their length, s."""
 
 
@@ -158,7 +158,8 @@ def _transforms(entry: Mapping[str, Any], count: int, url: str) -> tuple[list[fl
         values = _items(transform.get(kind)) if kind in ("scale", "translation") else []
         if len(values) != count:
             raise InputError(
-                f"{url} has the coordinate transformation {transform}; expected scale or translation with {count} numbers."
+                f"{url} has the coordinate transformation {transform}; "
+                f"expected scale or translation with {count} numbers."
             )
         if kind == "scale":
             scale = [float(value) for value in values]
@@ -198,13 +199,14 @@ def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str,
 
 
 def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Names of the channels; their numbers where omero is missing or does not fit."""
+    """Names of the channels, each once; their numbers where omero is missing or does not fit."""
     omero = ome.get("omero")
     channels = _items(omero.get("channels")) if isinstance(omero, Mapping) else []
     if len(channels) != count:
         return tuple(str(c) for c in range(count))
     labels = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]
-    return tuple(str(label) if label else str(c) for c, label in enumerate(labels))
+    names = [str(label) if label else str(c) for c, label in enumerate(labels)]
+    return tuple(f"{name}_{c}" if name in names[:c] else name for c, name in enumerate(names))
 
 
 def omero_document(names: Sequence[str], windows: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 from zarr.core.sync import sync
 
 from cellscale.arrays import Box, Image
@@ -45,7 +46,7 @@ def array_settings(axes: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[
     if version == "0.4":
         encoding = {"name": "v2", "separator": "/"}
         return settings | {"zarr_format": 2, "compressors": {"id": "zstd", "level": 3}, "chunk_key_encoding": encoding}
-    compressor = zarr.codecs.ZstdCodec(level=3)
+    compressor = ZstdCodec(level=3)
     settings |= {"zarr_format": 3, "dimension_names": tuple(axes), "compressors": compressor}
     if max(sizes["y"], sizes["x"]) > SHARD_PX:
         settings["shards"] = tuple(SHARD_PX if axis in "yx" else 1 for axis in axes)
@@ -62,7 +63,8 @@ def check_box(box: Box, shape: tuple[int, int], url: str) -> None:
     """Raise InputError for a box that is empty or leaves the image."""
     if box.area == 0 or box.clip(Box.of(shape)) != box:
         raise InputError(
-            f"Rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1} of {url}: expected a box inside {shape[0]} × {shape[1]} px."
+            f"Rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1} of {url}: "
+            f"expected a box inside {shape[0]} × {shape[1]} px."
         )
 
 
@@ -180,9 +182,8 @@ def write_plane(
         check_whole(array, axes, index, url)
         shape = tuple(part.stop - part.start for part in index)
         ordered = values if axes.index("y") < axes.index("x") else values.T
-        array = array.with_config({"write_empty_chunks": empty})
         try:
-            array[index] = ordered.reshape(shape)
+            array.with_config({"write_empty_chunks": empty})[index] = ordered.reshape(shape)
         except failures() as error:
             raise StoreError(
                 f"Cannot write {url}: {type(error).__name__}: {error}. {advice(error, store.url)}"

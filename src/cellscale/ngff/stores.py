@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import fsspec
 import zarr
+from zarr.abc.store import Store as ZarrStore
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
@@ -33,6 +34,7 @@ _FOREIGN = {
     "gcsfs.retry": ("HttpError",),
     "azure.core.exceptions": ("AzureError",),
 }
+_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
 _CREDENTIALS = (
     "credential",
     "403",
@@ -57,14 +59,14 @@ def advice(error: BaseException, url: str) -> str:
     """What to do about a failure, as a sentence."""
     text = f"{type(error).__name__} {error}".lower()
     if isinstance(error, ImportError):
-        extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}.get(url.split(":")[0])
+        extra = _EXTRAS.get(url.partition(":")[0])
         return f"Install cellscale[{extra}]." if extra else "Install the package that it names."
     if isinstance(error, PermissionError) or any(word in text for word in _CREDENTIALS):
         if "://" not in url:
             return "Check the permissions of the folder."
         return (
-            "Check the credentials: for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage options such as "
-            '{"key": …, "secret": …}; {"anon": true} for a public bucket.'
+            "Check the credentials: for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage options "
+            'such as {"key": …, "secret": …}; {"anon": true} for a public bucket.'
         )
     return "Check the URL, the storage options and the connection."
 
@@ -89,6 +91,11 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> Path:
     """The absolute path of a local URL."""
     return Path(url.split("://", 1)[-1]).expanduser().absolute()
+
+
+def address(url: str) -> str:
+    """A URL without a slash at its end; a local path is made absolute."""
+    return str(local_path(url)) if is_local(url) else url.rstrip("/")
 
 
 def joined(url: str, *names: str) -> str:
@@ -244,7 +251,7 @@ class Store:
             )
         self.remove()
 
-    def _zarr(self, *, read_only: bool) -> tuple[zarr.abc.store.Store, str]:
+    def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file
         if inside:
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from cellscale.errors import InputError
 from cellscale.ngff import planes
 from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document, write_group
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
-from cellscale.ngff.stores import Store
+from cellscale.ngff.stores import Store, address
 
 _WINDOW_FRAMES = 8
 
@@ -35,6 +35,8 @@ class ImageWriter:
     levels: tuple[Level, ...]
     channels: tuple[str, ...]
     dtype: np.dtype[Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Kept under `cellscale` in the image's attributes."""
 
     @property
     def store(self) -> Store:
@@ -63,7 +65,8 @@ class ImageWriter:
     def _get(self, box: Box, place: tuple[int, int, int], level: int) -> NDArray[Any]:
         t, c, z = place
         index = self._index(box, t, c, z=z, level=level)
-        return planes.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        plane: NDArray[Any] = planes.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        return plane
 
     def write(self, array: NDArray[Any], *, t: int = 0, c: int = 0, z: int = 0, box: Box | None = None) -> None:
         """Write pixels of the finest level.
@@ -129,7 +132,8 @@ class ImageWriter:
             multiscale["version"] = "0.4"
         windows = [self._window(c) for c in range(self.size("c"))]
         omero = omero_document(self.channels, windows)
-        write_group(self.store, self.version, {"multiscales": [multiscale], "omero": omero})
+        extra = {"cellscale": dict(self.metadata)} if self.metadata else {}
+        write_group(self.store, self.version, {"multiscales": [multiscale], "omero": omero}, extra=extra)
 
     def remove(self) -> None:
         """Delete what was made."""
@@ -181,20 +185,43 @@ def _checked(axes: Sequence[str], shape_tczyx: Sequence[int], version: str, chan
     return sizes
 
 
+class ImageOptions(TypedDict, total=False):
+    """What may be said of a new image."""
+
+    version: str
+    """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""
+    pixel_size_um: tuple[float, float] | None
+    """Height and width of a pixel, µm."""
+    z_step_um: float | None
+    """Distance of two slices, µm."""
+    frame_interval_s: float | None
+    """Time between two frames, s."""
+    channels: Sequence[str]
+    """Names of the channels."""
+    levels: int | None
+    """Number of levels; None: until both sides are at most 512 px."""
+    storage_options: Mapping[str, Any] | None
+    """For fsspec."""
+
+
+def _steps(options: ImageOptions) -> dict[str, float]:
+    """Lengths of the steps along the axes, µm and s, where they are known."""
+    height, width = options.get("pixel_size_um") or (None, None)
+    steps = {"t": options.get("frame_interval_s"), "z": options.get("z_step_um"), "y": height, "x": width}
+    wrong = {axis: step for axis, step in steps.items() if step is not None and not (step > 0 and np.isfinite(step))}
+    if wrong:
+        raise InputError(f"Pixel sizes and intervals must be positive; got {wrong}.")
+    return {axis: float(step) for axis, step in steps.items() if step is not None}
+
+
 def create_image(
     url: str,
     *,
     shape_tczyx: Sequence[int],
     dtype: Any,
     axes: Sequence[str],
-    version: str = "0.5",
-    pixel_size_um: tuple[float, float] | None = None,
-    z_step_um: float | None = None,
-    frame_interval_s: float | None = None,
-    channels: Sequence[str] = (),
-    levels: int | None = None,
-    storage_options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    **options: Unpack[ImageOptions],
 ) -> ImageWriter:
     """Start a new image: create its arrays and return what writes their pixels.
 
@@ -208,22 +235,10 @@ def create_image(
         Integers, floats or booleans.
     axes : sequence of str
         Which axes are stored: a selection of t, c, z, y, x in this order.
-    version : str
-        NGFF version, 0.4 or 0.5.
-    pixel_size_um : pair of float, optional
-        Height and width of a pixel, µm.
-    z_step_um : float, optional
-        Distance of two slices, µm.
-    frame_interval_s : float, optional
-        Time between two frames, s.
-    channels : sequence of str
-        Their names.
-    levels : int, optional
-        Number of levels; None: until both sides are at most 512 px.
-    storage_options : mapping, optional
-        For fsspec.
     overwrite : bool
         Replace a Zarr store that lies there.
+    **options
+        See `ImageOptions`.
 
     Returns
     -------
@@ -237,18 +252,17 @@ def create_image(
     InputError
         If the arguments contradict one another.
     """
-    sizes = _checked(axes, shape_tczyx, version, channels)
-    steps = {"t": frame_interval_s, "z": z_step_um}
-    steps |= dict(zip("yx", pixel_size_um or (None, None), strict=True))
-    known = {axis: float(step) for axis, step in steps.items() if step is not None}
+    version, names = options.get("version", "0.5"), tuple(options.get("channels", ()))
+    sizes, steps = _checked(axes, shape_tczyx, version, names), _steps(options)
+    count = options.get("levels") or level_count((sizes["y"], sizes["x"]))
     writer = ImageWriter(
-        url=url.rstrip("/"),
-        storage_options=dict(storage_options or {}),
+        url=address(url),
+        storage_options=dict(options.get("storage_options") or {}),
         version=version,
         axes=tuple(axes),
-        units=tuple(("second" if axis == "t" else "micrometer") if axis in known else None for axis in axes),
-        levels=_levels(axes, sizes, known, levels or level_count((sizes["y"], sizes["x"]))),
-        channels=tuple(channels) or tuple(str(c) for c in range(sizes["c"])),
+        units=tuple(("second" if axis == "t" else "micrometer") if axis in steps else None for axis in axes),
+        levels=_levels(axes, sizes, steps, count),
+        channels=names or tuple(str(c) for c in range(sizes["c"])),
         dtype=np.dtype(dtype),
     )
     writer.store.make_room(overwrite=overwrite)

@@ -1,0 +1,129 @@
+"""Lazy views for analysis: labelled arrays with physical coordinates, computed chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cellscale.errors import StoreError
+from cellscale.ngff import planes
+from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S, Level
+from cellscale.ngff.stores import Store, advice, failures, joined
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """An array that is opened for each read: what dask needs, and nothing open."""
+
+    store: Store
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read an index, in the machine's byte order."""
+        with self.store.array(self.path) as array:
+            try:
+                return np.asarray(array[index]).astype(self.dtype, copy=False)
+            except failures() as error:
+                where = f"{joined(self.store.url, self.path)}, {index}"
+                raise StoreError(f"Cannot read {where}: {error}. {advice(error, self.store.url)}") from error
+
+
+def _coordinates(
+    axes: Sequence[str], units: Sequence[str | None], level: Level
+) -> dict[str, tuple[str, Any, dict[str, str]]]:
+    """Positions of the pixels: µm and s where the units are known, else in the stored units."""
+    made = {}
+    for at, axis in enumerate(axes):
+        if axis == "c":
+            continue
+        factors, name = (TIMES_S, "s") if axis == "t" else (LENGTHS_UM, "µm")
+        unit = units[at]
+        factor = factors.get(unit or "")
+        values = (np.arange(level.shape[at]) * level.scale[at] + level.translation[at]) * (factor or 1.0)
+        shown = name if factor else unit
+        made[axis] = (axis, values, {"units": shown} if shown else {})
+    return made
+
+
+def _view(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
+    planes.check_range("Level", level, len(source.levels), url=source.url)
+    found = source.levels[level]
+    with source.store.array(found.path) as array:
+        chunks, dtype = planes.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
+    stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype)
+    pixels = da.from_array(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))
+    coordinates = _coordinates(source.axes, source.units, found)
+    attributes = {"url": source.url, "level": level, "ngff_version": source.version, "path": found.path}
+    return xr.DataArray(pixels, dims=source.axes, coords=coordinates, attrs=attributes)
+
+
+def open_image_view(url: str, *, level: int = 0, storage_options: Mapping[str, Any] | None = None) -> xr.DataArray:
+    """Open an image lazily.
+
+    Parameters
+    ----------
+    url : str
+        Any fsspec URL of an OME-Zarr 0.4 or 0.5 image.
+    level : int
+        Level of the pyramid, 0 is the finest.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions as stored; t in s and z, y, x in µm where the image has such units, c with the channels' names.
+
+    Raises
+    ------
+    CellscaleError
+        As `open_image` does; MissingError for a level that does not exist.
+    """
+    image = open_image(url, storage_options=storage_options)
+    view = _view(image, level)
+    return view.assign_coords(c=list(image.channels)) if "c" in image.axes else view
+
+
+def open_labels_view(
+    url: str, name: str, *, level: int = 0, storage_options: Mapping[str, Any] | None = None
+) -> xr.DataArray:
+    """Open a published label layer lazily.
+
+    Parameters
+    ----------
+    url : str
+        The image or store that holds the layer.
+    name : str
+        Name of the layer.
+    level : int
+        Level of the pyramid, 0 is the finest.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions as stored, coordinates as the image's.
+
+    Raises
+    ------
+    CellscaleError
+        As `open_labels` does; MissingError for a level that does not exist.
+    """
+    layer = open_labels(url, name, storage_options=storage_options)
+    return _view(layer, level).rename(name)
