@@ -53,11 +53,11 @@ def pieces(cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
         The part of the region whose pieces are returned.
     """
     components, _ = connected_components(cells & ~touching, connectivity=4)
-    assigned = assign_touching(components, touching, radius)
+    assigned = assign_touching(components, touching, radius=radius)
     return Pieces(labels=renumbered(assigned[valid.slices]))
 
 
-def renumbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+def renumbered(labels: Labels) -> NDArray[np.int32]:
     """Number the labels that occur 1 … n, in their order."""
     present = np.zeros(int(labels.max(initial=0)) + 1, bool)
     present[labels.ravel()] = True

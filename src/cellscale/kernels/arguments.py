@@ -1,0 +1,68 @@
+"""What kernels accept: the wrappers check and convert once, the compiled parts assume it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Labels, Mask
+from cellscale.errors import InputError
+
+LONGEST_SIDE = 32_766
+"""Squared distances in images up to this size fit into int32, px."""
+
+
+def _check_plane(image: NDArray[Any], name: str) -> None:
+    if image.ndim != 2:
+        raise InputError(f"{name} has the shape {image.shape}; expected two axes (y, x). Pass one plane at a time.")
+
+
+def label_image(labels: NDArray[np.integer[Any]], name: str = "labels") -> Labels:
+    """Return a label image as contiguous uint32, (y, x); without a copy where it is that already.
+
+    Raises
+    ------
+    InputError
+        If it does not have two axes, is not of integers, or holds a number that uint32 cannot.
+    """
+    image = np.asarray(labels)
+    _check_plane(image, name)
+    if image.dtype == np.uint32:
+        return np.ascontiguousarray(image)
+    if not np.issubdtype(image.dtype, np.integer):
+        raise InputError(f"{name} is of {image.dtype}; expected integers, 0 for background. Convert or threshold it.")
+    low, high = (int(image.min()), int(image.max())) if image.size else (0, 0)
+    if low < 0 or high > np.iinfo(np.uint32).max:
+        raise InputError(
+            f"{name} holds {low} to {high}; labels are 0 to {np.iinfo(np.uint32).max}. Renumber the cells."
+        )
+    return np.ascontiguousarray(image, np.uint32)
+
+
+def mask_image(mask: Mask, name: str = "mask") -> Mask:
+    """Return a mask as a contiguous array, (y, x).
+
+    Raises
+    ------
+    InputError
+        If it does not have two axes or is not of booleans.
+    """
+    image = np.asarray(mask)
+    _check_plane(image, name)
+    if image.dtype != np.bool_:
+        raise InputError(f"{name} is of {image.dtype}; expected booleans. Compare first, for example labels > 0.")
+    return np.ascontiguousarray(image)
+
+
+def check_sides(image: NDArray[Any], name: str) -> None:
+    """Raise InputError for an image whose squared distances int32 cannot hold."""
+    if max(image.shape) > LONGEST_SIDE:
+        raise InputError(f"{name} has {image.shape} px; distances need at most {LONGEST_SIDE} px a side. Use tiles.")
+
+
+def check_equal_shapes(a: NDArray[Any], b: NDArray[Any], names: str) -> None:
+    """Raise InputError for two images of different shapes."""
+    if a.shape != b.shape:
+        raise InputError(f"{names} have the shapes {a.shape} and {b.shape}; expected equal shapes.")

@@ -1,0 +1,416 @@
+"""Exact Euclidean distances in linear time: two scans along the columns, then lower envelopes along the rows.
+
+In a row, column c with its nearest source at squared distance f(c) offers (x − c)² + f(c). Two such parabolas cross
+once, also in the strict order (distance, source row, source column), so envelopes settle ties exactly; whole numbers
+throughout. The image's border is not a source.
+
+Sources: A. Meijster et al., A general algorithm for computing distance transforms in linear time, 2000;
+P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2012.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Labels, Mask
+from cellscale.errors import InputError
+from cellscale.kernels.arguments import check_sides, label_image, mask_image
+from cellscale.kernels.compiling import kernel
+
+FAR = np.iinfo(np.int32).max
+"""Squared distance where there is no source."""
+NONE = -1
+"""Squared distance or row of a column without a source."""
+LABEL, ROW, SQUARED = 0, 1, 2
+"""Rows of a table of sources: what column x offers, int64, (3, x)."""
+
+
+@kernel
+def _last_before(sources: NDArray[np.int64], i: int, u: int) -> int:
+    """Return the last x at which the source of column i comes before that of column u > i."""
+    ahead = u * u - i * i + sources[SQUARED, u] - sources[SQUARED, i]
+    if sources[ROW, u] < sources[ROW, i]:
+        ahead -= 1
+    return math.floor(ahead / (2 * (u - i)))
+
+
+@kernel
+def _envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], stack: NDArray[np.int64]) -> int:
+    """Find which of the columns span[0] … span[1] − 1 wins where, for x from span[2] to span[3] − 1.
+
+    Row 0 of `stack` gets the winning columns, row 1 the x from which each wins; returned is their number.
+    """
+    begin, end, first, stop = span
+    n = 0
+    for u in range(begin, end):
+        if sources[SQUARED, u] != NONE:
+            start = first
+            while n > 0:
+                start = _last_before(sources, stack[0, n - 1], u) + 1
+                if start > stack[1, n - 1]:
+                    break
+                n -= 1
+                start = first
+            if start < stop:
+                stack[0, n] = u
+                stack[1, n] = start
+                n += 1
+    return n
+
+
+@kernel
+def _others_above(labels: Labels, out: NDArray[np.int32]) -> None:
+    """Write the vertical distance to the nearest other label above, NONE where there is none."""
+    out[:1] = NONE
+    for y in range(1, labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] != labels[y - 1, x]:
+                out[y, x] = 1
+            else:
+                out[y, x] = NONE if out[y - 1, x] == NONE else out[y - 1, x] + 1
+
+
+@kernel
+def _others_in_row(
+    labels: Labels, out: NDArray[np.int32], sources: NDArray[np.int64], stack: NDArray[np.int64]
+) -> None:
+    """Replace squared distances within columns by squared distances; beyond a run's ends nothing is nearer."""
+    width = labels.size
+    a = 0
+    while a < width:
+        b = a + 1
+        while b < width and labels[b] == labels[a]:
+            b += 1
+        if labels[a] == 0:
+            out[a:b] = 0
+        else:
+            for x in range(a, b):
+                sources[SQUARED, x] = out[x]
+            begin, end = max(a - 1, 0), min(b + 1, width)
+            if a > 0:
+                sources[SQUARED, a - 1] = 0
+            if b < width:
+                sources[SQUARED, b] = 0
+            n = _envelope(sources, (begin, end, a, b), stack)
+            _write_squared(sources, stack, n, a, b, out)
+        a = b
+
+
+@kernel
+def _write_squared(
+    sources: NDArray[np.int64], stack: NDArray[np.int64], n: int, a: int, b: int, out: NDArray[np.int32]
+) -> None:
+    if n == 0:
+        out[a:b] = FAR
+    for k in range(n):
+        column = stack[0, k]
+        squared = sources[SQUARED, column]
+        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
+            out[x] = (x - column) * (x - column) + squared
+
+
+@kernel
+def _others(labels: Labels, out: NDArray[np.int32]) -> None:
+    """Write the squared distance from each labelled pixel to the nearest pixel of another label."""
+    height, width = labels.shape
+    _others_above(labels, out)
+    below = np.full(width, NONE, np.int64)
+    sources, stack = np.zeros((3, width), np.int64), np.zeros((2, width), np.int64)
+    for y in range(height - 1, -1, -1):
+        for x in range(width):
+            if y + 1 < height:
+                if labels[y, x] != labels[y + 1, x]:
+                    below[x] = 1
+                elif below[x] != NONE:
+                    below[x] += 1
+            nearest = out[y, x]
+            if nearest == NONE or NONE < below[x] < nearest:
+                nearest = below[x]
+            out[y, x] = nearest * nearest if nearest != NONE else NONE
+        _others_in_row(labels[y], out[y], sources, stack)
+
+
+def _distances(labels: Labels, squared: bool) -> NDArray[np.float32] | NDArray[np.int32]:
+    check_sides(labels, "The image")
+    out = np.empty(labels.shape, np.int32)
+    _others(labels, out)
+    if squared:
+        return out
+    distances = np.sqrt(out, dtype=np.float32)
+    distances[out == FAR] = np.inf
+    return distances
+
+
+def distance_transform(mask: Mask, *, squared: bool = False) -> NDArray[np.float32] | NDArray[np.int32]:
+    """Distance of each True pixel to the nearest False pixel.
+
+    Parameters
+    ----------
+    mask : bool array, (y, x)
+        The pixels to measure; at most 32,766 px a side.
+    squared : bool
+        Return exact squared distances.
+
+    Returns
+    -------
+    float32 array, (y, x), px, or int32 array, (y, x), px²
+        0 on False pixels. Without any False pixel: infinite, or FAR if squared.
+    """
+    return _distances(mask_image(mask).astype(np.uint32), squared)
+
+
+def label_distance_transform(
+    labels: NDArray[np.integer[Any]], *, squared: bool = False
+) -> NDArray[np.float32] | NDArray[np.int32]:
+    """Distance of each labelled pixel to the nearest pixel of another label or of the background.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells; at most 32,766 px a side.
+    squared : bool
+        Return exact squared distances.
+
+    Returns
+    -------
+    float32 array, (y, x), px, or int32 array, (y, x), px²
+        0 on background. Where one label fills the image: infinite, or FAR if squared.
+    """
+    return _distances(label_image(labels), squared)
+
+
+@kernel
+def _nearest_in_columns(labels: Labels, rows: NDArray[np.int32]) -> None:
+    """Write the row of the nearest labelled pixel of the column, the upper one of two; NONE where there is none."""
+    height, width = labels.shape
+    above, below = np.full(width, NONE, np.int32), np.full(width, NONE, np.int32)
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] > 0:
+                above[x] = y
+            rows[y, x] = above[x]
+    for y in range(height - 1, -1, -1):
+        for x in range(width):
+            if labels[y, x] > 0:
+                below[x] = y
+            if rows[y, x] == NONE or (below[x] != NONE and below[x] - y < y - rows[y, x]):
+                rows[y, x] = below[x]
+
+
+@kernel
+def _load_sources(labels: Labels, rows: NDArray[np.int32], y: int, limit: int, sources: NDArray[np.int64]) -> None:
+    for x in range(rows.size):
+        row = rows[x]
+        squared = (row - y) * (row - y)
+        inside = row != NONE and squared <= limit
+        sources[ROW, x] = row
+        sources[SQUARED, x] = squared if inside else NONE
+        sources[LABEL, x] = labels[row, x] if inside else 0
+
+
+@kernel
+def _nearest(labels: Labels, limit: int, nearest: Labels, squared: NDArray[np.int32]) -> None:
+    height, width = labels.shape
+    _nearest_in_columns(labels, squared)
+    sources, stack = np.zeros((3, width), np.int64), np.zeros((2, width), np.int64)
+    for y in range(height):
+        _load_sources(labels, squared[y], y, limit, sources)
+        nearest[y] = labels[y]
+        squared[y] = 0
+        a = 0
+        while a < width:
+            b = a
+            while b < width and labels[y, b] == 0:
+                b += 1
+            if b > a:
+                n = _envelope(sources, (max(a - 1, 0), min(b + 1, width), a, b), stack)
+                _write_squared(sources, stack, n, a, b, squared[y])
+                _write_labels(sources, stack, n, b, nearest[y])
+            a = b + 1
+        for x in range(width):
+            if squared[y, x] > limit:
+                squared[y, x] = FAR
+                nearest[y, x] = 0
+
+
+@kernel
+def _write_labels(sources: NDArray[np.int64], stack: NDArray[np.int64], n: int, b: int, out: Labels) -> None:
+    for k in range(n):
+        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
+            out[x] = sources[LABEL, stack[0, k]]
+
+
+def nearest_label(labels: NDArray[np.integer[Any]], *, radius: int | None = None) -> tuple[Labels, NDArray[np.int32]]:
+    """Nearest label of each pixel.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells; at most 32,766 px a side.
+    radius : int, optional
+        Pixels farther than this from every cell get none, px.
+
+    Returns
+    -------
+    labels : uint32 array, (y, x)
+        Of all equally near labelled pixels the first in raster order decides; 0 where there is none.
+    squared : int32 array, (y, x)
+        Squared distance, px²; FAR where there is none.
+    """
+    image = label_image(labels)
+    check_sides(image, "labels")
+    if radius is not None and radius < 0:
+        raise InputError(f"radius is {radius} px; expected 0 or more, or None for no limit.")
+    limit = FAR - 1 if radius is None else min(radius, 46_340) ** 2
+    nearest, squared = np.empty_like(image), np.empty(image.shape, np.int32)
+    _nearest(image, limit, nearest, squared)
+    return nearest, squared
+
+
+@kernel
+def _two_above(labels: Labels, first: Labels, row1: NDArray[np.int32], second: Labels, row2: NDArray[np.int32]) -> None:
+    """Write labels and rows of the two nearest different labels at or above each pixel; row NONE: there is none."""
+    height, width = labels.shape
+    seen = np.full((4, width), NONE, np.int64)
+    for y in range(height):
+        for x in range(width):
+            _see(seen, x, labels[y, x], y)
+            first[y, x], row1[y, x] = max(seen[0, x], 0), seen[1, x]
+            second[y, x], row2[y, x] = max(seen[2, x], 0), seen[3, x]
+
+
+@kernel
+def _see(seen: NDArray[np.int64], x: int, label: int, y: int) -> None:
+    """Put one pixel into the two last different labels of its column: rows label, row, label, row."""
+    if label > 0:
+        if label != seen[0, x]:
+            seen[2, x], seen[3, x] = seen[0, x], seen[1, x]
+            seen[0, x] = label
+        seen[1, x] = y
+
+
+@kernel
+def _closer(y: int, up: int, down: int) -> bool:
+    """Whether row `up` ≤ y exists and comes before row `down` > y."""
+    return up != NONE and (down == NONE or y - up <= down - y)
+
+
+@kernel
+def _offer(sources: NDArray[np.int64], x: int, y: int, label: int, row: int) -> None:
+    sources[LABEL, x] = label
+    sources[ROW, x] = row
+    sources[SQUARED, x] = (row - y) * (row - y) if row != NONE else NONE
+
+
+@kernel
+def _two_in_columns(
+    y: int, above: NDArray[np.int64], below: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> None:
+    """Put the two nearest different labels above and below together: what each column offers in row y."""
+    for x in range(above.shape[1]):
+        if _closer(y, above[1, x], below[1, x]):
+            near, far, closer_side = above, below, True
+        else:
+            near, far, closer_side = below, above, False
+        _offer(first, x, y, near[0, x], near[1, x])
+        k = 0 if far[0, x] != near[0, x] else 2
+        up, down = (near[3, x], far[k + 1, x]) if closer_side else (far[k + 1, x], near[3, x])
+        if _closer(y, up, down) == closer_side:
+            _offer(second, x, y, near[2, x], near[3, x])
+        else:
+            _offer(second, x, y, far[k, x], far[k + 1, x])
+
+
+@kernel
+def _write(
+    sources: NDArray[np.int64], stack: NDArray[np.int64], n: int, span: tuple[int, int], out: NDArray[np.int64]
+) -> None:
+    """Write label, column and squared distance of the winners for x from span[0] to span[1] − 1."""
+    a, b = span
+    if n == 0:
+        out[0, a:b], out[1, a:b], out[2, a:b] = 0, NONE, FAR
+    for k in range(n):
+        column = stack[0, k]
+        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
+            out[0, x] = sources[LABEL, column]
+            out[1, x] = column
+            out[2, x] = (x - column) * (x - column) + sources[SQUARED, column]
+
+
+@kernel
+def _second_in_row(
+    first: NDArray[np.int64], second: NDArray[np.int64], winners: NDArray[np.int64], out: NDArray[np.int64]
+) -> None:
+    """Find the nearest label that is not the nearest.
+
+    Along a row the winning columns ascend, with or without a label. Where label A wins from a to b − 1, the best of the
+    others therefore comes from a column between those that win at a − 1 and at b: each column is seen a few times.
+    """
+    width = winners.shape[1]
+    sources, stack = np.zeros((3, width), np.int64), np.zeros((2, width), np.int64)
+    a = 0
+    while a < width:
+        b = a + 1
+        while b < width and winners[0, b] == winners[0, a]:
+            b += 1
+        begin = winners[1, a - 1] if a > 0 else 0
+        end = winners[1, b] + 1 if b < width else width
+        for x in range(begin, end):
+            chosen = first if first[LABEL, x] != winners[0, a] else second
+            sources[:, x] = chosen[:, x]
+        n = _envelope(sources, (begin, end, a, b), stack)
+        _write(sources, stack, n, (a, b), out)
+        a = b
+
+
+@kernel
+def _two_nearest(
+    labels: Labels, label1: Labels, squared1: NDArray[np.int32], label2: Labels, squared2: NDArray[np.int32]
+) -> None:
+    height, width = labels.shape
+    _two_above(labels, label1, squared1, label2, squared2)
+    above, below = np.zeros((4, width), np.int64), np.full((4, width), NONE, np.int64)
+    first, second = np.zeros((3, width), np.int64), np.zeros((3, width), np.int64)
+    winners, followers = np.zeros((3, width), np.int64), np.zeros((3, width), np.int64)
+    stack = np.zeros((2, width), np.int64)
+    for y in range(height - 1, -1, -1):
+        above[0], above[1], above[2], above[3] = label1[y], squared1[y], label2[y], squared2[y]
+        _two_in_columns(y, above, below, first, second)
+        for x in range(width):
+            _see(below, x, labels[y, x], y)
+        _write(first, stack, _envelope(first, (0, width, 0, width), stack), (0, width), winners)
+        _second_in_row(first, second, winners, followers)
+        label1[y], squared1[y], label2[y], squared2[y] = winners[0], winners[2], followers[0], followers[2]
+
+
+def two_nearest_labels(
+    labels: NDArray[np.integer[Any]],
+) -> tuple[Labels, NDArray[np.int32], Labels, NDArray[np.int32]]:
+    """Nearest and second nearest label of each pixel, by one transform for all cells.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells; at most 32,766 px a side.
+
+    Returns
+    -------
+    first : uint32 array, (y, x)
+        Nearest label, its own on a cell; of equally near pixels the first in raster order decides; 0 without cells.
+    first_squared : int32 array, (y, x)
+        Squared distance to it, px²; FAR without cells.
+    second : uint32 array, (y, x)
+        Nearest of all other labels, by the same rule; 0 with fewer than two cells.
+    second_squared : int32 array, (y, x)
+        Squared distance to it, px²; FAR with fewer than two cells.
+    """
+    image = label_image(labels)
+    check_sides(image, "labels")
+    first, second = np.empty_like(image), np.empty_like(image)
+    first_squared, second_squared = np.empty(image.shape, np.int32), np.empty(image.shape, np.int32)
+    _two_nearest(image, first, first_squared, second, second_squared)
+    return first, first_squared, second, second_squared

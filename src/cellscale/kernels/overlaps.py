@@ -1,0 +1,77 @@
+"""Which labels of two images share pixels, and how many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Labels
+from cellscale.kernels.arguments import check_equal_shapes, label_image
+from cellscale.kernels.compiling import kernel
+
+
+@kernel
+def _runs_of_pairs(a: Labels, b: Labels, pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> int:
+    """Write each run of equal pairs once; returned is the number of runs."""
+    left, right = a.ravel(), b.ravel()
+    n = -1
+    for i in range(left.size):
+        if i == 0 or left[i] != left[i - 1] or right[i] != right[i - 1]:
+            n += 1
+            pairs[n] = (np.uint64(left[i]) << np.uint64(32)) | np.uint64(right[i])
+            lengths[n] = 0
+        lengths[n] += 1
+    return n + 1
+
+
+def _counted_pairs(a: Labels, b: Labels) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Different pairs a << 32 | b in ascending order, and how often each occurs."""
+    pairs, lengths = np.empty(a.size, np.uint64), np.empty(a.size, np.int64)
+    n = _runs_of_pairs(a, b, pairs, lengths)
+    order = np.argsort(pairs[:n])
+    ordered = pairs[order]
+    starts = np.flatnonzero(np.concatenate([np.ones(min(n, 1), bool), ordered[1:] != ordered[:-1]]))
+    counts = np.add.reduceat(lengths[order], starts) if n else np.zeros(0, np.int64)
+    return ordered[starts], counts
+
+
+def overlap_table(
+    a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count the pixels that each label of one image shares with each of another, background included.
+
+    Parameters
+    ----------
+    a, b : integer array, (y, x)
+        Label images of equal shape.
+
+    Returns
+    -------
+    ids_a, ids_b, counts : int64 array, (n,)
+        Pairs of labels that occur, in ascending order, and their pixels; the sum of all is a's size.
+    """
+    left, right = label_image(a, "a"), label_image(b, "b")
+    check_equal_shapes(left, right, "a and b")
+    pairs, counts = _counted_pairs(left, right)
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64), counts
+
+
+def label_areas(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the pixels of each cell.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells.
+
+    Returns
+    -------
+    ids, areas : int64 array, (n,)
+        Labels that occur, in ascending order and without background, and their pixels.
+    """
+    image = label_image(labels)
+    pairs, counts = _counted_pairs(image, image)
+    ids = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return ids[ids > 0], counts[ids > 0]

@@ -1,0 +1,112 @@
+"""Union–find, ranking and relabelling: from pieces to objects to final numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Labels
+from cellscale.errors import InputError
+from cellscale.kernels.arguments import label_image
+from cellscale.kernels.compiling import kernel
+
+
+@kernel
+def root(parent: NDArray[np.int64], i: int) -> int:
+    """Return the root of `i` and halve its path; for compiled callers."""
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@kernel
+def unite(parent: NDArray[np.int64], i: int, j: int) -> None:
+    """Unite the sets of `i` and `j` under the smaller root; for compiled callers."""
+    a, b = root(parent, i), root(parent, j)
+    parent[max(a, b)] = min(a, b)
+
+
+@kernel
+def _merge(parent: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
+    for k in range(pairs.shape[0]):
+        unite(parent, pairs[k, 0], pairs[k, 1])
+    for i in range(parent.size):
+        parent[i] = parent[parent[i]]
+
+
+def merge(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Unite pairs of the members 0 … `count` − 1.
+
+    Parameters
+    ----------
+    count : int
+        Number of members.
+    pairs : int64 array, (m, 2)
+        Members that belong together; the order of the pairs does not matter.
+
+    Returns
+    -------
+    int64 array, (count,)
+        The smallest member of each one's set.
+
+    Raises
+    ------
+    InputError
+        If a pair names a member that does not exist.
+    """
+    rows = np.ascontiguousarray(pairs, np.int64).reshape(-1, 2)
+    if rows.size and (rows.min() < 0 or rows.max() >= count):
+        raise InputError(f"Pairs name the members {rows.min()} to {rows.max()}; expected 0 to {count - 1}.")
+    parent = np.arange(count, dtype=np.int64)
+    _merge(parent, rows)
+    return parent
+
+
+def ranks(first_pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of each value from 1 in ascending order, (n,); equal values in the order given."""
+    out = np.empty(len(first_pixels), np.int64)
+    out[np.argsort(first_pixels, kind="stable")] = np.arange(1, len(first_pixels) + 1)
+    return out
+
+
+@kernel
+def _look_up(labels: Labels, table: Labels, out: Labels) -> int:
+    flat, result = labels.ravel(), out.ravel()
+    for i in range(flat.size):
+        if flat[i] >= table.size:
+            return i
+        result[i] = table[flat[i]]
+    return -1
+
+
+def relabel(labels: NDArray[np.integer[Any]], table: NDArray[np.integer[Any]]) -> Labels:
+    """Replace every label by its entry in a table.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Labels, at most len(table) − 1.
+    table : integer array, (n,)
+        The new label of each; table[0] is 0.
+
+    Returns
+    -------
+    uint32 array, (y, x)
+
+    Raises
+    ------
+    InputError
+        If the background would change or a label has no entry.
+    """
+    image, entries = label_image(labels), label_image(np.asarray(table).reshape(1, -1), "table")[0]
+    if entries.size == 0 or entries[0] != 0:
+        raise InputError("table[0] is not 0: background would become a cell. Put 0 first.")
+    out = np.empty_like(image)
+    missing = _look_up(image, entries, out)
+    if missing >= 0:
+        at, label = divmod(missing, image.shape[1]), image.flat[missing]
+        raise InputError(f"Label {label} at pixel {at} has no entry in a table of {entries.size}.")
+    return out
