@@ -80,7 +80,7 @@ class Intensity:
         if total == 0:
             raise InputError("A frame without pixels has no intensity mapping.")
         counts = np.cumsum(histogram)
-        low, high = (int(np.searchsorted(counts, percent / 100 * total)) for percent in (self.low, self.high))
+        low, high = (int(np.searchsorted(counts, max(1.0, percent / 100 * total))) for percent in (self.low, self.high))
         values = [scale.start + scale.width * bin_ for bin_ in (low, max(high, low + 1))]
         if self.rule == "percentiles":
             return Mapping(low=values[0], high=values[1])

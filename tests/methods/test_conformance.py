@@ -5,7 +5,7 @@ from cellscale.methods import METHODS, load_method
 from tests.cases import CASES
 from tests.methods import conformance
 
-TINY = {"width": 4, "depth": 2}
+TINY = {"width": 4, "depth": 2, "learning_rate": 0.01}
 
 
 def discs(seed, shape=(64, 64)):

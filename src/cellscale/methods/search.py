@@ -32,7 +32,7 @@ def cells_of(method: Method, maps: StoredMaps) -> Labels:
 def quality(method: Method, pairs: Iterable[tuple[StoredMaps, Labels]]) -> float:
     """Mean of instance F1 at Jaccard > 0.5 and SEG on frames, 0 … 1."""
     found = scores((truth, cells_of(method, maps)) for maps, truth in pairs)
-    return (found["f1"] + found["seg"]) / 2
+    return float(found["f1"] + found["seg"]) / 2
 
 
 def minimum_areas(truths: Iterable[Labels]) -> list[int]:

@@ -38,7 +38,7 @@ class History:
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Log validation scores."""
-        self.rows += [(step, "validation", name, value) for name, value in scores.items()]
+        self.rows += [(step, "validation", name, float(value)) for name, value in scores.items()]
 
     def csv(self) -> str:
         """All points, one in a line."""

@@ -76,7 +76,7 @@ class Training:
         if self.workers.rank == 0 and self.held_out is not None:
             found = scored(self.method, self.predicted())
             self.history.scores(step, found)
-            score = (found["seg"] + found["f1"]) / 2
+            score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
     def predicted(self) -> list[tuple[StoredMaps, Labels]]:
@@ -124,7 +124,7 @@ class Training:
             "validation_frames": len(pairs),
             "workers": self.workers.world,
             "settings": {name: _json(value) for name, value in flat(self.settings).items()},
-            "validation": found,
+            "validation": {name: float(value) for name, value in found.items()},
         }
         networks = {name: network.cpu().eval() for name, network in self.networks.items()}
         model = Model(method=tuned, networks=networks, pixel_size_um=pixel_size_um, training=summary)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from cellscale.checkpoints import digest, load_model
+from cellscale.engine.fan_out import cluster
+from cellscale.engine.trainer import train_method
+from cellscale.errors import ExistsError, InputError
+from cellscale.methods import load_method
+from cellscale.training.settings import TrainingSettings
+from tests.methods.test_conformance import FRAMES
+
+SETTINGS = TrainingSettings(
+    steps=6, batch_size=2, crop=32, margin=4, loader_workers=1, precision="fp32", validate_every=3, log_every=1, threads=1
+)
+METHOD = load_method("saw", width=4, depth=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started():
+    """One small Ray for all tests of this file."""
+    with cluster(None):
+        yield
+
+
+def test_a_worker_trains_as_this_process_does(tmp_path):
+    seen = []
+    here = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=f"{tmp_path}/here", settings=SETTINGS, workers=0)
+    there = train_method(
+        METHOD,
+        [FRAMES],
+        [FRAMES[:1]],
+        output=f"{tmp_path}/there",
+        settings=SETTINGS,
+        on_progress=lambda *progress: seen.append(progress),
+    )
+    assert digest(here) == digest(there)
+    assert all(total in {3, 6} for _, _, total in seen)
+    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == [
+        "history.csv",
+        "loss.png",
+        "model.json",
+        "weights.safetensors",
+    ]
+    with pytest.raises(ExistsError):
+        train_method(METHOD, [FRAMES], output=f"{tmp_path}/there", settings=SETTINGS)
+
+
+def test_two_workers_train_one_model(tmp_path):
+    model = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=str(tmp_path), settings=SETTINGS, workers=2)
+    assert model.training["workers"] == 2
+    assert all(torch.isfinite(value).all() for value in load_model(str(tmp_path)).networks["unet"].state_dict().values())
+
+
+def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
+    with pytest.raises(InputError, match="the method reads 2"):
+        train_method(load_method("saw", channels=2), [FRAMES], output=str(tmp_path), settings=SETTINGS, failures=0)

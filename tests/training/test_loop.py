@@ -1,0 +1,193 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cellscale.errors import RunError
+from cellscale.methods.protocol import Batch, Stage, Update
+from cellscale.training import loop
+from cellscale.training.loop import Hooks, State, ends_of
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.workers import Workers
+
+SETTINGS = TrainingSettings(steps=8, validate_every=2, precision="fp32")
+
+
+def networks():
+    torch.manual_seed(0)
+    return {
+        name: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Dropout2d(0.3), nn.Conv2d(2, 1, 1))
+        for name in ("maker", "judge")
+    }
+
+
+def batches(first):
+    """The batches of a step and all later ones."""
+    for step in itertools.count(first):
+        image = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(step))
+        yield Batch(image=image, labels=torch.zeros(2, 8, 8, dtype=torch.int64), targets={})
+
+
+def loss_of(*path):
+    """A loss that passes through networks in series."""
+
+    def loss(nets, batch):
+        values = batch.image
+        for name in path:
+            values = nets[name](values)
+        return {"+".join(path): ((values - 1) ** 2).mean()}
+
+    return loss
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def update(*path, trains, **options):
+    return Update(trains=trains, loss=loss_of(*path), optimizer=adam, **options)
+
+
+ONE = (Stage(name="one", updates=(update("maker", trains=("maker",)),)),)
+TWO = (
+    Stage(name="plain", updates=(update("maker", trains=("maker",)),), share=1),
+    Stage(
+        name="both",
+        updates=(update("judge", trains=("judge",), every=2), update("maker", "judge", trains=("maker",))),
+        share=3,
+    ),
+)
+
+
+def run(stages, nets, *, settings=SETTINGS, state=None, hooks=None):
+    state = state or State()
+    loop.run(stages, nets, batches, settings=settings, state=state, workers=Workers(), hooks=hooks or Hooks())
+    return state
+
+
+def tensors(nets):
+    return {f"{name}.{key}": value.clone() for name, n in nets.items() for key, value in n.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_stages_share_the_steps():
+    assert ends_of(TWO, 8) == [2, 8]
+    assert ends_of(ONE, 5) == [5]
+    thirds = tuple(Stage(name=str(i), updates=()) for i in range(3))
+    assert ends_of(thirds, 100) == [33, 67, 100]
+
+
+def test_each_step_logs_its_stage_and_terms():
+    log = []
+    run(TWO, networks(), hooks=Hooks(on_step=lambda stage, step, terms: log.append((stage, step, sorted(terms)))))
+    assert log[:3] == [("plain", 1, ["maker"]), ("plain", 2, ["maker"]), ("both", 3, ["judge", "maker+judge"])]
+    assert [terms for _, _, terms in log[3:]] == [["maker+judge"], ["judge", "maker+judge"]] * 2 + [["maker+judge"]]
+
+
+def test_a_training_lowers_its_loss():
+    log = []
+    settings = dataclasses.replace(SETTINGS, steps=60)
+    run(ONE, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append(terms["maker"])))
+    assert np.mean(log[-10:]) < 0.5 * np.mean(log[:10])
+
+
+def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them():
+    nets = networks()
+    before = tensors({"judge": nets["judge"]})
+    (player_of_judge, player_of_maker) = TWO[1].updates
+    loop.Player(player_of_maker, nets, 4).move(next(batches(0)), 0, SETTINGS, Workers())
+    assert same(before, tensors({"judge": nets["judge"]}))
+    maker = tensors({"maker": nets["maker"]})
+    loop.Player(player_of_judge, nets, 4).move(next(batches(0)), 0, SETTINGS, Workers())
+    assert same(maker, tensors({"maker": nets["maker"]}))
+    assert not same(before, tensors({"judge": nets["judge"]}))
+
+
+@pytest.mark.parametrize("stages", [ONE, TWO])
+def test_an_interrupted_run_continues_bit_for_bit(stages):
+    whole = networks()
+    kept = []
+
+    def keep(state):
+        kept.append((dataclasses.replace(state, optimizers=copied(state.optimizers)), tensors(whole)))
+
+    run(stages, whole, hooks=Hooks(save=keep))
+    assert [state.step for state, _ in kept] == [2, 4, 6, 8]
+    for state, values in kept[:3]:
+        nets = networks()
+        for name, network in nets.items():
+            network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(name)})
+        run(stages, nets, state=state)
+        assert same(tensors(whole), tensors(nets))
+
+
+def copied(states):
+    """What a file would hold."""
+    clone = torch.utils._pytree.tree_map  # noqa: SLF001
+    return clone(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, states)
+
+
+def test_the_rate_follows_the_progress_through_the_stage():
+    rates = []
+
+    def watched(parameters):
+        optimizer = torch.optim.SGD(parameters, lr=2.0)
+        optimizer.register_step_pre_hook(lambda o, args, kwargs: rates.append(o.param_groups[0]["lr"]))
+        return optimizer
+
+    half = Update(trains=("maker",), loss=loss_of("maker"), optimizer=watched, learning_rate=lambda p: 1 - p)
+    run((Stage(name="one", updates=(half,)),), networks(), settings=dataclasses.replace(SETTINGS, steps=4))
+    assert rates == [2.0, 1.5, 1.0, 0.5]
+
+
+def test_patience_ends_a_stage_and_the_next_one_begins():
+    scores = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9])
+    stages = (dataclasses.replace(ONE[0], patience=2), dataclasses.replace(ONE[0], name="next"))
+    log = []
+    settings = dataclasses.replace(SETTINGS, steps=24)
+    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda step: next(scores, 1.0))
+    run(stages, networks(), settings=settings, hooks=hooks)
+    assert log.count("one") == 8
+    assert log.count("next") == 16
+
+
+def test_something_happens_at_the_end_of_a_stage():
+    def copy(nets):
+        nets["judge"].load_state_dict(nets["maker"].state_dict())
+
+    nets = networks()
+    run((dataclasses.replace(ONE[0], on_end=copy),), nets)
+    assert torch.equal(nets["judge"][0].weight, nets["maker"][0].weight)
+
+
+def test_a_learner_without_gradients_gets_the_stages_batches():
+    seen = []
+    stage = Stage(name="forest", updates=(), fit=lambda nets, data: seen.extend(data))
+    assert run((stage, *ONE), networks()).step == 8
+    assert len(seen) == 4
+
+
+def test_a_loss_that_is_no_number_ends_the_run():
+    broken = Update(
+        trains=("maker",), loss=lambda nets, batch: {"bad": nets["maker"](batch.image).mean() / 0}, optimizer=adam
+    )
+    with pytest.raises(RunError, match=r"Step 0 of stage 'one': the loss is \{'bad': .*Lower the learning rate"):
+        run((Stage(name="one", updates=(broken,)),), networks())
+
+
+def test_gradients_are_clipped():
+    nets = networks()
+    before = nets["maker"][3].bias.clone()
+    plain = Update(
+        trains=("maker",),
+        loss=lambda nets, batch: {"huge": 1e6 * nets["maker"](batch.image).mean()},
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+    )
+    loop.Player(plain, nets, 1).move(next(batches(0)), 0, dataclasses.replace(SETTINGS, clip=0.5), Workers())
+    assert 0 < float((nets["maker"][3].bias - before).abs().detach()) <= 0.5

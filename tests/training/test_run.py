@@ -1,0 +1,130 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cellscale.checkpoints import digest, load_model
+from cellscale.errors import ExistsError, InputError
+from cellscale.methods import load_method
+from cellscale.training import saved
+from cellscale.training.run import train
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.validation import padded, predicted, scored
+from tests.methods.test_conformance import FRAMES
+
+SETTINGS = TrainingSettings(
+    steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
+)
+METHOD = load_method("dwm", width=4, depth=2, dropout=0.2)
+
+
+class Killed(BaseException):
+    """What no handler catches, like a signal."""
+
+
+def killed_at(step):
+    """A progress callback that dies after a step."""
+
+    def progress(stage, done, total):
+        if stage != "prepare" and done == step:
+            raise Killed
+
+    return progress
+
+
+def run(folder, **options):
+    options = {"settings": SETTINGS} | options
+    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **options)
+
+
+def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path):
+    model = run(tmp_path / "m")
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
+        "history.csv",
+        "loss.png",
+        "model.json",
+        "weights.safetensors",
+    ]
+    assert digest(load_model(str(tmp_path / "m"))) == digest(model)
+    lines = (tmp_path / "m" / "history.csv").read_text().splitlines()
+    assert sum(",cross-entropy,cross_entropy," in line for line in lines) == 6
+    assert {line.split(",")[0] for line in lines if ",validation,seg," in line} == {"4", "8", "12"}
+
+
+def test_the_model_tells_how_it_was_trained(tmp_path):
+    model = run(tmp_path, overwrite=True, pixel_size_um=(0.2, 0.2))
+    found = json.loads((tmp_path / "model.json").read_text())
+    assert found["training"]["steps"] == 12
+    assert found["training"]["settings"]["seed"] == 0
+    assert found["training"]["validation"]["seg"] == pytest.approx(model.training["validation"]["seg"])
+    assert found["pixel_size_um"] == [0.2, 0.2]
+    assert sum(found["settings"]["class_counts"]) == 2 * 64 * 64
+
+
+def test_a_killed_training_continues_bit_for_bit(tmp_path):
+    whole = run(tmp_path / "whole")
+    for step in (3, 6, 11):
+        folder = tmp_path / str(step)
+        with pytest.raises(Killed):
+            run(folder, on_progress=killed_at(step))
+        assert digest(run(folder, resume=True)) == digest(whole)
+        assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+
+
+def test_a_finished_training_is_returned_when_resumed(tmp_path):
+    assert digest(run(tmp_path / "m")) == digest(run(tmp_path / "m", resume=True, on_progress=killed_at(1)))
+
+
+def test_nothing_is_replaced_without_being_asked_to(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path / "m", on_progress=killed_at(6))
+    with pytest.raises(ExistsError, match="holds an unfinished training. Continue it with --resume"):
+        run(tmp_path / "m")
+    run(tmp_path / "m", overwrite=True)
+    with pytest.raises(ExistsError, match="holds a model"):
+        run(tmp_path / "m")
+
+
+def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path / "m", on_progress=killed_at(6))
+    other = dataclasses.replace(SETTINGS, seed=5)
+    with pytest.raises(InputError, match=r"training\.seed: 0 then, 5 now"):
+        run(tmp_path / "m", resume=True, settings=other)
+
+
+def test_without_held_out_frames_thresholds_stay(tmp_path):
+    model = train(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS)
+    assert model.method.thresholds == METHOD.thresholds
+    assert model.training["validation"] == {}
+
+
+def test_a_model_can_go_to_an_object_store():
+    model = run("memory://models/run")
+    assert digest(load_model("memory://models/run")) == digest(model)
+
+
+def test_a_frame_is_padded_to_the_networks_multiple_and_cut_again():
+    assert padded(np.arange(30, dtype=np.float32).reshape(1, 5, 6), 4).shape == (1, 8, 8)
+    torch.manual_seed(0)
+    frames = [(FRAMES[0][0][:, :61, :50], FRAMES[0][1][:61, :50])]
+    ((maps, truth),) = predicted(METHOD, METHOD.networks(), frames, device="cpu", precision="fp32")
+    assert {values.shape for values in maps.values()} == {(61, 50)}
+    assert np.array_equal(truth, frames[0][1])
+
+
+def test_perfect_maps_have_perfect_scores():
+    truth = np.zeros((64, 64), np.uint32)
+    truth[8:24, 8:24], truth[30:60, 30:60] = 1, 2
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in METHOD.ideal(truth).items()}
+    found = scored(METHOD, [(maps, truth)])
+    assert (found["seg"], found["f1"]) == (1.0, 1.0)
+
+
+def test_the_state_holds_what_was_asked_for(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, on_progress=killed_at(9))
+    found = saved.unpacked((tmp_path / "state.pt").read_bytes())
+    assert (found.state.step, found.description["training.steps"]) == (8, 12)
