@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,12 @@ def _view(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     with source.store.array(found.path) as array:
         chunks, dtype = planes.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
     stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype)
-    pixels = da.from_array(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))
+    lazily: Callable[..., Any] = da.from_array
+    pixels = lazily(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))
     coordinates = _coordinates(source.axes, source.units, found)
     attributes = {"url": source.url, "level": level, "ngff_version": source.version, "path": found.path}
-    return xr.DataArray(pixels, dims=source.axes, coords=coordinates, attrs=attributes)
+    name = source.url.rsplit("/", 1)[-1]
+    return xr.DataArray(pixels, dims=source.axes, coords=coordinates, attrs=attributes, name=name)
 
 
 def open_image_view(url: str, *, level: int = 0, storage_options: Mapping[str, Any] | None = None) -> xr.DataArray:
@@ -126,4 +128,4 @@ def open_labels_view(
         As `open_labels` does; MissingError for a level that does not exist.
     """
     layer = open_labels(url, name, storage_options=storage_options)
-    return _view(layer, level).rename(name)
+    return _view(layer, level)
