@@ -124,7 +124,9 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
     """
     rows = np.zeros((2 * labels.size, 3), np.int64)
     rows = rows[: _border_pixels(np.ascontiguousarray(labels), np.ascontiguousarray(relief), core, rows)]
-    return summed_pairs({"a": rows[:, 0], "b": rows[:, 1], "length": np.ones(len(rows), np.int64), "saddle": rows[:, 2]})
+    return summed_pairs(
+        {"a": rows[:, 0], "b": rows[:, 1], "length": np.ones(len(rows), np.int64), "saddle": rows[:, 2]}
+    )
 
 
 def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, NDArray[np.int64]]:

@@ -102,4 +102,4 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 def layer_metadata(run: Run, model: Mapping[str, Any]) -> dict[str, Any]:
     """What the layer says of its making, under `cellscale` in its attributes."""
-    return {"digest": run.digest, "frames": [run.planes[0][0], run.planes[-1][0] + 1], "model": dict(model)}
+    return {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}

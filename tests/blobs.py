@@ -1,0 +1,93 @@
+"""A method in one file, outside of the package: a fixed blur and a threshold; no training, real networks, real decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.checkpoints import Model
+from cellscale.intensity import Intensity
+from cellscale.methods.objects import above, large_enough, pieces
+from cellscale.methods.protocol import Maps, Networks, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blobs:
+    name: ClassVar[str] = "tests.blobs:BLOBS"
+    paper: ClassVar[str] = "none"
+    summary: ClassVar[str] = "blur and threshold"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    intensity: Intensity = Intensity(low=0.0, high=100.0)
+    channels: int = 1
+    threshold: float = 0.4
+    radius: int = 3
+    minimum_area: int = 12
+    multiple: ClassVar[int] = 4
+    reach: ClassVar[int] = 2
+    maps: ClassVar[tuple[str, ...]] = ("cell", "touching")
+
+    @property
+    def decode_reach(self) -> int:
+        return self.radius
+
+    @property
+    def link(self) -> int:
+        return self.radius
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        return self
+
+    def targets(self, labels: Labels) -> Maps:
+        return {"cell": (labels > 0).astype(np.uint8)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        blur = nn.Conv2d(self.channels, 1, 5, padding=2, bias=False)
+        nn.init.constant_(blur.weight, 1 / (25 * self.channels))
+        return {"blur": blur}
+
+    def stages(self) -> tuple[Stage, ...]:
+        return ()
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        seen = networks["blur"](windows).float()[:, 0].clamp(0, 1)
+        return {"cell": seen, "touching": (2 * seen).clamp(0, 1)}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        cells = above(maps["cell"], self.threshold)
+        return pieces(cells, above(maps["touching"], self.threshold) & ~cells, self.radius, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> np.ndarray:
+        return large_enough(nodes, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        return self
+
+    def ideal(self, labels: Labels) -> Maps:
+        cell = (labels > 0).astype(np.float32)
+        return {"cell": cell, "touching": np.zeros_like(cell)}
+
+
+BLOBS = Blobs()
+
+
+def blobs_model(**settings: int) -> Model:
+    """The method with its networks, ready to segment."""
+    method = Blobs(**settings)
+    return Model(method=method, networks={name: network.eval() for name, network in method.networks().items()})
+
+
+def blurred_noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Smooth random intensities with cells of any size, uint16, (…, y, x)."""
+    from scipy import ndimage
+
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    smooth = ndimage.gaussian_filter(noise, [0] * (len(shape) - 2) + [3, 3])
+    return np.clip(2000 + 9000 * smooth / smooth.std() / 6, 0, 65535).astype(np.uint16)
+
+

@@ -1,0 +1,264 @@
+"""A run as its user sees it: the same bytes for any tiling, worker and crash, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+from skimage.measure import regionprops_table
+
+from cellscale.arrays import Box
+from cellscale.engine.fan_out import FanOut
+from cellscale.errors import ExistsError, InputError, MissingError, RunError
+from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.labels import list_labels, open_labels
+from cellscale.ngff.writers import create_image
+from cellscale.segmentation.plan import Settings, plan
+from cellscale.segmentation.records import Scratch
+from cellscale.segmentation.run import Report, Spread, Target, one_by_one, segment
+from tests.blobs import blobs_model, blurred_noise
+
+SHAPE = (3, 150, 211)
+
+
+def written(url: str, pixels: np.ndarray, axes: str = "tyx", options: dict[str, Any] | None = None) -> NgffImage:
+    """An image of (t, c, z, y, x) pixels."""
+    full = pixels.reshape([dict(zip(axes, pixels.shape, strict=True)).get(axis, 1) for axis in "tczyx"])
+    writer = create_image(
+        url,
+        shape_tczyx=full.shape,
+        dtype=full.dtype,
+        axes=tuple(axes),
+        pixel_size_um=(0.5, 0.25),
+        storage_options=options,
+    )
+    for t, c, z in np.ndindex(full.shape[:3]):
+        writer.write(full[t, c, z], t=t, c=c, z=z)
+    writer.finish()
+    return open_image(url, storage_options=options)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> NgffImage:
+    return written(str(tmp_path / "movie.zarr"), blurred_noise(SHAPE))
+
+
+def segmented(
+    image: NgffImage, name: str, *, spread: Spread = one_by_one, overwrite: bool = False, **settings: Any
+) -> Report:
+    """Segment with the blobs method."""
+    model = blobs_model(channels=len(settings.get("channels", (0,))))
+    scratch = Scratch(url=f"{image.url}/.cellscale-{name}", storage_options=image.storage_options)
+    run = plan(image, model, Settings(**{"precision": "fp32", **settings}), scratch)
+    target = Target(store=image.url, name=name, overwrite=overwrite)
+    return segment(run, model.networks, target, spread=spread)
+
+
+def arrays(image: NgffImage, name: str) -> list[np.ndarray]:
+    """All levels of a layer, (t, z, y, x)."""
+    layer = open_labels(image.url, name, storage_options=image.storage_options)
+    return [
+        np.stack([
+            [layer.read(Box(0, 0, layer.size("y", level), layer.size("x", level)), t=t, z=z, level=level)
+             for z in range(layer.size("z"))]
+            for t in range(layer.size("t"))
+        ])
+        for level in range(len(layer.levels))
+    ]
+
+
+def table(image: NgffImage, name: str) -> pd.DataFrame:
+    return pd.read_parquet(f"{image.url}/labels/{name}/objects.parquet")
+
+
+def equal(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+def expected(pixels: np.ndarray) -> np.ndarray:
+    """The blobs method on a frame, by scipy: blur, thresholds, components, nearest within 3 px, ranks."""
+    low, high = float(pixels.min()), float(pixels.max())
+    seen = ndimage.uniform_filter((pixels.astype(np.float64) - low) / (high - low), 5, mode="constant")
+    cells, touching = (np.rint(255 * np.clip(v, 0, 1)) > np.floor(255 * 0.4) for v in (seen, 2 * seen))
+    components, _ = ndimage.label(cells)
+    distance, (rows, columns) = ndimage.distance_transform_edt(components == 0, return_indices=True)
+    near = (distance <= 3) & (touching | cells)
+    return np.where(near, components[rows, columns], 0)
+
+
+def test_the_labels_are_the_methods_on_the_whole_frame(image: NgffImage) -> None:
+    """Areas of cells agree with scipy's; ties and last bits of the blur may move single pixels."""
+    segmented(image, "cells", tile=64)
+    found = arrays(image, "cells")[0][0, 0]
+    reference = expected(blurred_noise(SHAPE)[0])
+    assert ((found > 0) == (reference > 0)).mean() > 0.995
+    assert found.max() > 10
+
+
+@pytest.mark.parametrize("settings", [{"tile": 16}, {"tile": 37}, {"tile": 211}, {"tile": 64, "task_px": 1000}])
+def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict[str, int]) -> None:
+    for window in (2048, 64):
+        segmented(image, f"one-{window}", tile=1024, window=window)
+        segmented(image, f"other-{window}", window=window, **settings)
+        assert equal(arrays(image, f"one-{window}"), arrays(image, f"other-{window}"))
+        assert table(image, f"one-{window}").equals(table(image, f"other-{window}"))
+
+
+def test_windows_of_any_core_give_the_same_labels(image: NgffImage) -> None:
+    segmented(image, "small", window=32, tile=50)
+    segmented(image, "large", window=128, tile=50)
+    assert equal(arrays(image, "small"), arrays(image, "large"))
+
+
+def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:
+    segmented(image, "serial", window=64, tile=50)
+    report = segmented(image, "ray", window=64, tile=50, task_px=5000, spread=FanOut())
+    assert report.tasks["decode"] > 1
+    assert equal(arrays(image, "serial"), arrays(image, "ray"))
+
+
+def test_s3_gives_the_same_bytes(image: NgffImage, s3: dict[str, Any], cluster: None) -> None:
+    remote = written("s3://cells/movie.zarr", blurred_noise(SHAPE), options=s3)
+    segmented(image, "cells", window=64, tile=50)
+    segmented(remote, "cells", window=64, tile=50, spread=FanOut())
+    assert equal(arrays(image, "cells"), arrays(remote, "cells"))
+    assert list_labels(remote.url, storage_options=s3) == ("cells",)
+
+
+def test_the_pyramid_keeps_labels(tmp_path: Path) -> None:
+    image = written(str(tmp_path / "large.zarr"), blurred_noise((1, 700, 1100)))
+    segmented(image, "cells", tile=300)
+    levels = arrays(image, "cells")
+    assert len(levels) == len(image.levels) > 1
+    assert np.array_equal(levels[1], levels[0][..., ::2, ::2])
+
+
+def test_the_object_table_is_regionprops_whatever_the_tile(image: NgffImage) -> None:
+    segmented(image, "cells", tile=23)
+    rows = table(image, "cells")
+    pixels, labels = blurred_noise(SHAPE), arrays(image, "cells")[0][:, 0]
+    for t in range(SHAPE[0]):
+        names = ("label", "area", "centroid", "bbox", "mean_intensity")
+        props = pd.DataFrame(regionprops_table(labels[t], pixels[t], properties=names))
+        mine = rows[rows.frame == t].reset_index(drop=True)
+        assert mine.label.tolist() == props.label.tolist()
+        assert np.allclose(mine.area_px, props.area)
+        assert np.allclose(mine.area_um2, props.area * 0.125)
+        assert np.allclose(mine[["centroid_y_px", "centroid_x_px"]], props[["centroid-0", "centroid-1"]])
+        assert np.allclose(mine[["bbox_y0_px", "bbox_x0_px", "bbox_y1_px", "bbox_x1_px"]], props.filter(like="bbox"))
+        assert np.allclose(mine.mean_intensity_0, props.mean_intensity)
+
+
+def test_slices_projection_and_channels(tmp_path: Path) -> None:
+    pixels = blurred_noise((2, 2, 3, 90, 80))
+    image = written(str(tmp_path / "volume.zarr"), pixels, axes="tczyx")
+    segmented(image, "each", channels=(1,), tile=40)
+    segmented(image, "max", channels=(1,), z="max", tile=40)
+    single = written(str(tmp_path / "single.zarr"), pixels[:, 1, 2])
+    projected = written(str(tmp_path / "projected.zarr"), pixels[:, 1].max(axis=1))
+    segmented(single, "cells")
+    segmented(projected, "cells")
+    assert np.array_equal(arrays(image, "each")[0][:, 2], arrays(single, "cells")[0][:, 0])
+    assert equal(arrays(image, "max")[:1], arrays(projected, "cells")[:1])
+    with pytest.raises(InputError, match="2 channel"):
+        segmented(image, "two", channels=(0, 5))
+
+
+def test_float_images_are_segmented_like_their_integers(image: NgffImage, tmp_path: Path) -> None:
+    floats = written(str(tmp_path / "floats.zarr"), blurred_noise(SHAPE).astype(np.float32) / 1000)
+    segmented(image, "cells")
+    segmented(floats, "cells", tile=40)
+    same = arrays(image, "cells")[0] > 0
+    assert (same == (arrays(floats, "cells")[0] > 0)).mean() > 0.995
+
+
+def test_a_part_of_the_frames(image: NgffImage) -> None:
+    segmented(image, "all")
+    segmented(image, "part", frames=(1, 2))
+    assert np.array_equal(arrays(image, "part")[0][1], arrays(image, "all")[0][1])
+    assert not arrays(image, "part")[0][[0, 2]].any()
+    with pytest.raises(MissingError, match="0:3"):
+        segmented(image, "outside", frames=(2, 4))
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Work through so many tasks, then die as a killed driver does: at once, with no clean-up."""
+
+    tasks: int
+
+    def __call__(self, work: Any, shared: Any, tasks: Sequence[Any], *, gpu: bool = False) -> Iterator[Any]:
+        for number, task in enumerate(tasks):
+            if number == self.tasks:
+                raise KeyboardInterrupt
+            yield task, work(shared, task)
+
+
+@pytest.mark.parametrize("tasks", [0, 1, 2])
+def test_the_same_command_again_resumes(image: NgffImage, tasks: int) -> None:
+    settings = {"window": 64, "tile": 50, "task_px": 20000}
+    segmented(image, "undisturbed", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", spread=Stopping(tasks), **settings)
+    assert "cells" not in list_labels(image.url)
+    report = segmented(image, "cells", **settings)
+    assert sum(report.reused.values()) >= tasks
+    assert equal(arrays(image, "cells"), arrays(image, "undisturbed"))
+    assert not (Path(image.url) / ".cellscale-cells").exists()
+
+
+def test_an_unfinished_run_with_other_settings_is_refused(image: NgffImage) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", spread=Stopping(1), tile=50, task_px=20000)
+    with pytest.raises(InputError, match="tile: 50 → 60"):
+        segmented(image, "cells", tile=60, task_px=20000)
+    assert segmented(image, "cells", tile=60, task_px=20000, overwrite=True).reused["survey"] == 0
+
+
+def test_an_existing_layer_is_kept_unless_asked(image: NgffImage) -> None:
+    segmented(image, "cells")
+    before = arrays(image, "cells")
+    with pytest.raises(ExistsError, match="--overwrite"):
+        segmented(image, "cells", frames=(0, 1))
+    assert equal(arrays(image, "cells"), before)
+    segmented(image, "cells", frames=(0, 1), overwrite=True)
+    assert not arrays(image, "cells")[0][1].any()
+
+
+def snapshot(folder: str) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def test_a_corrupt_chunk_ends_the_run_with_its_frame_and_changes_nothing(image: NgffImage) -> None:
+    chunk = next(path for path in sorted((Path(image.url) / "0").rglob("*")) if path.is_file() and path.name == "0")
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    before = snapshot(image.url)
+    with pytest.raises(RunError, match=r"frame 0.*nothing was published|nothing was published.*frame 0"):
+        segmented(image, "cells")
+    assert snapshot(image.url) == before
+
+
+def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
+    @dataclass(frozen=True)
+    class Losing:
+        """Lose a window's maps after prediction."""
+
+        def __call__(self, work: Any, shared: Any, tasks: Sequence[Any], *, gpu: bool = False) -> Iterator[Any]:
+            yield from one_by_one(work, shared, tasks, gpu=gpu)
+            shutil.rmtree(f"{image.url}/.cellscale-cells/maps/000001", ignore_errors=True)
+
+    with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0.*missing"):
+        segmented(image, "cells", spread=Losing(), window=64, tile=100)
+    assert list_labels(image.url) == ()
+
+
+def test_missing_chunks_of_the_source_are_counted(image: NgffImage) -> None:
+    next(path for path in (Path(image.url) / "0").rglob("0") if path.is_file()).unlink()
+    assert segmented(image, "cells").missing_chunks == 1
