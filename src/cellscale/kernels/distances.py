@@ -32,7 +32,7 @@ LABEL, ROW, SQUARED = 0, 1, 2
 @kernel
 def _last_before(sources: NDArray[np.int64], i: int, u: int) -> int:
     """Return the last x at which the source of column i comes before that of column u > i."""
-    ahead = u * u - i * i + sources[SQUARED, u] - sources[SQUARED, i]
+    ahead: int = u * u - i * i + sources[SQUARED, u] - sources[SQUARED, i]
     if sources[ROW, u] < sources[ROW, i]:
         ahead -= 1
     return math.floor(ahead / (2 * (u - i)))

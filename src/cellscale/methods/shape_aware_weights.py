@@ -90,8 +90,7 @@ class BorderWeights:
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
         """Class balance and the border term."""
-        border = ronneberger(labels, w0=self.border, sigma=self.sigma)
-        return balance + np.where(classes != 1, border, 0).astype(np.float32)
+        return balance + ronneberger(labels, w0=self.border, sigma=self.sigma, where=classes != 1)
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """One stage."""

@@ -1,0 +1,192 @@
+"""Weight maps: how much a pixel counts in a loss, by its class, its neighbours and the shape of its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cellscale.arrays import Labels, Mask
+from cellscale.errors import InputError
+from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
+from cellscale.kernels.concavities import contours_and_skeletons
+from cellscale.kernels.distances import FAR, distance_transform, nearest_label, two_nearest_labels
+from cellscale.kernels.touching import separated
+
+
+def _check_positive(value: float, name: str) -> None:
+    if not value > 0:
+        raise InputError(f"{name} is {value}; expected more than 0.")
+
+
+def class_balance(counts: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    """Weights 1 / |g_c| of classes with these pixel counts, scaled to 1 for the rarest; 0 for absent classes."""
+    pixels = np.asarray(counts, np.float64)
+    if (pixels < 0).any():
+        raise InputError(f"Class counts are {pixels.tolist()}; expected no negative number.")
+    present = pixels > 0
+    rarest = pixels[present].min() if present.any() else 1.0
+    return np.divide(rarest, pixels, out=np.zeros_like(pixels), where=present).astype(np.float32)
+
+
+def focal_weights(probabilities: NDArray[np.floating[Any]], *, gamma: float = 2.0) -> NDArray[np.float32]:
+    """(1 − p)^γ of the true class's probability, any shape: less for pixels that are right already.
+
+    T.-Y. Lin et al., Focal loss for dense object detection, 2017.
+    """
+    return np.power(1 - np.asarray(probabilities, np.float32), np.float32(gamma))
+
+
+def ronneberger(
+    labels: NDArray[np.integer[Any]],
+    *,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    squares: bool = False,
+    where: Mask | None = None,
+) -> NDArray[np.float32]:
+    """Weights of the pixels between cells: w0 · exp(−(d1 + d2)² / 2σ²).
+
+    d1 and d2 are the distances to the nearest and the second nearest cell. O. Ronneberger et al., U-Net, 2015, eq. 2,
+    without the class balance.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells.
+    w0 : float
+        The weight where two cells meet.
+    sigma : float
+        How fast it falls, px.
+    squares : bool
+        Put d1² + d2² in the place of (d1 + d2)².
+    where : bool array, (y, x), optional
+        Pixels that get a weight; those outside cells unless given.
+
+    Returns
+    -------
+    float32 array, (y, x)
+        0 elsewhere, and everywhere with fewer than two cells.
+    """
+    image = label_image(labels)
+    _check_positive(sigma, "sigma")
+    wanted = image == 0 if where is None else mask_image(where, "where")
+    check_equal_shapes(image, wanted, "labels and where")
+    _, first, _, second = two_nearest_labels(image)
+    wanted = wanted & (second != FAR)
+    d1, d2 = first[wanted].astype(np.float64), second[wanted].astype(np.float64)
+    squared = d1 + d2 if squares else d1 + d2 + 2 * np.sqrt(d1 * d2)
+    weights = np.zeros(image.shape, np.float32)
+    weights[wanted] = w0 * np.exp(squared / (-2 * sigma**2))
+    return weights
+
+
+def distance_weights(classes: NDArray[Any], *, beta: float = 30.0) -> NDArray[np.float32]:
+    """Factor on the class balance that falls linearly outside the cells: 1 − min(φ / β, 1).
+
+    φ is the distance to the nearest pixel that is not background. F. A. Guerrero-Peña et al., 2018, eq. 2.
+
+    Parameters
+    ----------
+    classes : integer or bool array, (y, x)
+        0 is background.
+    beta : float
+        Background farther than this from all else has no weight, px.
+
+    Returns
+    -------
+    float32 array, (y, x)
+        1 on all that is not background; 0 everywhere if there is nothing else.
+    """
+    _check_positive(beta, "beta")
+    distances = distance_transform(np.asarray(classes) == 0)
+    return (1 - np.minimum(distances / np.float32(beta), 1)).astype(np.float32)
+
+
+def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float32], Mask]:
+    """Measure how narrow cells and concavities are at their contours.
+
+    With t a separated cell and r = hull(t) without t its concavity: φ_K is the distance to the skeletons of all t and
+    r, Γ_H the contours of all t and r. F. A. Guerrero-Peña et al., 2018, section 2.2.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells; touching ones are separated first.
+
+    Returns
+    -------
+    distances : float32 array, (y, x)
+        φ_K on Γ_H, 0 elsewhere, px.
+    contours : bool array, (y, x)
+        Γ_H.
+    """
+    contours, skeletons = contours_and_skeletons(separated(labels))
+    distances = distance_transform(~skeletons).astype(np.float32)
+    return np.where(contours, distances, np.float32(0)), contours
+
+
+def saw_tau(labels: NDArray[np.integer[Any]]) -> float:
+    """Return τ of equation 4 for one image: the greatest φ_K on Γ_H, px; 0 without contours."""
+    distances, _ = contour_complexity(labels)
+    return float(distances.max(initial=0))
+
+
+def _spread(values: NDArray[np.float32], contours: Mask, radius: int) -> NDArray[np.float32]:
+    """Copy the values of contour pixels to the pixels around them, each from the nearest."""
+    pixels = np.flatnonzero(contours)
+    sources: Labels = np.zeros(contours.shape, np.uint32)
+    sources.flat[pixels] = np.arange(1, pixels.size + 1)
+    nearest, _ = nearest_label(sources, radius=radius)
+    return np.concatenate([np.zeros(1, np.float32), values.flat[pixels]])[nearest]
+
+
+def shape_aware_weights(
+    labels: NDArray[np.integer[Any]],
+    *,
+    tau: float,
+    sigma: float = 3.0,
+    radius: int = 20,
+    spread: Literal["both", "inside"] = "both",
+    offset: float = 0.0,
+) -> NDArray[np.float32]:
+    """Weights of contours where cells or their concavities are narrow: F_σ * w_c of equations 3 and 4.
+
+    On contours w_c = 1 − φ_K / τ, not less than 0. It is copied to the pixels around, smoothed and divided by the
+    greatest possible value; the paper names "copy padding and Gaussian smoothing" without their numbers. Class balance
+    is the caller's. F. A. Guerrero-Peña et al., 2018.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells; touching ones are separated first.
+    tau : float
+        τ: the greatest φ_K of the training set, px; 0: w_c = 1.
+    sigma : float
+        Width of the Gaussian, px; cut at 4σ. 0: no smoothing.
+    radius : int
+        How far contour values are copied, px.
+    spread : {"both", "inside"}
+        Whether they are copied to both sides of the contour or into cells alone.
+    offset : float
+        Added to w_c on contours.
+
+    Returns
+    -------
+    float32 array, (y, x)
+        In 0 … 1; 0 without cells.
+    """
+    if spread not in ("both", "inside"):
+        raise InputError(f"spread is {spread!r}; expected 'both' or 'inside'.")
+    if tau < 0 or offset < 0:
+        raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
+    distances, contours = contour_complexity(labels)
+    narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
+    copied = _spread((narrow + offset).astype(np.float32), contours, radius)
+    if spread == "inside":
+        copied[~contours & (label_image(labels) == 0)] = 0
+    smooth = ndimage.gaussian_filter(copied, sigma, mode="nearest", truncate=4.0)
+    return np.asarray(smooth / np.float32(1 + offset), np.float32)
