@@ -13,6 +13,8 @@ SETTINGS = TrainingSettings(
     steps=6, batch_size=2, crop=32, margin=4, loader_workers=1, precision="fp32", validate_every=3, log_every=1, threads=1
 )
 METHOD = load_method("saw", width=4, depth=1)
+# Ray warns of its own modules.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::DeprecationWarning:ray.*")
 
 
 @pytest.fixture(scope="module", autouse=True)
