@@ -1,0 +1,77 @@
+"""F1 of contours: predicted rim pixels near a true rim pixel, and the reverse.
+
+A rim pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
+is no neighbour.
+
+Source: the boundary F1 of D. R. Martin et al., Learning to detect natural image boundaries, 2004, by distance without
+assignment, as G. Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013, simplify it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellscale.arrays import Labels, Mask
+from cellscale.kernels.distances import distance_transform
+from cellscale.metrics.ratios import harmonic_mean, ratio
+
+RADII = tuple(range(1, 8))
+"""Tolerances, px."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RimCounts:
+    """Rim pixels that add up over frames."""
+
+    truth: int = 0
+    """Of true cells."""
+    predicted: int = 0
+    """Of predicted cells."""
+    truth_near: tuple[int, ...] = (0,) * len(RADII)
+    """Of true cells, within each radius of a predicted rim pixel."""
+    predicted_near: tuple[int, ...] = (0,) * len(RADII)
+    """Of predicted cells, within each radius of a true rim pixel."""
+
+
+def rims(labels: Labels) -> Mask:
+    """Return the rim pixels of all cells, (y, x)."""
+    rim = np.zeros(labels.shape, bool)
+    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    rim[1:] |= down
+    rim[:-1] |= down
+    rim[:, 1:] |= right
+    rim[:, :-1] |= right
+    return rim & (labels > 0)
+
+
+def _near(rim: Mask, other: Mask) -> tuple[int, ...]:
+    """Count the pixels of one rim within each radius (Euclidean, centre to centre) of another."""
+    squared = distance_transform(~other, squared=True)[rim]
+    return tuple(int((squared <= radius**2).sum()) for radius in RADII)
+
+
+def rim_counts(truth: Labels, prediction: Labels) -> RimCounts:
+    """Count one frame's rim pixels, and those near the other rim."""
+    true_rim, predicted_rim = rims(truth), rims(prediction)
+    return RimCounts(
+        truth=int(true_rim.sum()),
+        predicted=int(predicted_rim.sum()),
+        truth_near=_near(true_rim, predicted_rim),
+        predicted_near=_near(predicted_rim, true_rim),
+    )
+
+
+def contour_scores(counts: RimCounts) -> dict[str, float]:
+    """Harmonic mean of both shares at each radius as `contour_f1_1` … `contour_f1_7`.
+
+    Without any rim it is 1; with one of them only, 0.
+    """
+    empty = float(counts.truth + counts.predicted == 0)
+    return {
+        f"contour_f1_{radius}": harmonic_mean(
+            ratio(predicted, counts.predicted, empty=empty), ratio(truth, counts.truth, empty=empty)
+        )
+        for radius, truth, predicted in zip(RADII, counts.truth_near, counts.predicted_near, strict=True)
+    }

@@ -1,0 +1,77 @@
+"""SEG and DET of the Cell Tracking Challenge, and the counts of split and merged cells.
+
+Sources: M. Maška et al., A benchmark for comparison of cell tracking algorithms, 2014 (SEG); P. Matula et al., Cell
+tracking accuracy measurement based on comparison of acyclic oriented graphs, 2015 (the detection part of AOGM is DET).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellscale.metrics.overlaps import Overlaps
+from cellscale.metrics.ratios import ratio
+
+SPLIT, MISSED, SPURIOUS = 5, 10, 1
+"""Weights of AOGM-D: what it costs to split a result object, to add one, to delete one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChallengeCounts:
+    """What adds up over frames; a marker is a true cell, and belongs to the prediction that covers over half of it."""
+
+    markers: int = 0
+    """True cells."""
+    objects: int = 0
+    """Predicted cells."""
+    held: int = 0
+    """Markers that belong to a prediction."""
+    holders: int = 0
+    """Predictions with at least one marker."""
+    jaccard: float = 0.0
+    """Sum of the Jaccard indices of held markers and their predictions."""
+    splits: int = 0
+    """True cells with at least two predictions that lie mostly inside."""
+    merges: int = 0
+    """Predictions with at least two markers."""
+
+
+def challenge_counts(pairs: Overlaps) -> ChallengeCounts:
+    """Count one frame's markers, objects, splits and merges."""
+    covers, inside = pairs.covers_truth, pairs.inside_truth
+    held = np.bincount(pairs.predicted[covers])
+    return ChallengeCounts(
+        markers=pairs.truth_areas.size,
+        objects=pairs.predicted_areas.size,
+        held=int(covers.sum()),
+        holders=int((held > 0).sum()),
+        jaccard=float(pairs.jaccard[covers].sum()),
+        splits=int((np.bincount(pairs.truth[inside]) > 1).sum()),
+        merges=int((held > 1).sum()),
+    )
+
+
+def detection(counts: ChallengeCounts) -> float:
+    """DET = 1 − min(AOGM-D, AOGM-D₀) / AOGM-D₀, nan without truth (Matula et al. 2015).
+
+    AOGM-D = 5 NS + 10 FN + FP; a prediction with k markers needs k − 1 splits. AOGM-D₀ = 10 for each marker.
+    """
+    missed, spurious = counts.markers - counts.held, counts.objects - counts.holders
+    cost = SPLIT * (counts.held - counts.holders) + MISSED * missed + SPURIOUS * spurious
+    worst = MISSED * counts.markers
+    return 1.0 - ratio(min(cost, worst), worst, empty=float("nan"))
+
+
+def challenge_scores(counts: ChallengeCounts) -> dict[str, float]:
+    """SEG, DET, splits and merges; SEG, too, is nan without truth.
+
+    SEG is the mean over the true cells of the Jaccard index with the prediction that covers more than half of the cell,
+    0 where there is none (Maška et al. 2014).
+    """
+    return {
+        "seg": ratio(counts.jaccard, counts.markers, empty=float("nan")),
+        "det": detection(counts),
+        "splits": counts.splits,
+        "merges": counts.merges,
+    }
