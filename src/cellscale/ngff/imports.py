@@ -209,8 +209,8 @@ def import_planes(
     paired = {} if labels is None else pairs(images, labels)
     writer = _writer(images, destination, options)
     try:
-        with writer:
-            _copy(images, writer, lambda done: progress("import", done, len(images.frames)))
+        _copy(images, writer, lambda done: progress("import", done, len(images.frames)))
+        writer.finish(images.frames)
         image = open_image(writer.url, storage_options=writer.storage_options)
         if labels is not None:
             name, frames = options.get("labels_name", "truth"), sorted(paired)

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Box, Labels
-from cellscale.errors import ExistsError, InputError, StoreError, unknown
+from cellscale.errors import ExistsError, InputError, MissingError, StoreError, unknown
 from cellscale.ngff import planes
 from cellscale.ngff.images import NgffImage, described, resolve
 from cellscale.ngff.metadata import VERSIONS, Level, Node, checked_version, multiscale_document, read_node, write_group
 from cellscale.ngff.pyramids import size_of
-from cellscale.ngff.stores import Store, address, joined
+from cellscale.ngff.stores import Store, address, is_local, joined
 
 IN_PLACE = "../../"
+_SOURCE = "image"
 _ATTEMPTS = 8
 
 
@@ -236,7 +237,26 @@ def _ome(layer: LabelLayer) -> dict[str, Any]:
 
 
 def _extra(layer: LabelLayer) -> dict[str, Any]:
-    return {"cellscale": dict(layer.metadata)} if layer.metadata else {}
+    """Attributes beside NGFF's: the metadata, and the URL of an image in another store."""
+    noted = dict(layer.metadata) if layer.source in (None, IN_PLACE) else {**layer.metadata, _SOURCE: layer.source}
+    return {"cellscale": noted} if noted else {}
+
+
+def _source(layer: LabelLayer) -> dict[str, str]:
+    """The format's own link to the image: a path to an image of the same version, so nothing for other stores."""
+    if layer.source == IN_PLACE:
+        return {"image": IN_PLACE}
+    reachable = is_local(layer.url) and _version_there(layer) == layer.version
+    return {"image": str(layer.source)} if reachable else {}
+
+
+def _version_there(layer: LabelLayer) -> str | None:
+    """NGFF version of the layer's image in a local folder, None elsewhere."""
+    if layer.source in (None, IN_PLACE) or not is_local(str(layer.source)):
+        return None
+    store = Store(url=str(layer.source))
+    node = None if store.zip_file else read_node(store)
+    return None if node is None else node.version
 
 
 def _staged(layer: LabelLayer) -> bool:
@@ -245,7 +265,7 @@ def _staged(layer: LabelLayer) -> bool:
     if node is None:
         return False
     same = node.ome.get("multiscales") == _ome(layer)["multiscales"]
-    return bool(same and node.attributes.get("cellscale", {}) == layer.metadata)
+    return bool(same and node.attributes.get("cellscale", {}) == _extra(layer).get("cellscale", {}))
 
 
 def _create(layer: LabelLayer, home: Store) -> None:
@@ -267,7 +287,7 @@ def publish_labels(layer: LabelLayer) -> None:
 
     The list is read, changed and written; it is read again, in case another writer came between.
     """
-    image_label: dict[str, Any] = {"version": layer.version, "source": {"image": layer.source}}
+    image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
     write_group(layer.store, layer.version, {**_ome(layer), "image-label": image_label}, extra=_extra(layer))
     group = _labels_group(layer)
     for _ in range(_ATTEMPTS):
@@ -336,15 +356,17 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     """
     home = _image_home(url, storage_options)
     listed = list_labels(home.url, storage_options=home.storage_options)
+    if not listed:
+        raise MissingError(f"{home.url} has no label layers; {name!r} was asked for.")
     if name not in listed:
         raise unknown(f"label layer of {home.url}", name, listed)
     store, node = resolve(home.child("labels", name))
     found = described(store, node)
     if found["dtype"].kind not in "uib":
         raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
+    metadata = dict(node.attributes.get("cellscale") or {})
     image_label = node.ome.get("image-label") or {}
-    source = (image_label.get("source") or {}).get("image")
-    metadata = node.attributes.get("cellscale") or {}
+    source = metadata.pop(_SOURCE, None) or (image_label.get("source") or {}).get("image")
     options = home.storage_options
     return LabelLayer(url=store.url, storage_options=options, name=name, source=source, metadata=metadata, **found)
 

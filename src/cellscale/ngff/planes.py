@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import zarr
+from numcodecs import Zstd
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.sync import sync
@@ -45,8 +47,12 @@ def array_settings(axes: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[
     settings: dict[str, Any] = {"shape": shape, "dtype": dtype, "chunks": chunks, "fill_value": 0}
     if version == "0.4":
         encoding = {"name": "v2", "separator": "/"}
-        return settings | {"zarr_format": 2, "compressors": {"id": "zstd", "level": 3}, "chunk_key_encoding": encoding}
-    compressor = ZstdCodec(level=3)
+        return settings | {
+            "zarr_format": 2,
+            "compressors": Zstd(level=3, checksum=True),
+            "chunk_key_encoding": encoding,
+        }
+    compressor = ZstdCodec(level=3, checksum=True)
     settings |= {"zarr_format": 3, "dimension_names": tuple(axes), "compressors": compressor}
     if max(sizes["y"], sizes["x"]) > SHARD_PX:
         settings["shards"] = tuple(SHARD_PX if axis in "yx" else 1 for axis in axes)
@@ -98,6 +104,12 @@ def _damaged(array: zarr.Array[Any], index: Index) -> tuple[str, Exception] | No
     return None
 
 
+def _remedy(error: Exception, url: str) -> str:
+    if isinstance(error, (RuntimeError, ValueError, EOFError, zlib.error)):
+        return "Put the object back from a copy, or make the image again."
+    return advice(error, url)
+
+
 def read_block(store: Store, path: str, axes: Sequence[str], index: Index) -> Image:
     """Read an index and return it as (c, z, y, x), of the first frame in it, in the machine's byte order.
 
@@ -115,7 +127,7 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index) -> Im
             url = joined(store.url, path)
             raise StoreError(
                 f"Cannot read {where} of array {url}: chunk {key or 'unknown'} is damaged or cannot be fetched "
-                f"({type(reason).__name__}: {reason}). {advice(reason, store.url)}"
+                f"({type(reason).__name__}: {reason}). {_remedy(reason, store.url)}"
             ) from error
     block = block.astype(block.dtype.newbyteorder("="), copy=False)
     order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))

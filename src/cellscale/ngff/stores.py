@@ -62,8 +62,12 @@ def advice(error: BaseException, url: str) -> str:
         extra = _EXTRAS.get(url.partition(":")[0])
         return f"Install cellscale[{extra}]." if extra else "Install the package that it names."
     if isinstance(error, PermissionError) or any(word in text for word in _CREDENTIALS):
-        if "://" not in url:
+        if is_local(url):
             return "Check the permissions of the folder."
+        if url.startswith("http"):
+            return (
+                "Check the address and its access rights; for a bucket give its own URL, e.g. s3://…, and credentials."
+            )
         return (
             "Check the credentials: for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage options "
             'such as {"key": …, "secret": …}; {"anon": true} for a public bucket.'

@@ -108,11 +108,11 @@ class ImageWriter:
                 for box in self.boxes(level):
                     self._coarsen(box, (t, c, z), level)
 
-    def _window(self, c: int) -> tuple[float, float, float, float]:
+    def _window(self, c: int, frames: Sequence[int]) -> tuple[float, float, float, float]:
         """What viewers show of a channel: the type's range, and the 0.1 and 99.9 percentiles of the coarsest level."""
-        level, frames = len(self.levels) - 1, self.size("t")
+        level = len(self.levels) - 1
         whole = Box(0, 0, self.size("y", level), self.size("x", level))
-        chosen = sorted({round(i) for i in np.linspace(0, frames - 1, min(frames, _WINDOW_FRAMES))})
+        chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(len(frames), _WINDOW_FRAMES))]
         values = np.concatenate([self._get(whole, (t, c, self.size("z") // 2), level).ravel() for t in chosen])
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         start, end = (float(v) for v in np.percentile(finite, (0.1, 99.9))) if finite.size else (0.0, 1.0)
@@ -121,16 +121,17 @@ class ImageWriter:
             return float(limits.min), float(limits.max), start, max(end, start + 1)
         return min(start, 0.0), max(end, 1.0), start, max(end, start + 1e-6)
 
-    def finish(self) -> None:
-        """Write the pyramid, then the metadata that make it an image."""
+    def finish(self, frames: Sequence[int] | None = None) -> None:
+        """Write the pyramid of these frames, None for all, then the metadata that make it an image."""
+        written = range(self.size("t")) if frames is None else frames
         for level in range(1, len(self.levels)):
-            for t in range(self.size("t")):
+            for t in written:
                 self.build(level, t=t)
         name = self.url.rsplit("/", 1)[-1].split(".")[0]
         multiscale = multiscale_document(name, self.axes, self.units, self.levels)
         if self.version == "0.4":
             multiscale["version"] = "0.4"
-        windows = [self._window(c) for c in range(self.size("c"))]
+        windows = [self._window(c, written) for c in range(self.size("c"))]
         omero = omero_document(self.channels, windows)
         extra = {"cellscale": dict(self.metadata)} if self.metadata else {}
         write_group(self.store, self.version, {"multiscales": [multiscale], "omero": omero}, extra=extra)

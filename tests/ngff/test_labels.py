@@ -1,0 +1,187 @@
+"""Label layers: as the image has them, invisible until published, whole objects only."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from tests.ngff.pictures import make, noise, validate, whole
+
+from cellscale.arrays import Box
+from cellscale.errors import ExistsError, InputError, MissingError, StoreError
+from cellscale.ngff.geometry import check_geometry
+from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.imports import write_frame
+from cellscale.ngff.labels import LabelLayer, list_labels, open_labels, publish_labels, remove_labels, stage_labels
+
+
+def _published(image: NgffImage, name: str = "cells", **options: Any) -> LabelLayer:
+    layer = stage_labels(image, name, planes_z=options.pop("planes_z", image.size("z")), **options)
+    for t in range(image.size("t")):
+        for z in range(layer.size("z")):
+            write_frame(layer, _labels(image, t, z), t=t, z=z)
+    publish_labels(layer)
+    return layer
+
+
+def _labels(image: NgffImage, t: int = 0, z: int = 0) -> Any:
+    shape = image.size("y"), image.size("x")
+    return (np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape) + 7 * t + 1000 * z) * 1000
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("axes", ["yx", "tyx", "tczyx"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_layer_is_valid_and_lies_on_its_image(tmp_path: Path, version: str, axes: str, elsewhere: bool) -> None:
+    shape = [{"t": 2, "c": 2, "z": 2, "y": 600, "x": 511}[axis] for axis in axes]
+    image = make(tmp_path / "i.zarr", noise(*shape), axes, version=version, pixel_size_um=(0.5, 0.5))
+    output = str(tmp_path / "o.zarr") if elsewhere else None
+    home = output or image.url
+    layer = pickle.loads(pickle.dumps(_published(image, output=output, metadata={"digest": "abc"})))
+    opened = open_labels(home, "cells")
+    assert opened == layer
+    assert opened.source == (image.url if elsewhere else "../../")
+    assert check_geometry(image, opened) == []
+    t, z = image.size("t") - 1, image.size("z") - 1
+    assert (opened.read(whole(opened), t=t, z=z) == _labels(image, t, z)).all()
+    assert (opened.read(whole(opened, 1), t=t, z=z, level=1) == _labels(image, t, z)[::2, ::2]).all()
+    assert [validate(url) for url in (layer.url, f"{home}/labels", image.url)] == ["ImageLabel", "Labels", "Image"]
+
+
+@pytest.mark.parametrize(("image_version", "version"), [("0.4", "0.5"), ("0.5", "0.4")])
+def test_another_store_may_have_another_version(tmp_path: Path, image_version: str, version: str) -> None:
+    image = make(tmp_path / "i.zarr", noise(600, 40), "yx", version=image_version)
+    layer = _published(image, output=str(tmp_path / "o.zarr"), version=version)
+    opened = open_labels(str(tmp_path / "o.zarr"), "cells")
+    assert (opened.version, opened.source) == (version, image.url)
+    assert check_geometry(image, layer) == []
+    assert validate(layer.url) == "ImageLabel"
+    with pytest.raises(InputError, match=f"is OME-Zarr {image_version}; a layer in version {version} does not fit"):
+        stage_labels(image, "cells", planes_z=1, version=version)
+
+
+def test_a_layer_is_invisible_until_it_is_published(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    layer = stage_labels(image, "cells", planes_z=1)
+    assert list_labels(image.url) == ()
+    with pytest.raises(MissingError, match="has no label layers; 'cells' was asked for"):
+        open_labels(image.url, "cells")
+    publish_labels(layer)
+    publish_labels(layer)
+    _published(image, "nuclei")
+    assert list_labels(image.url) == ("cells", "nuclei")
+    with pytest.raises(MissingError, match="Did you mean 'cells'"):
+        open_labels(image.url, "cell")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_removed_layer_is_gone_and_the_others_stay(tmp_path: Path, version: str) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx", version=version)
+    _published(image, "a")
+    _published(image, "b")
+    remove_labels(image.url, "a")
+    assert list_labels(image.url) == ("b",)
+    assert not (tmp_path / "i.zarr" / "labels" / "a").exists()
+    assert validate(f"{image.url}/labels") == "Labels"
+    remove_labels(image.url, "b")
+    remove_labels(image.url, "b")
+    assert list_labels(image.url) == ()
+    assert validate(image.url) == "Image"
+
+
+def test_staging_again_keeps_what_is_written_and_drops_what_is_stale(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    layer = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a"})
+    layer.write(_labels(image), whole(layer))
+    again = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a"})
+    assert (again.read(whole(again)) == _labels(image)).all()
+    other = stage_labels(image, "cells", planes_z=1, metadata={"digest": "b"})
+    assert other.read(whole(other)).max() == 0
+    publish_labels(other)
+    with pytest.raises(ExistsError, match="another label layer 'cells'"):
+        stage_labels(image, "cells", planes_z=1, metadata={"digest": "c"})
+
+
+def test_only_whole_objects_and_true_labels_are_written(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(600, 600), "yx")
+    layer = stage_labels(image, "cells", planes_z=1)
+    box = Box(0, 512, 512, 600)
+    layer.write(np.ones(box.shape, np.int64), box)
+    with pytest.raises(InputError, match=r"x 100:600 of .* is not made of whole chunks"):
+        layer.write(np.ones((512, 500), np.uint32), Box(0, 100, 512, 600))
+    with pytest.raises(InputError, match="label -3 does not fit into uint32"):
+        layer.write(np.full(box.shape, -3), box)
+    with pytest.raises(InputError, match="label 4294967296 does not fit"):
+        layer.write(np.full(box.shape, 2**32), box)
+    with pytest.raises(InputError, match="labels are float64; expected integers"):
+        layer.write(np.ones(box.shape), box)
+    with pytest.raises(InputError, match=r"Labels of \(3, 3\) px"):
+        layer.write(np.ones((3, 3), np.uint32), box)
+    with pytest.raises(MissingError, match="Frame 1"):
+        layer.write(np.ones(box.shape, np.uint32), box, t=1)
+
+
+def test_shards_are_fixed_by_the_shape_and_cover_it(tmp_path: Path) -> None:
+    layers = []
+    for version in ("0.4", "0.5"):
+        image = make(tmp_path / version, np.zeros((2100, 4200), np.uint8), "yx", version=version, levels=2)
+        layers.append(stage_labels(image, "cells", planes_z=1))
+    assert layers[0].shards(0) == layers[1].shards(0)
+    assert [layer.shards(1) for layer in layers] == [[Box(0, 0, 1050, 2048), Box(0, 2048, 1050, 2100)]] * 2
+    covered = np.zeros((2100, 4200), int)
+    for box in layers[1].shards():
+        covered[box.slices] += 1
+        layers[1].write(np.full(box.shape, box.y0 + box.x0, np.uint32), box)
+    assert covered.min() == covered.max() == 1
+    assert layers[1].read(Box(2050, 4100, 2051, 4101)).tolist() == [[2048 + 4096]]
+    assert zarr.open_array(f"{layers[1].url}/0").shards == (2048, 2048)
+    assert zarr.open_array(f"{layers[0].url}/0").shards is None
+
+
+def test_a_projection_has_one_slice(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(3, 600, 40), "zyx")
+    layer = _published(image, planes_z=1)
+    assert [level.shape for level in layer.levels] == [(1, 600, 40), (1, 300, 20)]
+    assert layer.read(Box(0, 0, 9, 9), z="max").shape == (9, 9)
+    assert check_geometry(image, layer) == []
+    with pytest.raises(InputError, match="expected that or 1"):
+        stage_labels(image, "other", planes_z=2)
+
+
+@pytest.mark.parametrize("name", ["", "../outside", "a/../b"])
+def test_names_stay_inside_the_store(tmp_path: Path, name: str) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    with pytest.raises(InputError, match="no name for a label layer"):
+        stage_labels(image, name, planes_z=1)
+
+
+def test_an_unwritable_output_is_a_store_error(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"Cannot .*file/o.zarr"):
+        stage_labels(image, "cells", planes_z=1, output=str(tmp_path / "file" / "o.zarr"))
+
+
+def test_labels_of_a_collection_of_one_image_are_found(tmp_path: Path) -> None:
+    root = tmp_path / "c.zarr"
+    zarr.create_group(str(root), zarr_format=3, attributes={"ome": {"version": "0.5", "bioformats2raw.layout": 3}})
+    make(root / "0", noise(40, 40), "yx")
+    _published(open_image(str(root)))
+    assert list_labels(str(root)) == ("cells",)
+    assert open_labels(str(root), "cells").url == f"{root}/0/labels/cells"
+
+
+def test_on_s3(s3: dict[str, Any], tmp_path: Path) -> None:
+    local = make(tmp_path / "i.zarr", noise(2, 600, 600), "tyx")
+    make("s3://cells/labels/i.zarr", noise(2, 600, 600), "tyx", storage_options=s3)  # type: ignore[arg-type]
+    image = open_image("s3://cells/labels/i.zarr", storage_options=s3)
+    _published(image)
+    layer = open_labels(image.url, "cells", storage_options=s3)
+    assert (layer.read(whole(layer), t=1) == _labels(local, 1)).all()
+    assert (layer.read(whole(layer, 1), t=1, level=1) == _labels(local, 1)[::2, ::2]).all()
+    remove_labels(image.url, "cells", storage_options=s3)
+    assert list_labels(image.url, storage_options=s3) == ()
