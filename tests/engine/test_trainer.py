@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.methods.test_conformance import FRAMES
 
 from cellscale.checkpoints import digest, load_model
 from cellscale.engine.fan_out import cluster
@@ -7,10 +8,17 @@ from cellscale.engine.trainer import train_method
 from cellscale.errors import ExistsError, InputError
 from cellscale.methods import load_method
 from cellscale.training.settings import TrainingSettings
-from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
-    steps=6, batch_size=2, crop=32, margin=4, loader_workers=1, precision="fp32", validate_every=3, log_every=1, threads=1
+    steps=6,
+    batch_size=2,
+    crop=32,
+    margin=4,
+    loader_workers=1,
+    precision="fp32",
+    validate_every=3,
+    log_every=1,
+    threads=1,
 )
 METHOD = load_method("saw", width=4, depth=1)
 # Ray warns of its own modules.
@@ -50,7 +58,9 @@ def test_a_worker_trains_as_this_process_does(tmp_path):
 def test_two_workers_train_one_model(tmp_path):
     model = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=str(tmp_path), settings=SETTINGS, workers=2)
     assert model.training["workers"] == 2
-    assert all(torch.isfinite(value).all() for value in load_model(str(tmp_path)).networks["unet"].state_dict().values())
+    assert all(
+        torch.isfinite(value).all() for value in load_model(str(tmp_path)).networks["unet"].state_dict().values()
+    )
 
 
 def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):

@@ -86,7 +86,9 @@ def distance_to_labels(model, frames):
     pairs = predicted(method, model.networks, frames, device="cpu", precision="fp32")
     wanted = [method.ideal(truth) for _, truth in pairs]
     name = method.maps[0]
-    return float(np.mean([np.abs(maps[name] / 255 - ideal[name]) for (maps, _), ideal in zip(pairs, wanted, strict=True)]))
+    return float(
+        np.mean([np.abs(maps[name] / 255 - ideal[name]) for (maps, _), ideal in zip(pairs, wanted, strict=True)])
+    )
 
 
 def check_training(method, frames, folder):
@@ -137,7 +139,9 @@ def check_sample_means(method, frames):
                 whole = update.loss(networks, batch)
                 parts = [update.loss(networks, sample_of(batch, i)) for i in range(len(batch.image))]
             for name, value in whole.items():
-                torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(
+                    value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6
+                )
 
 
 def sample_of(batch, i):

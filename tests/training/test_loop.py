@@ -129,7 +129,7 @@ def test_an_interrupted_run_continues_bit_for_bit(stages):
 
 def copied(states):
     """What a file would hold."""
-    clone = torch.utils._pytree.tree_map  # noqa: SLF001
+    clone = torch.utils._pytree.tree_map
     return clone(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, states)
 
 

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.methods.test_conformance import FRAMES
 
 from cellscale.checkpoints import digest, load_model
 from cellscale.errors import ExistsError, InputError
@@ -12,7 +13,6 @@ from cellscale.training import saved
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import padded, predicted, scored
-from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
@@ -80,7 +80,7 @@ def test_a_finished_training_is_returned_when_resumed(tmp_path):
 def test_nothing_is_replaced_without_being_asked_to(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
-    with pytest.raises(ExistsError, match="holds an unfinished training. Continue it with --resume"):
+    with pytest.raises(ExistsError, match=r"holds an unfinished training\. Continue it with --resume"):
         run(tmp_path / "m")
     run(tmp_path / "m", overwrite=True)
     with pytest.raises(ExistsError, match="holds a model"):

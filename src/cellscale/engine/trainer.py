@@ -1,14 +1,14 @@
 """The training loop on the workers of a Ray cluster.
 
-Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs. The
-unfinished training lives in the output folder: a worker that fails is restarted and goes on from there.
+Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs.
+The unfinished training lives in the output folder: workers that fail are restarted and go on from there.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +21,12 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from cellscale.checkpoints import DESCRIPTION, Model, load_model
+from cellscale.checkpoints import Model, load_model
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.protocol import Method
 from cellscale.training.frames import Frames
 from cellscale.training.run import Progress, train
-from cellscale.training.saved import STATE, Folder
+from cellscale.training.saved import Folder
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
@@ -194,8 +194,7 @@ def _work(config: dict[str, Any]) -> None:
             on_progress=_posting(job) if rank == 0 else lambda step, done, total: None,
         )
     except CellscaleError as error:
-        if rank == 0:
-            ray.get(job.board.refuse.remote(error))
+        ray.get(job.board.refuse.remote(error))
         raise
 
 

@@ -28,8 +28,10 @@ def above(stored: NDArray[np.uint8], threshold: float) -> Mask:
 
 def gaps(cells: Mask) -> Mask:
     """Background that a closing with a 3×3 square fills: gaps of one or two pixels, none at the frame's border."""
-    closed: Mask = ndimage.binary_closing(np.pad(cells, GAP_REACH), SQUARE)[GAP_REACH:-GAP_REACH, GAP_REACH:-GAP_REACH]
-    return closed & ~cells
+    inner = slice(GAP_REACH, -GAP_REACH)
+    closed: Mask = ndimage.binary_closing(np.pad(cells, GAP_REACH), SQUARE)[inner, inner]
+    found: Mask = closed & ~cells
+    return found
 
 
 def rims(labels: Labels) -> Mask:

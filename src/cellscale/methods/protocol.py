@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cellscale.arrays import Box, Labels, StoredMaps, Table
-from cellscale.arrays import Pieces as Pieces
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.intensity import Intensity
 
 Networks: TypeAlias = Mapping[str, nn.Module]
@@ -169,7 +168,7 @@ class Method(Protocol):
         ...
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
-        """Decide about whole objects of one frame: entry i is the object that i joins (itself: stays), or −1: dropped."""
+        """Decide about whole objects of one frame: entry i is the object that i joins (i: it stays), or −1: dropped."""
         ...
 
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:

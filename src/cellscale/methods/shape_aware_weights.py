@@ -1,6 +1,6 @@
 """Guerrero-Peña et al. (2018): a third class for touching pixels and weights that look at the shape of cells.
 
-A U-Net learns background, cell and touching (Algorithm 1) with weighted cross-entropy (eq. 1). The methods differ in the
+A U-Net learns background, cell and touching (Algorithm 1) with weighted cross-entropy (eq. 1). Methods differ in the
 weights: border (unet2, unet3), focal, distance transform (dwm, eq. 2) and shape-aware (saw, eq. 3 and 4). Algorithm 2
 gives the touching pixels to their nearest cell.
 """
@@ -269,7 +269,8 @@ class MulticlassUNet:
     def balance(self) -> Weights:
         """w0 of each class: inversely proportional to its pixels, 1 for the rarest."""
         counts = np.maximum(self.class_counts or (1,) * self.weighting.classes, 1)
-        return (counts.min() / counts).astype(np.float32)
+        weights: Weights = (counts.min() / counts).astype(np.float32)
+        return weights
 
     def targets(self, labels: Labels) -> Maps:
         """`classes` (uint8) and `weight` (float32) of a crop."""

@@ -116,8 +116,8 @@ def checked(frames: Sequence[Frames], channels: int, what: str) -> Joined:
         image, labels = part[0]
         if image.ndim != 3 or image.shape[0] != channels:
             raise InputError(
-                f"Data set {number} of the {what} frames has images of shape {image.shape}; the method reads {channels} "
-                "channel(s), (c, y, x). Set channels to the number of the image's channels."
+                f"Data set {number} of the {what} frames has images of shape {image.shape}; the method reads "
+                f"{channels} channel(s), (c, y, x). Set channels to the number of the image's channels."
             )
         if image.shape[1:] != labels.shape:
             raise InputError(

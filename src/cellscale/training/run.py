@@ -82,9 +82,7 @@ class Training:
     def predicted(self) -> list[tuple[StoredMaps, Labels]]:
         """Maps and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
-        return predicted(
-            self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision
-        )
+        return predicted(self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision)
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0."""
