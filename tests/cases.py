@@ -90,10 +90,10 @@ def diagonal_bar() -> Labels:
 
 def cluster() -> Labels:
     """Seven discs, six of them around one, all touching."""
-    shape = (96, 96)
-    angles = np.arange(6) * np.pi / 3
-    around = [disc(shape, 48 + 24 * np.sin(a), 48 + 24 * np.cos(a), 14) for a in angles]
-    return painted(disc(shape, 48, 48, 14), *around)
+    shape = (120, 120)
+    angles = np.arange(6) * np.pi / 3 + 0.26
+    around = [disc(shape, 60 + 31 * np.sin(a), 60 + 31 * np.cos(a), 17) for a in angles]
+    return painted(disc(shape, 60, 60, 17), *around)
 
 
 def at_the_border() -> Labels:
