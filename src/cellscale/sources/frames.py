@@ -134,18 +134,22 @@ def _tiffs(folder: Path, labels: bool) -> list[Path]:
     found = [path for path in folder.iterdir() if path.suffix.lower() in TIFFS and not path.name.startswith(".")]
     if not found and inner:
         return _tiffs(inner[0], labels)
-    masks = [path for path in found if MASK.search(path.stem)]
-    chosen = masks if labels else [path for path in found if path not in masks]
     if not found:
         raise MissingError(f"{folder} holds no TIFF files (*.tif, *.tiff).")
-    return sorted(chosen or found, key=lambda path: natural(path.name))
+    stems = {path.stem for path in found}
+    masks = [path for path in found if MASK.search(path.stem)]
+    mixed = any(MASK.sub("", path.stem) in stems for path in masks)
+    chosen = [path for path in found if (path in masks) == labels] if mixed else found
+    return sorted(chosen, key=lambda path: natural(path.name))
 
 
 def _folder(folder: Path, axes: str | None, labels: bool) -> Source:
     """Files that are one frame each."""
     files = _tiffs(folder, labels)
     if len(files) == 1:
-        return _opened(str(files[0]), axes, labels)
+        stack = _opened(str(files[0]), axes, labels)
+        if len(stack.frames) > 1:
+            return stack
     axes = axes.lower().replace("t", "") if axes else None
     found = [_CTC.match(path.stem) for path in files]
     numbered = all(found)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import struct
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError, StoreError
+from cellscale.errors import CellscaleError, InputError, StoreError
 from cellscale.sources.stored import AXES, Index, Reader, Stored, checked_axes
 
 _LENGTHS_UM = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3}
@@ -69,7 +72,10 @@ def _tiff_page(path: str, offsets: tuple[int, ...], leading: tuple[int, ...], in
 
 def _tiff_mapped(path: str, offset: int, shape: tuple[int, ...], dtype: str, index: Index) -> NDArray[Any]:
     """Read from uncompressed pixels that lie in one piece."""
-    return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
+    try:
+        return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
+    except (OSError, ValueError) as error:
+        raise StoreError(f"Cannot read {path}: {error}. Check that the file is whole.") from error
 
 
 def _tiff_whole(path: str, index: Index) -> NDArray[Any]:
@@ -77,10 +83,15 @@ def _tiff_whole(path: str, index: Index) -> NDArray[Any]:
         return np.asarray(tiff.series[0].asarray()[index])
 
 
-def _tiff(path: str) -> tifffile.TiffFile:
+@contextlib.contextmanager
+def _tiff(path: str) -> Iterator[tifffile.TiffFile]:
+    """Open a file for one use; whatever the decoders raise is a StoreError."""
     try:
-        return tifffile.TiffFile(path)
-    except (OSError, tifffile.TiffFileError) as error:
+        with tifffile.TiffFile(path) as tiff:
+            yield tiff
+    except (OSError, RuntimeError, ValueError, struct.error, tifffile.TiffFileError) as error:
+        if isinstance(error, CellscaleError):
+            raise
         raise StoreError(f"Cannot read {path} as TIFF: {error}. Check that the file is whole.") from error
 
 

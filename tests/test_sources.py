@@ -1,0 +1,217 @@
+"""Sources: each kind of file gives the planes that were written, at the frames they belong to."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.sources import Source, open_source
+
+
+def noise(*shape: int, dtype: str = "uint16") -> NDArray[Any]:
+    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+
+
+def all_planes(source: Source) -> NDArray[Any]:
+    t, c, z, _, _ = source.shape
+    planes = [[[source.plane(i, j, k) for k in range(z)] for j in range(c)] for i in range(t)]
+    return np.array(planes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "float32"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_pages_are_frames(tmp_path: Path, dtype: str, compression: str | None) -> None:
+    pixels = noise(3, 7, 9, dtype=dtype)
+    tifffile.imwrite(tmp_path / "s.tif", pixels, compression=compression, photometric="minisblack", byteorder=">")
+    source = pickle.loads(pickle.dumps(open_source(str(tmp_path / "s.tif"))))
+    assert source.shape == (3, 1, 1, 7, 9)
+    assert source.dtype == np.dtype(dtype).newbyteorder("=")
+    assert (all_planes(source)[:, 0, 0] == pixels).all()
+    assert source.frames == (0, 1, 2)
+    with pytest.raises(MissingError, match=r"Frame 3 of .*s.tif does not exist; it has 3"):
+        source.plane(3)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_axes_in_the_file_are_kept(tmp_path: Path, kind: str, compression: str | None) -> None:
+    pixels = noise(2, 3, 4, 7, 9)
+    path = tmp_path / ("s.ome.tif" if kind == "ome" else "s.tif")
+    stored = pixels.swapaxes(1, 2) if kind == "imagej" else pixels
+    axes = "TZCYX" if kind == "imagej" else "TCZYX"
+    metadata = {"axes": axes, "unit": "um"} if kind == "imagej" else {"axes": axes}
+    if kind == "ome":
+        metadata |= {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}  # type: ignore[dict-item]
+    tifffile.imwrite(path, stored, **{kind: True}, metadata=metadata, compression=compression, resolution=(4, 2))  # type: ignore[arg-type]
+    source = open_source(str(path))
+    assert (all_planes(source) == pixels).all()
+    assert source.pixel_size_um == (0.5, 0.25)
+
+
+def test_colours_are_channels(tmp_path: Path) -> None:
+    pixels = noise(7, 9, 3, dtype="uint8")
+    tifffile.imwrite(tmp_path / "s.tif", pixels, photometric="rgb")
+    assert (all_planes(open_source(str(tmp_path / "s.tif")))[0, :, 0] == pixels.transpose(2, 0, 1)).all()
+
+
+def test_axes_may_be_given(tmp_path: Path) -> None:
+    pixels = noise(3, 7, 9)
+    tifffile.imwrite(tmp_path / "s.tif", pixels, compression="zlib", photometric="minisblack")
+    np.save(tmp_path / "s.npy", pixels)
+    for name in ("s.tif", "s.npy"):
+        assert (all_planes(open_source(str(tmp_path / name), axes="ZYX"))[0, 0] == pixels).all()
+        assert (open_source(str(tmp_path / name), axes="yxt").plane(2) == pixels[:, :, 2]).all()
+        assert (open_source(str(tmp_path / name), axes="txy").plane(2) == pixels[2].T).all()
+        with pytest.raises(InputError, match="Axes 'yx' name 2 dimensions"):
+            open_source(str(tmp_path / name), axes="yx")
+        with pytest.raises(InputError, match="expected letters of tczyx"):
+            open_source(str(tmp_path / name), axes="qyx")
+    np.save(tmp_path / "four.npy", noise(2, 3, 7, 9))
+    with pytest.raises(InputError, match="say what its axes are with --axes"):
+        open_source(str(tmp_path / "four.npy"))
+
+
+def test_numpy_files(tmp_path: Path) -> None:
+    images, masks = noise(3, 7, 9), noise(3, 7, 9, dtype="int32")
+    np.savez(tmp_path / "p.npz", ids=np.arange(3), images=images, masks=masks)
+    path = str(tmp_path / "p.npz")
+    assert (all_planes(open_source(path))[:, 0, 0] == images).all()
+    assert (all_planes(open_source(path, labels=True))[:, 0, 0] == masks).all()
+    assert (all_planes(open_source(f"{path}::masks"))[:, 0, 0] == masks).all()
+    with pytest.raises(MissingError, match="Did you mean 'masks'"):
+        open_source(f"{path}::mask")
+    np.savez(tmp_path / "q.npz", names=np.array(["a"]), pictures=images)
+    assert (open_source(str(tmp_path / "q.npz")).plane(1) == images[1]).all()
+    np.save(tmp_path / "p.npy", images[0])
+    assert (open_source(str(tmp_path / "p.npy")).plane(0) == images[0]).all()
+
+
+def _folder(folder: Path, names: list[str], pixels: NDArray[Any]) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, plane in zip(names, pixels, strict=True):
+        tifffile.imwrite(folder / name, plane)
+    return str(folder)
+
+
+def test_a_folder_is_sorted_as_people_count(tmp_path: Path) -> None:
+    pixels = noise(3, 7, 9)
+    source = open_source(_folder(tmp_path / "f", ["img10.tif", "img2.tif", "img1.tiff"], pixels))
+    assert (all_planes(source)[:, 0, 0] == pixels[::-1]).all()
+    assert dict(source.names) == {"img1": 0, "img2": 1, "img10": 2}
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_masks", "_label", "_labels", "_cp_masks", "-mask"])
+def test_images_and_masks_in_one_folder(tmp_path: Path, ending: str) -> None:
+    folder = _folder(tmp_path / "f", ["a.tif", "b.tif"], noise(2, 7, 9))
+    masks = noise(1, 7, 9, dtype="uint8")
+    _folder(tmp_path / "f", [f"b{ending}.tif"], masks)
+    assert open_source(folder).shape == (2, 1, 1, 7, 9)
+    assert (open_source(folder, labels=True).plane(0) == masks[0]).all()
+    assert dict(open_source(folder, labels=True).names) == {"b": 0}
+    _folder(tmp_path / "f", [f"a{ending}.tif"], masks)
+    assert set(open_source(folder, labels=True).names) == {"a", "b"}
+
+
+@pytest.mark.parametrize("digits", [3, 4])
+def test_challenge_folders_are_numbered(tmp_path: Path, digits: int) -> None:
+    pixels = noise(3, 7, 9)
+    _folder(tmp_path / "01", [f"t{n:0{digits}d}.tif" for n in (0, 1, 2)], pixels)
+    _folder(tmp_path / "01_ST" / "SEG", [f"man_seg{n:0{digits}d}.tif" for n in (0, 2)], pixels[[0, 2]])
+    images = open_source(str(tmp_path / "01"))
+    assert (images.numbered, images.frames) == (True, (0, 1, 2))
+    for path in (tmp_path / "01_ST" / "SEG", tmp_path / "01_ST"):
+        labels = open_source(str(path), labels=True)
+        assert (labels.numbered, labels.frames, labels.shape[0]) == (True, (0, 2), 3)
+        assert (labels.plane(2) == pixels[2]).all()
+        assert labels.plane(1).max() == 0
+    cropped = open_source(str(tmp_path / "01_ST"), labels=True, frames=(1, None))
+    assert (cropped.frames, cropped.shape[0]) == ((1,), 2)
+    assert (cropped.plane(1) == pixels[2]).all()
+
+
+def test_pages_lie_at_their_frames(tmp_path: Path) -> None:
+    pixels = noise(3, 7, 9)
+    tifffile.imwrite(tmp_path / "s.tif", pixels, compression="zlib", photometric="minisblack")
+    (tmp_path / "s.frames.txt").write_text("5\n2\n7\n")
+    source = open_source(str(tmp_path / "s.tif"))
+    assert (source.numbered, source.frames, source.shape[0]) == (True, (2, 5, 7), 8)
+    assert [(source.plane(t) == pixels[i]).all() for t, i in ((5, 0), (2, 1), (7, 2))] == [True] * 3
+    assert source.plane(3).max() == 0
+    later = open_source(str(tmp_path / "s.tif"), frames=(3, 6))
+    assert (later.frames, later.shape[0]) == ((2,), 3)
+    assert (later.plane(2) == pixels[0]).all()
+    for text, reason in (
+        ("1\n2\n", "names 2 frames"),
+        ("1\nb\n3", "one frame number"),
+        ("1\n1\n2", "number 1 is there twice"),
+    ):
+        (tmp_path / "s.frames.txt").write_text(text)
+        with pytest.raises(InputError, match=reason):
+            open_source(str(tmp_path / "s.tif"))
+
+
+def test_frames_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", noise(3, 7, 9))
+    assert open_source(str(tmp_path / "s.npy"), frames=(None, 2)).shape[0] == 2
+    for frames in ((0, 4), (2, 2), (-1, 2)):
+        with pytest.raises(MissingError, match=r"it has frames 0:3. Frame ranges are half-open"):
+            open_source(str(tmp_path / "s.npy"), frames=frames)
+
+
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="does not exist"):
+        open_source(str(tmp_path / "none.tif"))
+    with pytest.raises(MissingError, match="holds no TIFF files"):
+        open_source(str(tmp_path))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=r"expected .tif, .tiff, .npz, .npy or a folder"):
+        open_source(str(tmp_path / "a.png"))
+    for name in ("a.tif", "a.npz", "a.npy"):
+        (tmp_path / name).write_bytes(b"nothing")
+        with pytest.raises(StoreError, match=name):
+            open_source(str(tmp_path / name))
+    np.save(tmp_path / "c.npy", noise(3, 3).astype(complex))
+    with pytest.raises(InputError, match="complex128"):
+        open_source(str(tmp_path / "c.npy"))
+    np.savez(tmp_path / "n.npz", ids=np.arange(3))
+    with pytest.raises(InputError, match="holds no images; its arrays are ids"):
+        open_source(str(tmp_path / "n.npz"))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_truncated_page_is_a_store_error(tmp_path: Path, compression: str | None) -> None:
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, noise(2, 70, 90), compression=compression, photometric="minisblack")
+    source = open_source(str(path))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(StoreError, match=r"s.tif"):
+        source.plane(1)
+
+
+def test_frames_of_a_folder_are_equally_large(tmp_path: Path) -> None:
+    _folder(tmp_path / "f", ["a.tif"], noise(1, 7, 9))
+    source = open_source(_folder(tmp_path / "f", ["b.tif"], noise(1, 7, 8)))
+    with pytest.raises(InputError, match=r"Frame 1 of .* has \(7, 8\) px; the first has \(7, 9\)"):
+        source.plane(1)
+    tifffile.imwrite(tmp_path / "f" / "a.tif", noise(2, 7, 9), photometric="minisblack")
+    with pytest.raises(InputError, match=r"each file is one frame.*--axes zyx"):
+        open_source(str(tmp_path / "f"))
+    tifffile.imwrite(tmp_path / "f" / "b.tif", noise(2, 7, 9), photometric="minisblack")
+    assert open_source(str(tmp_path / "f"), axes="zyx").shape == (2, 1, 2, 7, 9)
+
+
+def test_real_stacks(data: Path) -> None:
+    truth = open_source(str(data / "Fluo-N2DL-HeLa" / "01_gt_seg.tif"), labels=True)
+    pages = tifffile.imread(data / "Fluo-N2DL-HeLa" / "01_gt_seg.tif", key=[0, 27])
+    assert len(truth.frames) == 28
+    assert (truth.plane(truth.frames[0]) == pages[0]).all()
+    assert (truth.plane(truth.frames[27]) == pages[1]).all()
+    nuclei = str(data / "DSB2018-fluo" / "dsb2018_fluo_256x320.npz")
+    assert open_source(nuclei).shape == open_source(nuclei, labels=True).shape
