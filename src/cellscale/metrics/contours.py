@@ -3,8 +3,9 @@
 A rim pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
 is no neighbour.
 
-Source: the boundary F1 of D. R. Martin et al., Learning to detect natural image boundaries, 2004, by distance without
-assignment, as G. Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013, simplify it.
+Sources: F. A. Guerrero-Peña et al., Multiclass weighted loss for instance segmentation of cluttered cells, 2018 (F1
+over radii of uncertainty); G. Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013 (both
+shares by distance, without assignment).
 """
 
 from __future__ import annotations

@@ -1,0 +1,107 @@
+"""Scores of two label images as their definitions read: cells as masks, every pair looked at, nothing shared."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Labels, Mask
+
+
+def cells(labels: Labels) -> list[Mask]:
+    return [labels == number for number in np.unique(labels) if number > 0]
+
+
+def jaccard(a: Mask, b: Mask) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def covers(over: Mask, cell: Mask) -> bool:
+    return bool(2 * (over & cell).sum() > cell.sum())
+
+
+def share(part: float, whole: float, nothing: bool) -> float:
+    if whole:
+        return float(part / whole)
+    return 1.0 if nothing else 0.0
+
+
+def challenge(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
+    markers = [sum(covers(prediction, cell) for cell in truth) for prediction in predicted]
+    parts = [sum(covers(cell, prediction) for prediction in predicted) for cell in truth]
+    counts = {"splits": sum(k >= 2 for k in parts), "merges": sum(k >= 2 for k in markers)}
+    if not truth:
+        return {"seg": math.nan, "det": math.nan, **counts}
+    best = [max([jaccard(cell, p) for p in predicted if covers(p, cell)], default=0.0) for cell in truth]
+    missed = sum(not any(covers(p, cell) for p in predicted) for cell in truth)
+    cost = 5 * sum(k - 1 for k in markers if k > 1) + 10 * missed + sum(k == 0 for k in markers)
+    return {"seg": sum(best) / len(best), "det": 1 - min(cost, 10 * len(truth)) / (10 * len(truth)), **counts}
+
+
+def matched(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
+    indices = [jaccard(a, b) for a in truth for b in predicted]
+    good = [index for index in indices if index > 0.5]
+    tp, fp, fn = len(good), len(predicted) - len(good), len(truth) - len(good)
+    nothing = not truth and not predicted
+    found = {"precision": share(tp, tp + fp, nothing), "recall": share(tp, tp + fn, nothing)}
+    found["f1"] = share(tp, tp + fp / 2 + fn / 2, nothing)
+    found["pq"] = share(sum(good), tp + fp / 2 + fn / 2, nothing)
+    found["j"], found["j_all"] = share(sum(good), tp, nothing), share(sum(good), len(truth), nothing)
+    for percent in range(50, 100, 5):
+        n = sum(index > 0.5 and index >= percent / 100 - 1e-12 for index in indices)
+        found[f"ap_{percent}"] = share(n, len(truth) + len(predicted) - n, nothing)
+    found["ap"] = float(np.mean([found[f"ap_{percent}"] for percent in range(50, 100, 5)]))
+    return found | {"truth_cells": len(truth), "predicted_cells": len(predicted)}
+
+
+def aggregated_jaccard(truth: list[Mask], predicted: list[Mask]) -> float:
+    shared, united, used = 0, 0, set()
+    for cell in truth:
+        indices = [jaccard(cell, prediction) for prediction in predicted]
+        if max(indices, default=0.0) == 0:
+            united += cell.sum()
+            continue
+        best = int(np.argmax(indices))
+        used.add(best)
+        shared += (cell & predicted[best]).sum()
+        united += (cell | predicted[best]).sum()
+    united += sum(prediction.sum() for k, prediction in enumerate(predicted) if k not in used)
+    return share(shared, united, united == 0)
+
+
+def rim(labels: Labels) -> NDArray[np.int64]:
+    """Coordinates of cell pixels beside another label, (n, 2)."""
+    height, width = labels.shape
+    found = []
+    for y, x in np.argwhere(labels > 0):
+        beside = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        if any(0 <= v < height and 0 <= u < width and labels[v, u] != labels[y, x] for v, u in beside):
+            found.append((y, x))
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def share_near(a: NDArray[np.int64], b: NDArray[np.int64], radius: int) -> float:
+    squared = ((a[:, None] - b[None]) ** 2).sum(axis=2)
+    return share((squared <= radius**2).any(axis=1).sum(), len(a), len(a) + len(b) == 0)
+
+
+def contours(truth: Labels, prediction: Labels) -> dict[str, float]:
+    a, b, found = rim(truth), rim(prediction), {}
+    for radius in range(1, 8):
+        recall, precision = share_near(a, b, radius), share_near(b, a, radius)
+        found[f"contour_f1_{radius}"] = share(2 * precision * recall, precision + recall, False)
+    return found
+
+
+def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
+    true_cells, predicted_cells = cells(truth), cells(prediction)
+    inside, predicted = truth > 0, prediction > 0
+    return {
+        **challenge(true_cells, predicted_cells),
+        **matched(true_cells, predicted_cells),
+        "aji": aggregated_jaccard(true_cells, predicted_cells),
+        "dice": share(2 * (inside & predicted).sum(), inside.sum() + predicted.sum(), not (inside | predicted).any()),
+        **contours(truth, prediction),
+    }
