@@ -19,11 +19,13 @@ from cellscale.kernels.touching import assign_touching
 GAP_REACH = 2
 """How far a pixel's membership in a gap looks, px."""
 SQUARE = np.ones((3, 3), bool)
+CROSS = ndimage.generate_binary_structure(2, 1)
 
 
 def above(stored: NDArray[np.uint8], threshold: float) -> Mask:
     """Whether p > threshold, by comparing whole numbers: round(255 p) > floor(255 threshold)."""
-    return stored > math.floor(255 * threshold + 1e-9)
+    found: Mask = stored > math.floor(255 * threshold + 1e-9)
+    return found
 
 
 def gaps(cells: Mask) -> Mask:
@@ -35,10 +37,12 @@ def gaps(cells: Mask) -> Mask:
 
 
 def rims(labels: Labels) -> Mask:
-    """Cell pixels with another cell among their 8 neighbours."""
-    inner = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
-    least = ndimage.minimum_filter(inner, 3, mode="nearest")
-    return (labels > 0) & ((least != labels) | (ndimage.maximum_filter(labels, 3, mode="nearest") != labels))
+    """Cell pixels with another cell among their 4 neighbours."""
+    other_cell = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
+    least = ndimage.minimum_filter(other_cell, footprint=CROSS, mode="nearest")
+    most = ndimage.maximum_filter(labels, footprint=CROSS, mode="nearest")
+    found: Mask = (labels > 0) & ((least != labels) | (most != labels))
+    return found
 
 
 def pieces(cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+SHOWN = ("f1", "seg")
+"""Validation scores in the picture; the CSV has them all."""
 Row = tuple[int, str, str, float]
 """Step, stage (or "validation"), name and value."""
 
@@ -55,7 +57,7 @@ class History:
         panels = figure.subplots(2, 1, sharex=True)
         for panel, title, validation in zip(panels, ("training loss", "validation score"), (False, True), strict=True):
             rows = [row for row in self.rows if (row[1] == "validation") == validation]
-            for stage, name in dict.fromkeys((row[1], row[2]) for row in rows):
+            for stage, name in dict.fromkeys(row[1:3] for row in rows if not validation or row[2] in SHOWN):
                 points = [(row[0], row[3]) for row in rows if row[1:3] == (stage, name)]
                 panel.plot(*zip(*points, strict=True), label=name if validation else f"{stage}: {name}", marker=".")
             panel.set_ylabel(title)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,11 @@ def _silent(step: str, done: int, total: int) -> None:
 def device_of(name: str) -> torch.device:
     """The device of a setting; auto: cuda where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def free_processors(settings: TrainingSettings, workers: Workers) -> int:
+    """Processors of this machine for one worker's arithmetic, at least 1."""
+    return max(1, (os.cpu_count() or 1) // workers.local - settings.loader_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +203,7 @@ def train(  # noqa: PLR0913
     folder.claim(resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
         return load_model(output, folder.storage_options)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or free_processors(settings, workers))
     training = _begun(
         method, data, validation, settings=settings, folder=folder, workers=workers, on_progress=on_progress
     )

@@ -17,6 +17,8 @@ class Workers:
     """Number of this worker."""
     world: int = 1
     """Number of workers."""
+    local: int = 1
+    """Number of workers on this machine, which share its processors."""
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of a tensor over the workers, without gradient."""
