@@ -1,0 +1,44 @@
+import cc3d
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.measure import label
+
+from cellscale.errors import InputError
+from cellscale.kernels.components import connected_components
+from tests.cases import CASES
+from tests.kernels.images import masks
+from tests.naive import components as naive
+
+
+@settings(max_examples=300)
+@given(masks, st.sampled_from([4, 8]))
+def test_components_are_those_of_filling(mask, connectivity) -> None:
+    labels, count = connected_components(mask, connectivity=connectivity)
+    expected, expected_count = naive.connected_components(mask, connectivity)
+    assert labels.dtype == np.int32
+    assert np.array_equal(labels, expected)
+    assert count == expected_count
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("case", CASES)
+def test_components_equal_skimage_and_cc3d(case, connectivity) -> None:
+    mask = CASES[case] > 0
+    labels, count = connected_components(mask, connectivity=connectivity)
+    assert np.array_equal(labels, label(mask, connectivity=connectivity // 4))
+    assert count == cc3d.connected_components(mask, connectivity=connectivity).max()
+
+
+def test_arms_that_join_below_are_one_component() -> None:
+    assert connected_components(CASES["comb"] > 0)[1] == 1
+    assert connected_components(CASES["diagonal touch"] > 0, connectivity=4)[1] == 2
+    assert connected_components(CASES["diagonal touch"] > 0, connectivity=8)[1] == 1
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="connectivity is 1; expected 4"):
+        connected_components(np.zeros((3, 3), bool), connectivity=1)
+    with pytest.raises(InputError, match="mask is of uint8; expected booleans"):
+        connected_components(np.zeros((3, 3), np.uint8))

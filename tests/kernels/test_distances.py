@@ -1,0 +1,112 @@
+import edt
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cellscale.errors import InputError
+from cellscale.kernels.distances import (
+    FAR,
+    distance_transform,
+    label_distance_transform,
+    nearest_label,
+    two_nearest_labels,
+)
+from tests.cases import CASES
+from tests.kernels.images import label_images, masks
+from tests.naive import distances as naive
+
+
+@given(masks)
+def test_distances_are_those_of_all_pairs(mask) -> None:
+    expected = naive.label_distance_transform(mask.astype(int))
+    assert np.array_equal(distance_transform(mask, squared=True), expected)
+
+
+@settings(max_examples=300)
+@given(label_images)
+def test_label_distances_are_those_of_all_pairs(labels) -> None:
+    found = label_distance_transform(labels, squared=True)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, naive.label_distance_transform(labels))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if (CASES[case] == 0).any()])
+def test_distances_equal_scipy_and_edt(case) -> None:
+    labels = CASES[case]
+    for mask in (labels > 0, labels == 0):
+        if not mask.all():
+            assert np.array_equal(distance_transform(mask), ndimage.distance_transform_edt(mask).astype(np.float32))
+    assert np.array_equal(label_distance_transform(labels), edt.edt(labels, black_border=False))
+
+
+def test_without_anything_to_measure_to_distances_are_infinite() -> None:
+    assert np.isposinf(distance_transform(np.ones((3, 4), bool))).all()
+    assert (distance_transform(np.ones((3, 4), bool), squared=True) == FAR).all()
+    assert np.isposinf(label_distance_transform(np.full((3, 4), 5))).all()
+
+
+@settings(max_examples=300)
+@given(label_images, st.none() | st.integers(0, 9))
+def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
+    nearest, squared = nearest_label(labels, radius=radius)
+    assert (nearest.dtype, squared.dtype) == (np.uint32, np.int32)
+    expected, expected_squared = naive.nearest_label(labels, radius)
+    assert np.array_equal(nearest, expected)
+    assert np.array_equal(squared, expected_squared)
+
+
+def test_of_equally_near_pixels_the_first_in_raster_order_decides() -> None:
+    labels = np.zeros((5, 5), int)
+    labels[0, 2], labels[2, 0], labels[2, 4], labels[4, 2] = 4, 3, 2, 1
+    assert nearest_label(labels)[0][2, 2] == 4
+    labels[0, 2] = 0
+    assert nearest_label(labels)[0][2, 2] == 3
+
+
+@settings(max_examples=300)
+@given(label_images)
+def test_the_two_nearest_labels_are_those_of_all_pairs(labels) -> None:
+    for found, expected in zip(two_nearest_labels(labels), naive.two_nearest_labels(labels), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_two_nearest_distances_are_those_of_one_transform_for_each_cell(case) -> None:
+    labels = CASES[case]
+    each = [ndimage.distance_transform_edt(labels != i) for i in np.unique(labels[labels > 0])]
+    each = np.sort([np.rint(distances**2) for distances in each] + [np.full(labels.shape, FAR)] * 2, axis=0)
+    first, first_squared, second, second_squared = two_nearest_labels(labels)
+    assert np.array_equal(first_squared, each[0])
+    assert np.array_equal(second_squared, each[1])
+    assert ((first != second) | (first == 0)).all()
+
+
+def test_long_images_stay_exact() -> None:
+    labels = np.zeros((1, 32_766), np.uint32)
+    labels[0, 0], labels[0, -1] = 1, 2
+    _, squared, _, second = two_nearest_labels(labels)
+    assert squared[0, 16_000] == 16_000**2
+    assert second[0, 0] == 32_765**2
+
+
+@pytest.mark.parametrize(
+    ("function", "image", "message"),
+    [
+        (distance_transform, np.zeros((4, 4)), r"mask is of float64; expected booleans"),
+        (distance_transform, np.zeros((1, 4, 4), bool), r"mask has the shape \(1, 4, 4\); expected two axes"),
+        (nearest_label, np.zeros((4, 4)), r"labels is of float64; expected integers"),
+        (nearest_label, np.full((4, 4), -1), r"labels holds -1 to -1; labels are 0 to 4294967295"),
+        (two_nearest_labels, np.full((4, 4), 2**32), r"labels holds 4294967296 to 4294967296"),
+        (label_distance_transform, np.zeros((1, 32_767), int), r"need at most 32766 px a side"),
+        (
+            lambda labels: nearest_label(labels, radius=-1),
+            np.zeros((4, 4), int),
+            r"radius is -1 px; expected 0 or more",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(function, image, message) -> None:
+    with pytest.raises(InputError, match=message):
+        function(image)

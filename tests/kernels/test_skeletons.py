@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy import ndimage
+from skimage.morphology import convex_hull_image, skeletonize
+
+from cellscale.kernels.concavities import contours_and_skeletons, numbered, rims
+from cellscale.kernels.skeletons import skeleton
+from cellscale.kernels.touching import separated
+from tests.cases import CASES
+from tests.kernels.images import cells, label_images, masks
+from tests.naive import neighbourhoods, shapes
+
+
+def parts_and_holes(mask):
+    padded = np.pad(mask, 1)
+    return ndimage.label(padded, np.ones((3, 3)))[1], ndimage.label(~padded)[1]
+
+
+@settings(max_examples=300)
+@given(masks)
+def test_thinning_deletes_what_whole_passes_delete(mask) -> None:
+    assert np.array_equal(skeleton(mask), shapes.skeleton(mask))
+
+
+@settings(max_examples=300)
+@given(masks)
+def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
+    found = skeleton(mask)
+    assert not (found & ~mask).any()
+    assert parts_and_holes(found) == parts_and_holes(mask)
+    assert np.array_equal(skeleton(found), found)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_skeleton_lies_beside_that_of_skimage(case) -> None:
+    mask = CASES[case] > 0
+    found, other = skeleton(mask), skeletonize(mask)
+    if mask.any() and not mask.all():
+        inner = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] > 6
+        assert ndimage.distance_transform_edt(~other)[found & inner].max(initial=0) <= 4
+        assert ndimage.distance_transform_edt(~found)[other & inner].max(initial=0) <= 4
+
+
+@given(label_images)
+def test_rims_have_a_neighbour_outside(labels) -> None:
+    assert np.array_equal(rims(labels), neighbourhoods.rims(labels))
+
+
+@settings(max_examples=300)
+@given(cells(longest=13))
+def test_contours_and_skeletons_are_those_of_each_cell_and_concavity_alone(labels) -> None:
+    apart = separated(labels)
+    for found, expected in zip(contours_and_skeletons(apart), shapes.contours_and_skeletons(apart), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("case", ["U", "U around a cell", "comb", "ring around a cell", "cluster"])
+def test_concavities_are_the_hulls_of_skimage_without_the_cells(case) -> None:
+    labels = separated(CASES[case])
+    contours, skeletons = rims(labels), skeleton(labels > 0)
+    for label in np.unique(labels[labels > 0]):
+        cell = labels == label
+        concavity = convex_hull_image(cell, offset_coordinates=False) & ~cell
+        contours |= rims(concavity.astype(int))
+        skeletons |= skeleton(concavity)
+    found = contours_and_skeletons(labels)
+    assert np.array_equal(found[0], contours)
+    assert np.array_equal(found[1], skeletons)
+
+
+def test_labels_are_numbered_whatever_their_size() -> None:
+    for top in (3, 1000, 2**32 - 1):
+        labels, count = numbered(np.array([[0, 2], [top, 2]], np.uint32))
+        assert (labels.tolist(), count) == ([[0, 1], [2, 1]], 2)

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellscale.errors import InputError
+from cellscale.kernels.weights import (
+    class_balance,
+    contour_complexity,
+    distance_weights,
+    focal_weights,
+    ronneberger,
+    saw_tau,
+    shape_aware_weights,
+)
+from tests.cases import CASES
+from tests.kernels.images import cells
+from tests.naive import distances, shapes
+
+
+def test_the_rarest_class_has_weight_one_and_an_absent_one_none() -> None:
+    assert class_balance([100, 0, 25]).tolist() == [0.25, 0, 1]
+    assert class_balance([0, 0]).tolist() == [0, 0]
+
+
+def test_focal_weights_fall_with_the_probability() -> None:
+    found = focal_weights(np.array([0, 0.5, 1]), gamma=2)
+    assert found.dtype == np.float32
+    assert found.tolist() == [1, 0.25, 0]
+
+
+@settings(max_examples=40)
+@given(cells(longest=12), st.booleans(), st.booleans())
+def test_border_weights_are_those_of_one_distance_for_each_cell(labels, squares, everywhere) -> None:
+    where = np.ones(labels.shape, bool) if everywhere else labels == 0
+    found = ronneberger(labels, w0=10, sigma=5, squares=squares, where=where if everywhere else None)
+    expected = shapes.ronneberger(labels, w0=10, sigma=5, squares=squares, where=where)
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, rtol=1e-6, atol=0)
+
+
+def test_border_weights_need_two_cells() -> None:
+    assert not ronneberger(CASES["one cell"]).any()
+    weights = ronneberger(CASES["row of gaps"])
+    assert weights[20, 39] == pytest.approx(10 * np.exp(-4 / 50))
+    assert not weights[CASES["row of gaps"] > 0].any()
+
+
+@given(cells(longest=14), st.sampled_from([2.0, 30.0]))
+def test_distance_weights_are_those_of_equation_2(labels, beta) -> None:
+    squared = distances.label_distance_transform((labels == 0).astype(int))
+    expected = 1 - np.minimum(np.sqrt(squared.astype(float)) / beta, 1)
+    assert np.allclose(distance_weights(labels, beta=beta), expected, atol=1e-6)
+
+
+def test_distance_weights_without_cells_are_nothing() -> None:
+    assert not distance_weights(CASES["empty"]).any()
+
+
+@settings(max_examples=40)
+@given(cells(longest=13))
+def test_contour_complexity_is_the_distance_to_all_skeletons(labels) -> None:
+    found, contours = contour_complexity(labels)
+    expected, expected_contours = shapes.contour_complexity(labels)
+    assert np.array_equal(contours, expected_contours)
+    assert np.array_equal(found, expected.astype(np.float32))
+    assert saw_tau(labels) == found.max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    labels=cells(longest=13),
+    tau=st.sampled_from([0.5, 3.0]),
+    sigma=st.sampled_from([0.7, 2.0]),
+    radius=st.integers(0, 6),
+    spread=st.sampled_from(["both", "inside"]),
+    offset=st.sampled_from([0.0, 1.0]),
+)
+def test_shape_aware_weights_are_those_of_equations_3_and_4(labels, tau, sigma, radius, spread, offset) -> None:
+    options = {"tau": tau, "sigma": sigma, "radius": radius, "spread": spread, "offset": offset}
+    found = shape_aware_weights(labels, **options)
+    assert found.dtype == np.float32
+    assert np.allclose(found, shapes.shape_aware_weights(labels, **options), atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_shape_aware_weights_stay_between_nothing_and_one(case) -> None:
+    labels = CASES[case]
+    for offset in (0.0, 1.0):
+        weights = shape_aware_weights(labels, tau=saw_tau(labels), offset=offset)
+        assert weights.min() >= 0
+        assert weights.max() <= 1 + 1e-6
+        assert weights.any() == contour_complexity(labels)[1].any()
+
+
+def test_narrow_parts_weigh_more_than_wide_ones() -> None:
+    labels = np.zeros((60, 90), np.uint32)
+    labels[10:50, 10:50] = 1
+    labels[27:33, 50:80] = 1
+    weights = shape_aware_weights(labels, tau=saw_tau(labels))
+    assert weights[30, 70] > 2 * weights[30, 12]
+
+
+def test_without_tau_every_contour_weighs_the_same() -> None:
+    weights = shape_aware_weights(CASES["one cell"], tau=0, sigma=0, radius=0)
+    assert set(np.unique(weights)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda labels: ronneberger(labels, sigma=0), "sigma is 0; expected more than 0"),
+        (lambda labels: ronneberger(labels, where=np.ones((1, 1), bool)), "labels and where have the shapes"),
+        (lambda labels: distance_weights(labels, beta=-1), "beta is -1; expected more than 0"),
+        (
+            lambda labels: shape_aware_weights(labels, tau=1, spread="out"),
+            "spread is 'out'; expected 'both' or 'inside'",
+        ),
+        (lambda labels: shape_aware_weights(labels, tau=-1), "tau is -1 and offset 0.0; expected 0 or more"),
+        (lambda labels: class_balance([3, -1]), r"Class counts are \[3.0, -1.0\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, message) -> None:
+    with pytest.raises(InputError, match=message):
+        call(CASES["one cell"])

@@ -1,0 +1,40 @@
+"""What a pixel's 3×3 neighbourhood holds, one pixel at a time; outside the image is background."""
+
+import numpy as np
+
+
+def around(image, y, x):
+    """The 3×3 square around a pixel, cut at the image's border."""
+    return image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+
+
+def separated(labels):
+    out = labels.copy()
+    for y, x in np.ndindex(labels.shape):
+        if any(0 < b < labels[y, x] for b in around(labels, y, x).ravel()):
+            out[y, x] = 0
+    return out
+
+
+def dilated(mask):
+    out = np.zeros_like(mask)
+    for y, x in np.ndindex(mask.shape):
+        out[y, x] = around(mask, y, x).any()
+    return out
+
+
+def touching_classes(labels):
+    """Algorithm 1, far from the border of a larger image."""
+    cells = np.pad(separated(labels) > 0, 3)
+    closed = ~dilated(~dilated(cells))
+    touching = dilated(closed & ~cells)
+    return np.where(touching, 2, np.where(cells, 1, 0))[3:-3, 3:-3]
+
+
+def rims(labels):
+    out = np.zeros(labels.shape, bool)
+    for y, x in np.ndindex(labels.shape):
+        sides = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+        inside = [labels[j, i] for j, i in sides if 0 <= j < labels.shape[0] and 0 <= i < labels.shape[1]]
+        out[y, x] = labels[y, x] > 0 and any(other != labels[y, x] for other in inside)
+    return out
