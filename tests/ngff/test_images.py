@@ -219,6 +219,7 @@ def test_a_half_made_image_is_removed(tmp_path: Path) -> None:
         ({"channels": ("a", "b")}, "2 channel names for 1"),
         ({"shape_tczyx": (1, 1, 1, 0, 9)}, "no pixels"),
         ({"pixel_size_um": (0.0, 1.0)}, "must be positive"),
+        ({"dtype": "complex64"}, "complex64"),
     ],
 )
 def test_contradictions_are_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
@@ -293,6 +294,13 @@ def test_zip_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"PK")
     with pytest.raises(StoreError, match="not a zip file"):
         open_image(str(tmp_path / "bad.zip"))
+
+
+@pytest.mark.parametrize("pixels", [noise(600, 20) > 100, np.where(noise(600, 20) > 9, noise(600, 20) / 7, np.nan)])
+def test_other_types_of_pixels(tmp_path: Path, pixels: Any) -> None:
+    image = make(tmp_path / "i.zarr", pixels, "yx")
+    assert np.array_equal(image.read(whole(image))[0], pixels, equal_nan=pixels.dtype.kind == "f")
+    assert validate(image.url) == "Image"
 
 
 def test_names_of_channels_are_unique(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_a_removed_layer_is_gone_and_the_others_stay(tmp_path: Path, version: st
 
 def test_staging_again_keeps_what_is_written_and_drops_what_is_stale(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
-    layer = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a"})
+    layer = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a", "frames": (0, 1)})
     layer.write(_labels(image), whole(layer))
-    again = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a"})
+    again = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a", "frames": (0, 1)})
     assert (again.read(whole(again)) == _labels(image)).all()
     other = stage_labels(image, "cells", planes_z=1, metadata={"digest": "b"})
     assert other.read(whole(other)).max() == 0

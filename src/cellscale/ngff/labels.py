@@ -6,6 +6,7 @@ when it is complete.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -217,7 +218,7 @@ def stage_labels(
         dtype=np.dtype(np.uint32),
         name=name,
         source=IN_PLACE if home.url == image.url else image.url,
-        metadata=dict(metadata or {}),
+        metadata=json.loads(json.dumps(dict(metadata or {}))),
     )
     if _staged(layer):
         return layer

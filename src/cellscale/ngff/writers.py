@@ -114,7 +114,7 @@ class ImageWriter:
         whole = Box(0, 0, self.size("y", level), self.size("x", level))
         chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(len(frames), _WINDOW_FRAMES))]
         values = np.concatenate([self._get(whole, (t, c, self.size("z") // 2), level).ravel() for t in chosen])
-        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        finite = values[np.isfinite(values)].astype(np.float64)
         start, end = (float(v) for v in np.percentile(finite, (0.1, 99.9))) if finite.size else (0.0, 1.0)
         if self.dtype.kind in "ui":
             limits = np.iinfo(self.dtype)
@@ -254,6 +254,8 @@ def create_image(
         If the arguments contradict one another.
     """
     version, names = options.get("version", "0.5"), tuple(options.get("channels", ()))
+    if np.dtype(dtype).kind not in "uifb":
+        raise InputError(f"Pixels of type {np.dtype(dtype)}: expected integers, floats or booleans.")
     sizes, steps = _checked(axes, shape_tczyx, version, names), _steps(options)
     count = options.get("levels") or level_count((sizes["y"], sizes["x"]))
     writer = ImageWriter(
