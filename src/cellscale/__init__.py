@@ -11,19 +11,20 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "import_images": "cellscale.api",
-    "train": "cellscale.api",
-    "segment": "cellscale.api",
-    "evaluate": "cellscale.api",
-    "synthesize": "cellscale.api",
-    "demo": "cellscale.api",
-    "methods": "cellscale.api",
-    "open_image": "cellscale.api",
-    "open_labels": "cellscale.api",
-    "load_model": "cellscale.checkpoints",
-    "save_model": "cellscale.checkpoints",
-    "CellscaleError": "cellscale.errors",
+    "import_images": "cellscale.api:import_images",
+    "train": "cellscale.api:train",
+    "segment": "cellscale.api:segment",
+    "evaluate": "cellscale.api:evaluate",
+    "synthesize": "cellscale.api:synthesize",
+    "methods": "cellscale.api:methods",
+    "demo": "cellscale.demo:demo",
+    "open_image": "cellscale.ngff.views:open_image_view",
+    "open_labels": "cellscale.ngff.views:open_labels_view",
+    "load_model": "cellscale.checkpoints:load_model",
+    "save_model": "cellscale.checkpoints:save_model",
+    "CellscaleError": "cellscale.errors:CellscaleError",
 }
+"""Public name to module:name."""
 
 __all__ = [*_PLACES, "__version__"]
 
@@ -32,7 +33,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from its module."""
     if name not in _PLACES:
         raise AttributeError(f"module 'cellscale' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -6,48 +6,37 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
-import xarray as xr
-
-from cellscale import metrics, sources, synthetic
-from cellscale.arrays import Box
+from cellscale import evaluation, sources
 from cellscale.checkpoints import Model, load_model
 from cellscale.config import Engine, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import MissingError
+from cellscale.evaluation import Frames, annotated, chosen_frames
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import flat, replaced
-from cellscale.ngff import images, imports, views
-from cellscale.ngff.images import NgffImage
-from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.labels import open_labels as open_label_layer
-from cellscale.segmentation.plan import Settings, frames_of, plan
+from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.blocks import import_blocks
+from cellscale.ngff.imports import import_planes
+from cellscale.ngff.labels import open_labels
+from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.records import Scratch
 from cellscale.segmentation.run import Spread, Target, one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
+from cellscale.synthetic import Scene
 from cellscale.training.run import TrainingData, TrainingSettings
 
 log = logging.getLogger("cellscale")
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, what is done of it and what there is in all."""
-Frames = tuple[int | None, int | None] | None
-"""A half-open range of frames; None: all, or the sequence's end."""
 Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}."""
 
 
 def _silent(step: str, done: int, total: int) -> None:
     """Show nothing."""
-
-
-def _resolved(frames: Frames, image: NgffImage) -> tuple[int, int] | None:
-    if frames is None:
-        return None
-    start, stop = frames
-    chosen = frames_of(image, (start or 0, image.size("t") if stop is None else stop))
-    return chosen.start, chosen.stop
 
 
 def methods() -> list[dict[str, Any]]:
@@ -109,14 +98,66 @@ def import_images(
     """
     images_source = sources.open_source(source, axes=axes, frames=frames)
     labels_source = sources.open_source(labels, axes=axes, frames=frames, labels=True) if labels else None
-    return imports.import_planes(
+    return import_planes(
         images_source,
         destination,
         labels=labels_source,
         labels_name=labels_name,
-        pixel_size_um=pixel_size_um,
+        pixel_size_um=None if pixel_size_um is None else (pixel_size_um, pixel_size_um),
         frame_interval_s=frame_interval_s,
         version=ngff,
+        overwrite=overwrite,
+        on_progress=on_progress,
+    )
+
+
+def synthesize(
+    destination: str,
+    *,
+    shape: tuple[int, int, int],
+    cells: int,
+    look: Literal["fluorescence", "brightfield"] = "fluorescence",
+    seed: int = 0,
+    ngff: str = "0.5",
+    landmarks: bool = False,
+    overwrite: bool = False,
+    on_progress: Progress = _silent,
+) -> NgffImage:
+    """Write a synthetic time-lapse of touching, moving, dividing cells with exact labels in the layer "truth".
+
+    Parameters
+    ----------
+    destination : str
+        URL of the image to make.
+    shape : tuple of int
+        Frames, height and width, px.
+    cells : int
+        Number of cells at the first frame.
+    look : {"fluorescence", "brightfield"}
+        What the microscope shows.
+    seed : int
+        All randomness follows from it.
+    ngff : {"0.5", "0.4"}
+        Version to write.
+    landmarks : bool
+        Add combs, corner diagonals and cells larger than a tile.
+    overwrite : bool
+        Replace an existing destination.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    NgffImage
+        The image.
+    """
+    scene = Scene(shape=shape, cells=cells, look=look, seed=seed, landmarks=landmarks)
+    return import_blocks(
+        scene,
+        destination,
+        version=ngff,
+        pixel_size_um=(0.5, 0.5),
+        frame_interval_s=300.0,
         overwrite=overwrite,
         on_progress=on_progress,
     )
@@ -214,16 +255,10 @@ def _names(settings: Any) -> list[str]:
     return [*flat(settings), *(name.rpartition(".")[2] for name in flat(settings))]
 
 
-def _annotated(layer: LabelLayer, frames: range) -> list[int]:
-    """The frames that have labels: all, unless the layer names them."""
-    listed = layer.metadata.get("frames") if layer.metadata else None
-    return [t for t in frames if listed is None or t in set(listed)]
-
-
 def _training_data(url: str, labels_name: str, frames: Frames, channels: int, options: Options) -> TrainingData:
-    image = images.open_image(url, storage_options=options)
-    layer = open_label_layer(url, labels_name, storage_options=options)
-    chosen = _annotated(layer, frames_of(image, _resolved(frames, image)))
+    image = open_image(url, storage_options=options)
+    layer = open_labels(url, labels_name, storage_options=options)
+    chosen = annotated(layer, chosen_frames(frames, image.size("t"), url))
     if not chosen:
         raise MissingError(f"No frame of {frames} in {url} has labels in layer {labels_name!r}.")
     planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
@@ -293,10 +328,11 @@ def segment(
     CellscaleError
         For input that does not fit, an existing layer, or a run with quarantined tiles.
     """
-    opened = images.open_image(image, storage_options=storage_options)
+    opened = open_image(image, storage_options=storage_options)
     fields = {"segmentation": _names(Settings()), "engine": _names(Engine())}
     read = read_config(config, assignments, fields)
-    given = {"tile": tile, "z": z, "frames": _resolved(frames, opened), "channels": _channel_words(channels)}
+    span = chosen_frames(frames, opened.size("t"), image)
+    given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}
     settings = replaced(Settings(), {**given, **read.section("segmentation")})
     loaded = load_model(model) if isinstance(model, str) else model
     store = output or opened.url
@@ -363,81 +399,6 @@ def evaluate(
     CellscaleError
         For layers or frames that do not exist, or layers of different size.
     """
-    found = open_label_layer(image, labels, storage_options=storage_options)
-    true = open_label_layer(truth_store or image, truth, storage_options=storage_options)
-    sizes = [tuple(layer.size(axis) for axis in "tzyx") for layer in (found, true)]
-    if sizes[0] != sizes[1]:
-        raise InputError(f"Layer {labels!r} is {sizes[0]} (t, z, y, x), {truth!r} is {sizes[1]}; they must be equal.")
-    count, slices, height, width = sizes[0]
-    chosen = _scored_frames(found, true, _range(frames, count, image))
-    box, total = Box(0, 0, height, width), []
-    for done, t in enumerate(chosen, 1):
-        for z in range(slices):
-            total.append(metrics.frame_scores(true.read(box, t=t, z=z), found.read(box, t=t, z=z)))
-        on_progress("evaluate", done, len(chosen))
-    return {"frames": len(chosen), **metrics.scores(metrics.total(total))}
-
-
-def _range(frames: Frames, count: int, where: str) -> range:
-    start, stop = frames or (0, count)
-    first, last = start or 0, count if stop is None else stop
-    if not 0 <= first < last <= count:
-        raise MissingError(f"Frames {first}:{last} of {where}: it has frames 0:{count}. Frame ranges are half-open.")
-    return range(first, last)
-
-
-def _scored_frames(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
-    """Frames that have truth; each must have been segmented."""
-    chosen = _annotated(true, frames)
-    span = (found.metadata or {}).get("frames")
-    outside = [t for t in chosen if span is not None and t not in set(span)]
-    if not chosen:
-        raise MissingError(f"No frame of {frames.start}:{frames.stop} has labels in layer {true.name!r}.")
-    if outside:
-        raise MissingError(
-            f"Frame {outside[0]} was not segmented in layer {found.name!r}. Choose --frames among those that were, "
-            "or segment the others."
-        )
-    return chosen
-
-
-def open_image(url: str, *, level: int = 0, storage_options: Options = None) -> xr.DataArray:
-    """Open an OME-Zarr image lazily, with physical coordinates (µm, s) and channel names.
-
-    Parameters
-    ----------
-    url : str
-        Any fsspec URL of an OME-NGFF 0.4 or 0.5 image.
-    level : int
-        Of the pyramid; 0 is full resolution.
-    storage_options : mapping
-        Options for fsspec.
-
-    Returns
-    -------
-    xarray.DataArray
-        Dimensions as stored.
-    """
-    return views.open_image_view(url, level=level, storage_options=storage_options)
-
-
-def open_labels(url: str, name: str = "cells", *, level: int = 0, storage_options: Options = None) -> xr.DataArray:
-    """Open a label layer lazily, aligned to its image.
-
-    Parameters
-    ----------
-    url : str
-        Of the image's store.
-    name : str
-        Of the layer.
-    level : int
-        Of the pyramid; 0 is full resolution.
-    storage_options : mapping
-        Options for fsspec.
-
-    Returns
-    -------
-    xarray.DataArray
-        Dimensions as stored.
-    """
-    return views.open_labels_view(url, name, level=level, storage_options=storage_options)
+    found = open_labels(image, labels, storage_options=storage_options)
+    true = open_labels(truth_store or image, truth, storage_options=storage_options)
+    return evaluation.evaluate(found, true, chosen_frames(frames, found.size("t"), image), on_progress=on_progress)

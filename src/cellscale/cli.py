@@ -63,7 +63,8 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _plain(step: str, done: int, total: int) -> None:
-    if total and done == total:
+    """Log about ten lines for each step."""
+    if done and (done == total or done % max(1, total // 10) == 0):
         log.info("%s: %d of %d done", step, done, total)
 
 
@@ -239,7 +240,7 @@ def demo_command(quiet: bool, output: str) -> None:
     """Make a time-lapse, train a little, segment it on a local Ray, score it and draw a picture."""
     with progress(quiet) as show:
         result = cellscale.demo(output, on_progress=show)
-    _print_scores({name: result["scores"][name] for name in ("SEG", "DET", "precision", "recall", "F1", "dice")})
+    _print_scores({name: result["scores"][name] for name in ("seg", "det", "precision", "recall", "f1", "dice")})
     out.print(f"Image, truth and labels: {result['image']}\nModel: {result['model']}\nPicture: {result['picture']}")
     out.print("Next:", *(f"  {line}" for line in result["next"]), sep="\n")
 

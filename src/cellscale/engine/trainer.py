@@ -6,7 +6,6 @@ The unfinished training lives in the output folder: workers that fail are restar
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 import fsspec
 import ray
 import ray.train
-import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -179,7 +177,6 @@ def _work(config: dict[str, Any]) -> None:
     job: Job = config["job"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(job.settings.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     try:
         train(
             job.method,
@@ -190,7 +187,7 @@ def _work(config: dict[str, Any]) -> None:
             resume=True,
             storage_options=job.storage_options,
             pixel_size_um=job.pixel_size_um,
-            workers=Workers(rank=rank, world=world),
+            workers=Workers(rank=rank, world=world, local=context.get_local_world_size()),
             on_progress=_posting(job) if rank == 0 else lambda step, done, total: None,
         )
     except CellscaleError as error:

@@ -174,18 +174,13 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
     return tuple(numbers)
 
 
-def frames_of(image: NgffImage, frames: tuple[int, int] | None) -> range:
-    """The chosen frames of an image; a range outside of it raises MissingError."""
-    count = image.size("t")
-    start, stop = frames or (0, count)
-    if not 0 <= start < stop <= count:
-        raise MissingError(f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open.")
-    return range(start, stop)
-
-
 def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
     slices: tuple[int | Literal["max"], ...] = ("max",) if settings.z == "max" else tuple(range(image.size("z")))
-    return tuple((t, z) for t in frames_of(image, settings.frames) for z in slices)
+    count = image.size("t")
+    start, stop = settings.frames or (0, count)
+    if not 0 <= start < stop <= count:
+        raise MissingError(f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open.")
+    return tuple((t, z) for t in range(start, stop) for z in slices)
 
 
 def plan(image: NgffImage, model: Model, settings: Settings, scratch: Scratch) -> Run:
