@@ -3,9 +3,9 @@ import math
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.naive.noise import naive_hash
 
 from cellscale.kernels.noise import hashed, smooth_noise
+from tests.naive.noise import naive_hash
 
 whole = st.integers(-(2**40), 2**40)
 

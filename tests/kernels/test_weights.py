@@ -67,7 +67,7 @@ def test_contour_complexity_is_the_distance_to_all_skeletons(labels) -> None:
     assert saw_tau(labels) == found.max()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     labels=cells(longest=13),
     tau=st.sampled_from([0.5, 3.0]),
