@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.ngff.pictures import make, noise
 
 from cellscale.ngff.geometry import check_geometry
 from cellscale.ngff.images import NgffImage
 from cellscale.ngff.labels import LabelLayer, stage_labels
 from cellscale.ngff.metadata import Level
+from tests.ngff.pictures import make, noise
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from tests.ngff.pictures import noise, validate, whole
 
 from cellscale.errors import CellscaleError, ExistsError, InputError
 from cellscale.ngff.geometry import check_geometry
@@ -17,6 +16,7 @@ from cellscale.ngff.images import open_image
 from cellscale.ngff.imports import import_planes
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.sources import open_source
+from tests.ngff.pictures import noise, validate, whole
 
 
 def _stack(path: Path, pixels: NDArray[Any], frames: str = "") -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
-from tests.ngff.pictures import make, noise, validate, whole
 
 from cellscale.arrays import Box
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError
@@ -17,6 +17,7 @@ from cellscale.ngff.geometry import check_geometry
 from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.imports import write_frame
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels, publish_labels, remove_labels, stage_labels
+from tests.ngff.pictures import make, noise, validate, whole
 
 
 def _published(image: NgffImage, name: str = "cells", **options: Any) -> LabelLayer:
@@ -164,6 +165,16 @@ def test_an_unwritable_output_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"Cannot .*file/o.zarr"):
         stage_labels(image, "cells", planes_z=1, output=str(tmp_path / "file" / "o.zarr"))
+
+
+def test_labels_of_a_zip_file_go_elsewhere(tmp_path: Path) -> None:
+    made = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    image = open_image(shutil.make_archive(str(tmp_path / "i"), "zip", made.url))
+    with pytest.raises(StoreError, match=r"zip files are read only. Give another store with --output"):
+        stage_labels(image, "cells", planes_z=1)
+    layer = _published(image, output=str(tmp_path / "o.zarr"))
+    assert check_geometry(image, open_labels(str(tmp_path / "o.zarr"), "cells")) == []
+    assert validate(layer.url) == "ImageLabel"
 
 
 def test_labels_of_a_collection_of_one_image_are_found(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ngff.pictures import make, whole
 
 from cellscale.ngff.images import open_image
 from cellscale.ngff.imports import write_frame
 from cellscale.ngff.labels import stage_labels
 from cellscale.ngff.pyramids import downsample, kept, level_count, mean_of_blocks
+from tests.ngff.pictures import make, whole
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.ngff.pictures import make, noise
 
 from cellscale.errors import MissingError, StoreError
 from cellscale.ngff.imports import write_frame
 from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.ngff.views import open_image_view, open_labels_view
+from tests.ngff.pictures import make, noise
 
 
 def test_an_image_has_coordinates_names_and_pixels(tmp_path: Path) -> None:
