@@ -1,13 +1,13 @@
 import pytest
 import torch
-from tests.methods.test_conformance import FRAMES
 
 from cellscale.checkpoints import digest, load_model
 from cellscale.engine.fan_out import cluster
 from cellscale.engine.trainer import train_method
-from cellscale.errors import ExistsError, InputError
+from cellscale.errors import ExistsError, InputError, RunError
 from cellscale.methods import load_method
 from cellscale.training.settings import TrainingSettings
+from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=6,
@@ -63,6 +63,14 @@ def test_two_workers_train_one_model(tmp_path):
     )
 
 
-def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
+def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path):
     with pytest.raises(InputError, match="the method reads 2"):
-        train_method(load_method("saw", channels=2), [FRAMES], output=str(tmp_path), settings=SETTINGS, failures=0)
+        train_method(load_method("saw", channels=2), [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
+    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    with pytest.raises(RunError, match="Lower the learning rate"):
+        train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, failures=0)

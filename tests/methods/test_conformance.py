@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.cases import CASES
-from tests.methods import conformance
 
 from cellscale.methods import METHODS, load_method
+from tests.cases import CASES
+from tests.methods import conformance
 
 TINY = {"width": 4, "depth": 2, "learning_rate": 0.01}
 

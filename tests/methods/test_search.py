@@ -19,7 +19,7 @@ def test_the_search_finds_threshold_and_minimum_area():
     method = load_method("unet2")
     assert quality(method, [(maps, truth)]) < 0.6
     tuned = method.tuned([(maps, truth)])
-    assert 190 / 255 <= tuned.thresholds.gamma2 < 230 / 255
+    assert tuned.thresholds.gamma2 == 0.8
     assert 9 < tuned.thresholds.minimum_area <= 400
     assert len(np.unique(cells_of(tuned, maps))) == 3
 

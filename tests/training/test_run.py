@@ -4,7 +4,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.methods.test_conformance import FRAMES
 
 from cellscale.checkpoints import digest, load_model
 from cellscale.errors import ExistsError, InputError
@@ -13,6 +12,7 @@ from cellscale.training import saved
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import padded, predicted, scored
+from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2

@@ -3,12 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tests.methods.test_conformance import discs
 
 from cellscale.methods import load_method
 from cellscale.training.augment import Augmentation
 from cellscale.training.samples import Samples, batches
 from cellscale.training.settings import TrainingSettings
+from tests.methods.test_conformance import discs
 
 SETTINGS = TrainingSettings(steps=6, batch_size=2, crop=30, margin=8, loader_workers=0)
 FRAMES = [discs(0), discs(1, (40, 50)), discs(2, (20, 90))]

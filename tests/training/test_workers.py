@@ -1,12 +1,12 @@
 import torch
 import torch.multiprocessing
-from tests.methods.test_conformance import FRAMES
 from torch import distributed
 
 from cellscale.methods import load_method
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
+from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=6, batch_size=1, crop=32, margin=4, loader_workers=0, precision="fp32", validate_every=3, threads=1

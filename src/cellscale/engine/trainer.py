@@ -22,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from cellscale.checkpoints import Model, load_model
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.protocol import Method
-from cellscale.training.frames import Frames
+from cellscale.training.frames import Frames, check_data
 from cellscale.training.run import Progress, train
 from cellscale.training.saved import Folder
 from cellscale.training.settings import TrainingSettings
@@ -122,6 +122,7 @@ def train_method(  # noqa: PLR0913
             pixel_size_um=pixel_size_um,
             on_progress=on_progress,
         )
+    check_data(data, validation, method.channels)
     folder = Folder(url=output, storage_options=options)
     folder.claim(resume=resume, overwrite=overwrite)
     board = ray.remote(num_cpus=0)(Board).remote()

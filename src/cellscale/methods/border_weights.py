@@ -22,7 +22,7 @@ from cellscale.kernels.weights import ronneberger
 from cellscale.methods.descent import Adam
 from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
-from cellscale.methods.search import minimum_areas, searched
+from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
 
@@ -134,9 +134,8 @@ class BorderWeightedUNet:
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the threshold and the minimum area."""
         frames = list(pairs)
-        steps = [round(0.05 * i, 2) for i in range(1, 20)]
         areas = minimum_areas(truth for _, truth in frames)
-        return searched(self, frames, {"threshold": steps, "minimum_area": areas})
+        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas})
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""

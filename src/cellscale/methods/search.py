@@ -15,6 +15,8 @@ from cellscale.metrics import scores
 M = TypeVar("M", bound=Method)
 ROUNDS = 2
 """How often each setting is searched, the others kept."""
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds on probabilities that are tried."""
 AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 """Minimum areas that are tried, as shares of the median area of the true cells."""
 

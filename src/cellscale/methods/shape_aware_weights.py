@@ -25,7 +25,7 @@ from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, sh
 from cellscale.methods.descent import Adam
 from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
-from cellscale.methods.search import minimum_areas, searched
+from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
 Classes: TypeAlias = NDArray[np.uint8]
@@ -309,10 +309,9 @@ class MulticlassUNet:
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search γ1, γ2 and the minimum area."""
         frames = list(pairs)
-        steps = [round(0.05 * i, 2) for i in range(1, 20)]
-        grid: dict[str, list[Any]] = {
-            "thresholds.gamma2": steps,
-            "thresholds.gamma1": steps if self.weighting.classes == 3 else [],
+        grid: dict[str, Sequence[Any]] = {
+            "thresholds.gamma2": LEVELS,
+            "thresholds.gamma1": LEVELS if self.weighting.classes == 3 else (),
             "thresholds.minimum_area": minimum_areas(truth for _, truth in frames),
         }
         return searched(self, frames, grid)

@@ -101,6 +101,12 @@ class MappedFrames:
         return sum(image.nbytes + labels.nbytes for image, labels in self._kept.values())
 
 
+def check_data(data: Sequence[Frames], validation: Sequence[Frames], channels: int) -> tuple[Joined, Joined | None]:
+    """Join the training frames, and the held-out frames if there are any; raises as `checked`."""
+    held_out = checked(validation, channels, "validation") if any(map(len, validation)) else None
+    return checked(data, channels, "training"), held_out
+
+
 def checked(frames: Sequence[Frames], channels: int, what: str) -> Joined:
     """Join data sets; look at the first frame of each.
 

@@ -17,7 +17,7 @@ from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
 from cellscale.methods.settings import flat, replaced
 from cellscale.training import loop, saved
-from cellscale.training.frames import Frames, Joined, TrainingData, checked
+from cellscale.training.frames import Frames, Joined, TrainingData, check_data
 from cellscale.training.history import History
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.saved import STATE, Folder
@@ -224,8 +224,7 @@ def _begun(
     on_progress: Progress,
 ) -> Training:
     """A fresh training, or the interrupted one in the folder."""
-    frames = checked(data, method.channels, "training")
-    held_out = checked(validation, method.channels, "validation") if any(map(len, validation)) else None
+    frames, held_out = check_data(data, validation, method.channels)
     description = {
         **{f"method.{name}": value for name, value in settings_of(method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},

@@ -31,8 +31,8 @@ class TrainingSettings:
     device: str = "auto"
     """Where the networks run: cpu, cuda; auto: cuda where there is one."""
     threads: int = 0
-    """Threads of the arithmetic of one worker; 0: its processors without those of its loaders. More threads than free processors
-    wait for each other and are many times slower."""
+    """Threads of the arithmetic of one worker; 0: its processors without those of its loaders. More threads than free
+    processors wait for each other and are many times slower."""
     loader_workers: int = 1
     """Processes that prepare samples for one worker; 0: none, the training waits for each sample."""
     cache_mb: int = 1024
