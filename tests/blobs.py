@@ -1,4 +1,4 @@
-"""A method in one file, outside of the package: a fixed blur and a threshold; no training, real networks, real decoding."""
+"""A method in one file, outside of the package: a fixed blur and a threshold, real networks and real decoding."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from cellscale.intensity import Intensity
 from cellscale.methods.objects import above, large_enough, pieces
 from cellscale.methods.protocol import Maps, Networks, Stage
 
+FULL_RANGE = Intensity(low=0.0, high=100.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blobs:
@@ -23,7 +25,7 @@ class Blobs:
     summary: ClassVar[str] = "blur and threshold"
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
-    intensity: Intensity = Intensity(low=0.0, high=100.0)
+    intensity: Intensity = FULL_RANGE
     channels: int = 1
     threshold: float = 0.4
     radius: int = 3
@@ -89,5 +91,3 @@ def blurred_noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(shape)
     smooth = ndimage.gaussian_filter(noise, [0] * (len(shape) - 2) + [3, 3])
     return np.clip(2000 + 9000 * smooth / smooth.std() / 6, 0, 65535).astype(np.uint16)
-
-

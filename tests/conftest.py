@@ -1,4 +1,4 @@
-"""Real parts for the tests: a Ray on this machine, an S3 endpoint on loopback, the real annotated images where they are."""
+"""Real parts for the tests: a Ray on this machine, an S3 endpoint on loopback, the real annotated images."""
 
 from __future__ import annotations
 

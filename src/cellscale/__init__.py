@@ -26,7 +26,21 @@ _PLACES = {
 }
 """Public name to module:name."""
 
-__all__ = [*_PLACES, "__version__"]
+__all__ = [
+    "CellscaleError",
+    "__version__",
+    "demo",
+    "evaluate",
+    "import_images",
+    "load_model",
+    "methods",
+    "open_image",
+    "open_labels",
+    "save_model",
+    "segment",
+    "synthesize",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,8 @@ from cellscale.errors import MissingError
 from cellscale.evaluation import Frames, annotated, chosen_frames
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import flat, replaced
-from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.blocks import import_blocks
+from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.imports import import_planes
 from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.plan import Settings, plan

@@ -24,7 +24,7 @@ out = Console(soft_wrap=True)
 log = logging.getLogger("cellscale")
 
 
-class FrameRange(click.ParamType):
+class FrameRange(click.ParamType[tuple[int, int | None]]):
     """A half-open range of frames, A:B; an end that is left out is the sequence's."""
 
     name = "A:B"
@@ -104,7 +104,7 @@ def cli(context: click.Context, quiet: bool) -> None:
 @click.option("--axes", help="Meaning of the source's axes, e.g. tyx, czyx.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
 @click.pass_obj
-def import_command(quiet: bool, source: str, destination: str, **options: Any) -> None:
+def import_command(quiet: bool, /, source: str, destination: str, **options: Any) -> None:
     """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
     with progress(quiet) as show:
         image = cellscale.import_images(
@@ -152,7 +152,7 @@ def methods_command(as_json: bool) -> None:
 @click.option("--address", help="Ray cluster; this machine where it is left out.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @click.pass_obj
-def train_command(quiet: bool, method: str, data: tuple[str, ...], **options: Any) -> None:
+def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options: Any) -> None:
     """Train METHOD on OME-Zarr images DATA that have label layers."""
     with progress(quiet) as show:
         model = cellscale.train(method, list(data), on_progress=show, **options)
@@ -170,7 +170,9 @@ def train_command(quiet: bool, method: str, data: tuple[str, ...], **options: An
 @click.option("--address", help="Ray cluster; this machine where it is left out. `local`: in this process, no Ray.")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames.")
 @click.option("--channels", help="Channels by number or name, separated by commas.")
-@click.option("--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection.")
+@click.option(
+    "--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store; the image's if left out.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine].")
@@ -178,7 +180,7 @@ def train_command(quiet: bool, method: str, data: tuple[str, ...], **options: An
 @click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
 @click.pass_obj
-def segment_command(quiet: bool, image: str, as_json: bool, **options: Any) -> None:
+def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
     """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run."""
     options["storage_options"] = _options(options["storage_options"])
     with progress(quiet) as show:
@@ -220,7 +222,7 @@ def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
 @click.option("--landmarks", is_flag=True, help="Add combs, corner diagonals and cells larger than a tile.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
 @click.pass_obj
-def synthesize_command(quiet: bool, destination: str, shape: str, **options: Any) -> None:
+def synthesize_command(quiet: bool, /, destination: str, shape: str, **options: Any) -> None:
     """Write a synthetic time-lapse with exact labels to DESTINATION."""
     try:
         sizes = tuple(int(part) for part in shape.split(","))

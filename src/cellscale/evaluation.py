@@ -62,11 +62,15 @@ def evaluate(
     """
     sizes = [tuple(layer.size(axis) for axis in "tzyx") for layer in (found, true)]
     if sizes[0] != sizes[1]:
-        raise InputError(f"Layer {found.name!r} is {sizes[0]} (t, z, y, x), {true.name!r} is {sizes[1]}; expected equal sizes.")
+        raise InputError(
+            f"Layer {found.name!r} is {sizes[0]} (t, z, y, x), {true.name!r} is {sizes[1]}; expected equal sizes."
+        )
     chosen = _scored(found, true, frames)
-    box, counts = Box(0, 0, *sizes[0][2:]), []
+    _, slices, height, width = sizes[0]
+    box = Box(0, 0, height, width)
+    counts = []
     for done, t in enumerate(chosen, 1):
-        for z in range(sizes[0][1]):
-            counts.append(metrics.frame_scores(true.read(box, t=t, z=z), found.read(box, t=t, z=z)))
+        planes = ((true.read(box, t=t, z=z), found.read(box, t=t, z=z)) for z in range(slices))
+        counts.append(metrics.total(metrics.frame_scores(*plane) for plane in planes))
         on_progress("evaluate", done, len(chosen))
     return {"frames": len(chosen), **metrics.summary(metrics.total(counts))}

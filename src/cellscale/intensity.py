@@ -58,9 +58,9 @@ class Mapping:
         """Map intensities to float32, `low` to 0 and `high` to 1, clipped to −1 … 3; any shape."""
         if self.table is not None:
             return self.table[self.scale.bins(image)]
-        span = max(self.high - self.low, np.finfo(np.float32).tiny)
-        mapped = (image.astype(np.float64) - self.low) / span
-        return np.clip(mapped, *LIMITS).astype(np.float32)
+        span = max(self.high - self.low, float(np.finfo(np.float32).tiny))
+        mapped: NDArray[np.float32] = np.clip((image.astype(np.float64) - self.low) / span, *LIMITS).astype(np.float32)
+        return mapped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ def rims(labels: Labels) -> NDArray[np.bool_]:
     """Cell pixels with a 4-neighbour of another label, (y, x)."""
     padded = np.pad(labels, 1, mode="edge")
     around = [padded[1:-1, 2:], padded[1:-1, :-2], padded[2:, 1:-1], padded[:-2, 1:-1]]
-    return (labels > 0) & np.any([labels != other for other in around], axis=0)
+    edges: NDArray[np.bool_] = (labels > 0) & np.any([labels != other for other in around], axis=0)
+    return edges
 
 
 def grey(image: Image) -> NDArray[np.float32]:

@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from tests import cases
-from tests.naive.metrics import rim
 
 from cellscale.arrays import Labels
 from cellscale.metrics import scores
 from cellscale.metrics.contours import rims
+from tests import cases
+from tests.naive.metrics import rim
 
 
 @settings(deadline=None)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from tests import cases
-from tests.metrics.damage import damaged, scattered
-from tests.naive.metrics import scores as naive_scores
 
 from cellscale.arrays import Labels
 from cellscale.errors import InputError
 from cellscale.metrics import FrameScores, frame_scores, scores, summary, total
+from tests import cases
+from tests.metrics.damage import damaged, scattered
+from tests.naive.metrics import scores as naive_scores
 
 EMPTY = np.zeros((20, 30), np.uint32)
 CELL = np.pad(np.ones((6, 8), np.uint32), 7)

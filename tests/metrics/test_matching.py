@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 from stardist.matching import matching_dataset
-from tests.metrics.damage import damaged, scattered
 
 from cellscale.arrays import Labels
 from cellscale.metrics import scores
+from tests.metrics.damage import damaged, scattered
 
 Pairs: TypeAlias = Sequence[tuple[Labels, Labels]]
 

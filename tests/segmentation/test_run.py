@@ -65,11 +65,15 @@ def arrays(image: NgffImage, name: str) -> list[np.ndarray]:
     """All levels of a layer, (t, z, y, x)."""
     layer = open_labels(image.url, name, storage_options=image.storage_options)
     return [
-        np.stack([
-            [layer.read(Box(0, 0, layer.size("y", level), layer.size("x", level)), t=t, z=z, level=level)
-             for z in range(layer.size("z"))]
-            for t in range(layer.size("t"))
-        ])
+        np.stack(
+            [
+                [
+                    layer.read(Box(0, 0, layer.size("y", level), layer.size("x", level)), t=t, z=z, level=level)
+                    for z in range(layer.size("z"))
+                ]
+                for t in range(layer.size("t"))
+            ]
+        )
         for level in range(len(layer.levels))
     ]
 

@@ -129,7 +129,7 @@ def test_without_a_ring_the_promise_breaks() -> None:
 
 
 def test_a_ring_of_less_than_half_the_link_misses_a_link() -> None:
-    """A link of r px is seen by the tile of either end, so a ring of ⌈r / 2⌉ px still holds and one px less does not."""
+    """A link of r px is seen by the tile of either end: a ring of ⌈r / 2⌉ px still holds, one px less does not."""
     method = with_radius("saw", 8)
     maps = {name: np.zeros((64, 64), np.uint8) for name in method.maps}
     maps["cell"][20, 28] = maps["touching"][20, 36] = 255
@@ -183,5 +183,8 @@ def test_borders_add_up_over_tiles() -> None:
         assert (tiled_frame(Halves(size), maps, size) == 1).all()
     for size in (30, 7, 5):
         assert {name: column.tolist() for name, column in seen[size].items()} == {
-            "a": [0], "b": [1], "length": [20], "saddle": [4]
+            "a": [0],
+            "b": [1],
+            "length": [20],
+            "saddle": [4],
         }

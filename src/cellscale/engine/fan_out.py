@@ -40,9 +40,10 @@ class FanOut:
         common = ray.put(shared)
         # Without max_calls=0 a worker that holds a GPU is restarted after every call.
         extra = {"num_gpus": self.gpus, "max_calls": 0} if gpu and self.gpus else {}
-        options = {"num_cpus": self.cpus, "max_retries": self.attempts - 1, **extra}
+        options: dict[str, Any] = {"num_cpus": self.cpus, "max_retries": self.attempts - 1, **extra}
         remote = ray.remote(**options)(_attempted)
-        limit = max(2, int(self.pending_per_cpu * ray.cluster_resources().get("CPU", 1)))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        limit = max(2, int(self.pending_per_cpu * resources.get("CPU", 1)))
         pending: dict[Any, Any] = {}
         waiting = iter(tasks)
         while True:

@@ -1,7 +1,8 @@
 """Decode: the pieces of each tile, from stored maps alone.
 
-A tile reads its core ⊕ (decode_reach + link), writes its core's piece numbers as one scratch object and leaves a record
-of its ring, its rim and its tables. Where a frame is one window, prediction and decoding are one task with the same rounding.
+A tile reads its core ⊕ (decode_reach + link), writes its core's piece numbers as one scratch object and leaves a
+record of its ring, its rim and its tables. Where a frame is one window, prediction and decoding are one task with the
+same rounding.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def _tile(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> TileRe
     owned, made = record(pieces, run.grid, tile, link)
     t, z = run.planes[plane]
     image = run.image.read(run.grid.core(tile), t=t, z=z)
-    sums = {f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)}
+    sums = {
+        f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)
+    }
     run.scratch.put(pieces_name(plane, tile), {"pieces": owned})
     return TileRecord(
         tile=tile, count=made.count, ring=made.ring, rim=made.rim, nodes={**made.nodes, **sums}, edges=made.edges

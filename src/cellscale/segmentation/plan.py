@@ -72,7 +72,7 @@ class Step:
 
     def __len__(self) -> int:
         """Number of tasks."""
-        return -(-math.prod(self.sizes) // self.bundle)
+        return math.ceil(math.prod(self.sizes) / self.bundle)
 
     def units(self, task: int) -> list[Unit]:
         """The units of a task."""
@@ -168,8 +168,8 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
             raise unknown(f"channel of {image.url}", channel, image.channels)
     if len(numbers) != count or max(numbers) >= available:
         raise InputError(
-            f"The model was trained on {count} channel(s); {image.url} has {available} and {list(wanted) or 'no choice'} "
-            "was given. Choose with --channels, by number or name, as many as the model needs."
+            f"The model was trained on {count} channel(s); {image.url} has {available}, and the choice was "
+            f"{list(wanted) or 'left out'}. Choose with --channels, by number or name, as many as the model needs."
         )
     return tuple(numbers)
 
@@ -179,7 +179,9 @@ def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
     count = image.size("t")
     start, stop = settings.frames or (0, count)
     if not 0 <= start < stop <= count:
-        raise MissingError(f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open.")
+        raise MissingError(
+            f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open."
+        )
     return tuple((t, z) for t in range(start, stop) for z in slices)
 
 
@@ -200,7 +202,13 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Scratch) -
     channels = _channel_numbers(image, settings.channels, method.channels)
     level = image.levels[0]
     description = {
-        "image": {"url": image.url, "shape": level.shape, "axes": image.axes, "dtype": str(image.dtype), "scale": level.scale},
+        "image": {
+            "url": image.url,
+            "shape": level.shape,
+            "axes": image.axes,
+            "dtype": str(image.dtype),
+            "scale": level.scale,
+        },
         "model": digest(model),
         "settings": dataclasses.asdict(settings),
         "channels": channels,

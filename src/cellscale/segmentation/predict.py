@@ -56,8 +56,8 @@ def _mappings(run: Run, plane: int) -> list[Mapping]:
     scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane)]
     totals = np.zeros((len(scales), BINS), np.int64)
     for box in _strips(run):
-        for total, scale, channel in zip(totals, scales, _read(run, plane, box), strict=True):
-            total += scale.histogram(channel)
+        for c, channel in enumerate(_read(run, plane, box)):
+            totals[c] += scales[c].histogram(channel)
     return [run.method.intensity.fit(total, scale) for total, scale in zip(totals, scales, strict=True)]
 
 
@@ -74,7 +74,9 @@ def survey(run: Run, units: Sequence[Unit]) -> Arrays:
     if any(m.table is not None for of in mappings for m in of):
         arrays["tables"] = np.array([[m.table for m in of] for of in mappings], np.float32)
     whole = Box.of(run.grid.shape)
-    missing = [run.image.missing_chunks(whole, t=run.planes[p][0], z=run.planes[p][1], channels=run.channels) for (p,) in units]
+    missing = [
+        run.image.missing_chunks(whole, t=run.planes[p][0], z=run.planes[p][1], channels=run.channels) for (p,) in units
+    ]
     return arrays | {"missing": np.array(missing, np.int64)}
 
 

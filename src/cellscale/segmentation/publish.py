@@ -1,7 +1,7 @@
 """Publish: the label layer, its pyramid and its object table; the layer's name last of all.
 
-The shards have a grid of their own, fixed by the image's shape alone. One task writes whole shards of one level; level l
-starts when level l − 1 is complete.
+The shards have a grid of their own, fixed by the image's shape alone. One task writes whole shards of one level;
+level l starts when level l − 1 is complete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import FIXED_POINT, pieces_name

@@ -26,7 +26,7 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **arrays)
     body: bytes = Blosc(cname="zstd", clevel=1, shuffle=Blosc.SHUFFLE).encode(buffer.getvalue())
     return zlib.crc32(body).to_bytes(4, "big") + body
 

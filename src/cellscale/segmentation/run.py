@@ -1,7 +1,7 @@
 """A segmentation: Plan → Predict → Decode → Join → Publish → Clean.
 
-Each step may be repeated at any time: it writes only what it computes from inputs that do not change. Tasks with a record
-are not done again. How tasks are spread over workers is an argument; this module knows no Ray.
+Each step may be repeated at any time: it writes only what it computes from inputs that do not change. Tasks with a
+record are not done again. How tasks are spread over workers is an argument; this module knows no Ray.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Spread(Protocol):
 
     def __call__(
         self, work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
-    ) -> Iterator[tuple[Task, Any]]: ...
+    ) -> Iterator[tuple[Task, Any]]:
+        """Yield each task with its result or its error."""
+        ...
 
 
 def one_by_one(
@@ -192,7 +194,9 @@ def _survey(steps: Steps) -> None:
         missing |= dict(zip(record["units"][:, 0].tolist(), record["missing"].tolist(), strict=True))
     steps.report.missing_chunks = sum(missing.values())
     if steps.report.missing_chunks:
-        log.warning("%d chunks are missing in %s and read as its fill value", steps.report.missing_chunks, run.image.url)
+        log.warning(
+            "%d chunks are missing in %s and read as its fill value", steps.report.missing_chunks, run.image.url
+        )
 
 
 def _staged(run: Run, target: Target, model: dict[str, Any]) -> LabelLayer:

@@ -1,8 +1,9 @@
 """The ring rule: from the pieces of tiles to the cells of a frame, the same for any tiling.
 
-A tile forms pieces of its valid box (core ⊕ link) from exact pixels and true links only. Every pixel of the ring (valid
-box without core) ties the tile's piece to the owner's piece. Sound: equal numbers in a valid box mean a path of true
-links. Complete: every link between two cores is seen in a ring. Decisions about whole objects are taken after that, once.
+A tile forms pieces of its valid box (core ⊕ link) from exact pixels and true links only. Every pixel of the ring
+(valid box without core) ties the tile's piece to the owner's piece. Sound: equal numbers in a valid box mean a path of
+true links. Complete: every link between two cores is seen in a ring. Decisions about whole objects are taken after
+that, once.
 """
 
 from __future__ import annotations
@@ -30,11 +31,22 @@ class Decoder(Protocol):
     """The part of a method that tiles need."""
 
     @property
-    def decode_reach(self) -> int: ...
+    def decode_reach(self) -> int:
+        """How far the foreground and the links of a pixel look into the maps, one side, px."""
+        ...
+
     @property
-    def link(self) -> int: ...
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces: ...
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]: ...
+    def link(self) -> int:
+        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
+        ...
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Pieces of the valid box from the maps of a wider region."""
+        ...
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """The object that each object joins, or −1: dropped."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +58,7 @@ class TileRecord:
     count: int
     """Number of pieces of the valid box."""
     ring: Bands
-    """Pieces of the valid box outside the core: top and bottom over the valid box's width, left and right beside the core."""
+    """Pieces of the valid box outside the core: top and bottom over its whole width, left and right beside the core."""
     rim: Bands
     """Pieces of the core within `link` px of each side, each over the core's whole length."""
     nodes: Table

@@ -1,7 +1,8 @@
 """Windows: what the networks see at once. Each pixel of a frame lies in the core of one window and is predicted once.
 
-All windows of a run have one shape. An axis that is longer than a core is read with a halo of the receptive field on both
-sides, mirrored beyond the image; an axis that fits into one core is read once, mirrored up to a multiple of the pooling.
+All windows of a run have one shape. An axis that is longer than a core is read with a halo of the receptive field on
+both sides, mirrored beyond the image; an axis that fits into one core is read once, mirrored up to a multiple of the
+pooling.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Windows:
 
 
 def mirrored(start: int, stop: int, n: int) -> NDArray[np.int64]:
-    """Indices start … stop − 1 of an axis of n px, reflected at its ends without repeating them: int64, within 0 … n − 1."""
+    """Indices start … stop − 1 of an axis of n px, reflected at its ends without repeating them: int64, 0 … n − 1."""
     period = max(1, 2 * (n - 1))
     index = np.abs(np.arange(start, stop)) % period
     return np.minimum(index, period - index) if n > 1 else np.zeros(stop - start, np.int64)

@@ -1,0 +1,5 @@
+"""`python -m cellscale` is the command `cellscale`."""
+
+from cellscale.cli import main
+
+main()

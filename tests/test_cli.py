@@ -1,0 +1,157 @@
+"""The commands as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellscale.arrays import Box
+from cellscale.checkpoints import save_model
+from cellscale.ngff.images import open_image
+from cellscale.ngff.labels import list_labels, open_labels
+from tests.blobs import blobs_model, blurred_noise
+
+ROOT = Path(__file__).parents[1]
+
+
+def cellscale(*words: Any, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cellscale", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a movie with truth and a model."""
+    folder = tmp_path_factory.mktemp("work")
+    pixels = blurred_noise((5, 160, 200))
+    truth = (pixels > 3500).astype(np.uint16) * np.arange(1, 6, dtype=np.uint16)[:, None, None]
+    tifffile.imwrite(folder / "frames.tif", pixels)
+    tifffile.imwrite(folder / "masks.tif", truth)
+    save_model(blobs_model(), str(folder / "model"))
+    cellscale(
+        "import", folder / "frames.tif", folder / "movie.zarr", "--labels", folder / "masks.tif", "--pixel-size", 0.5
+    )
+    return folder
+
+
+def test_import_segment_evaluate(work: Path) -> None:
+    movie = work / "movie.zarr"
+    report = json.loads(
+        cellscale("segment", movie, "--model", work / "model", "--tile", 64, "--address", "local", "--json").stdout
+    )
+    assert report["planes"] == 5
+    assert report["cells"] > 10
+    cellscale("evaluate", movie, "--frames", "1:3", "--json", work / "scores.json")
+    scores = json.loads((work / "scores.json").read_text())
+    assert scores["frames"] == 2
+    assert 0 < scores["dice"] <= 1
+
+
+def test_methods_are_listed_with_their_settings() -> None:
+    found = {method["name"]: method for method in json.loads(cellscale("methods", "--json").stdout)}
+    assert {"unet-ronneberger", "unet2", "unet3", "focal", "dwm", "saw"} <= set(found)
+    assert found["saw"]["settings"]["unet.width"] >= 1
+
+
+def test_training_from_the_command_line(work: Path) -> None:
+    words = ("train", "saw", work / "movie.zarr", "--frames", "0:3", "--validate-frames", "3:4", "--workers", "0")
+    small = ("--set", "width=2", "--set", "depth=1", "--set", "crop=32", "--set", "loader_workers=0")
+    cellscale(*words, *small, "--steps", 3, "--output", work / "trained")
+    described = json.loads((work / "trained" / "model.json").read_text())
+    assert described["method"] == "saw"
+    assert described["settings"]["unet.width"] == 2
+    assert {"loss.png", "history.csv", "weights.safetensors"} <= {path.name for path in (work / "trained").iterdir()}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+REFUSED = {
+    "unknown method": (("train", "sow", "{movie}", "--output", "{work}/x"), "'saw'"),
+    "unknown setting": (
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--set", "widht=3"),
+        "'width'",
+    ),
+    "wrong type of setting": (("train", "saw", "{movie}", "--output", "{work}/x", "--set", "width=wide"), "width"),
+    "frames outside the image": (("segment", "{movie}", "--model", "{work}/model", "--frames", "2:9"), "0:5"),
+    "frames that are no range": (("segment", "{movie}", "--model", "{work}/model", "--frames", "a:b"), "a:b"),
+    "no such image": (("segment", "{work}/none.zarr", "--model", "{work}/model"), "none.zarr"),
+    "no such model": (("segment", "{movie}", "--model", "{work}/none"), "none"),
+    "no such label layer": (("evaluate", "{movie}", "--labels", "celsl", "--frames", "0:1"), "truth"),
+    "an existing layer": (("segment", "{movie}", "--model", "{work}/model", "--name", "truth"), "--overwrite"),
+    "an existing destination": (("import", "{work}/frames.tif", "{movie}"), "--overwrite"),
+    "another number of channels": (("segment", "{movie}", "--model", "{work}/two"), "2 channel"),
+    "a store that cannot be written": (
+        ("segment", "{movie}", "--model", "{work}/model", "--output", "/proc/nothing.zarr"),
+        "/proc/nothing.zarr",
+    ),
+    "no training frames with labels": (
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--labels-name", "truht"),
+        "'truth'",
+    ),
+    "labels with floats": (("import", "{work}/frames.tif", "{work}/x.zarr", "--labels", "{work}/floats.npy"), "float"),
+    "negative labels": (("import", "{work}/frames.tif", "{work}/x.zarr", "--labels", "{work}/negative.npy"), "-3"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: str) -> None:
+    if not (work / "two").exists():
+        save_model(blobs_model(channels=2), str(work / "two"))
+        np.save(work / "floats.npy", np.full((5, 160, 200), 0.5))
+        np.save(work / "negative.npy", np.full((5, 160, 200), -3))
+    words, hint = REFUSED[case]
+    before = snapshot(work)
+    filled = [word.format(movie=work / "movie.zarr", work=work) for word in words]
+    address = ("--address", "local") if words[0] == "segment" else ()
+    workers = ("--workers", "0") if words[0] == "train" else ()
+    done = cellscale(*filled, *address, *workers, check=False)
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(errors) == 1
+    assert hint in done.stderr
+    assert snapshot(work) == before
+
+
+def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> None:
+    movie = work / "movie.zarr"
+    words = ["--model", str(work / "model"), "--tile", "50", "--set", "window=64", "--set", "task_px=20000"]
+    cellscale("segment", movie, *words, "--name", "undisturbed", "--address", "local")
+    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "killed", "--address", "local"]
+    driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    scratch = movie / ".cellscale-killed"
+    while driver.poll() is None and not list(scratch.glob("predict/*0")):
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert "killed" not in list_labels(str(movie))
+    again = cellscale("segment", movie, *words, "--name", "killed", "--address", "local")
+    assert "tasks reused" in again.stderr
+    box = Box.of(open_image(str(movie)).levels[0].shape)
+    layers = [open_labels(str(movie), name) for name in ("undisturbed", "killed")]
+    assert all(np.array_equal(layers[0].read(box, t=t), layers[1].read(box, t=t)) for t in range(5))
+
+
+def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
+    code = "import sys, cellscale; print([m for m in ('torch', 'ray', 'numba', 'zarr') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
