@@ -137,8 +137,10 @@ def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> Non
     movie = work / "movie.zarr"
     words = ["--model", str(work / "model"), "--tile", "50", "--set", "window=64", "--set", "task_px=20000"]
     cellscale("segment", movie, *words, "--name", "undisturbed", "--address", "local")
-    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "killed", "--address", "local"]
-    driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "killed"]
+    driver = subprocess.Popen(
+        [*command, "--address", "local"], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+    )
     scratch = movie / ".cellscale-killed"
     while driver.poll() is None and not list(scratch.glob("predict/*0")):
         time.sleep(0.01)

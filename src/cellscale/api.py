@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from cellscale import evaluation, sources
 from cellscale.checkpoints import Model, load_model
-from cellscale.config import Engine, read_config
+from cellscale.config import Engine, names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
 from cellscale.errors import MissingError
 from cellscale.evaluation import Frames, annotated, chosen_frames
 from cellscale.methods import METHODS, load_method, settings_of
-from cellscale.methods.settings import flat, replaced
+from cellscale.methods.settings import replaced
 from cellscale.ngff.blocks import import_blocks
 from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.imports import import_planes
@@ -225,7 +225,7 @@ def train(
         For unknown names and settings, data that do not fit, or an existing model.
     """
     chosen = load_method(method)
-    fields = {"method": _names(chosen), "training": _names(TrainingSettings()), "engine": _names(Engine())}
+    fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(Engine())}
     read = read_config(config, assignments, fields)
     chosen = replaced(chosen, read.section("method"))
     over = {} if steps is None else {"steps": steps}
@@ -248,11 +248,6 @@ def train(
             pixel_size_um=learn[0].image.pixel_size_um(),
             on_progress=on_progress,
         )
-
-
-def _names(settings: Any) -> list[str]:
-    """Settings by dotted name and by its last part."""
-    return [*flat(settings), *(name.rpartition(".")[2] for name in flat(settings))]
 
 
 def _training_data(url: str, labels_name: str, frames: Frames, channels: int, options: Options) -> TrainingData:
@@ -329,7 +324,7 @@ def segment(
         For input that does not fit, an existing layer, or a run with quarantined tiles.
     """
     opened = open_image(image, storage_options=storage_options)
-    fields = {"segmentation": _names(Settings()), "engine": _names(Engine())}
+    fields = {"segmentation": names_of(Settings()), "engine": names_of(Engine())}
     read = read_config(config, assignments, fields)
     span = chosen_frames(frames, opened.size("t"), image)
     given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cellscale.errors import InputError, MissingError, unknown
+from cellscale.methods.settings import flat
 
 SECTIONS = ("method", "training", "segmentation", "engine")
 """The sections of a configuration file."""
@@ -108,3 +109,8 @@ def _file(path: str) -> dict[str, Any]:
         raise MissingError(f"Configuration file {path} does not exist.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no TOML: {error}.") from error
+
+
+def names_of(settings: Any) -> list[str]:
+    """Settings of a dataclass by dotted name and by its last part."""
+    return [*flat(settings), *(name.rpartition(".")[2] for name in flat(settings))]

@@ -12,7 +12,7 @@ from tests.kernels.images import masks
 from tests.naive import components as naive
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(masks, st.sampled_from([4, 8]))
 def test_components_are_those_of_filling(mask, connectivity) -> None:
     labels, count = connected_components(mask, connectivity=connectivity)

@@ -24,7 +24,7 @@ def test_distances_are_those_of_all_pairs(mask) -> None:
     assert np.array_equal(distance_transform(mask, squared=True), expected)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(label_images)
 def test_label_distances_are_those_of_all_pairs(labels) -> None:
     found = label_distance_transform(labels, squared=True)
@@ -47,7 +47,7 @@ def test_without_anything_to_measure_to_distances_are_infinite() -> None:
     assert np.isposinf(label_distance_transform(np.full((3, 4), 5))).all()
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(label_images, st.none() | st.integers(0, 9))
 def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
     nearest, squared = nearest_label(labels, radius=radius)
@@ -65,7 +65,7 @@ def test_of_equally_near_pixels_the_first_in_raster_order_decides() -> None:
     assert nearest_label(labels)[0][2, 2] == 3
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(label_images)
 def test_the_two_nearest_labels_are_those_of_all_pairs(labels) -> None:
     for found, expected in zip(two_nearest_labels(labels), naive.two_nearest_labels(labels), strict=True):

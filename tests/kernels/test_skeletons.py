@@ -17,13 +17,13 @@ def parts_and_holes(mask):
     return ndimage.label(padded, np.ones((3, 3)))[1], ndimage.label(~padded)[1]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(masks)
 def test_thinning_deletes_what_whole_passes_delete(mask) -> None:
     assert np.array_equal(skeleton(mask), shapes.skeleton(mask))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(masks)
 def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
     found = skeleton(mask)
@@ -47,7 +47,7 @@ def test_rims_have_a_neighbour_outside(labels) -> None:
     assert np.array_equal(rims(labels), neighbourhoods.rims(labels))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cells(longest=13))
 def test_contours_and_skeletons_are_those_of_each_cell_and_concavity_alone(labels) -> None:
     apart = separated(labels)

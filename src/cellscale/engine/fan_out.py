@@ -6,6 +6,7 @@ What all tasks share travels once, through the object store.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,7 +94,8 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        dashboard = False if address is None else None
+        ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"No Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`.") from error
     try:

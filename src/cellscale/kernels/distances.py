@@ -11,7 +11,7 @@ P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,10 @@ def _distances(labels: Labels, squared: bool) -> NDArray[np.float32] | NDArray[n
     return distances
 
 
+@overload
+def distance_transform(mask: Mask, *, squared: Literal[False] = False) -> NDArray[np.float32]: ...
+@overload
+def distance_transform(mask: Mask, *, squared: Literal[True]) -> NDArray[np.int32]: ...
 def distance_transform(mask: Mask, *, squared: bool = False) -> NDArray[np.float32] | NDArray[np.int32]:
     """Distance of each True pixel to the nearest False pixel.
 
@@ -163,6 +167,12 @@ def distance_transform(mask: Mask, *, squared: bool = False) -> NDArray[np.float
     return _distances(mask_image(mask).astype(np.uint32), squared)
 
 
+@overload
+def label_distance_transform(
+    labels: NDArray[np.integer[Any]], *, squared: Literal[False] = False
+) -> NDArray[np.float32]: ...
+@overload
+def label_distance_transform(labels: NDArray[np.integer[Any]], *, squared: Literal[True]) -> NDArray[np.int32]: ...
 def label_distance_transform(
     labels: NDArray[np.integer[Any]], *, squared: bool = False
 ) -> NDArray[np.float32] | NDArray[np.int32]:

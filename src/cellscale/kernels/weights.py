@@ -103,7 +103,7 @@ def distance_weights(classes: NDArray[Any], *, beta: float = 30.0) -> NDArray[np
     """
     _check_positive(beta, "beta")
     distances = distance_transform(np.asarray(classes) == 0)
-    return (1 - np.minimum(distances / np.float32(beta), 1)).astype(np.float32)
+    return np.asarray(1 - np.minimum(distances / np.float32(beta), 1), np.float32)
 
 
 def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float32], Mask]:
@@ -125,7 +125,7 @@ def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.flo
         Γ_H.
     """
     contours, skeletons = contours_and_skeletons(separated(labels))
-    distances = distance_transform(~skeletons).astype(np.float32)
+    distances = distance_transform(~skeletons)
     return np.where(contours, distances, np.float32(0)), contours
 
 
