@@ -7,12 +7,12 @@ from scipy import ndimage
 
 from cellscale.errors import InputError
 from cellscale.kernels.distances import (
-    FAR,
     distance_transform,
     label_distance_transform,
     nearest_label,
     two_nearest_labels,
 )
+from cellscale.kernels.envelopes import FAR
 from tests.cases import CASES
 from tests.kernels.images import label_images, masks
 from tests.naive import distances as naive

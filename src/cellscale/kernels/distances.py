@@ -1,16 +1,11 @@
 """Exact Euclidean distances in linear time: two scans along the columns, then lower envelopes along the rows.
 
-In a row, column c with its nearest source at squared distance f(c) offers (x − c)² + f(c). Two such parabolas cross
-once, also in the strict order (distance, source row, source column), so envelopes settle ties exactly; whole numbers
-throughout. The image's border is not a source.
-
-Sources: A. Meijster et al., A general algorithm for computing distance transforms in linear time, 2000;
-P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2012.
+The image's border is not a source. A. Meijster et al., A general algorithm for computing distance transforms in linear
+time, 2000.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -20,46 +15,7 @@ from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_sides, label_image, mask_image
 from cellscale.kernels.compiling import kernel
-
-FAR = np.iinfo(np.int32).max
-"""Squared distance where there is no source."""
-NONE = -1
-"""Squared distance or row of a column without a source."""
-LABEL, ROW, SQUARED = 0, 1, 2
-"""Rows of a table of sources: what column x offers, int64, (3, x)."""
-
-
-@kernel
-def _last_before(sources: NDArray[np.int64], i: int, u: int) -> int:
-    """Return the last x at which the source of column i comes before that of column u > i."""
-    ahead: int = u * u - i * i + sources[SQUARED, u] - sources[SQUARED, i]
-    if sources[ROW, u] < sources[ROW, i]:
-        ahead -= 1
-    return math.floor(ahead / (2 * (u - i)))
-
-
-@kernel
-def _envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], stack: NDArray[np.int64]) -> int:
-    """Find which of the columns span[0] … span[1] − 1 wins where, for x from span[2] to span[3] − 1.
-
-    Row 0 of `stack` gets the winning columns, row 1 the x from which each wins; returned is their number.
-    """
-    begin, end, first, stop = span
-    n = 0
-    for u in range(begin, end):
-        if sources[SQUARED, u] != NONE:
-            start = first
-            while n > 0:
-                start = _last_before(sources, stack[0, n - 1], u) + 1
-                if start > stack[1, n - 1]:
-                    break
-                n -= 1
-                start = first
-            if start < stop:
-                stack[0, n] = u
-                stack[1, n] = start
-                n += 1
-    return n
+from cellscale.kernels.envelopes import FAR, LABEL, NONE, ROW, SQUARED, envelope, write_labels, write_squared
 
 
 @kernel
@@ -95,22 +51,9 @@ def _others_in_row(
                 sources[SQUARED, a - 1] = 0
             if b < width:
                 sources[SQUARED, b] = 0
-            n = _envelope(sources, (begin, end, a, b), stack)
-            _write_squared(sources, stack, n, a, b, out)
+            n = envelope(sources, (begin, end, a, b), stack)
+            write_squared(sources, stack, n, a, b, out)
         a = b
-
-
-@kernel
-def _write_squared(
-    sources: NDArray[np.int64], stack: NDArray[np.int64], n: int, a: int, b: int, out: NDArray[np.int32]
-) -> None:
-    if n == 0:
-        out[a:b] = FAR
-    for k in range(n):
-        column = stack[0, k]
-        squared = sources[SQUARED, column]
-        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
-            out[x] = (x - column) * (x - column) + squared
 
 
 @kernel
@@ -237,21 +180,14 @@ def _nearest(labels: Labels, limit: int, nearest: Labels, squared: NDArray[np.in
             while b < width and labels[y, b] == 0:
                 b += 1
             if b > a:
-                n = _envelope(sources, (max(a - 1, 0), min(b + 1, width), a, b), stack)
-                _write_squared(sources, stack, n, a, b, squared[y])
-                _write_labels(sources, stack, n, b, nearest[y])
+                n = envelope(sources, (max(a - 1, 0), min(b + 1, width), a, b), stack)
+                write_squared(sources, stack, n, a, b, squared[y])
+                write_labels(sources, stack, n, b, nearest[y])
             a = b + 1
         for x in range(width):
             if squared[y, x] > limit:
                 squared[y, x] = FAR
                 nearest[y, x] = 0
-
-
-@kernel
-def _write_labels(sources: NDArray[np.int64], stack: NDArray[np.int64], n: int, b: int, out: Labels) -> None:
-    for k in range(n):
-        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
-            out[x] = sources[LABEL, stack[0, k]]
 
 
 def nearest_label(labels: NDArray[np.integer[Any]], *, radius: int | None = None) -> tuple[Labels, NDArray[np.int32]]:
@@ -372,7 +308,7 @@ def _second_in_row(
         for x in range(begin, end):
             chosen = first if first[LABEL, x] != winners[0, a] else second
             sources[:, x] = chosen[:, x]
-        n = _envelope(sources, (begin, end, a, b), stack)
+        n = envelope(sources, (begin, end, a, b), stack)
         _write(sources, stack, n, (a, b), out)
         a = b
 
@@ -392,7 +328,7 @@ def _two_nearest(
         _two_in_columns(y, above, below, first, second)
         for x in range(width):
             _see(below, x, labels[y, x], y)
-        _write(first, stack, _envelope(first, (0, width, 0, width), stack), (0, width), winners)
+        _write(first, stack, envelope(first, (0, width, 0, width), stack), (0, width), winners)
         _second_in_row(first, second, winners, followers)
         label1[y], squared1[y], label2[y], squared2[y] = winners[0], winners[2], followers[0], followers[2]
 

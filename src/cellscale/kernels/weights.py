@@ -13,7 +13,8 @@ from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.concavities import contours_and_skeletons
-from cellscale.kernels.distances import FAR, distance_transform, nearest_label, two_nearest_labels
+from cellscale.kernels.distances import distance_transform, nearest_label, two_nearest_labels
+from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.touching import separated
 
 
