@@ -108,10 +108,10 @@ def test_damaged_weights_are_found(model, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(model, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Cannot write the model to"):
+    with pytest.raises(StoreError, match="Cannot write .*weights.safetensors"):
         save_model(model, f"{tmp_path}/file/m")
 
 
 def test_an_unknown_protocol_is_refused(model):
-    with pytest.raises(StoreError, match="Cannot write the model to nothing://m"):
+    with pytest.raises(StoreError, match="Cannot open nothing://m"):
         save_model(model, "nothing://m")

@@ -15,6 +15,7 @@ from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
 from cellscale.errors import MissingError
 from cellscale.evaluation import Frames, annotated, chosen_frames
+from cellscale.folders import Folder
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import replaced
 from cellscale.ngff.blocks import import_blocks
@@ -22,7 +23,6 @@ from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.imports import import_planes
 from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.records import Scratch
 from cellscale.segmentation.run import Spread, Target, one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.synthetic import Scene
@@ -331,7 +331,7 @@ def segment(
     settings = replaced(Settings(), {**given, **read.section("segmentation")})
     loaded = load_model(model) if isinstance(model, str) else model
     store = output or opened.url
-    scratch = Scratch(url=f"{store.rstrip('/')}/.cellscale-{name}", storage_options=dict(storage_options or {}))
+    scratch = Folder(url=f"{store.rstrip('/')}/.cellscale-{name}", storage_options=dict(storage_options or {}))
     run = plan(opened, loaded, settings, scratch)
     target = Target(store=store, name=name, output=output, version=ngff, overwrite=overwrite)
     about = {"method": loaded.method.name, "url": model if isinstance(model, str) else None}

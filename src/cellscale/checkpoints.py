@@ -8,19 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-import fsspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.folders import Folder
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.protocol import Method
 
@@ -81,14 +80,7 @@ def digest(model: Model) -> str:
     return found.hexdigest()
 
 
-def write_whole(fs: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
-    """Write a file under a temporary name, then move it: readers see the old or the new one."""
-    part = f"{path}.{uuid.uuid4().hex}.part"
-    fs.pipe_file(part, content)
-    fs.mv(part, path)
-
-
-def save_model(model: Model, url: str, storage_options: dict[str, Any] | None = None) -> None:
+def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
     """Write a model as a folder; one that is there is replaced.
 
     Raises
@@ -106,25 +98,19 @@ def save_model(model: Model, url: str, storage_options: dict[str, Any] | None = 
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
     }
     text = json.dumps(description, indent=2, allow_nan=False)
-    try:
-        fs, root = fsspec.url_to_fs(url, **(storage_options or {}))
-        fs.makedirs(root, exist_ok=True)
-        write_whole(fs, f"{root}/{WEIGHTS}", weights)
-        write_whole(fs, f"{root}/{DESCRIPTION}", text.encode())
-    except (OSError, ValueError, ImportError) as error:
-        raise StoreError(f"Cannot write the model to {url}: {error}.") from error
+    folder = Folder(url=url, storage_options=storage_options or {})
+    folder.write(WEIGHTS, weights)
+    folder.write(DESCRIPTION, text.encode())
 
 
-def _read(url: str, storage_options: dict[str, Any] | None) -> tuple[bytes, bytes]:
-    try:
-        fs, root = fsspec.url_to_fs(url, **(storage_options or {}))
-        return fs.cat_file(f"{root}/{DESCRIPTION}"), fs.cat_file(f"{root}/{WEIGHTS}")
-    except FileNotFoundError as error:
+def _read(url: str, storage_options: Mapping[str, Any] | None) -> tuple[bytes, bytes]:
+    folder = Folder(url=url, storage_options=storage_options or {})
+    content, weights = folder.read(DESCRIPTION), folder.read(WEIGHTS)
+    if content is None or weights is None:
         raise MissingError(
             f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}. Make one with `cellscale train`."
-        ) from error
-    except (OSError, ValueError, ImportError) as error:
-        raise StoreError(f"Cannot read the model at {url}: {error}.") from error
+        )
+    return content, weights
 
 
 def _description(content: bytes, url: str) -> dict[str, Any]:
@@ -141,7 +127,7 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
     return dict(found)
 
 
-def load_model(url: str, storage_options: dict[str, Any] | None = None) -> Model:
+def load_model(url: str, storage_options: Mapping[str, Any] | None = None) -> Model:
     """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
 
     Raises

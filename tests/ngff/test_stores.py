@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cellscale.errors import StoreError
-from cellscale.ngff.stores import Store, advice
+from cellscale.folders import advice
+from cellscale.ngff.stores import Store
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from skimage.measure import regionprops_table
 from cellscale.arrays import Box
 from cellscale.engine.fan_out import FanOut
 from cellscale.errors import ExistsError, InputError, MissingError, RunError
+from cellscale.folders import Folder
 from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writers import create_image
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.records import Scratch
 from cellscale.segmentation.run import Report, Spread, Target, one_by_one, segment
 from tests.blobs import blobs_model, blurred_noise
 
@@ -55,7 +55,7 @@ def segmented(
 ) -> Report:
     """Segment with the blobs method."""
     model = blobs_model(channels=len(settings.get("channels", (0,))))
-    scratch = Scratch(url=f"{image.url}/.cellscale-{name}", storage_options=image.storage_options)
+    scratch = Folder(url=f"{image.url}/.cellscale-{name}", storage_options=image.storage_options)
     run = plan(image, model, Settings(**{"precision": "fp32", **settings}), scratch)
     target = Target(store=image.url, name=name, overwrite=overwrite)
     return segment(run, model.networks, target, spread=spread)

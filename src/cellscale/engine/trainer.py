@@ -21,10 +21,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.checkpoints import Model, load_model
 from cellscale.errors import CellscaleError, RunError
+from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
 from cellscale.training.frames import Frames, check_data
 from cellscale.training.run import Progress, train
-from cellscale.training.saved import Folder
+from cellscale.training.saved import claim
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
@@ -124,7 +125,7 @@ def train_method(  # noqa: PLR0913
         )
     check_data(data, validation, method.channels)
     folder = Folder(url=output, storage_options=options)
-    folder.claim(resume=resume, overwrite=overwrite)
+    claim(folder, resume=resume, overwrite=overwrite)
     board = ray.remote(num_cpus=0)(Board).remote()
     job = Job(
         method=method,

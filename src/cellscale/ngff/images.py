@@ -13,6 +13,7 @@ import numpy as np
 
 from cellscale.arrays import Box, Image
 from cellscale.errors import InputError, MissingError
+from cellscale.folders import address, is_local
 from cellscale.ngff import planes
 from cellscale.ngff.metadata import (
     LENGTHS_UM,
@@ -27,7 +28,7 @@ from cellscale.ngff.metadata import (
     read_node,
 )
 from cellscale.ngff.pyramids import size_of
-from cellscale.ngff.stores import Store, address, is_local, joined
+from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.writers import ImageWriter, create_image
 
 __all__ = ["ImageWriter", "Level", "NgffImage", "create_image", "described", "open_image", "resolve"]

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from cellscale.arrays import Box, Labels
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError, unknown
+from cellscale.folders import address, is_local
 from cellscale.ngff import planes
 from cellscale.ngff.images import NgffImage, described, resolve
 from cellscale.ngff.metadata import VERSIONS, Level, Node, checked_version, multiscale_document, read_node, write_group
 from cellscale.ngff.pyramids import size_of
-from cellscale.ngff.stores import Store, address, is_local, joined
+from cellscale.ngff.stores import Store, joined
 
 IN_PLACE = "../../"
 _SOURCE = "image"

@@ -20,8 +20,9 @@ from zarr.core.sync import sync
 
 from cellscale.arrays import Box, Image
 from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.folders import advice, failures
 from cellscale.ngff.metadata import AXES
-from cellscale.ngff.stores import Store, advice, failures, joined
+from cellscale.ngff.stores import Store, joined
 
 SHARD_PX = 2048
 """Side of a shard, and of the boxes that one task publishes, px."""

@@ -12,11 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
+from cellscale.folders import advice, failures
 from cellscale.ngff import planes
 from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S, Level
-from cellscale.ngff.stores import Store, advice, failures, joined
+from cellscale.ngff.stores import Store, joined
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from cellscale.arrays import Box
 from cellscale.errors import InputError
+from cellscale.folders import address
 from cellscale.ngff import planes
 from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document, write_group
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
-from cellscale.ngff.stores import Store, address
+from cellscale.ngff.stores import Store
 
 _WINDOW_FRAMES = 8
 

@@ -18,7 +18,7 @@ from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.predict import maps_name, maps_of
-from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiles.grid import Grid
 from cellscale.tiles.seams import TileRecord, record
 
@@ -59,7 +59,7 @@ def _tile(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> TileRe
     sums = {
         f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)
     }
-    run.scratch.put(pieces_name(plane, tile), {"pieces": owned})
+    put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
     return TileRecord(
         tile=tile, count=made.count, ring=made.ring, rim=made.rim, nodes={**made.nodes, **sums}, edges=made.edges
     )
@@ -79,7 +79,7 @@ def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> list[tuple[in
 def _from_scratch(run: Run, units: Sequence[Unit]) -> list[tuple[int, TileRecord]]:
     @lru_cache(maxsize=9)
     def stored(plane: int, window: int) -> StoredMaps:
-        return run.scratch.get(maps_name(plane, window))
+        return get(run.scratch, maps_name(plane, window))
 
     made = []
     for plane, tile in units:

@@ -21,9 +21,10 @@ import torch
 from cellscale.arrays import Box
 from cellscale.checkpoints import Model, digest
 from cellscale.errors import InputError, MissingError, unknown
+from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
 from cellscale.ngff.images import NgffImage
-from cellscale.segmentation.records import Arrays, Scratch
+from cellscale.segmentation.records import Arrays, find, get
 from cellscale.tiles.grid import Grid
 from cellscale.tiles.windows import Windows
 
@@ -99,7 +100,7 @@ class Run:
     channels: tuple[int, ...]
     windows: Windows
     grid: Grid
-    scratch: Scratch
+    scratch: Folder
     digest: str
     description: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,8 +153,8 @@ class Run:
     def record_of(self, step: Step, unit: Unit) -> Arrays:
         """Read the record that holds a unit's results."""
         task, position = step.place(unit)
-        whole = self.scratch.find(step.record_name(task))
-        return self.scratch.get(step.record_name(task, position)) if whole is None else whole
+        whole = find(self.scratch, step.record_name(task))
+        return get(self.scratch, step.record_name(task, position)) if whole is None else whole
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:
@@ -185,7 +186,7 @@ def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
     return tuple((t, z) for t in range(start, stop) for z in slices)
 
 
-def plan(image: NgffImage, model: Model, settings: Settings, scratch: Scratch) -> Run:
+def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) -> Run:
     """Fix everything about a run; raises where image, model and settings do not fit.
 
     Raises

@@ -18,7 +18,7 @@ from cellscale.intensity import BINS, Mapping, Scale
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
-from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.records import Arrays, put
 from cellscale.tiles.windows import mirrored
 
 STRIP_PX = 2**24
@@ -126,7 +126,7 @@ def maps_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tup
 def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
     """Write the maps of each window's core as one scratch object."""
     for (plane, window), maps in maps_of(run, networks, units):
-        run.scratch.put(maps_name(plane, window), dict(maps))
+        put(run.scratch, maps_name(plane, window), dict(maps))
     return {}
 
 

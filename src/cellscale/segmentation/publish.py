@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cellscale.folders import Folder
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import FIXED_POINT, pieces_name
 from cellscale.segmentation.join import cells_of
 from cellscale.segmentation.plan import Run, Unit
-from cellscale.segmentation.records import Arrays, Scratch
+from cellscale.segmentation.records import Arrays, get
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
         for tile in run.grid.touching(box):
             core = run.grid.core(tile)
             part = core.clip(box)
-            pieces = run.scratch.get(pieces_name(plane, tile))["pieces"]
+            pieces = get(run.scratch, pieces_name(plane, tile))["pieces"]
             labels[part.within(box).slices] = cells(plane).table(tile)[pieces[part.within(core).slices]]
         layer.write(labels, box, t=t, z=z)
     return {}
@@ -91,7 +92,7 @@ def _columns(run: Run, plane: int) -> dict[str, NDArray[Any]]:
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of planes, one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
-    folder = Scratch(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
+    folder = Folder(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
     for (plane,) in units:
         buffer = io.BytesIO()
         pq.write_table(pa.table(_columns(run, plane)), buffer)

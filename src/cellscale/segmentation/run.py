@@ -23,7 +23,7 @@ from cellscale.segmentation.join import join
 from cellscale.segmentation.plan import Run, Step, Unit, differences
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
-from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.records import Arrays, get, put
 
 log = logging.getLogger("cellscale")
 
@@ -93,7 +93,7 @@ def _perform(shared: _Shared, task: Task) -> None:
     """Do a task, then write its record."""
     name, units = task
     arrays = shared.work(shared.argument, units)
-    shared.run.scratch.put(name, {"units": np.array(units, np.int64), **arrays})
+    put(shared.run.scratch, name, {"units": np.array(units, np.int64), **arrays})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ def _survey(steps: Steps) -> None:
     run = steps.run
     missing: dict[int, int] = {}
     for name in run.scratch.names("survey"):
-        record = run.scratch.get(f"survey/{name}")
+        record = get(run.scratch, f"survey/{name}")
         missing |= dict(zip(record["units"][:, 0].tolist(), record["missing"].tolist(), strict=True))
     steps.report.missing_chunks = sum(missing.values())
     if steps.report.missing_chunks:
@@ -290,6 +290,6 @@ def _count(run: Run) -> int:
     """Number of cells over all planes, from the joins' records."""
     cells: dict[str, int] = {}
     for name in run.scratch.names("join"):
-        record = run.scratch.get(f"join/{name}")
+        record = get(run.scratch, f"join/{name}")
         cells |= {column: len(values) for column, values in record.items() if column.endswith("/objects/area")}
     return sum(cells.values())

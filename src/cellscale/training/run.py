@@ -13,6 +13,7 @@ from torch import nn
 
 from cellscale.arrays import Labels, StoredMaps
 from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
+from cellscale.folders import Folder
 from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
 from cellscale.methods.settings import flat, replaced
@@ -20,7 +21,7 @@ from cellscale.training import loop, saved
 from cellscale.training.frames import Frames, Joined, TrainingData, check_data
 from cellscale.training.history import History
 from cellscale.training.samples import Samples, batch_of, batches
-from cellscale.training.saved import STATE, Folder
+from cellscale.training.saved import STATE, claim
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
 from cellscale.training.workers import Workers
@@ -134,7 +135,7 @@ class Training:
         model = Model(method=tuned, networks=networks, pixel_size_um=pixel_size_um, training=summary)
         self.draw()
         save_model(model, self.folder.url, self.folder.storage_options)
-        self.folder.remove(STATE)
+        self.folder.delete(STATE)
         return model
 
 
@@ -200,7 +201,7 @@ def train(  # noqa: PLR0913
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
-    folder.claim(resume=resume, overwrite=overwrite)
+    claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
         return load_model(output, folder.storage_options)
     torch.set_num_threads(settings.threads or free_processors(settings, workers))
@@ -231,7 +232,8 @@ def _begun(
         "frames": len(frames),
         "workers": workers.world,
     }
-    earlier = saved.unpacked(folder.read(STATE)) if folder.exists(STATE) else None
+    content = folder.read(STATE)
+    earlier = None if content is None else saved.unpacked(content)
     fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, on_progress)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()

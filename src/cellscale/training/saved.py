@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import torch
 from torch import nn
 
-from cellscale.checkpoints import DESCRIPTION, restore, tensors, write_whole
-from cellscale.errors import ExistsError, InputError, StoreError
+from cellscale.checkpoints import DESCRIPTION, restore, tensors
+from cellscale.errors import ExistsError, InputError
+from cellscale.folders import Folder
 from cellscale.training.history import History
 from cellscale.training.loop import State
 
@@ -21,70 +21,23 @@ STATE = "state.pt"
 """File of an unfinished training; it goes when the model is there."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folder:
-    """Where a training writes, any fsspec URL."""
+def claim(folder: Folder, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds something which nobody asked to continue or replace.
 
-    url: str
-    """Of the folder."""
-    storage_options: dict[str, Any] = field(default_factory=dict)
-    """For fsspec."""
-
-    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        try:
-            fs, root = fsspec.url_to_fs(self.url, **self.storage_options)
-            return fs, str(root).rstrip("/")
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"Cannot open {self.url}: {error}.") from error
-
-    def exists(self, name: str) -> bool:
-        """Whether a file of this name is there."""
-        fs, root = self._open()
-        return bool(fs.exists(f"{root}/{name}"))
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file; readers see the old or the new one.
-
-        Raises
-        ------
-        StoreError
-            If the folder cannot be written.
-        """
-        fs, root = self._open()
-        try:
-            fs.makedirs(root, exist_ok=True)
-            write_whole(fs, f"{root}/{name}", content)
-        except OSError as error:
-            raise StoreError(f"Cannot write {name} to {self.url}: {error}.") from error
-
-    def read(self, name: str) -> bytes:
-        """Content of a file."""
-        fs, root = self._open()
-        return bytes(fs.cat_file(f"{root}/{name}"))
-
-    def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
-        fs, root = self._open()
-        if fs.exists(f"{root}/{name}"):
-            fs.rm_file(f"{root}/{name}")
-
-    def claim(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuse a folder that holds something which nobody asked to continue or replace.
-
-        Raises
-        ------
-        ExistsError
-            Where a model or an unfinished training is.
-        """
-        if overwrite:
-            self.remove(DESCRIPTION)
-            self.remove(STATE)
-        elif self.exists(DESCRIPTION) and not resume:
-            raise ExistsError(f"{self.url} holds a model. Choose another folder, or replace it with --overwrite.")
-        elif self.exists(STATE) and not resume:
-            raise ExistsError(
-                f"{self.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite."
-            )
+    Raises
+    ------
+    ExistsError
+        Where a model or an unfinished training is.
+    """
+    if overwrite:
+        folder.delete(DESCRIPTION)
+        folder.delete(STATE)
+    elif folder.exists(DESCRIPTION) and not resume:
+        raise ExistsError(f"{folder.url} holds a model. Choose another folder, or replace it with --overwrite.")
+    elif folder.exists(STATE) and not resume:
+        raise ExistsError(
+            f"{folder.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite."
+        )
 
 
 def packed(
