@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -249,6 +250,8 @@ def demo_command(quiet: bool, output: str) -> None:
 
 def main() -> NoReturn:
     """Run the command line."""
+    # Read by the threads of torch's arithmetic at their start: spinning threads starve each other on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

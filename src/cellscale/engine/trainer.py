@@ -29,6 +29,8 @@ from cellscale.training.saved import claim
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that spin while they wait slow each other, and the sample loaders, down many times on a busy machine."""
 POLL_S = 0.5
 """Pause between two looks at the workers' progress, s."""
 
@@ -155,11 +157,13 @@ def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
         ),
-        run_config=RunConfig(
+        # mypy sees the RunConfig of Train V1.
+        run_config=RunConfig(  # type: ignore[call-arg]
             name="training",
             storage_path=scratch,
             storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
             failure_config=FailureConfig(max_failures=failures),
+            worker_runtime_env={"env_vars": PATIENT_THREADS},
         ),
     )
     try:

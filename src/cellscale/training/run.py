@@ -41,11 +41,6 @@ def device_of(name: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def free_processors(settings: TrainingSettings, workers: Workers) -> int:
-    """Processors of this machine for one worker's arithmetic, at least 1."""
-    return max(1, (os.cpu_count() or 1) // workers.local - settings.loader_workers)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """One worker's view of a training."""
@@ -204,7 +199,7 @@ def train(  # noqa: PLR0913
     claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
         return load_model(output, folder.storage_options)
-    torch.set_num_threads(settings.threads or free_processors(settings, workers))
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     training = _begun(
         method, data, validation, settings=settings, folder=folder, workers=workers, on_progress=on_progress
     )

@@ -12,7 +12,7 @@ from cellscale.training.augment import Augmentation
 class TrainingSettings:
     """How long, on what and how a training learns."""
 
-    steps: int = 2500
+    steps: int = 1300
     """Number of steps of all stages together."""
     batch_size: int = 4
     """Samples of each worker in a step."""
@@ -31,8 +31,7 @@ class TrainingSettings:
     device: str = "auto"
     """Where the networks run: cpu, cuda; auto: cuda where there is one."""
     threads: int = 0
-    """Threads of the arithmetic of one worker; 0: its processors without those of its loaders. More threads than free
-    processors wait for each other and are many times slower."""
+    """Threads of the arithmetic of one worker; 0: its share of the machine's processors."""
     loader_workers: int = 1
     """Processes that prepare samples for one worker; 0: none, the training waits for each sample."""
     cache_mb: int = 1024
