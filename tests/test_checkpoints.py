@@ -108,7 +108,7 @@ def test_damaged_weights_are_found(model, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(model, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Cannot write .*weights.safetensors"):
+    with pytest.raises(StoreError, match=r"Cannot write .*weights\.safetensors"):
         save_model(model, f"{tmp_path}/file/m")
 
 

@@ -38,7 +38,9 @@ def _read(run: Run, plane: int, box: Box) -> NDArray[np.generic]:
 
 
 def _range(run: Run, plane: int) -> NDArray[np.float64]:
-    """Least and greatest value of each channel, (c, 2)."""
+    """Least and greatest value of each channel, (c, 2); the type's where each of its values has a bin."""
+    if run.image.dtype in (np.uint8, np.uint16):
+        return np.tile([0.0, float(np.iinfo(run.image.dtype).max)], (len(run.channels), 1))
     found = []
     for box in _strips(run):
         values = _read(run, plane, box)
