@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cellscale import evaluation, sources
 from cellscale.checkpoints import Model, load_model
-from cellscale.config import Engine, names_of, read_config
+from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
 from cellscale.errors import MissingError
@@ -23,7 +23,7 @@ from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.imports import import_planes
 from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Spread, Target, one_by_one
+from cellscale.segmentation.run import Target, one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.synthetic import Scene
 from cellscale.training.run import TrainingData, TrainingSettings
@@ -225,12 +225,12 @@ def train(
         For unknown names and settings, data that do not fit, or an existing model.
     """
     chosen = load_method(method)
-    fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(Engine())}
+    fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, assignments, fields)
     chosen = replaced(chosen, read.section("method"))
     over = {} if steps is None else {"steps": steps}
     settings = replaced(TrainingSettings(), {**read.section("training"), **over})
-    engine = replaced(Engine(), read.section("engine"))
+    engine = replaced(FanOut(), read.section("engine"))
     learn = [_training_data(url, labels_name, frames, chosen.channels, storage_options) for url in data]
     held_out = [_training_data(url, labels_name, validate_frames, chosen.channels, storage_options) for url in data]
     with cluster(address) if workers else nullcontext():
@@ -324,7 +324,7 @@ def segment(
         For input that does not fit, an existing layer, or a run with quarantined tiles.
     """
     opened = open_image(image, storage_options=storage_options)
-    fields = {"segmentation": names_of(Settings()), "engine": names_of(Engine())}
+    fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
     read = read_config(config, assignments, fields)
     span = chosen_frames(frames, opened.size("t"), image)
     given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}
@@ -340,7 +340,7 @@ def segment(
             run,
             loaded.networks,
             target,
-            spread=_spread(address, replaced(Engine(), read.section("engine"))),
+            spread=one_by_one if address == "local" else replaced(FanOut(), read.section("engine")),
             on_progress=on_progress,
             model=about,
         )
@@ -351,10 +351,6 @@ def _channel_words(channels: str | Sequence[str | int] | None) -> tuple[str | in
     if channels is None:
         return ()
     return tuple(channels.split(",")) if isinstance(channels, str) else tuple(channels)
-
-
-def _spread(address: str | None, engine: Engine) -> Spread:
-    return one_by_one if address == "local" else FanOut(**dataclasses.asdict(engine))
 
 
 def evaluate(

@@ -16,22 +16,6 @@ SECTIONS = ("method", "training", "segmentation", "engine")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """Settings of the cluster; no result depends on them."""
-
-    attempts: int = 3
-    """How often a task is tried."""
-    backoff_s: float = 0.5
-    """Pause before the second attempt, doubled for each further one, s."""
-    pending_per_cpu: int = 3
-    """Tasks submitted at any time for each processor."""
-    cpus: float = 1.0
-    """Processors for each segmentation task or training worker."""
-    gpus: float = 0.0
-    """GPUs for each predicting task or training worker."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Config:
     """Values by section, not yet checked against the settings' types."""
 

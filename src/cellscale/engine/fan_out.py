@@ -21,7 +21,7 @@ from cellscale.errors import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class FanOut:
-    """How tasks are spread over a cluster; call it as a map."""
+    """Settings of the cluster, on which no result depends; called, it maps work over tasks."""
 
     attempts: int = 3
     """How often a task is tried before its error is returned."""
@@ -30,9 +30,9 @@ class FanOut:
     pending_per_cpu: int = 3
     """Tasks submitted at any time for each processor of the cluster."""
     cpus: float = 1.0
-    """Processors for each task."""
+    """Processors for each task of a segmentation."""
     gpus: float = 0.0
-    """GPUs for each task that predicts."""
+    """GPUs for each task that predicts, and for each training worker."""
 
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
