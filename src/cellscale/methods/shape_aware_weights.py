@@ -30,6 +30,8 @@ from cellscale.networks.unet import UNetShape
 
 Classes: TypeAlias = NDArray[np.uint8]
 """(y, x): 0 background, 1 cell, 2 touching."""
+Counts: TypeAlias = NDArray[np.int64]
+"""(classes,): pixels of each class in the training frames."""
 Weights: TypeAlias = NDArray[np.float32]
 """(y, x): what a pixel's cross-entropy is multiplied by."""
 
@@ -65,7 +67,11 @@ def stage(name: str, loss: Any, adam: Adam, share: float = 1.0) -> Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class BorderWeights:
-    """Ronneberger et al. (2015): w = w0(p) + a · exp(−(d1 + d2)² / 2σ²), the second term outside cells."""
+    """Ronneberger et al. (2015): w = w0(p) + a · u · exp(−(d1 + d2)² / 2σ²), the second term outside cells.
+
+    u is the mean of w0(p) over the training pixels, so that a means the same for two and three classes: with three, w0
+    of cells and background is about 0.01, and a = 10 alone would drown them. The paper does not say.
+    """
 
     classes: Literal[2, 3] = 3
     """2: touching pixels are background (unet2); 3: a class of their own (unet3)."""
@@ -73,6 +79,8 @@ class BorderWeights:
     """a: what is added between two cells that meet."""
     sigma: float = 5.0
     """How fast that falls with the distances to the nearest two cells, px."""
+    unit: float = 1.0
+    """u; fitted by `prepared`."""
 
     @property
     def name(self) -> str:
@@ -84,13 +92,15 @@ class BorderWeights:
         """One line about the method."""
         return f"U-Net, {self.classes} classes, weights at borders"
 
-    def prepared(self, frames: Sequence[Labels]) -> Self:
-        """Nothing to fit."""
-        return self
+    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
+        """Fit u: each present class has the same sum of w0, that of the rarest class."""
+        present = counts[counts > 0]
+        return dataclasses.replace(self, unit=float(len(present) * present.min() / present.sum()))
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
         """Class balance and the border term."""
-        return balance + ronneberger(labels, w0=self.border, sigma=self.sigma, where=classes != 1)
+        border = ronneberger(labels, w0=self.border * self.unit, sigma=self.sigma, where=classes != 1)
+        return balance + border
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """One stage."""
@@ -109,7 +119,7 @@ class Focal:
     warm_up: float = 0.0
     """Share of the steps that learn by weighted cross-entropy first."""
 
-    def prepared(self, frames: Sequence[Labels]) -> Self:
+    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
         """Nothing to fit."""
         return self
 
@@ -133,7 +143,7 @@ class DistanceTransform:
     beta: float = 30.0
     """Background farther than this from every cell has no weight, px."""
 
-    def prepared(self, frames: Sequence[Labels]) -> Self:
+    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
         """Nothing to fit."""
         return self
 
@@ -164,7 +174,7 @@ class ShapeAware:
     tau: float = 0.0
     """τ: the greatest φ_K on a contour of the training frames, px; fitted by `prepared`; 0: w_c is 1."""
 
-    def prepared(self, frames: Sequence[Labels]) -> Self:
+    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
         """Fit τ, unless it is given."""
         return self if self.tau > 0 else dataclasses.replace(self, tau=max(map(saw_tau, frames), default=0.0))
 
@@ -262,7 +272,7 @@ class MulticlassUNet:
         counts = np.zeros(self.weighting.classes, np.int64)
         for frame in frames:
             counts += np.bincount(self.classes(frame).ravel(), minlength=len(counts))
-        weighting = self.weighting.prepared(frames)
+        weighting = self.weighting.prepared(frames, counts)
         return dataclasses.replace(self, weighting=weighting, class_counts=tuple(counts.tolist()))
 
     @property
