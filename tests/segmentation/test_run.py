@@ -218,6 +218,27 @@ def test_the_same_command_again_resumes(image: NgffImage, tasks: int) -> None:
     assert not (Path(image.url) / ".cellscale-cells").exists()
 
 
+def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
+    image: NgffImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Folder.remove
+
+    def dies(self: Folder) -> None:
+        if ".cellscale" in self.url:
+            raise KeyboardInterrupt
+        remove(self)
+
+    monkeypatch.setattr(Folder, "remove", dies)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", tile=50)
+    monkeypatch.undo()
+    before = arrays(image, "cells")
+    report = segmented(image, "cells", tile=50)
+    assert report.reused == report.tasks
+    assert equal(arrays(image, "cells"), before)
+    assert not (Path(image.url) / ".cellscale-cells").exists()
+
+
 def test_an_unfinished_run_with_other_settings_is_refused(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
         segmented(image, "cells", spread=Stopping(1), tile=50, task_px=20000)

@@ -17,7 +17,14 @@ import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError
 from cellscale.methods.protocol import Networks
-from cellscale.ngff.labels import LabelLayer, list_labels, publish_labels, remove_labels, stage_labels
+from cellscale.ngff.labels import (
+    LabelLayer,
+    list_labels,
+    open_labels,
+    publish_labels,
+    remove_labels,
+    stage_labels,
+)
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.join import join
 from cellscale.segmentation.plan import Run, Step, Unit, differences
@@ -169,7 +176,7 @@ def _resume_or_start(run: Run, target: Target) -> str:
             )
         run.scratch.remove()
         old = None
-    if target.name in list_labels(target.store, storage_options=run.image.storage_options) and not target.overwrite:
+    if not target.overwrite and _other_layer(run, target, unfinished=old is not None):
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
         )
@@ -178,6 +185,15 @@ def _resume_or_start(run: Run, target: Target) -> str:
     token = uuid.uuid4().hex
     run.scratch.write_json("owner.json", token)
     return token
+
+
+def _other_layer(run: Run, target: Target, *, unfinished: bool) -> bool:
+    """Whether a layer of the name is published, and not by this very run before it could clean up."""
+    options = run.image.storage_options
+    if target.name not in list_labels(target.store, storage_options=options):
+        return False
+    published = open_labels(target.store, target.name, storage_options=options)
+    return not (unfinished and published.metadata.get("digest") == run.digest)
 
 
 def _survey(steps: Steps) -> None:
