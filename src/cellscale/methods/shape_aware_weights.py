@@ -65,6 +65,12 @@ def stage(name: str, loss: Any, adam: Adam, share: float = 1.0) -> Stage:
     return Stage(name=name, updates=(update,), share=share)
 
 
+def mean_balance(counts: Counts) -> float:
+    """Mean of w0(p) over the training pixels: each class that occurs has the same sum of w0, that of the rarest."""
+    present = counts[counts > 0]
+    return float(len(present) * present.min() / present.sum()) if len(present) else 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class BorderWeights:
     """Ronneberger et al. (2015): w = w0(p) + a · u · exp(−(d1 + d2)² / 2σ²), the second term outside cells.
@@ -93,9 +99,8 @@ class BorderWeights:
         return f"U-Net, {self.classes} classes, weights at borders"
 
     def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
-        """Fit u: each present class has the same sum of w0, that of the rarest class."""
-        present = counts[counts > 0]
-        return dataclasses.replace(self, unit=float(len(present) * present.min() / present.sum()))
+        """Fit u."""
+        return dataclasses.replace(self, unit=mean_balance(counts))
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
         """Class balance and the border term."""
@@ -158,7 +163,11 @@ class DistanceTransform:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeAware:
-    """Equations 3 and 4: w = w0(p) + F_σ * w_c, w_c = 1 − φ_K / τ on the contours of cells and of their concavities."""
+    """Equations 3 and 4: w = w0(p) + u · F_σ * w_c, w_c = 1 − φ_K / τ on the contours of cells and of their concavities.
+
+    u is the mean of w0(p) over the training pixels, as in BorderWeights; with u = 1 contours alone were learned well (SEG
+    0.774 after 2,500 steps on DIC-C2DH-HeLa, against 0.779 after 600).
+    """
 
     name: ClassVar[str] = "saw"
     summary: ClassVar[str] = "U-Net, 3 classes, shape-aware weights"
@@ -173,14 +182,17 @@ class ShapeAware:
     """Added to w_c on contours; 0 is equation 4 as printed."""
     tau: float = 0.0
     """τ: the greatest φ_K on a contour of the training frames, px; fitted by `prepared`; 0: w_c is 1."""
+    unit: float = 1.0
+    """u; fitted by `prepared`."""
 
     def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
-        """Fit τ, unless it is given."""
-        return self if self.tau > 0 else dataclasses.replace(self, tau=max(map(saw_tau, frames), default=0.0))
+        """Fit u, and τ unless it is given."""
+        tau = self.tau if self.tau > 0 else max(map(saw_tau, frames), default=0.0)
+        return dataclasses.replace(self, tau=tau, unit=mean_balance(counts))
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
         """Class balance plus the spread complexity of the contours."""
-        return balance + shape_aware_weights(
+        return balance + self.unit * shape_aware_weights(
             labels, tau=self.tau, sigma=self.sigma, radius=self.radius, spread=self.spread, offset=self.offset
         )
 

@@ -82,7 +82,7 @@ class UNet(nn.Module):
 class UNetShape:
     """Size of a U-Net."""
 
-    width: int = 32
+    width: int = 16
     """Features of the first block; each pooling doubles them."""
     depth: int = 4
     """Number of 2×2 poolings."""

@@ -12,7 +12,7 @@ from cellscale.training.augment import Augmentation
 class TrainingSettings:
     """How long, on what and how a training learns."""
 
-    steps: int = 1300
+    steps: int = 2500
     """Number of steps of all stages together."""
     batch_size: int = 4
     """Samples of each worker in a step."""
