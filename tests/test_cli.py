@@ -73,7 +73,7 @@ def test_methods_are_listed_with_their_settings() -> None:
 
 def test_training_from_the_command_line(work: Path) -> None:
     words = ("train", "saw", work / "movie.zarr", "--frames", "0:3", "--validate-frames", "3:4", "--workers", "0")
-    small = ("--set", "width=2", "--set", "depth=1", "--set", "crop=32", "--set", "loader_workers=0")
+    small = ("--set", "unet.width=2", "--set", "depth=1", "--set", "crop=32", "--set", "loader_workers=0")
     cellscale(*words, *small, "--steps", 3, "--output", work / "trained")
     described = json.loads((work / "trained" / "model.json").read_text())
     assert described["method"] == "saw"
@@ -107,6 +107,24 @@ REFUSED = {
     "no training frames with labels": (
         ("train", "saw", "{movie}", "--output", "{work}/x", "--labels-name", "truht"),
         "'truth'",
+    ),
+    "frames that are learned from and held out": (
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--frames", "0:3", "--validate-frames", "2:4"),
+        "Frame 2",
+    ),
+    "no steps": (("train", "saw", "{movie}", "--output", "{work}/x", "--steps", "-5"), "steps"),
+    "a model folder that cannot be written": (("train", "saw", "{movie}", "--output", "/proc/model"), "/proc/model"),
+    "storage options that are no JSON": (
+        ("segment", "{movie}", "--model", "{work}/model", "--storage-options", "bad"),
+        "JSON",
+    ),
+    "another NGFF version than the store's": (
+        ("segment", "{movie}", "--model", "{work}/model", "--name", "new", "--ngff", "0.4"),
+        "0.5",
+    ),
+    "labels that would replace an image": (
+        ("import", "{work}/frames.tif", "{movie}", "--labels", "{work}/negative.npy", "--overwrite"),
+        "-3",
     ),
     "labels with floats": (("import", "{work}/frames.tif", "{work}/x.zarr", "--labels", "{work}/floats.npy"), "float"),
     "negative labels": (("import", "{work}/frames.tif", "{work}/x.zarr", "--labels", "{work}/negative.npy"), "-3"),

@@ -13,9 +13,9 @@ from cellscale.checkpoints import Model, load_model
 from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
-from cellscale.errors import MissingError
-from cellscale.evaluation import Frames, annotated, chosen_frames
+from cellscale.evaluation import Frames, chosen_frames
 from cellscale.folders import Folder
+from cellscale.folders import address as address_of
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import replaced
 from cellscale.ngff.blocks import import_blocks
@@ -25,8 +25,9 @@ from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import Target, one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
+from cellscale.selection import training_data, without
 from cellscale.synthetic import Scene
-from cellscale.training.run import TrainingData, TrainingSettings
+from cellscale.training.run import TrainingSettings
 
 log = logging.getLogger("cellscale")
 Progress = Callable[[str, int, int], None]
@@ -97,7 +98,8 @@ def import_images(
         For sources that cannot be read, labels that are no instance labels, or an existing destination.
     """
     images_source = sources.open_source(source, axes=axes, frames=frames)
-    labels_source = sources.open_source(labels, axes=axes, frames=frames, labels=True) if labels else None
+    of_labels = axes.lower().replace("c", "") if axes else None
+    labels_source = sources.open_source(labels, axes=of_labels, frames=frames, labels=True) if labels else None
     return import_planes(
         images_source,
         destination,
@@ -194,7 +196,8 @@ def train(
     labels_name : str
         Label layer to learn from.
     frames, validate_frames : tuple of int
-        Half-open ranges; the latter are held out, and thresholds are tuned on them.
+        Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
+        learned from.
     config : str
         TOML file with [method], [training] and [engine].
     assignments : sequence of str
@@ -231,14 +234,16 @@ def train(
     over = {} if steps is None else {"steps": steps}
     settings = replaced(TrainingSettings(), {**read.section("training"), **over})
     engine = replaced(FanOut(), read.section("engine"))
-    learn = [_training_data(url, labels_name, frames, chosen.channels, storage_options) for url in data]
-    held_out = [_training_data(url, labels_name, validate_frames, chosen.channels, storage_options) for url in data]
+    opened = [open_image(url, storage_options=storage_options) for url in data]
+    names = (labels_name, chosen.channels)
+    held_out = [training_data(image, *names, validate_frames) for image in opened if validate_frames]
+    learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
     with cluster(address) if workers else nullcontext():
         return train_method(
             chosen,
             learn,
-            held_out if validate_frames else [],
-            output=output,
+            held_out,
+            output=address_of(output),
             settings=settings,
             workers=workers,
             gpus=engine.gpus,
@@ -248,16 +253,6 @@ def train(
             pixel_size_um=learn[0].image.pixel_size_um(),
             on_progress=on_progress,
         )
-
-
-def _training_data(url: str, labels_name: str, frames: Frames, channels: int, options: Options) -> TrainingData:
-    image = open_image(url, storage_options=options)
-    layer = open_labels(url, labels_name, storage_options=options)
-    chosen = annotated(layer, chosen_frames(frames, image.size("t"), url))
-    if not chosen:
-        raise MissingError(f"No frame of {frames} in {url} has labels in layer {labels_name!r}.")
-    planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
-    return TrainingData(image=image, labels=layer, planes=planes, channels=tuple(range(channels)))
 
 
 def segment(
@@ -329,7 +324,8 @@ def segment(
     span = chosen_frames(frames, opened.size("t"), image)
     given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}
     settings = replaced(Settings(), {**given, **read.section("segmentation")})
-    loaded = load_model(model) if isinstance(model, str) else model
+    loaded = load_model(model, storage_options) if isinstance(model, str) else model
+    output = address_of(output) if output else None
     store = output or opened.url
     scratch = Folder(url=f"{store.rstrip('/')}/.cellscale-{name}", storage_options=dict(storage_options or {}))
     run = plan(opened, loaded, settings, scratch)

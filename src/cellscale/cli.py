@@ -70,7 +70,13 @@ def _plain(step: str, done: int, total: int) -> None:
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, Any] | None:
-    return json.loads(pairs[0]) if pairs else None
+    found: dict[str, Any] = {}
+    for text in pairs:
+        try:
+            found |= json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise click.BadParameter(f"{text!r} is no JSON object: {error}.", param_hint="--storage-options") from error
+    return found or None
 
 
 def _print_scores(scores: dict[str, Any]) -> None:
@@ -152,12 +158,14 @@ def methods_command(as_json: bool) -> None:
 @click.option("--steps", type=int, help="Number of training steps.")
 @click.option("--address", help="Ray cluster; this machine where it is left out.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec.")
 @click.pass_obj
 def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options: Any) -> None:
     """Train METHOD on OME-Zarr images DATA that have label layers."""
+    options["storage_options"] = _options(options["storage_options"])
     with progress(quiet) as show:
         model = cellscale.train(method, list(data), on_progress=show, **options)
-    for name, value in model.training.get("scores", {}).items():
+    for name, value in model.training.get("validation", {}).items():
         out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")
     out.print(f"Model: {options['output']}")
 
@@ -257,7 +265,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except cellscale.CellscaleError as error:
+    except (cellscale.CellscaleError, OSError) as error:
         click.echo(f"cellscale: error: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):

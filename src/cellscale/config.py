@@ -38,11 +38,10 @@ def _assignment(word: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, st
     key, equals, text = word.partition("=")
     if not equals:
         raise InputError(f"{word!r} assigns nothing; write KEY=VALUE, e.g. width=32.")
-    section, dot, name = key.strip().rpartition(".")
-    if dot:
-        if section not in fields:
-            raise unknown("section", section, fields)
-        return section, name, _parsed(text)
+    name = key.strip()
+    section, _, inner = name.partition(".")
+    if section in fields:
+        return section, inner, _parsed(text)
     homes = [section for section, names in fields.items() if name in set(names)]
     if not homes:
         raise unknown("setting", name, {name for names in fields.values() for name in names})

@@ -74,5 +74,5 @@ def _next(movie: str, model: str) -> list[str]:
         f"cellscale segment {movie} --model {model} --name again --tile 100   # other tiles, the same labels",
         f"cellscale evaluate {movie} --labels again --truth cells             # F1 1.0",
         "cellscale import frames.tif mine.zarr --labels masks.tif             # your own images",
-        "cellscale train saw mine.zarr --output mine.model --validate-frames 8:10",
+        "cellscale train saw mine.zarr --output mine.model --validate-frames 8:10   # learns from all other frames",
     ]

@@ -55,6 +55,12 @@ def test_a_worker_trains_as_this_process_does(tmp_path):
         train_method(METHOD, [FRAMES], output=f"{tmp_path}/there", settings=SETTINGS)
 
 
+def test_more_workers_than_the_cluster_has_room_for_are_refused(tmp_path):
+    with pytest.raises(InputError, match="64 workers need 64 CPUs"):
+        train_method(METHOD, [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS, workers=64)
+    assert not (tmp_path / "m").exists()
+
+
 def test_two_workers_train_one_model(tmp_path):
     model = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=str(tmp_path), settings=SETTINGS, workers=2)
     assert model.training["workers"] == 2

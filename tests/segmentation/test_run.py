@@ -239,6 +239,29 @@ def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
     assert not (Path(image.url) / ".cellscale-cells").exists()
 
 
+def test_records_without_a_plan_do_not_count(image: NgffImage) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", spread=Stopping(1), task_px=20000)
+    Folder(url=f"{image.url}/.cellscale-cells").delete("plan.json")
+    assert set(segmented(image, "cells", task_px=20000).reused.values()) == {0}
+
+
+def test_arrays_that_were_deleted_are_written_again(image: NgffImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmented(image, "undisturbed")
+
+    def dies(layer: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cellscale.segmentation.run.publish_labels", dies)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells")
+    monkeypatch.undo()
+    shutil.rmtree(Path(image.url) / "labels" / "cells")
+    segmented(image, "cells")
+    assert equal(arrays(image, "cells"), arrays(image, "undisturbed"))
+    assert table(image, "cells").equals(table(image, "undisturbed"))
+
+
 def test_an_unfinished_run_with_other_settings_is_refused(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
         segmented(image, "cells", spread=Stopping(1), tile=50, task_px=20000)

@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.checkpoints import Model, load_model
-from cellscale.errors import CellscaleError, RunError
+from cellscale.errors import CellscaleError, InputError, RunError
 from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
 from cellscale.training.frames import Frames, check_data
@@ -126,6 +126,7 @@ def train_method(  # noqa: PLR0913
             on_progress=on_progress,
         )
     check_data(data, validation, method.channels)
+    check_workers(workers, gpus)
     folder = Folder(url=output, storage_options=options)
     claim(folder, resume=resume, overwrite=overwrite)
     board = ray.remote(num_cpus=0)(Board).remote()
@@ -142,6 +143,23 @@ def train_method(  # noqa: PLR0913
     with watched(board, on_progress):
         _fit(job, workers=workers, gpus=gpus, failures=failures)
     return load_model(output, options)
+
+
+def check_workers(workers: int, gpus: float) -> None:
+    """Refuse more workers than a cluster has room for: they would wait without end.
+
+    Raises
+    ------
+    InputError
+        If the cluster has fewer processors or GPUs than the workers need.
+    """
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for kind, needed in (("CPU", workers), ("GPU", workers * gpus)):
+        if workers < 0 or needed > resources.get(kind, 0):
+            raise InputError(
+                f"{workers} workers need {needed:g} {kind}s; the cluster has {resources.get(kind, 0):g}. "
+                "Choose fewer --workers, or a larger cluster."
+            )
 
 
 def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:

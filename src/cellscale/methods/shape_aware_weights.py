@@ -165,8 +165,8 @@ class DistanceTransform:
 class ShapeAware:
     """Equations 3 and 4: w = w0(p) + u · F_σ * w_c, w_c = 1 − φ_K / τ on contours of cells and of their concavities.
 
-    u is the mean of w0(p) over the training pixels, as in BorderWeights; with u = 1 the contours drown the rest (SEG 0.774
-    after 2,500 steps on DIC-C2DH-HeLa, against 0.779 after 600).
+    u is the mean of w0(p) over the training pixels, as in BorderWeights; with u = 1 the contours drown the rest (SEG
+    0.774 after 2,500 steps on DIC-C2DH-HeLa, against 0.779 after 600).
     """
 
     name: ClassVar[str] = "saw"

@@ -175,6 +175,13 @@ def _copy_labels(labels: Planes, layer: LabelLayer, paired: Mapping[int, int], r
         report(done)
 
 
+def _check_all(labels: Planes, paired: Mapping[int, int]) -> None:
+    """Read all labels once, so that a destination is not replaced for labels that will be refused."""
+    for of_labels in paired.values():
+        for z in range(labels.shape[2]):
+            checked_labels(labels.plane(of_labels, 0, z), of_labels, labels.path)
+
+
 def import_planes(
     images: Planes, destination: str, *, labels: Planes | None = None, **options: Unpack[ImportOptions]
 ) -> NgffImage:
@@ -207,6 +214,8 @@ def import_planes(
     """
     progress = options.get("on_progress", _silent)
     paired = {} if labels is None else pairs(images, labels)
+    if labels is not None:
+        _check_all(labels, paired)
     writer = _writer(images, destination, options)
     try:
         _copy(images, writer, lambda done: progress("import", done, len(images.frames)))

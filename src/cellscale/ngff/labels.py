@@ -158,6 +158,13 @@ def _home(image: NgffImage, output: str | None, version: str | None) -> tuple[St
     return store, there
 
 
+def check_target(image: NgffImage, name: str, *, output: str | None = None, version: str | None = None) -> None:
+    """Raise InputError where `stage_labels` would, before anything is computed; nothing is written."""
+    if not name.strip("/") or {".", ".."} & set(name.split("/")):
+        raise InputError(f"{name!r} is no name for a label layer.")
+    _home(image, output, version)
+
+
 def stage_labels(
     image: NgffImage,
     name: str,
@@ -203,8 +210,7 @@ def stage_labels(
     StoreError
         If the store cannot be written.
     """
-    if not name.strip("/") or {".", ".."} & set(name.split("/")):
-        raise InputError(f"{name!r} is no name for a label layer.")
+    check_target(image, name, output=output, version=version)
     home, version = _home(image, output, version)
     home = Store(
         url=home.url, storage_options=dict(image.storage_options if storage_options is None else storage_options)

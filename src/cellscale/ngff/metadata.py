@@ -156,7 +156,7 @@ def _transforms(entry: Mapping[str, Any], count: int, url: str) -> tuple[list[fl
         if kind == "identity":
             continue
         values = _items(transform.get(kind)) if kind in ("scale", "translation") else []
-        if len(values) != count:
+        if len(values) != count or not all(isinstance(value, int | float) for value in values):
             raise InputError(
                 f"{url} has the coordinate transformation {transform}; "
                 f"expected scale or translation with {count} numbers."

@@ -13,6 +13,7 @@ import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -32,6 +33,10 @@ Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
 Unit: TypeAlias = tuple[int, ...]
 """Coordinates of a piece of work: a plane; a plane and a window, tile or shard."""
+
+
+BUNDLE = 64
+"""Most units in one task: a record is read whole for each of its units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,14 @@ class Settings:
     """Side of a tile's core, px."""
     task_px: int | None = None
     """Pixels predicted in one task; None: from the size of the run."""
+
+    def __post_init__(self) -> None:
+        least = {"window": self.window, "batch": self.batch, "threads": self.threads, "tile": self.tile}
+        for name, value in least.items():
+            if value < 1:
+                raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
+        if self.frames is not None and len(self.frames) != 2:
+            raise InputError(f"Setting 'frames' is {self.frames}; expected two numbers, the half-open range.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +129,7 @@ class Run:
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
     def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
-        return Step(name=name, sizes=sizes, bundle=max(1, task_px // max(1, unit_px)))
+        return Step(name=name, sizes=sizes, bundle=min(max(1, task_px // max(1, unit_px)), BUNDLE))
 
     def publish(self, level: int, shards: int) -> Step:
         """One unit for each shard of each plane."""
@@ -161,10 +174,10 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
     available = image.size("c")
     numbers = []
     for channel in wanted or range(count):
-        if isinstance(channel, int) or channel.isdigit():
+        if channel in image.channels:
+            numbers.append(image.channels.index(str(channel)))
+        elif isinstance(channel, int) or channel.isdigit():
             numbers.append(int(channel))
-        elif channel in image.channels:
-            numbers.append(image.channels.index(channel))
         else:
             raise unknown(f"channel of {image.url}", channel, image.channels)
     if len(numbers) != count or max(numbers) >= available:
@@ -214,7 +227,12 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         "settings": dataclasses.asdict(settings),
         "channels": channels,
         "window": {"shape": windows.window_shape, "core": core, "halo": windows.halo},
-        "versions": {"torch": torch.__version__, "numpy": np.__version__, "machine": platform.machine()},
+        "versions": {
+            "cellscale": version("cellscale"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "machine": platform.machine(),
+        },
     }
     description = json.loads(json.dumps(description))
     return Run(

@@ -16,9 +16,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError
+from cellscale.folders import Folder
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
+    check_target,
     list_labels,
     open_labels,
     publish_labels,
@@ -166,6 +168,7 @@ class Steps:
 
 def _resume_or_start(run: Run, target: Target) -> str:
     """Refuse what would be overwritten, keep what fits the plan, and sign the run; returns the owner's token."""
+    check_target(run.image, target.name, output=target.output, version=target.version)
     old = run.scratch.read_json("plan.json")
     if old is not None and old["digest"] != run.digest:
         if not target.overwrite:
@@ -174,13 +177,13 @@ def _resume_or_start(run: Run, target: Target) -> str:
                 f"{run.scratch.url} holds an unfinished run of layer {target.name!r} with other settings: {changed}. "
                 "Repeat its command to finish it, or use --overwrite to drop it."
             )
-        run.scratch.remove()
         old = None
     if not target.overwrite and _other_layer(run, target, unfinished=old is not None):
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
         )
     if old is None:
+        _drop(run)
         run.scratch.write_json("plan.json", {"digest": run.digest, "description": run.description})
     token = uuid.uuid4().hex
     run.scratch.write_json("owner.json", token)
@@ -201,7 +204,7 @@ def _survey(steps: Steps) -> None:
     try:
         steps.do(steps.run.survey, survey, steps.run)
     except RunError:
-        steps.run.scratch.remove()
+        _drop(steps.run)
         raise
     run = steps.run
     missing: dict[int, int] = {}
@@ -218,7 +221,10 @@ def _survey(steps: Steps) -> None:
 def _staged(run: Run, target: Target, model: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; an older layer of the name goes only now."""
     options = run.image.storage_options
-    fresh = run.scratch.read_json("staged.json") is None
+    there = Folder(url=f"{target.store.rstrip('/')}/labels/{target.name}", storage_options=options).names()
+    fresh = run.scratch.read_json("staged.json") is None or not there
+    if fresh:
+        _forget(run)
     if fresh and target.name in list_labels(target.store, storage_options=options):
         remove_labels(target.store, target.name, storage_options=options)
     layer = stage_labels(
@@ -290,8 +296,21 @@ def segment(
     report.cells = _count(run)
     publish_labels(layer)
     if run.scratch.read_json("owner.json") == token:
-        run.scratch.remove()
+        _drop(run)
     return report
+
+
+def _drop(run: Run) -> None:
+    """Delete a run's folder, its plan first: without a plan, records do not count."""
+    run.scratch.delete("plan.json")
+    run.scratch.remove()
+
+
+def _forget(run: Run) -> None:
+    """Delete the records of what was published into arrays that are no longer there."""
+    for step in run.scratch.names():
+        if step == "tables" or step.startswith("publish-"):
+            Folder(url=f"{run.scratch.url}/{step}", storage_options=run.scratch.storage_options).remove()
 
 
 def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:

@@ -13,6 +13,7 @@ from torch import nn
 
 from cellscale.arrays import Labels, StoredMaps
 from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
+from cellscale.errors import InputError
 from cellscale.folders import Folder
 from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
@@ -196,9 +197,10 @@ def train(  # noqa: PLR0913
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
+    check_data(data, validation, method.channels)
     claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
-        return load_model(output, folder.storage_options)
+        return finished(output, method, folder.storage_options)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     training = _begun(
         method, data, validation, settings=settings, folder=folder, workers=workers, on_progress=on_progress
@@ -207,6 +209,17 @@ def train(  # noqa: PLR0913
     if workers.rank == 0:
         return training.finished(pixel_size_um, started)
     return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
+
+
+def finished(output: str, method: Method, storage_options: Mapping[str, Any]) -> Model:
+    """The model of a training that is to be resumed and has ended; InputError if it is of another method."""
+    model = load_model(output, storage_options)
+    if model.method.name != method.name:
+        raise InputError(
+            f"{output} holds a finished model of {model.method.name!r}, not of {method.name!r}. "
+            "Choose another folder, or replace it with --overwrite."
+        )
+    return model
 
 
 def _begun(
@@ -224,7 +237,9 @@ def _begun(
     description = {
         **{f"method.{name}": value for name, value in settings_of(method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        "method": method.name,
         "frames": len(frames),
+        "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
         "workers": workers.world,
     }
     content = folder.read(STATE)

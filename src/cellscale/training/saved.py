@@ -38,6 +38,8 @@ def claim(folder: Folder, *, resume: bool, overwrite: bool) -> None:
         raise ExistsError(
             f"{folder.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite."
         )
+    folder.write("claim", b"")
+    folder.delete("claim")
 
 
 def packed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cellscale.errors import InputError
 from cellscale.methods.inference import Precision
 from cellscale.training.augment import Augmentation
 
@@ -39,3 +40,12 @@ class TrainingSettings:
     log_every: int = 10
     """Steps whose mean losses make one point of the curve."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        least = {"steps": self.steps, "batch_size": self.batch_size, "crop": self.crop}
+        least |= {"validate_every": self.validate_every, "log_every": self.log_every}
+        for name, value in least.items():
+            if value < 1:
+                raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
+        if min(self.threads, self.loader_workers, self.margin) < 0:
+            raise InputError("Settings 'threads', 'loader_workers' and 'margin' are at least 0.")
