@@ -178,7 +178,7 @@ def _resume_or_start(run: Run, target: Target) -> str:
                 "Repeat its command to finish it, or use --overwrite to drop it."
             )
         old = None
-    if not target.overwrite and _other_layer(run, target, unfinished=old is not None):
+    if not target.overwrite and _other_layer(run, target, unfinished=bool(run.scratch.names())):
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
         )
