@@ -73,5 +73,5 @@ class Pieces:
     labels: NDArray[np.int32]
     """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
     relief: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, or None. With a relief, the table of adjacent pieces has the length of the common border
-    and its lowest saddle."""
+    """(y, x) of the valid box, or None. With a relief, pieces have their least height, and the table of adjacent pieces
+    has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
