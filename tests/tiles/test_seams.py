@@ -174,7 +174,7 @@ def test_borders_add_up_over_tiles() -> None:
             return Pieces(labels=maps["half"][valid.slices].astype(np.int32), relief=maps["relief"][valid.slices])
 
         def unite(self, nodes: Table, edges: Table) -> np.ndarray:
-            seen[self.size] = {**edges, "lowest": nodes["lowest"]}
+            seen[self.size] = {**edges, "lowest": nodes["lowest"][nodes["area"] > 0]}
             return np.zeros(len(nodes["area"]), np.int64)
 
     maps = {"half": np.ones((20, 30), np.uint8), "relief": np.full((20, 30), 9, np.uint8)}
