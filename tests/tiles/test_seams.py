@@ -13,9 +13,10 @@ from cellscale.errors import RunError
 from cellscale.kernels.tables import WALL
 from cellscale.methods import METHODS, load_method
 from cellscale.methods.settings import flat
-from cellscale.tiles import seams
+from cellscale.tiles import frames, seams
+from cellscale.tiles.frames import Decoder, tiled_frame, whole_frame
 from cellscale.tiles.grid import Grid
-from cellscale.tiles.seams import Decoder, tiled_frame, whole_frame
+from cellscale.tiles.strips import Strips
 from tests.cases import CASES
 
 CASES_OF_THE_PROMISE = 3000
@@ -157,7 +158,7 @@ def test_disagreeing_tiles_are_named() -> None:
     full, empty = np.ones((4, 5), np.int32), np.zeros((4, 5), np.int32)
     records = [seams.record(Pieces(labels=labels), grid, tile, 1)[1] for tile, labels in enumerate((full, empty))]
     with pytest.raises(RunError, match="Tiles 0 and 1 disagree"):
-        seams.join(records, grid, 1, lambda nodes, edges: np.arange(len(nodes["area"])))
+        frames.join(records, Strips(grid=grid, link=1, span=1), lambda nodes, edges: np.arange(len(nodes["area"])))
 
 
 def test_borders_add_up_over_tiles() -> None:
