@@ -24,10 +24,17 @@ def discs(seed, shape=(64, 64)):
 FRAMES = [discs(seed) for seed in range(3)]
 
 
-@pytest.fixture(params=METHODS)
+SIMULTANEOUS = {"schedule": "simultaneous"}
+VARIANTS = {name: (name, {}) for name in METHODS} | {
+    f"simultaneous {name}": (name, SIMULTANEOUS) for name in ("deepsplit", "branchnet", "double-unet")
+}
+
+
+@pytest.fixture(params=VARIANTS)
 def method(request):
-    """Every method, small, with the statistics of the frames."""
-    return load_method(request.param, **TINY).prepared(labels for _, labels in FRAMES)
+    """Every method and schedule, small, with the statistics of the frames."""
+    name, settings = VARIANTS[request.param]
+    return load_method(name, **TINY, **settings).prepared(labels for _, labels in FRAMES)
 
 
 @pytest.mark.parametrize("case", CASES)
