@@ -24,10 +24,12 @@ def discs(seed, shape=(64, 64)):
 FRAMES = [discs(seed) for seed in range(3)]
 
 
-SIMULTANEOUS = {"schedule": "simultaneous"}
-VARIANTS = {name: (name, {}) for name in METHODS} | {
-    f"simultaneous {name}": (name, SIMULTANEOUS) for name in ("deepsplit", "branchnet", "double-unet")
+SCHEDULES = {
+    f"{schedule} {name}": (name, {"schedule": schedule, "dropout": 0.05})
+    for name in ("deepsplit", "branchnet", "double-unet")
+    for schedule in ("cumulative", "simultaneous")
 }
+VARIANTS = {name: (name, {}) for name in METHODS if f"cumulative {name}" not in SCHEDULES} | SCHEDULES
 
 
 @pytest.fixture(params=VARIANTS)

@@ -74,9 +74,7 @@ class Segmentation(nn.Module):
         """Make `depth` poolings; level i has width · 2^i features."""
         super().__init__()
         sizes = [channels, *(shape.width * 2**level for level in range(shape.depth + 1))]
-        self.encoder = nn.ModuleList(
-            block(i, o, norm=shape.norm, dropout=shape.dropout) for i, o in pairwise(sizes)
-        )
+        self.encoder = nn.ModuleList(block(i, o, norm=shape.norm, dropout=shape.dropout) for i, o in pairwise(sizes))
         self.pool = nn.MaxPool2d(2)
         xavier_normal(self)
         self.decoder = Decoder(shape, skips=1)
