@@ -20,6 +20,9 @@ METHODS = {
     "focal": "cellscale.methods.shape_aware_weights:FOCAL",
     "dwm": "cellscale.methods.shape_aware_weights:DWM",
     "saw": "cellscale.methods.shape_aware_weights:SAW",
+    "deepsplit": "cellscale.methods.deepsplit:DEEPSPLIT",
+    "branchnet": "cellscale.methods.deepsplit:BRANCHNET",
+    "double-unet": "cellscale.methods.deepsplit:DOUBLE_UNET",
 }
 """Name on the command line to "module:value"."""
 
