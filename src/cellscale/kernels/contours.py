@@ -2,11 +2,11 @@
 
 A contour is a closed polygon; in each iteration every vertex p moves by
 
-    v(p) n + min-outward[(s / h) (p₋ − 2p + p₊)]
+    (v(p) + min(0, (s / h) (p₋ − 2p + p₊) · n)) n
 
 v is the bilinear speed at p, px; n the outward normal, perpendicular to p₊ − p₋; s the stiffness and h the spacing of the
-vertices. Of the tension (s / h)(…) the part along n is dropped where it points outwards: a contour advances no faster than
-the map says. Coordinates are relative to the seed's first pixel and nothing outlives a call, so a contour does not depend
+vertices. Tension pulls inwards only, so a contour advances no faster than the map says, and along n only: sliding of
+vertices would keep a contour at rest from converging. Coordinates are relative to the seed's first pixel and nothing outlives a call, so a contour does not depend
 on the place of its seed, on the order of the seeds or on what lies outside of its basin.
 """
 
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels
+from cellscale.arrays import Box, Labels
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.compiling import kernel
@@ -230,6 +230,7 @@ def _evolve_in_basins(
     basins: Labels,
     polygons: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     numbers: tuple[float, float, int, float],
+    only: NDArray[np.bool_],
     ends: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
@@ -242,6 +243,9 @@ def _evolve_in_basins(
     own, held = np.zeros((2, 2), np.float32), 0
     for i in range(owners.size):
         label, box = owners[i], boxes[owners[i]]
+        ends[i + 1] = used
+        if not only[label]:
+            continue
         if label != held:
             own, held = _own_speed(speed, basins, label, box), label
         at = (first[label, 0] - box[0] + 1, first[label, 1] - box[1] + 1)
@@ -314,6 +318,7 @@ def evolve(
     *,
     radius: int,
     coupling: Literal["basins", "icy"] = "basins",
+    within: Box | None = None,
     stiffness: float = 0.05,
     spacing: float = 2.0,
     iterations: int = 400,
@@ -338,6 +343,8 @@ def evolve(
         others' speed is 0 for it, so it depends on nothing farther than 2 · radius + 2 px from its seed. icy: all move
         together and push each other: a vertex inside a neighbour by d px moves by (0.05 v − 0.5 d) n; then a push may
         travel through any number of cells.
+    within : Box, optional
+        With basins: evolve only the contours that may have a pixel here; the others vanish after no iteration.
     stiffness, spacing : float
         s and h, px; edges are kept between SHORTEST and LONGEST spacings.
     iterations : int
@@ -363,8 +370,9 @@ def evolve(
     counts = np.zeros((len(owners), 3), np.int64)
     polygons = (points, starts, owners, first)
     if coupling == "basins":
-        ends = np.zeros(len(owners) + 1, np.int64)
-        found = _evolve_in_basins(checked, basins, polygons, numbers, ends, counts)
+        ends, only = np.zeros(len(owners) + 1, np.int64), np.zeros(len(first), bool)
+        only[basins if within is None else basins[within.slices]] = True
+        found = _evolve_in_basins(checked, basins, polygons, numbers, only, ends, counts)
     else:
         found, ends = _evolve_together(np.pad(np.where(basins > 0, checked, 0), 1), polygons, numbers, counts)
     return Contours(
