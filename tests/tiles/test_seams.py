@@ -38,7 +38,7 @@ def load_settings(method: Decoder) -> dict[str, int]:
 
 def with_radius(name: str, radius: int, **settings: int) -> Decoder:
     """A method whose touching or gap pixels look `radius` px far."""
-    key = "fill_radius" if "fill_radius" in load_settings(load_method(name)) else "touching_radius"
+    (key,) = {"fill_radius", "touching_radius", "contour_radius"} & load_settings(load_method(name)).keys()
     return load_method(name, **{key: radius}, **settings)
 
 

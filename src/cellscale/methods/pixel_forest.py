@@ -90,20 +90,20 @@ class Forest(nn.Module):
         nodes = (trees, 2 * leaves - 1)
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(nodes, dtype=torch.float32))
-        self.register_buffer("children", torch.zeros((*nodes, 2), dtype=torch.int32))
+        self.register_buffer("child", torch.zeros((*nodes, 2), dtype=torch.int32))
         self.register_buffer("votes", torch.full((*nodes, len(CLASSES)), VOTE // len(CLASSES), dtype=torch.int32))
 
     def take(self, fitted: RandomForestClassifier) -> None:
         """Copy the trees of a forest that knows some of the classes 0 … 2."""
         known = fitted.classes_.astype(int)
         for arrays in zip(
-            *(self._array(name) for name in ("feature", "threshold", "children", "votes")), fitted, strict=True
+            *(self._array(name) for name in ("feature", "threshold", "child", "votes")), fitted, strict=True
         ):
-            feature, threshold, children, votes, tree = *arrays[:4], arrays[4].tree_
+            feature, threshold, child, votes, tree = *arrays[:4], arrays[4].tree_
             n = tree.node_count
             feature[:n] = np.maximum(tree.feature, 0)
             threshold[:n] = at_most(tree.threshold)
-            children[:n] = np.maximum(np.stack([tree.children_left, tree.children_right], axis=1), 0)
+            child[:n] = np.maximum(np.stack([tree.children_left, tree.children_right], axis=1), 0)
             votes[...] = 0
             votes[:n, known] = np.rint(VOTE * tree.value[:, 0])
 

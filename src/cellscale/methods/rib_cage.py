@@ -1,7 +1,7 @@
 """Arbelle and Riklin Raviv (2018): an estimator that learns from a discriminator instead of a pixel loss.
 
 Five convolutions estimate background, cell and contour. The Rib Cage discriminator learns to tell pairs of image and
-true segmentation from pairs of image and estimate (eq. 3); the estimator learns to be taken for the truth. Its rivals are
+true segmentation from pairs of image and estimate (eq. 3); the estimator learns to be taken for the truth. Its rivals:
 the same estimator with cross-entropy, and against a discriminator that is a classification network (VGG16).
 """
 
@@ -199,8 +199,8 @@ class RibCage:
     features: int = 8
     """Features of the first block of the printed list; the third has eight times as many."""
     printed: Literal["ribs", "spine"] = "ribs"
-    """What the printed list describes: ribs, the spine with half as many features (the authors' code), or the spine, the
-    ribs with twice as many (the other reading of the text)."""
+    """What the printed list describes: the ribs, half as many features in the spine (the authors' code); or the spine,
+    twice as many in the ribs (the other reading of the text)."""
     closing: bool = True
     """The last convolution, C(4, 64), which the paper has and the authors' code has not."""
 
