@@ -40,7 +40,9 @@ def load_settings(method: Decoder) -> dict[str, int]:
 
 def with_radius(name: str, radius: int, **settings: int) -> Decoder:
     """A method whose touching, gap or parting pixels look `radius` px far, without cleaning."""
-    (key,) = {"fill_radius", "touching_radius", "band_radius"} & load_settings(load_method(name)).keys()
+    (key,) = {"fill_radius", "touching_radius", "band_radius", "contour_radius"} & load_settings(
+        load_method(name)
+    ).keys()
     return uncleaned(name, **{key: radius}, **settings)
 
 

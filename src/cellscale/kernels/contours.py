@@ -63,9 +63,7 @@ class Contours:
 
     def labels(self) -> Labels:
         """Fill the contours, uint32 (y, x), by the rule of `outlines.filled`: no pixel is in two cells."""
-        return filled(
-            self.points, self.starts, self.owners, self.origins, shape=self.shape, territory=self.basins
-        )
+        return filled(self.points, self.starts, self.owners, self.origins, shape=self.shape, territory=self.basins)
 
 
 @kernel
@@ -198,9 +196,7 @@ def _boxes(basins: Labels, boxes: NDArray[np.int64]) -> None:
 
 
 @kernel
-def _own_speed(
-    speed: NDArray[np.float32], basins: Labels, label: int, box: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _own_speed(speed: NDArray[np.float32], basins: Labels, label: int, box: NDArray[np.int64]) -> NDArray[np.float32]:
     """Speed in a label's basin, 0 elsewhere, with a margin of one pixel."""
     out = np.zeros((box[2] - box[0] + 2, box[3] - box[1] + 2), np.float32)
     for y in range(box[0], box[2]):

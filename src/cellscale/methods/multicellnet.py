@@ -265,7 +265,9 @@ class MultiCellNet:
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Cluster the predicted maps, then search the seeds' largest area, the forces and the minimum area."""
         frames = list(pairs)
-        counts = sum((np.bincount(self.seed_map(maps).ravel(), minlength=256) for maps, _ in frames), np.zeros(256, int))
+        counts = sum(
+            (np.bincount(self.seed_map(maps).ravel(), minlength=256) for maps, _ in frames), np.zeros(256, int)
+        )
         levels = class_limits(counts, self.seeding.classes) or self.seeding.levels
         start = dataclasses.replace(self, seeding=dataclasses.replace(self.seeding, levels=levels))
         typical = max(2, minimum_areas(truth for _, truth in frames)[-1]) * 4
