@@ -26,6 +26,14 @@ from cellscale.methods.protocol import Method
 FORMAT = 1
 """Version of the folder's layout."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+KINDS = {
+    "method": str,
+    "settings": dict,
+    "pixel_size_um": list | None,
+    "training": dict,
+    "weights_sha256": str,
+}
+"""Entries of a description and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +125,19 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
     try:
         found = json.loads(content)
         written = found["format"]
-        known = {"method", "settings", "weights_sha256"} <= found.keys()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"{url}/{DESCRIPTION} is no model description: {error!r}.") from error
-    if written != FORMAT or not known:
+        raise StoreError(
+            f"{url}/{DESCRIPTION} is no model description: {error!r}. Copy the model again, or train it anew."
+        ) from error
+    if written != FORMAT:
         raise InputError(
             f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the cellscale that wrote it."
+        )
+    wrong = [name for name, kind in KINDS.items() if not isinstance(found.get(name), kind)]
+    if wrong:
+        raise StoreError(
+            f"{url}/{DESCRIPTION} is damaged: {', '.join(map(repr, wrong))} missing or of another type. "
+            "Copy the model again, or train it anew."
         )
     return dict(found)
 
@@ -149,10 +164,10 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None) -> Mo
         restore(networks, load(weights))
     except SafetensorError as error:
         raise StoreError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
-    size = found.get("pixel_size_um")
+    size = found["pixel_size_um"]
     return Model(
         method=method,
         networks=networks,
         pixel_size_um=(float(size[0]), float(size[1])) if size else None,
-        training=found.get("training", {}),
+        training=found["training"],
     )

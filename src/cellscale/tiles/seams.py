@@ -27,6 +27,10 @@ Unite: TypeAlias = Callable[[Table, Table], NDArray[np.int64]]
 """`Method.unite`."""
 
 
+UNKNOWN = -1
+"""Stands in the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
+
+
 class Decoder(Protocol):
     """The part of a method that tiles need."""
 
@@ -159,6 +163,8 @@ def _ties(records: Sequence[TileRecord], offsets: NDArray[np.int64], grid: Grid,
                 box = valid.clip(grid.core(owner))
                 mine = _ring_part(made, grid, link, box).ravel()
                 theirs = _rim_part(records[owner], grid, link, box, core).ravel()
+                known = (mine != UNKNOWN) & (theirs != UNKNOWN)
+                mine, theirs = mine[known], theirs[known]
                 if ((mine > 0) != (theirs > 0)).any():
                     raise RunError(
                         f"Tiles {made.tile} and {owner} disagree on the foreground of {box}: "
