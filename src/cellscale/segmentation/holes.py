@@ -17,7 +17,7 @@ from cellscale.arrays import Box, Pieces
 from cellscale.errors import StoreError
 from cellscale.segmentation.decode import packed, pieces_name
 from cellscale.segmentation.plan import Run, Step, Unit
-from cellscale.segmentation.predict import maps_name, read, strips, surveyed
+from cellscale.segmentation.predict import maps_name, missing_of, read, strips, surveyed
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiles.seams import UNKNOWN, TileRecord, record
 
@@ -42,8 +42,8 @@ def survey_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
         found = [_readable(run, plane, strip, chunk) for strip in strips(run)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
-    arrays = surveyed(run, boxes)
-    return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)} | _reasons(failed, units)
+    arrays = surveyed(run, boxes) | missing_of(run, units) | _reasons(failed, units)
+    return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)}
 
 
 def _readable(run: Run, plane: int, box: Box, chunk: tuple[int, int]) -> tuple[list[Box], list[Box]]:

@@ -72,12 +72,15 @@ def _mappings(run: Run, plane: int, boxes: Sequence[Box]) -> list[Mapping]:
 
 
 def survey(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Mappings of whole planes: low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536)."""
-    return surveyed(run, {plane: list(strips(run)) for (plane,) in units})
+    """Mappings of whole planes, and their missing chunks."""
+    return surveyed(run, {plane: list(strips(run)) for (plane,) in units}) | missing_of(run, units)
 
 
 def surveyed(run: Run, boxes: Parts) -> Arrays:
-    """Mappings of planes, each from the pixels of its boxes, and the missing chunks of each plane."""
+    """Mappings of planes, each from the pixels of its boxes.
+
+    low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536).
+    """
     mappings = [_mappings(run, plane, parts) for plane, parts in boxes.items()]
     columns = {
         "low": [[m.low for m in of] for of in mappings],
@@ -88,11 +91,15 @@ def surveyed(run: Run, boxes: Parts) -> Arrays:
     arrays: Arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
     if any(m.table is not None for of in mappings for m in of):
         arrays["tables"] = np.array([[m.table for m in of] for of in mappings], np.float32)
+    return arrays
+
+
+def missing_of(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Count the missing chunks of planes: missing, (n,)."""
     whole = Box.of(run.grid.shape)
-    missing = [
-        run.image.missing_chunks(whole, t=run.planes[p][0], z=run.planes[p][1], channels=run.channels) for p in boxes
-    ]
-    return arrays | {"missing": np.array(missing, np.int64)}
+    planes = [run.planes[plane] for (plane,) in units]
+    missing = [run.image.missing_chunks(whole, t=t, z=z, channels=run.channels) for t, z in planes]
+    return {"missing": np.array(missing, np.int64)}
 
 
 def mappings_of(run: Run, plane: int) -> list[Mapping]:
