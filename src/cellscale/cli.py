@@ -208,9 +208,7 @@ SEGMENTATION = (
     click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name."),
     click.option("--publish-holes", is_flag=True, help="Publish although tiles failed, with holes; exit status 3."),
     click.option("--report", help="Folder for a copy of the run's report, of a failed run, too."),
-    click.option(
-        "--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store; the image's if left out."
-    ),
+    click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store."),
     click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
     click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096."),
     click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec."),
@@ -271,7 +269,7 @@ def _forecast_table(found: dict[str, Any]) -> Table:
         "labels": f"{found['label_dtype']}, {_bytes(sizes['output'])} ({_bytes(sizes['output_uncompressed'])} raw)",
         "peak memory of a worker": _bytes(found["peak_worker_bytes"]),
         "time of one worker": ", ".join(f"{name} {_time(value)}" for name, value in seconds.items()),
-        f"time here, {found['workers_here']} workers": f"{_time(found['seconds_here'])}; join and publishing not counted",
+        f"time here, {found['workers_here']} workers": f"{_time(found['seconds_here'])}; no join, no publishing",
     }
     for name, value in rows.items():
         table.add_row(name, value)
