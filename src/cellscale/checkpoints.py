@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.folders import Folder
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.protocol import Method
@@ -126,7 +126,7 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
         found = json.loads(content)
         written = found["format"]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(
+        raise DamagedError(
             f"{url}/{DESCRIPTION} is no model description: {error!r}. Copy the model again, or train it anew."
         ) from error
     if written != FORMAT:
@@ -135,7 +135,7 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
         )
     wrong = [name for name, kind in KINDS.items() if not isinstance(found.get(name), kind)]
     if wrong:
-        raise StoreError(
+        raise DamagedError(
             f"{url}/{DESCRIPTION} is damaged: {', '.join(map(repr, wrong))} missing or of another type. "
             "Copy the model again, or train it anew."
         )
@@ -157,13 +157,13 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None) -> Mo
     content, weights = _read(url, storage_options)
     found = _description(content, url)
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
-        raise StoreError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
+        raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
     method = load_method(found["method"], **found["settings"])
     networks = {name: network.eval() for name, network in method.networks().items()}
     try:
         restore(networks, load(weights))
     except SafetensorError as error:
-        raise StoreError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
     size = found["pixel_size_um"]
     return Model(
         method=method,

@@ -19,7 +19,7 @@ from typing import Any
 
 import fsspec
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import DamagedError, ExistsError, MissingError, StoreError
 
 _FOREIGN = {
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -181,7 +181,7 @@ class Folder:
         try:
             return None if data is None else json.loads(data)
         except ValueError as error:
-            raise StoreError(
+            raise DamagedError(
                 f"{self.url}/{name} is damaged: it is no JSON ({error}). "
                 "Put it back from a copy, or start over with --overwrite."
             ) from error

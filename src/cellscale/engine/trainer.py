@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.checkpoints import Model, load_model
-from cellscale.errors import CellscaleError, InputError, RunError, StoreError
+from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
 from cellscale.training.frames import Frames, check_data
@@ -202,7 +202,8 @@ def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:
 def _final(job: Job) -> CellscaleError | None:
     """The error that stopped the workers and would stop them again; a store may answer the next time."""
     _, refused = ray.get(job.board.read.remote())
-    return None if isinstance(refused, StoreError) else refused
+    passing = isinstance(refused, StoreError) and not isinstance(refused, DamagedError)
+    return None if passing else refused
 
 
 def _work(config: dict[str, Any]) -> None:

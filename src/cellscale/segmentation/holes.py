@@ -84,16 +84,21 @@ def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
     """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
     run = failed.run
     tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
-    return packed([(plane, _unknown(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
+    return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
 
 
-def _unknown(run: Run, plane: int, tile: int) -> TileRecord:
+def _blank(run: Run, plane: int, tile: int) -> TileRecord:
     nothing = Pieces(labels=np.zeros(run.grid.valid(tile, run.method.link).shape, np.int32))
     owned, made = record(nothing, run.grid, tile, run.method.link)
     put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
-    ring, rim = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.ring, made.rim))
     sums = {f"intensity_{c}": np.zeros(0, np.int64) for c in range(run.image.size("c"))}
-    return dataclasses.replace(made, ring=ring, rim=rim, nodes={**made.nodes, **sums})
+    return dataclasses.replace(unknown(made), nodes={**made.nodes, **sums})
+
+
+def unknown(made: TileRecord) -> TileRecord:
+    """The record of a tile that nobody has seen."""
+    ring, rim = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.ring, made.rim))
+    return dataclasses.replace(made, ring=ring, rim=rim)
 
 
 def reason_of(error: Exception) -> str:

@@ -21,7 +21,7 @@ import torch
 
 from cellscale.arrays import Box
 from cellscale.checkpoints import Model, digest
-from cellscale.errors import InputError, MissingError, StoreError, unknown
+from cellscale.errors import DamagedError, InputError, MissingError, unknown
 from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
 from cellscale.ngff.images import NgffImage
@@ -140,7 +140,8 @@ class Run:
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
     def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
-        return Step(name=name, sizes=sizes, bundle=min(max(1, task_px // max(1, unit_px)), BUNDLE), unit_px=unit_px)
+        bundle = min(max(1, task_px // max(1, unit_px)), BUNDLE)
+        return Step(name=name, sizes=sizes, bundle=bundle, unit_px=min(unit_px, Box.of(self.grid.shape).area))
 
     def publish(self, level: int, shards: int) -> Step:
         """One unit for each shard of each plane."""
@@ -265,12 +266,12 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
 
 
 def stored_plan(scratch: Folder) -> dict[str, Any] | None:
-    """The plan of the run in a folder, or None where there is none; StoreError for a damaged one."""
+    """The plan of the run in a folder, or None where there is none; DamagedError for a damaged one."""
     found = scratch.read_json("plan.json")
     if found is None:
         return None
     if not isinstance(found, dict) or not {"digest", "description"} <= found.keys():
-        raise StoreError(f"{scratch.url}/plan.json is damaged: it is no plan. Start over with --overwrite.")
+        raise DamagedError(f"{scratch.url}/plan.json is damaged: it is no plan. Start over with --overwrite.")
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cellscale.checkpoints import DESCRIPTION, restore, tensors
-from cellscale.errors import ExistsError, InputError, StoreError
+from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.folders import Folder
 from cellscale.training.history import History
 from cellscale.training.loop import State
@@ -97,7 +97,7 @@ def unpacked(content: bytes, url: str) -> Interrupted:
 
     Raises
     ------
-    StoreError
+    DamagedError
         If the file in the folder `url` is damaged.
     """
     try:
@@ -111,6 +111,6 @@ def unpacked(content: bytes, url: str) -> Interrupted:
         )
     except DAMAGE as error:
         reason = str(error).partition("\n")[0]
-        raise StoreError(
+        raise DamagedError(
             f"{url}/{STATE} is damaged: {type(error).__name__}: {reason}. Start anew with --overwrite."
         ) from error
