@@ -103,7 +103,7 @@ def test_a_description_with_damaged_entries_is_refused(model, tmp_path, changes)
 def test_a_truncated_description_is_refused(model, tmp_path, keep):
     save_model(model, str(tmp_path))
     (tmp_path / "model.json").write_bytes((tmp_path / "model.json").read_bytes()[:keep])
-    with pytest.raises(StoreError, match="is no model description.*Copy the model again"):
+    with pytest.raises(StoreError, match=r"is no model description.*Copy the model again"):
         load_model(str(tmp_path))
 
 
