@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Box, Image, StoredMaps
+from cellscale.errors import RunError
 from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
@@ -44,12 +45,15 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Stor
     for window in run.windows.touching(box):
         core = run.windows.core_box(window)
         part = core.clip(box)
-        for name, values in stored(plane, window).items():
+        found = stored(plane, window)
+        if "hole" in found:
+            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
+        for name, values in found.items():
             maps[name][part.within(box).slices] = values[part.within(core).slices]
     return maps
 
 
-def _tile(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> TileRecord:
+def decoded(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> TileRecord:
     """Decode one tile from the maps of a box around it; write its pieces, return its record."""
     link = run.method.link
     pieces = run.method.decode(maps, run.grid.valid(tile, link).within(box))
@@ -72,7 +76,7 @@ def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> list[tuple[in
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
             part = {name: values[box.within(whole).slices] for name, values in maps.items()}
-            made.append((plane, _tile(run, plane, tile, part, box)))
+            made.append((plane, decoded(run, plane, tile, part, box)))
     return made
 
 
@@ -84,7 +88,7 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> list[tuple[int, TileRecord
     made = []
     for plane, tile in units:
         box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-        made.append((plane, _tile(run, plane, tile, _assembled(run, plane, box, stored), box)))
+        made.append((plane, decoded(run, plane, tile, _assembled(run, plane, box, stored), box)))
     return made
 
 
