@@ -7,7 +7,7 @@ A contour is a closed polygon; in each iteration every vertex p moves by
 v is the bilinear speed at p, px; n the outward normal, perpendicular to p₊ − p₋; s the stiffness and h the spacing of
 the vertices. Tension pulls inwards only, so a contour advances no faster than the map says, and along n only: sliding
 vertices would keep a contour at rest from converging. Coordinates are relative to the seed's first pixel and nothing
-outlives a call: a contour does not depend on the place of its seed, the order of the seeds or what is outside its basin.
+outlives a call: a contour does not depend on the place of its seed, the order of the seeds or what its basin excludes.
 """
 
 from __future__ import annotations
