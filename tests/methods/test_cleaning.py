@@ -10,7 +10,7 @@ from cellscale.arrays import Box
 from cellscale.errors import RunError
 from cellscale.methods import load_method
 from cellscale.methods.cleaning import Cleaning
-from cellscale.tiles.seams import tiled_frame, whole_frame
+from cellscale.tiles.frames import tiled_frame, whole_frame
 from tests.cases import disc
 from tests.naive import watershed as naive
 from tests.tiles.test_seams import Mutant, breaks, random_maps
