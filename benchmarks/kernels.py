@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import skeletonize
-from skimage.segmentation import expand_labels
+from skimage.segmentation import expand_labels, find_boundaries
 
 from cellscale.arrays import Labels
 from cellscale.kernels.components import connected_components
@@ -30,7 +30,7 @@ from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
 from cellscale.kernels.touching import assign_touching, separated, touching_classes
 from cellscale.kernels.unions import relabel
-from cellscale.kernels.weights import ronneberger, shape_aware_weights
+from cellscale.kernels.weights import rim_weights, ronneberger, shape_aware_weights
 
 Call = Callable[[], Any]
 
@@ -70,6 +70,12 @@ def scipy_classes(labels: Labels) -> np.ndarray:
     square = np.ones((3, 3), bool)
     cells = np.pad(labels > 0, 2)
     return ndimage.binary_dilation(ndimage.binary_closing(cells, square) & ~cells, square)
+
+
+def scipy_rim_weights(labels: Labels) -> np.ndarray:
+    """Weights by scikit-image's inner boundaries and SciPy's distances."""
+    rims = find_boundaries(labels, connectivity=1, mode="inner")
+    return 10 * np.exp(-(ndimage.distance_transform_edt(~rims) ** 2) / 50)
 
 
 def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call | None]]:
@@ -125,6 +131,7 @@ def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call 
     yield "skeleton", lambda: skeleton(apart > 0), "skimage", lambda: skeletonize(apart > 0)
     yield "contours_and_skeletons", lambda: contours_and_skeletons(apart), "", None
     yield "ronneberger", lambda: ronneberger(labels), "", None
+    yield "rim_weights", lambda: rim_weights(labels), "scipy", lambda: scipy_rim_weights(labels)
     yield "shape_aware_weights", lambda: shape_aware_weights(labels, tau=10.0), "", None
 
 

@@ -51,6 +51,20 @@ def separated(labels: NDArray[np.integer[Any]]) -> Labels:
     return out
 
 
+def rims(labels: NDArray[np.integer[Any]]) -> Mask:
+    """Return the cell pixels with a 4-neighbour of another label, background included: bool, (y, x).
+
+    The border of the image is no neighbour.
+    """
+    rim = np.zeros(labels.shape, bool)
+    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    rim[1:] |= down
+    rim[:-1] |= down
+    rim[:, 1:] |= right
+    rim[:, :-1] |= right
+    return rim & (labels > 0)
+
+
 def _grown(padded: Mask) -> Mask:
     """Dilate with a 3×3 square and cut one pixel off each side."""
     rows = padded[:-2] | padded[1:-1] | padded[2:]
