@@ -107,9 +107,7 @@ def distance_weights(classes: NDArray[Any], *, beta: float = 30.0) -> NDArray[np
     return np.asarray(1 - np.minimum(distances / np.float32(beta), 1), np.float32)
 
 
-def rim_weights(
-    labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0
-) -> NDArray[np.float32]:
+def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
     """Weights near the rims of cells, inside and outside: α · exp(−D² / 2σ²).
 
     D is the distance to the nearest cell pixel with a 4-neighbour of another label, background included. S. Lin and

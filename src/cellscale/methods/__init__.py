@@ -20,6 +20,7 @@ METHODS = {
     "focal": "cellscale.methods.shape_aware_weights:FOCAL",
     "dwm": "cellscale.methods.shape_aware_weights:DWM",
     "saw": "cellscale.methods.shape_aware_weights:SAW",
+    "unet-binary": "cellscale.methods.shape_aware_loss:UNET_BINARY",
 }
 """Name on the command line to "module:value"."""
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from cellscale.arrays import Labels, Mask
 from cellscale.kernels.distances import distance_transform
 from cellscale.kernels.touching import rims
