@@ -28,7 +28,7 @@ from cellscale.kernels.distances import (
 )
 from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
-from cellscale.kernels.touching import assign_touching, separated, touching_classes
+from cellscale.kernels.touching import assign_touching, grown_through, separated, touching_classes
 from cellscale.kernels.unions import relabel
 from cellscale.kernels.weights import rim_weights, ronneberger, shape_aware_weights
 
@@ -98,6 +98,7 @@ def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call 
     yield "separated", lambda: separated(labels), "", None
     yield "touching_classes", lambda: touching_classes(labels), "scipy", lambda: scipy_classes(apart)
     yield "assign_touching", lambda: assign_touching(apart, touching, radius=8), "", None
+    yield "grown_through", lambda: grown_through(apart, touching, steps=3), "", None
     yield "connected_components", lambda: connected_components(mask), "skimage", lambda: label(mask, connectivity=1)
     yield "connected_components", lambda: connected_components(mask), "scipy", lambda: ndimage.label(mask)
     if importlib.util.find_spec("cc3d"):

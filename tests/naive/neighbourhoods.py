@@ -38,3 +38,13 @@ def rims(labels):
         inside = [labels[j, i] for j, i in sides if 0 <= j < labels.shape[0] and 0 <= i < labels.shape[1]]
         out[y, x] = labels[y, x] > 0 and any(other != labels[y, x] for other in inside)
     return out
+
+
+def grown_through(cells, touching, steps):
+    for _ in range(steps):
+        before = cells.copy()
+        for y, x in zip(*np.nonzero(touching & (before == 0)), strict=True):
+            near = around(before, y, x).ravel()
+            cells = cells.copy()
+            cells[y, x] = next((label for label in near if label), 0)
+    return cells

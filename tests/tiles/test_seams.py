@@ -38,8 +38,8 @@ def load_settings(method: Decoder) -> dict[str, int]:
 
 def with_radius(name: str, radius: int, **settings: int) -> Decoder:
     """A method whose touching or gap pixels look `radius` px far."""
-    key = "fill_radius" if "fill_radius" in load_settings(load_method(name)) else "touching_radius"
-    return load_method(name, **{key: radius}, **settings)
+    keys = {"fill_radius", "touching_radius", "growth"} & load_settings(load_method(name)).keys()
+    return load_method(name, **dict.fromkeys(keys, radius), **settings)
 
 
 def naive_whole_frame(method: Decoder, maps: StoredMaps) -> Labels:

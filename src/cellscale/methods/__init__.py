@@ -21,6 +21,7 @@ METHODS = {
     "dwm": "cellscale.methods.shape_aware_weights:DWM",
     "saw": "cellscale.methods.shape_aware_weights:SAW",
     "unet-binary": "cellscale.methods.shape_aware_loss:UNET_BINARY",
+    "calt-us": "cellscale.methods.calt_us:CALT_US",
 }
 """Name on the command line to "module:value"."""
 

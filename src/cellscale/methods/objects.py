@@ -36,11 +36,11 @@ def gaps(cells: Mask) -> Mask:
     return found
 
 
-def rims(labels: Labels) -> Mask:
-    """Cell pixels with another cell among their 4 neighbours."""
+def rims(labels: Labels, neighbours: Mask = CROSS) -> Mask:
+    """Cell pixels with another cell among their neighbours, 4 unless given as a 3×3 mask."""
     other_cell = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
-    least = ndimage.minimum_filter(other_cell, footprint=CROSS, mode="nearest")
-    most = ndimage.maximum_filter(labels, footprint=CROSS, mode="nearest")
+    least = ndimage.minimum_filter(other_cell, footprint=neighbours, mode="nearest")
+    most = ndimage.maximum_filter(labels, footprint=neighbours, mode="nearest")
     found: Mask = (labels > 0) & ((least != labels) | (most != labels))
     return found
 
