@@ -311,7 +311,7 @@ def segment(
     Returns
     -------
     dict
-        layer, cells, planes, tasks and reused tasks by step, seconds by step, missing_chunks.
+        layer, cells, planes, tasks and reused tasks by step, seconds by step, flagged cells, missing_chunks.
 
     Raises
     ------

@@ -19,8 +19,13 @@ REDUCTIONS = {
     "x1": "max",
     "length": "sum",
     "saddle": "min",
+    "anchor": "min",
+    "cut": "max",
+    "unconverged": "max",
 }
 """How the rows of one object are put together; columns that are not named here are summed."""
+FLAGS = ("cut", "unconverged")
+"""Columns of 0 and 1 that some methods add."""
 NEVER = np.iinfo(np.int64).max
 """The least value of no pixels."""
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellscale.folders import Folder
+from cellscale.kernels.tables import FLAGS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import FIXED_POINT, pieces_name
@@ -83,6 +84,7 @@ def _columns(run: Run, plane: int) -> dict[str, NDArray[Any]]:
     columns["touches_edge"] = (
         (objects["y0"] == 0) | (objects["x0"] == 0) | (objects["y1"] == height) | (objects["x1"] == width)
     )
+    columns |= {flag: objects[flag] > 0 for flag in FLAGS if flag in objects}
     unit = FIXED_POINT if np.issubdtype(run.image.dtype, np.floating) else 1
     for c, name in enumerate(run.image.channels):
         columns[f"mean_intensity_{name}"] = objects[f"intensity_{c}"] / (area * unit)

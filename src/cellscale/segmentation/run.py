@@ -17,6 +17,7 @@ import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError
 from cellscale.folders import Folder
+from cellscale.kernels.tables import FLAGS
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
@@ -87,6 +88,8 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step, s."""
     cells: int = 0
+    flagged: dict[str, int] = field(default_factory=dict)
+    """Cells by flag, for methods that flag them: `cut` at their extent, `unconverged`."""
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
 
@@ -293,7 +296,9 @@ def segment(
         step = run.publish(level, len(layer.shards(level)))
         steps.do(step, publish, Publication(run=run, layer=layer, level=level))
     steps.do(run.tables, tables, Publication(run=run, layer=layer, level=0))
-    report.cells = _count(run)
+    report.cells, report.flagged = _count(run)
+    if any(report.flagged.values()):
+        log.warning("of %d cells: %s", report.cells, report.flagged)
     publish_labels(layer)
     if run.scratch.read_json("owner.json") == token:
         _drop(run)
@@ -321,10 +326,12 @@ def _decoding(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
     return decode(*shared, units)
 
 
-def _count(run: Run) -> int:
-    """Number of cells over all planes, from the joins' records."""
-    cells: dict[str, int] = {}
+def _count(run: Run) -> tuple[int, dict[str, int]]:
+    """Number of cells over all planes, and of those with each flag, from the joins' records."""
+    columns: dict[str, Arrays] = {"area": {}, **{flag: {} for flag in FLAGS}}
     for name in run.scratch.names("join"):
-        record = get(run.scratch, f"join/{name}")
-        cells |= {column: len(values) for column, values in record.items() if column.endswith("/objects/area")}
-    return sum(cells.values())
+        for key, values in get(run.scratch, f"join/{name}").items():
+            column = key.rpartition("/objects/")[2]
+            columns.get(column, {})[key] = values
+    cells = sum(map(len, columns.pop("area").values()))
+    return cells, {flag: sum(int(v.sum()) for v in found.values()) for flag, found in columns.items() if found}

@@ -3,7 +3,7 @@
 A tile forms pieces of its valid box (core ⊕ link) from exact pixels and true links only. Every pixel of the ring
 (valid box without core) ties the tile's piece to the owner's piece. Sound: equal numbers in a valid box mean a path of
 true links. Complete: every link between two cores is seen in a ring. Decisions about whole objects are taken after
-that, once.
+that, once. Pieces with anchors need no ring: equal anchors are one object; the ring is then a check.
 """
 
 from __future__ import annotations
@@ -107,10 +107,21 @@ def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np
         count=count,
         ring=_bands(pieces.labels, inner),
         rim=(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
-        nodes=piece_table(owned, count, origin=(core.y0, core.x0), width=grid.shape[1]),
+        nodes={
+            **piece_table(owned, count, origin=(core.y0, core.x0), width=grid.shape[1]),
+            **_own(pieces, grid, valid),
+        },
         edges=border_table(borders, relief, core=corners),
     )
     return owned, made
+
+
+def _own(pieces: Pieces, grid: Grid, valid: Box) -> Table:
+    """What the method says of its pieces: flags, and the raster index of the anchor in the frame."""
+    if pieces.anchors is None:
+        return pieces.flags
+    y, x = pieces.anchors.astype(np.int64).reshape(-1, 2).T
+    return {**pieces.flags, "anchor": (y + valid.y0) * grid.shape[1] + x + valid.x0}
 
 
 def _side(box: Box, core: Box) -> int:
@@ -170,12 +181,27 @@ def _ties(records: Sequence[TileRecord], offsets: NDArray[np.int64], grid: Grid,
     return np.concatenate(pairs)
 
 
+def _objects(nodes: Table, ties: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of each piece's object: by equal anchors, or else by the ties of the rings; (pieces,)."""
+    if "anchor" not in nodes:
+        return np.unique(merge(int(offsets[-1]), ties), return_inverse=True)[1]
+    anchors = nodes["anchor"]
+    wrong = np.flatnonzero(anchors[ties[:, 0]] != anchors[ties[:, 1]])
+    if len(wrong):
+        tiles = np.searchsorted(offsets, ties[wrong[0]], side="right") - 1
+        raise RunError(
+            f"Tiles {tiles[0]} and {tiles[1]} give a pixel to objects with the anchors {anchors[ties[wrong[0]]]} "
+            "(raster indices): the method's decode_reach is too small for its decoding."
+        )
+    return np.unique(anchors, return_inverse=True)[1]
+
+
 def _columns(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def join(records: Sequence[TileRecord], grid: Grid, link: int, unite: Unite) -> Cells:
-    """Unite the pieces of all tiles of a frame, judge the objects and number the cells.
+    """Unite the pieces of all tiles of a frame by their ties or their anchors, judge the objects and number the cells.
 
     Parameters
     ----------
@@ -196,12 +222,12 @@ def join(records: Sequence[TileRecord], grid: Grid, link: int, unite: Unite) -> 
     Raises
     ------
     RunError
-        If two tiles disagree on the foreground of a pixel, or a frame has more cells than uint32 can number.
+        If two tiles disagree on the foreground or the anchor of a pixel, or a frame has more cells than uint32 holds.
     """
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([made.count for made in records], dtype=np.int64)])
-    roots = merge(int(offsets[-1]), _ties(records, offsets, grid, link))
-    ids, objects_of = np.unique(roots, return_inverse=True)
-    nodes = reduced(_columns([made.nodes for made in records]), objects_of, len(ids))
+    pieces = _columns([made.nodes for made in records])
+    objects_of = _objects(pieces, _ties(records, offsets, grid, link), offsets)
+    nodes = reduced(pieces, objects_of, int(objects_of.max(initial=-1)) + 1)
     edges = [
         {**made.edges, **{end: objects_of[made.edges[end] - 1 + offsets[made.tile]] for end in ("a", "b")}}
         for made in records
