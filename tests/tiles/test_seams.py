@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.errors import RunError
+from cellscale.kernels.tables import WALL
 from cellscale.methods import METHODS, load_method
 from cellscale.methods.settings import flat
 from cellscale.tiles import seams
@@ -160,7 +161,7 @@ def test_disagreeing_tiles_are_named() -> None:
 
 
 def test_borders_add_up_over_tiles() -> None:
-    """The table of adjacent pieces is the same for any tiling: lengths summed, saddles least."""
+    """Tables are the same for any tiling: lengths without walls summed, saddles and heights least."""
     seen: dict[int, Table] = {}
 
     @dataclass(frozen=True)
@@ -173,18 +174,21 @@ def test_borders_add_up_over_tiles() -> None:
             return Pieces(labels=maps["half"][valid.slices].astype(np.int32), relief=maps["relief"][valid.slices])
 
         def unite(self, nodes: Table, edges: Table) -> np.ndarray:
-            seen[self.size] = edges
+            seen[self.size] = {**edges, "lowest": nodes["lowest"][nodes["area"] > 0]}
             return np.zeros(len(nodes["area"]), np.int64)
 
     maps = {"half": np.ones((20, 30), np.uint8), "relief": np.full((20, 30), 9, np.uint8)}
     maps["half"][:, 13:] = 2
     maps["relief"][5, 12:14] = 4
+    maps["relief"][15, 3] = 2
+    maps["relief"][9:12, 13] = WALL
     for size in (30, 7, 5):
         assert (tiled_frame(Halves(size), maps, size) == 1).all()
     for size in (30, 7, 5):
         assert {name: column.tolist() for name, column in seen[size].items()} == {
             "a": [0],
             "b": [1],
-            "length": [20],
+            "length": [17],
             "saddle": [4],
+            "lowest": [2, 4],
         }

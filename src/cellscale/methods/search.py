@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cellscale.arrays import Box, Labels, StoredMaps
+from cellscale.kernels.tables import tables_of
 from cellscale.methods.protocol import Method
 from cellscale.methods.settings import flat, replaced
 from cellscale.metrics import scores
@@ -25,12 +26,12 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 
 
 def cells_of(method: Method, maps: StoredMaps) -> Labels:
-    """Decode a whole frame whose objects are judged by their area alone: uint32, (y, x)."""
-    found = method.decode(maps, Box.of(next(iter(maps.values())).shape)).labels
-    area = np.bincount(found.ravel(), minlength=1)[1:].astype(np.int64)
-    kept = method.unite({"area": area}, {}) >= 0
-    table = np.concatenate([[0], np.where(kept, np.arange(1, len(area) + 1), 0)]).astype(np.uint32)
-    labels: Labels = table[found]
+    """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
+    frame = Box.of(next(iter(maps.values())).shape)
+    pieces = method.decode(maps, frame)
+    targets = method.unite(*tables_of(pieces, frame, origin=(0, 0), width=frame.x1))
+    table = np.concatenate([[0], targets + 1]).astype(np.uint32)
+    labels: Labels = table[pieces.labels]
     return labels
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.errors import RunError
-from cellscale.kernels.tables import border_table, piece_table, reduced, summed_pairs
+from cellscale.kernels.tables import reduced, summed_pairs, tables_of
 from cellscale.kernels.unions import merge, ranks
 from cellscale.tiles.grid import Grid
 
@@ -98,20 +98,14 @@ def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np
     core, valid = grid.core(tile), grid.valid(tile, link)
     inner = core.within(valid)
     owned = np.ascontiguousarray(pieces.labels[inner.slices])
-    count = int(pieces.labels.max(initial=0))
-    relief = pieces.relief if pieces.relief is not None else np.zeros((0, 0), np.uint8)
-    borders = pieces.labels if pieces.relief is not None else np.zeros((0, 0), np.int32)
-    corners = (inner.y0, inner.x0, inner.y1, inner.x1) if pieces.relief is not None else (0, 0, 0, 0)
+    nodes, edges = tables_of(pieces, inner, origin=(core.y0, core.x0), width=grid.shape[1])
     made = TileRecord(
         tile=tile,
-        count=count,
+        count=len(nodes["area"]),
         ring=_bands(pieces.labels, inner),
         rim=(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
-        nodes={
-            **piece_table(owned, count, origin=(core.y0, core.x0), width=grid.shape[1]),
-            **_own(pieces, grid, valid),
-        },
-        edges=border_table(borders, relief, core=corners),
+        nodes={**nodes, **_own(pieces, grid, valid)},
+        edges=edges,
     )
     return owned, made
 
