@@ -20,6 +20,7 @@ METHODS = {
     "focal": "cellscale.methods.shape_aware_weights:FOCAL",
     "dwm": "cellscale.methods.shape_aware_weights:DWM",
     "saw": "cellscale.methods.shape_aware_weights:SAW",
+    "maskrcnn": "cellscale.methods.shape_aware_loss:MASK_RCNN",
     "unet-binary": "cellscale.methods.shape_aware_loss:UNET_BINARY",
     "calt-us": "cellscale.methods.calt_us:CALT_US",
 }

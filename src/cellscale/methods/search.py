@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cellscale.arrays import Box, Labels, StoredMaps
+from cellscale.arrays import Box, Labels, Prediction, shape_of
 from cellscale.kernels.tables import tables_of
 from cellscale.methods.protocol import Method
 from cellscale.methods.settings import flat, replaced
@@ -25,19 +25,19 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 """Minimum areas that are tried, as shares of the median area of the true cells."""
 
 
-def cells_of(method: Method, maps: StoredMaps) -> Labels:
+def cells_of(method: Method, prediction: Prediction) -> Labels:
     """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
-    frame = Box.of(next(iter(maps.values())).shape)
-    pieces = method.decode(maps, frame)
+    frame = Box.of(shape_of(prediction))
+    pieces = method.decode(prediction, frame)
     targets = method.unite(*tables_of(pieces, frame, origin=(0, 0), width=frame.x1))
     table = np.concatenate([[0], targets + 1]).astype(np.uint32)
     labels: Labels = table[pieces.labels]
     return labels
 
 
-def quality(method: Method, pairs: Iterable[tuple[StoredMaps, Labels]]) -> float:
+def quality(method: Method, pairs: Iterable[tuple[Prediction, Labels]]) -> float:
     """Mean of instance F1 at Jaccard > 0.5 and SEG on frames, 0 … 1."""
-    found = scores((truth, cells_of(method, maps)) for maps, truth in pairs)
+    found = scores((truth, cells_of(method, prediction)) for prediction, truth in pairs)
     return float(found["f1"] + found["seg"]) / 2
 
 
@@ -48,7 +48,7 @@ def minimum_areas(truths: Iterable[Labels]) -> list[int]:
     return [round(share * median) for share in AREA_SHARES]
 
 
-def searched(method: M, pairs: Sequence[tuple[StoredMaps, Labels]], grid: Mapping[str, Sequence[Any]]) -> M:
+def searched(method: M, pairs: Sequence[tuple[Prediction, Labels]], grid: Mapping[str, Sequence[Any]]) -> M:
     """Search each setting of `grid` in turn, the others kept, ROUNDS times.
 
     Of all values whose `quality` is within NOISE of the best, the one nearest to what the method came with is taken.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -90,6 +91,8 @@ class Report:
     cells: int = 0
     flagged: dict[str, int] = field(default_factory=dict)
     """Cells by flag, for methods that flag them: `cut` at their extent, `unconverged`."""
+    reached: dict[str, int] = field(default_factory=dict)
+    """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
 
@@ -299,6 +302,9 @@ def segment(
     report.cells, report.flagged = _count(run)
     if any(report.flagged.values()):
         log.warning("of %d cells: %s", report.cells, report.flagged)
+    report.reached = _reached(run)
+    if report.reached:
+        log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     publish_labels(layer)
     if run.scratch.read_json("owner.json") == token:
         _drop(run)
@@ -335,3 +341,13 @@ def _count(run: Run) -> tuple[int, dict[str, int]]:
             columns.get(column, {})[key] = values
     cells = sum(map(len, columns.pop("area").values()))
     return cells, {flag: sum(int(v.sum()) for v in found.values()) for flag, found in columns.items() if found}
+
+
+def _reached(run: Run) -> dict[str, int]:
+    """How often each limit of the networks was reached, from the records of the predictions."""
+    found: Counter[str] = Counter()
+    step = run.decode.name if run.fused else run.predict.name
+    for name in run.scratch.names(step):
+        record = get(run.scratch, f"{step}/{name}")
+        found += Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
+    return dict(found)
