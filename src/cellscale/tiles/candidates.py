@@ -20,7 +20,8 @@ each leave it to the other. The suppression that follows keeps one of two."""
 def owned(candidates: Candidates, windows: Windows, window: int, *, seam: int) -> Candidates:
     """Take a window's candidates whose middle lies in its core, in the coordinates of the frame.
 
-    It is the middle of the box's part in the frame, so that a cell that the mirrored border completes has one too. A box that touches a side where the window cuts the image is dropped: its cell is a neighbour's.
+    It is the middle of the box's part in the frame, so that a cell that the mirrored border completes has one too. A
+    box that touches a side where the window cuts the image is dropped: its cell is a neighbour's.
 
     Parameters
     ----------
