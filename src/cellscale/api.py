@@ -33,7 +33,7 @@ log = logging.getLogger("cellscale")
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, what is done of it and what there is in all."""
 Options = Mapping[str, Any] | None
-"""Options for fsspec, e.g. {"key": …, "endpoint_url": …}."""
+"""Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -58,6 +58,7 @@ def import_images(
     frames: Frames = None,
     axes: str | None = None,
     overwrite: bool = False,
+    storage_options: Options = None,
     on_progress: Progress = _silent,
 ) -> NgffImage:
     """Import images, and instance labels where given, into a new OME-Zarr image.
@@ -84,6 +85,8 @@ def import_images(
         Meaning of the source's axes, e.g. "tyx"; without it, 3-D arrays are t, y, x.
     overwrite : bool
         Replace an existing destination.
+    storage_options : mapping
+        Options for fsspec, for the destination.
     on_progress : callable
         Called with step, done and total.
 
@@ -109,6 +112,7 @@ def import_images(
         frame_interval_s=frame_interval_s,
         version=ngff,
         overwrite=overwrite,
+        storage_options=storage_options,
         on_progress=on_progress,
     )
 
@@ -123,6 +127,7 @@ def synthesize(
     ngff: str = "0.5",
     landmarks: bool = False,
     overwrite: bool = False,
+    storage_options: Options = None,
     on_progress: Progress = _silent,
 ) -> NgffImage:
     """Write a synthetic time-lapse of touching, moving, dividing cells with exact labels in the layer "truth".
@@ -145,6 +150,8 @@ def synthesize(
         Add combs, corner diagonals and cells larger than a tile.
     overwrite : bool
         Replace an existing destination.
+    storage_options : mapping
+        Options for fsspec, for the destination.
     on_progress : callable
         Called with step, done and total.
 
@@ -161,6 +168,7 @@ def synthesize(
         pixel_size_um=(0.5, 0.5),
         frame_interval_s=300.0,
         overwrite=overwrite,
+        storage_options=storage_options,
         on_progress=on_progress,
     )
 

@@ -10,7 +10,7 @@ from cellscale.methods import load_method, settings_of
 from cellscale.methods.inference import stored
 from cellscale.methods.protocol import Batch
 from cellscale.networks.reach import measured_reach
-from cellscale.tiles.seams import whole_frame
+from cellscale.tiles.frames import whole_frame
 from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples

@@ -24,10 +24,19 @@ def discs(seed, shape=(64, 64)):
 FRAMES = [discs(seed) for seed in range(3)]
 
 
-@pytest.fixture(params=METHODS)
+SCHEDULES = {
+    f"{schedule} {name}": (name, {"schedule": schedule, "dropout": 0.05})
+    for name in ("deepsplit", "branchnet", "double-unet")
+    for schedule in ("cumulative", "simultaneous")
+}
+VARIANTS = {name: (name, {}) for name in METHODS if f"cumulative {name}" not in SCHEDULES} | SCHEDULES
+
+
+@pytest.fixture(params=VARIANTS)
 def method(request):
-    """Every method, small, with the statistics of the frames."""
-    return load_method(request.param, **TINY).prepared(labels for _, labels in FRAMES)
+    """Every method and schedule, small, with the statistics of the frames."""
+    name, settings = VARIANTS[request.param]
+    return load_method(name, **TINY, **settings).prepared(labels for _, labels in FRAMES)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,8 +9,9 @@ from scipy import ndimage
 from cellscale.arrays import Pieces
 from cellscale.errors import RunError
 from cellscale.tiles import seams
+from cellscale.tiles.frames import Cells, join, tiled_frame, whole_frame
 from cellscale.tiles.grid import Grid
-from cellscale.tiles.seams import tiled_frame, whole_frame
+from cellscale.tiles.strips import Strips
 from tests.stamps import Stamps
 
 
@@ -73,8 +74,9 @@ def halves(left: int, right: int) -> list[seams.TileRecord]:
     return records
 
 
-def joined(records: list[seams.TileRecord]) -> seams.Cells:
-    return seams.join(records, Grid(shape=(4, 8), size=4), 1, lambda nodes, edges: np.arange(len(nodes["area"])))
+def joined(records: list[seams.TileRecord], shape: tuple[int, int] = (4, 8)) -> Cells:
+    strips = Strips(grid=Grid(shape=shape, size=4), link=1, span=8)
+    return join(records, strips, lambda nodes, edges: np.arange(len(nodes["area"])))
 
 
 def test_pieces_of_one_anchor_are_one_object_with_the_flags_of_both() -> None:
@@ -87,7 +89,7 @@ def test_pieces_of_one_anchor_are_one_object_with_the_flags_of_both() -> None:
 
 
 def test_tiles_that_disagree_on_an_anchor_are_named() -> None:
-    with pytest.raises(RunError, match=r"Tiles 0 and 1 .*anchors \[2 6\].*decode_reach"):
+    with pytest.raises(RunError, match=r"Tiles 0 and 1 .*anchors.*decode_reach"):
         joined(halves(2, 6))
 
 
@@ -101,8 +103,24 @@ def test_parts_without_contact_are_one_object() -> None:
         part = labels[valid.slices]
         found = Pieces(labels=part, anchors=np.array([(0, 4 - valid.x0)] * int(part.max())).reshape(-1, 2))
         records.append(seams.record(found, grid, tile, 1)[1])
-    cells = seams.join(records, grid, 1, lambda nodes, edges: np.arange(len(nodes["area"])))
+    cells = joined(records, (3, 9))
     assert cells.finals.tolist() == [1, 1, 1]
+    assert cells.objects["area"].tolist() == [2]
+
+
+def test_parts_in_two_strips_without_contact_are_one_object() -> None:
+    grid = Grid(shape=(12, 3), size=4)
+    records = []
+    for tile in range(3):
+        valid = grid.valid(tile, 1)
+        labels = np.zeros((12, 3), np.int32)
+        labels[[2, 9], 1] = 1
+        part = labels[valid.slices]
+        found = Pieces(labels=part, anchors=np.array([(5 - valid.y0, 1)] * int(part.max())).reshape(-1, 2))
+        records.append(seams.record(found, grid, tile, 1)[1])
+    strips = Strips(grid=grid, link=1, span=8)
+    assert len(strips) == 2
+    cells = join(records, strips, lambda nodes, edges: np.arange(len(nodes["area"])))
     assert cells.objects["area"].tolist() == [2]
 
 

@@ -12,7 +12,7 @@ from cellscale.errors import RunError
 from cellscale.methods import load_method
 from cellscale.methods.shape_aware_loss import MaskRCNN
 from cellscale.tiles.candidates import arrays_of, from_arrays, gathered, owned
-from cellscale.tiles.seams import tiled_frame, whole_frame
+from cellscale.tiles.frames import tiled_frame, whole_frame
 from cellscale.tiles.windows import Windows
 from tests.rivals import drawn
 
@@ -75,7 +75,7 @@ def breaks(less: int) -> bool:
 
 
 def test_two_px_less_break_the_promise() -> None:
-    """The reach is exact for a rival that meets a candidate in one pixel; such rivals do not overlap enough to matter."""
+    """The reach is exact for rivals that meet a candidate in one pixel; such an overlap is too small to matter."""
     assert not breaks(0)
     assert breaks(2)
 

@@ -13,9 +13,10 @@ from cellscale.errors import RunError
 from cellscale.kernels.tables import WALL
 from cellscale.methods import METHODS, load_method
 from cellscale.methods.settings import flat
-from cellscale.tiles import seams
+from cellscale.tiles import frames, seams
+from cellscale.tiles.frames import Decoder, tiled_frame, whole_frame
 from cellscale.tiles.grid import Grid
-from cellscale.tiles.seams import Decoder, tiled_frame, whole_frame
+from cellscale.tiles.strips import Strips
 from tests.cases import CASES
 
 CASES_OF_THE_PROMISE = 3000
@@ -38,9 +39,15 @@ def load_settings(method: Decoder) -> dict[str, int]:
 
 
 def with_radius(name: str, radius: int, **settings: int) -> Decoder:
-    """A method whose touching or gap pixels look `radius` px far."""
-    keys = {"fill_radius", "touching_radius", "growth"} & load_settings(load_method(name)).keys()
-    return load_method(name, **dict.fromkeys(keys, radius), **settings)
+    """A method whose touching, gap or parting pixels look `radius` px far, without cleaning."""
+    (key,) = {"fill_radius", "touching_radius", "band_radius", "growth"} & load_settings(load_method(name)).keys()
+    return uncleaned(name, **{key: radius}, **settings)
+
+
+def uncleaned(name: str, **settings: int) -> Decoder:
+    """A method that fills no holes, drops no specks and cuts no necks; tests/methods/test_cleaning.py has those."""
+    off = {"holes": 0, "specks": 0, "neck": 0}
+    return load_method(name, **settings, **{key: off[key] for key in off if key in load_settings(load_method(name))})
 
 
 def naive_whole_frame(method: Decoder, maps: StoredMaps) -> Labels:
@@ -122,7 +129,7 @@ def test_the_unchanged_method_survives_the_search_for_a_break(name: str) -> None
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_less_decode_reach_breaks_the_promise(name: str) -> None:
-    assert breaks(Mutant(load_method(name), decode_reach_less=1))
+    assert breaks(Mutant(uncleaned(name), decode_reach_less=1))
 
 
 def test_without_a_ring_the_promise_breaks() -> None:
@@ -157,7 +164,7 @@ def test_disagreeing_tiles_are_named() -> None:
     full, empty = np.ones((4, 5), np.int32), np.zeros((4, 5), np.int32)
     records = [seams.record(Pieces(labels=labels), grid, tile, 1)[1] for tile, labels in enumerate((full, empty))]
     with pytest.raises(RunError, match="Tiles 0 and 1 disagree"):
-        seams.join(records, grid, 1, lambda nodes, edges: np.arange(len(nodes["area"])))
+        frames.join(records, Strips(grid=grid, link=1, span=1), lambda nodes, edges: np.arange(len(nodes["area"])))
 
 
 def test_borders_add_up_over_tiles() -> None:

@@ -18,7 +18,6 @@ import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError
 from cellscale.folders import Folder
-from cellscale.kernels.tables import FLAGS
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
@@ -30,7 +29,7 @@ from cellscale.ngff.labels import (
     stage_labels,
 )
 from cellscale.segmentation.decode import decode
-from cellscale.segmentation.join import join
+from cellscale.segmentation.join import counted, join, join_strips
 from cellscale.segmentation.plan import Run, Step, Unit, differences
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
@@ -293,13 +292,14 @@ def segment(
     if not run.fused:
         steps.do(run.predict, _predicting, (run, networks), gpu=True)
     steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused)
+    steps.do(run.strips, join_strips, run)
     steps.do(run.join, join, run)
     layer = _staged(run, target, model or {})
     for level in range(len(layer.levels)):
         step = run.publish(level, len(layer.shards(level)))
         steps.do(step, publish, Publication(run=run, layer=layer, level=level))
     steps.do(run.tables, tables, Publication(run=run, layer=layer, level=0))
-    report.cells, report.flagged = _count(run)
+    report.cells, report.flagged = counted(run)
     if any(report.flagged.values()):
         log.warning("of %d cells: %s", report.cells, report.flagged)
     report.reached = _reached(run)
@@ -330,17 +330,6 @@ def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
 
 def _decoding(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
     return decode(*shared, units)
-
-
-def _count(run: Run) -> tuple[int, dict[str, int]]:
-    """Number of cells over all planes, and of those with each flag, from the joins' records."""
-    columns: dict[str, Arrays] = {"area": {}, **{flag: {} for flag in FLAGS}}
-    for name in run.scratch.names("join"):
-        for key, values in get(run.scratch, f"join/{name}").items():
-            column = key.rpartition("/objects/")[2]
-            columns.get(column, {})[key] = values
-    cells = sum(map(len, columns.pop("area").values()))
-    return cells, {flag: sum(int(v.sum()) for v in found.values()) for flag, found in columns.items() if found}
 
 
 def _reached(run: Run) -> dict[str, int]:

@@ -12,7 +12,7 @@ from cellscale.methods.inference import Precision, windows_to_maps
 from cellscale.methods.protocol import Method, Networks
 from cellscale.metrics import scores
 from cellscale.tiles.candidates import owned
-from cellscale.tiles.seams import whole_frame
+from cellscale.tiles.frames import whole_frame
 from cellscale.tiles.windows import Windows, mirrored
 from cellscale.training.frames import Frames, mapped
 
