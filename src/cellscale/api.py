@@ -25,7 +25,7 @@ from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import Target, one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
-from cellscale.selection import training_data, without
+from cellscale.selection import spread, training_data, without
 from cellscale.synthetic import Scene
 from cellscale.training.run import TrainingSettings
 
@@ -181,6 +181,7 @@ def train(
     labels_name: str = "truth",
     frames: Frames = None,
     validate_frames: Frames = None,
+    train_frames: int | None = None,
     config: str | None = None,
     assignments: Sequence[str] = (),
     workers: int = 1,
@@ -206,6 +207,8 @@ def train(
     frames, validate_frames : tuple of int
         Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
         learned from.
+    train_frames : int
+        Learn from so many of the annotated frames, evenly spread; None: from all.
     config : str
         TOML file with [method], [training] and [engine].
     assignments : sequence of str
@@ -246,6 +249,7 @@ def train(
     names = (labels_name, chosen.channels)
     held_out = [training_data(image, *names, validate_frames) for image in opened if validate_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
+    learn = learn if train_frames is None else spread(learn, train_frames)
     with cluster(address) if workers else nullcontext():
         return train_method(
             chosen,

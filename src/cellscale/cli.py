@@ -163,6 +163,7 @@ def methods_command(as_json: bool) -> None:
 @click.option("--labels-name", default="truth", show_default=True, help="Label layer to learn from.")
 @click.option("--frames", type=FRAMES, help="Frames to learn from, half-open.")
 @click.option("--validate-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
+@click.option("--train-frames", type=int, metavar="N", help="Learn from N of these frames, evenly spread.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. width=32.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Training workers; 0: in this process.")

@@ -40,7 +40,8 @@ def load_settings(method: Decoder) -> dict[str, int]:
 
 def with_radius(name: str, radius: int, **settings: int) -> Decoder:
     """A method whose touching, gap or parting pixels look `radius` px far, without cleaning."""
-    (key,) = {"fill_radius", "touching_radius", "band_radius", "growth"} & load_settings(load_method(name)).keys()
+    settable = {"fill_radius", "touching_radius", "band_radius", "contour_radius", "growth"}
+    (key,) = settable & load_settings(load_method(name)).keys()
     return uncleaned(name, **{key: radius}, **settings)
 
 

@@ -61,8 +61,8 @@ def searched(
     """Search thresholds `together` in all combinations of coarse levels, then each setting of `grid` in turn.
 
     The latter is done ROUNDS times. Of all choices whose `quality` is within NOISE of the best, the one nearest to what
-    the method came with is taken. Thresholds that share a pixel's probability must move together: on nuclei, a search of
-    one at a time stayed at F1 0.83 where two at once found 0.88.
+    the method came with is taken. Thresholds that share a pixel's probability must move together: on nuclei, a search
+    of one at a time stayed at F1 0.83 where two at once found 0.88.
     """
     start = flat(method)
     joint = [(together, [*product(COARSE, repeat=len(together))])] if together else []
