@@ -21,9 +21,10 @@ from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
 from cellscale.intensity import Intensity
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.distances import distance_transform
+from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import grown_through
 from cellscale.methods.descent import Adam
-from cellscale.methods.objects import SQUARE, above, large_enough, renumbered, rims
+from cellscale.methods.objects import SQUARE, above, flooded_cells, large_enough, marked_basins, renumbered, rims
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
@@ -91,16 +92,27 @@ def four_classes(labels: Labels) -> NDArray[np.uint8]:
 class Decoding:
     """Which pixels are cells' and which are touching; gaps count as background."""
 
-    rule: Literal["threshold", "map"] = "threshold"
-    """Thresholds on probabilities, or the most probable class."""
+    rule: Literal["threshold", "map", "watershed"] = "threshold"
+    """Thresholds on probabilities, the most probable class, or a watershed from certain cells."""
     cell: float = 0.49
     """A pixel is a cell's if its probability is greater (threshold); fitted by `tuned`."""
     touching: float = 0.05
     """It is touching, whatever else, if that probability is greater (threshold); fitted by `tuned`."""
     growth: int = 5
     """Cells grow so many steps through touching pixels, px; not in the paper."""
+    seed: float = 0.95
+    """A pixel is a seed's if its probability of a cell is greater (watershed)."""
+    background: float = 0.9
+    """It is no cell's if its probability of background or gap is greater (watershed)."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+    def basins(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Basins of −(z_cell − z_touching)₊, with the seeds as markers."""
+        cell, touching = (maps[name].astype(np.int16) for name in ("cell", "touching"))
+        outside = above((255 - np.minimum(cell + touching, 255)).astype(np.uint8), self.background)
+        heights = np.minimum(255 - np.maximum(cell - touching, 0), WALL - 1).astype(np.uint8)
+        return marked_basins(above(maps["cell"], self.seed), np.maximum(heights, 1), ~outside, valid)
 
     def masks(self, maps: StoredMaps) -> tuple[Mask, Mask]:
         """Cell and touching pixels."""
@@ -144,8 +156,8 @@ class CaltUS:
 
     @property
     def decode_reach(self) -> int:
-        """A touching pixel looks for its cell, px."""
-        return self.decoding.growth
+        """A touching pixel looks for its cell; a watershed's, at its neighbours, px."""
+        return 1 if self.decoding.rule == "watershed" else self.decoding.growth
 
     @property
     def link(self) -> int:
@@ -185,14 +197,18 @@ class CaltUS:
         return {name: z[:, i] for i, name in enumerate(self.maps, 1)}
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        """4-connected components of the cells, grown through touching pixels."""
+        """4-connected components of the cells, grown through touching pixels; or basins."""
+        if self.decoding.rule == "watershed":
+            return self.decoding.basins(maps, valid)
         cells, touching = self.decoding.masks(maps)
         components, _ = connected_components(cells, connectivity=4)
         grown = grown_through(components, touching, steps=self.decoding.growth)
         return Pieces(labels=renumbered(grown[valid.slices]))
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
-        """Drop small objects."""
+        """Put basins together; drop small objects."""
+        if self.decoding.rule == "watershed":
+            return flooded_cells(nodes, edges, self.decoding.minimum_area)
         return large_enough(nodes, self.decoding.minimum_area)
 
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:

@@ -368,7 +368,7 @@ class MaskRCNN:
         kept = good.some(unsuppressed(good, most=self.detection.most_overlap)).within(valid)
         owner = painted(kept)
         present = np.unique(owner[owner > 0])
-        return Pieces(labels=renumbered(owner), anchors=kept.anchors[present - 1].astype(np.int64))
+        return Pieces(labels=renumbered(owner.astype(np.uint32)), anchors=kept.anchors[present - 1].astype(np.int64))
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""

@@ -47,8 +47,8 @@ def owned(candidates: Candidates, windows: Windows, window: int, *, seam: int) -
 
 def _inside(points: NDArray[np.integer[Any]], box: Box) -> NDArray[np.bool_]:
     """Whether points (n, 2) lie in a box."""
-    found: NDArray[np.bool_] = ((points >= (box.y0, box.x0)) & (points < (box.y1, box.x1))).all(axis=1)
-    return found
+    inside: NDArray[np.bool_] = (points >= (box.y0, box.x0)) & (points < (box.y1, box.x1))
+    return inside[:, 0] & inside[:, 1]
 
 
 def arrays_of(candidates: Candidates) -> dict[str, NDArray[Any]]:
