@@ -29,6 +29,10 @@ METHODS = {
     "pixel-forest": "cellscale.methods.pixel_forest:PIXEL_FOREST",
     "multicellnet": "cellscale.methods.multicellnet:MULTICELLNET",
     "l2s": "cellscale.methods.legendre_level_set:L2S",
+    "maskrcnn": "cellscale.methods.shape_aware_loss:MASK_RCNN",
+    "unet-binary": "cellscale.methods.shape_aware_loss:UNET_BINARY",
+    "mu-lux": "cellscale.methods.mu_lux:MU_LUX",
+    "calt-us": "cellscale.methods.calt_us:CALT_US",
 }
 """Name on the command line to "module:value"."""
 

@@ -34,7 +34,7 @@ from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_pla
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
-from cellscale.segmentation.report import Report, write_copy, write_report
+from cellscale.segmentation.report import Report, limits_reached, write_copy, write_report
 from cellscale.segmentation.seams import count_seams, layer_quality
 
 log = logging.getLogger("cellscale")
@@ -369,6 +369,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     steps.do(run.seams(len(layer.shards())), count_seams, finest)
     steps.do(run.tables, tables, finest)
     report.cells, report.flagged = counted(run)
+    report.reached = limits_reached(run)
     report.seams = layer_quality(run)
     return layer
 
