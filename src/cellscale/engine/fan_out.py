@@ -19,7 +19,6 @@ from ray.exceptions import RayError
 
 from cellscale.errors import RunError
 
-
 LOOK_S = 0.05
 """Longest pause between two looks at the pending tasks, s."""
 MOST_PENDING = 50_000
@@ -58,7 +57,7 @@ class FanOut:
             while waiting and len(pending) < limit:
                 task, attempt = waiting.popleft()
                 pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt
-            # All that have ended at once: one look at all pending tasks for each of them would cost hours on large clusters.
+            # All that have ended at once: a look for each of them would cost hours on large clusters.
             done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_S)
             for reference in done:
                 task, attempt = pending.pop(reference)
