@@ -41,9 +41,10 @@ def _pairs_within(
     places: NDArray[np.float64], others: NDArray[np.float64], radii: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of the pairs of points at most `radii` px apart, and perhaps a little more."""
-    near = cKDTree(others).query_ball_point(places, 1.001 * radii) if len(places) and len(others) else []
-    first = np.repeat(np.arange(len(near)), [len(found) for found in near])
-    return first, np.concatenate([np.zeros(0, np.int64), *(np.array(found, np.int64) for found in near)])
+    if not (len(places) and len(others)):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    near = [np.array(found, np.int64) for found in cKDTree(others).query_ball_point(places, 1.001 * radii)]
+    return np.repeat(np.arange(len(near)), [len(found) for found in near]), np.concatenate(near)
 
 
 def detection_counts(truth: Labels, prediction: Labels) -> DetectionCounts:
