@@ -58,15 +58,18 @@ def _measured(labels: Labels) -> NDArray[np.int64]:
     return out
 
 
+def centroids(labels: Labels, areas: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(y, x) of the cells in ascending label order, (cells, 2), px; `areas` are their pixels."""
+    found: NDArray[np.float64] = _measured(labels)[:, :2] / areas[:, None]
+    return found
+
+
 def nearest_centroids(truth: Labels, prediction: Labels, pairs: Overlaps) -> NDArray[np.int64]:
     """Number of the predicted cell nearest to each true cell by centroid, (n,); −1 where there is none."""
     if pairs.predicted_areas.size == 0:
         return np.full(pairs.truth_areas.size, -1)
-    centres = [
-        _measured(labels)[:, :2] / areas[:, None]
-        for labels, areas in ((truth, pairs.truth_areas), (prediction, pairs.predicted_areas))
-    ]
-    return cKDTree(centres[1]).query(centres[0])[1].astype(np.int64)
+    centres, others = centroids(truth, pairs.truth_areas), centroids(prediction, pairs.predicted_areas)
+    return np.asarray(cKDTree(others).query(centres)[1], np.int64)
 
 
 def _shared(pairs: Overlaps, nearest: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
         matches=match_counts(pairs),
         pixels=pixel_counts(pairs),
         rims=rim_counts(true_labels, predicted_labels),
-        detections=detection_counts(true_labels, predicted_labels),
+        detections=detection_counts(true_labels, predicted_labels, pairs),
         centroids=centroid_counts(true_labels, predicted_labels, pairs),
     )
 
