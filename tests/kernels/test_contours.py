@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ SHORT = Motion(iterations=60)
 
 
 def polygons_of(points, starts):
-    return [points[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [points[a:b] for a, b in itertools.pairwise(starts)]
 
 
 def wavy(seed, shape=(48, 52), count=7):
@@ -159,7 +160,9 @@ def test_touching_discs_meet_without_a_common_pixel(coupling) -> None:
     assert not found.cut.any()
     for label in (1, 2):
         a, b = cells == label, found.labels() == label
-        assert (a & b).sum() / (a | b).sum() > 0.93
+        assert not (a & ~b).any()  # the interpolated speed ends up to 1 px beyond the mask
+        assert not (b & ~ndimage.binary_dilation(cells > 0)).any()
+        assert (a & b).sum() / (a | b).sum() > 0.9
 
 
 def test_a_hole_stays_where_the_speed_is_zero_and_closes_where_it_is_not() -> None:
@@ -184,7 +187,7 @@ def test_what_the_radius_cuts_is_said() -> None:
 
 def test_a_seed_without_speed_shrinks_and_vanishes() -> None:
     seeds = painted(disc((30, 30), 15, 15, 3))
-    found = evolve(np.zeros((30, 30)), seeds, radius=5)
+    found = evolve(np.zeros((30, 30)), seeds, radius=5, motion=Motion(iterations=1000))
     assert found.points.shape == (0, 2)
     assert not found.labels().any()
 
@@ -220,7 +223,7 @@ def test_what_does_not_fit_is_refused() -> None:
     seeds = np.ones((4, 4), np.uint32)
     with pytest.raises(InputError, match=r"speed is int64 .*expected floats"):
         evolve(np.ones((4, 4), int), seeds, radius=3)
-    with pytest.raises(InputError, match="speed is 0.0 to 2.0; expected 0 to 1"):
+    with pytest.raises(InputError, match=r"speed is 0\.0 to 2\.0; expected 0 to 1"):
         evolve(2 * np.eye(4), seeds, radius=3)
     with pytest.raises(InputError, match="speed and seeds have the shapes"):
         evolve(np.eye(5), seeds, radius=3)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def distance_to_labels(model, frames):
 
 
 def check_training(method, frames, folder, quick=QUICK):
-    """A seeded training is repeatable to the last bit and, if anything learns, brings the prediction nearer to the labels."""
+    """A seeded training is repeatable to the last bit and, if anything learns, brings the prediction nearer."""
     torch.manual_seed(quick.seed)
     before = distance_to_labels(Model(method=method, networks=method.networks()), frames)
     first = train(method, [frames], output=f"{folder}/first", settings=quick)
@@ -142,10 +143,9 @@ def check_sample_means(method, frames, quick=QUICK, together=1):
     for stage in method.stages():
         for update in stage.updates:
             agreed = []
+            noted = partial(note, agreed)
             with torch.no_grad():
-                whole = update.loss(
-                    networks, dataclasses.replace(batch, mean=lambda value: agreed.append(value) or value)
-                )
+                whole = update.loss(networks, dataclasses.replace(batch, mean=noted))
                 parts = [
                     update.loss(networks, part_of(batch, slice(i, i + together), iter(agreed)))
                     for i in range(0, 3 * together, together)
@@ -154,6 +154,12 @@ def check_sample_means(method, frames, quick=QUICK, together=1):
                 torch.testing.assert_close(
                     value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6
                 )
+
+
+def note(values, value):
+    """Append a value and return it."""
+    values.append(value)
+    return value
 
 
 def part_of(batch, samples, agreed):

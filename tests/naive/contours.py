@@ -21,9 +21,10 @@ def winding(polygon, y, x, unit):
     total = 0
     for (y0, x0), (y1, x1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         if min(y0, y1) <= y * unit < max(y0, y1):
-            left = (x * unit - x0) * (y1 - y0) >= (y * unit - y0) * (x1 - x0)
-            if left == (y1 > y0):
-                total += 1 if y1 < y0 else -1
+            upwards = y1 < y0
+            beyond = (x * unit - x0) * (y1 - y0) - (y * unit - y0) * (x1 - x0)
+            if (-beyond if upwards else beyond) >= 0:
+                total += 1 if upwards else -1
     return total
 
 
