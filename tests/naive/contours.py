@@ -58,8 +58,9 @@ def seeds(values, levels, smallest, largest, extent):
             pixels = np.argwhere(labels == number)
             if (np.ptp(pixels, axis=0) + 1).max() > extent:
                 for y, x in pixels:
-                    window = labels[max(0, y - extent // 2) : y, max(0, x - extent // 2) : x + extent // 2 + 1]
-                    if not window.any() and not labels[y, max(0, x - extent // 2) : x].any():
+                    near = slice(max(0, x - extent // 2), x + extent // 2 + 1)
+                    high = values >= levels[-1]
+                    if not high[max(0, y - extent // 2) : y, near].any() and not high[y, near.start : x].any():
                         found[y, x] = True
     return connected_components(found, 4)[0]
 
