@@ -1,6 +1,8 @@
 """What every method must keep: one suite, given a small variant of the method and frames to learn from."""
 
+import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import torch
@@ -98,7 +100,7 @@ def distance_to_labels(model, frames):
 
 
 def check_training(method, frames, folder, quick=QUICK):
-    """A seeded training is repeatable to the last bit and brings the prediction nearer to the labels."""
+    """A seeded training is repeatable to the last bit and, if anything learns, brings the prediction nearer."""
     torch.manual_seed(quick.seed)
     before = distance_to_labels(Model(method=method, networks=method.networks()), frames)
     first = train(method, [frames], output=f"{folder}/first", settings=quick)
@@ -106,7 +108,8 @@ def check_training(method, frames, folder, quick=QUICK):
     for name, network in first.networks.items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, second.networks[name].state_dict()[key]), f"{name}.{key}"
-    assert distance_to_labels(first, frames) < 0.9 * before
+    if method.stages():
+        assert distance_to_labels(first, frames) < 0.9 * before
 
 
 def batch_for(method, frames, quick, count=3):
@@ -141,10 +144,12 @@ def check_sample_means(method, frames, quick=QUICK, together=1):
     networks = {name: network.eval() for name, network in method.networks().items()}
     for stage in method.stages():
         for update in stage.updates:
+            agreed = []
+            noted = partial(note, agreed)
             with torch.no_grad():
-                whole = update.loss(networks, batch)
+                whole = update.loss(networks, dataclasses.replace(batch, mean=noted))
                 parts = [
-                    update.loss(networks, part_of(batch, slice(i, i + together)))
+                    update.loss(networks, part_of(batch, slice(i, i + together), iter(agreed)))
                     for i in range(0, 3 * together, together)
                 ]
             for name, value in whole.items():
@@ -153,7 +158,13 @@ def check_sample_means(method, frames, quick=QUICK, together=1):
                 )
 
 
-def part_of(batch, samples):
-    """A batch of some of the samples."""
+def note(values, value):
+    """Append a value and return it."""
+    values.append(value)
+    return value
+
+
+def part_of(batch, samples, agreed):
+    """What one of the workers has of a batch; `mean` gives it what all of them agreed on."""
     targets = {name: value[samples] for name, value in batch.targets.items()}
-    return Batch(image=batch.image[samples], labels=batch.labels[samples], targets=targets)
+    return Batch(image=batch.image[samples], labels=batch.labels[samples], targets=targets, mean=lambda _: next(agreed))

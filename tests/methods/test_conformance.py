@@ -16,6 +16,7 @@ SMALL = {
     "ribcage": {**GAME, **RATES},
     "classdisc": {**GAME, "hidden": 16, "learning_rate": 0.004, "discriminator_rate": 0.004},
     "ribcage-ce": {"width": 4},
+    "l2s": {"iterations": 40},
     "pixel-forest": {"scales": [0.7, 1.6], "trees": 10, "leaves": 30, "batches": 3, "pixels": 300},
 }
 """Settings of the methods that have no U-Net."""
@@ -77,6 +78,8 @@ def test_decoding_the_perfect_prediction_returns_the_labels(method, case):
 
 
 def test_the_computed_reach_covers_the_measured_one(method):
+    if method.whole == "windowed":
+        pytest.skip("each window is solved as a whole")
     conformance.check_reach(method, seen_by(method) if method.name == "pixel-forest" else None)
 
 

@@ -88,6 +88,21 @@ def detected(truth: list[Mask], predicted: list[Mask]) -> float:
     return share(2 * tp, len(truth) + len(predicted), not truth and not predicted)
 
 
+def by_centroid(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
+    """Dice and mean squared error of each true cell against the predicted cell with the nearest centroid."""
+    dice, error = [], []
+    for cell in truth:
+        centre = np.argwhere(cell).mean(axis=0)
+        squared = [((np.argwhere(other).mean(axis=0) - centre) ** 2).sum() for other in predicted]
+        other = predicted[int(np.argmin(squared))] if predicted else np.zeros_like(cell)
+        dice.append(2 * (cell & other).sum() / (cell.sum() + other.sum()) if predicted else 0.0)
+        rows, columns = np.nonzero(cell | other)
+        error.append((cell ^ other).sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1))
+    if not truth:
+        return {"cell_dice": math.nan, "cell_mse": math.nan}
+    return {"cell_dice": float(np.mean(dice)), "cell_mse": float(np.mean(error))}
+
+
 def rim(labels: Labels) -> NDArray[np.int64]:
     """Coordinates of cell pixels beside another label, (n, 2)."""
     height, width = labels.shape
@@ -123,5 +138,7 @@ def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
         "dice": dice,
         "dsc": dice,
         "cds": detected(true_cells, predicted_cells),
+        "mse": float((inside != predicted).mean()),
+        **by_centroid(true_cells, predicted_cells),
         **contours(truth, prediction),
     }

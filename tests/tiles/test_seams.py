@@ -20,9 +20,9 @@ from cellscale.tiles.strips import Strips
 from tests.cases import CASES
 
 CASES_OF_THE_PROMISE = 3000
-WATERSHED = {"mu-lux"}
-"""Methods whose objects are put together by `unite`; their own tests have a twin for that."""
-LINKED = sorted(name for name in METHODS if load_method(name).join == "links" and name not in WATERSHED)
+OTHERS = {"mu-lux", "l2s"}
+"""Methods without a radius; their own tests hold them to the promise."""
+LINKED = sorted(name for name in METHODS if load_method(name).join == "links" and name not in OTHERS)
 
 
 def random_maps(names: tuple[str, ...], shape: tuple[int, int], seed: int) -> StoredMaps:

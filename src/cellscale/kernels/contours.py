@@ -30,8 +30,8 @@ SHORTEST, LONGEST = 0.6, 1.4
 """Edges are kept between these multiples of the spacing; 2 SHORTEST ≤ LONGEST, so a halved edge is not too short."""
 FEWEST = 8
 """So many vertices are kept however short the edges."""
-SMALLEST = 0.05
-"""A contour that encloses less has vanished, px²."""
+SMALLEST = 0.5
+"""A contour that encloses less, px², or less than this share of what it began with, has vanished."""
 QUIET = 50
 """Iterations over which the area must stand still."""
 SLOWED, PUSHED = 0.05, 0.5
@@ -173,6 +173,12 @@ def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
 
 
 @kernel
+def vanished(area: float, first: float) -> bool:
+    """Whether a contour that began with a signed area has vanished or turned inside out."""
+    return area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
+
+
+@kernel
 def _evolve_alone(
     points: NDArray[np.float64],
     speed: NDArray[np.float32],
@@ -184,7 +190,7 @@ def _evolve_alone(
     here, there = np.empty((4 * points.shape[0] + 64, 2)), np.empty((4 * points.shape[0] + 64, 2))
     n = respaced(points, spacing, here)
     nothing = np.empty(0)
-    sign = 1.0 if area_of(points) > 0 else -1.0
+    first = area_of(points)
     band = np.array([np.inf, -np.inf, 0.0])
     for i in range(iterations):
         move(here[:n], nothing, speed, at[0], at[1], tension, there)
@@ -194,7 +200,7 @@ def _evolve_alone(
         if here.shape[0] > there.shape[0]:
             there = np.empty(here.shape)
         area = area_of(here[:n])
-        if area * sign < SMALLEST:
+        if vanished(area, first):
             return here[:0], i + 1, True
         if still(area, band, tolerance):
             return here[:n], i + 1, True
@@ -300,8 +306,7 @@ def _evolve_together(
                 move(here[a:b], depths[a:b], speed, origin[0] + 1, origin[1] + 1, tension, moved)
             n = respaced(moved, spacing, out[ends[i] :]) if b > a else 0
             area = area_of(out[ends[i] : ends[i] + n]) if n > 0 else 0.0
-            sign = 1.0 if area_of(points[starts[i] : starts[i + 1]]) > 0 else -1.0
-            if area * sign >= SMALLEST:
+            if not vanished(area, area_of(points[starts[i] : starts[i + 1]])):
                 ends[i + 1] += n
             counts[i, 1] = still(area, bands[i], tolerance)
             if not counts[i, 1]:

@@ -97,8 +97,8 @@ def hierarchical_seeds(
     smallest, largest : int
         Seeds have so many pixels; at the last level there is nothing to wait for, and larger ones are taken too.
     extent : int
-        And at most so many rows and columns, px. Of what is wider at the last level, the pixels that come first in
-        raster order within extent / 2 px become seeds of one pixel.
+        And at most so many rows and columns, px. Of what is wider at the last level, those pixels become seeds that
+        have no other pixel of this level before them, in raster order, within extent / 2 rows and columns.
 
     Returns
     -------

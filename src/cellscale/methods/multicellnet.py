@@ -28,7 +28,7 @@ from cellscale.methods.descent import Adam
 from cellscale.methods.objects import above, large_enough, pieces, renumbered
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.methods.search import minimum_areas, searched
-from cellscale.networks.unet import UNetShape
+from cellscale.networks.unet import UNetShape, chained_reach
 
 EPSILON = 1.0
 """Added to both parts of a Dice coefficient, px: two empty images are equal."""
@@ -160,7 +160,7 @@ class MultiCellNet:
     @property
     def reach(self) -> int:
         """How far a prediction looks, one side, px: the edge network follows the region network."""
-        return 2 * self.unet.reach
+        return chained_reach(self.unet.depth)
 
     @property
     def decode_reach(self) -> int:

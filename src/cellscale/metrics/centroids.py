@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from cellscale.arrays import Labels
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.overlaps import label_areas
+from cellscale.kernels.overlaps import label_areas, label_centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
 
@@ -35,41 +35,40 @@ class CentroidCounts:
 
 
 @kernel
-def _measure(labels: Labels, ids: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-    """Sums of coordinates and bounding box (half-open) of each cell; `ids` are its labels, ascending."""
+def _widen(labels: Labels, ids: NDArray[np.int64], boxes: NDArray[np.int64]) -> None:
+    """Widen the box of each cell to its pixels; `ids` are its labels, ascending."""
     number = 0
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] > 0:
                 if ids[number] != labels[y, x]:
                     number = np.searchsorted(ids, labels[y, x])
-                row = out[number]
-                row[0], row[1] = row[0] + y, row[1] + x
-                row[2], row[3] = min(row[2], y), min(row[3], x)
-                row[4], row[5] = max(row[4], y + 1), max(row[5], x + 1)
+                box = boxes[number]
+                box[0], box[1] = min(box[0], y), min(box[1], x)
+                box[2], box[3] = max(box[2], y + 1), max(box[3], x + 1)
 
 
-def _measured(labels: Labels) -> NDArray[np.int64]:
-    """sum_y, sum_x, y0, x0, y1, x1 of the cells in ascending label order, (cells, 6)."""
+def _boxes(labels: Labels) -> NDArray[np.int64]:
+    """Bounding boxes y0, x0, y1, x1 (half-open) in ascending label order, (cells, 4)."""
     ids, _ = label_areas(labels)
-    out = np.zeros((len(ids), 6), np.int64)
-    out[:, 2:4] = np.iinfo(np.int64).max
-    _measure(labels, ids, out)
-    return out
+    boxes = np.zeros((len(ids), 4), np.int64)
+    boxes[:, :2] = np.iinfo(np.int64).max
+    _widen(labels, ids, boxes)
+    return boxes
 
 
-def centroids(labels: Labels, areas: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(y, x) of the cells in ascending label order, (cells, 2), px; `areas` are their pixels."""
-    found: NDArray[np.float64] = _measured(labels)[:, :2] / areas[:, None]
-    return found
-
-
-def nearest_centroids(truth: Labels, prediction: Labels, pairs: Overlaps) -> NDArray[np.int64]:
-    """Number of the predicted cell nearest to each true cell by centroid, (n,); −1 where there is none."""
-    if pairs.predicted_areas.size == 0:
-        return np.full(pairs.truth_areas.size, -1)
-    centres, others = centroids(truth, pairs.truth_areas), centroids(prediction, pairs.predicted_areas)
-    return np.asarray(cKDTree(others).query(centres)[1], np.int64)
+def nearest_centroids(truth: Labels, prediction: Labels) -> NDArray[np.int64]:
+    """Number of the predicted cell nearest to each true cell by centroid, ties to the lower label, (n,); −1: none."""
+    (_, places), (_, others) = label_centroids(truth), label_centroids(prediction)
+    if not len(places) or not len(others):
+        return np.full(len(places), -1, np.int64)
+    tree = cKDTree(others)
+    near = tree.query_ball_point(places, 1.001 * tree.query(places)[0])
+    best = [
+        min(found, key=lambda j: (float(((others[j] - at) ** 2).sum()), j))
+        for at, found in zip(places, near, strict=True)
+    ]
+    return np.array(best, np.int64)
 
 
 def _shared(pairs: Overlaps, nearest: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -82,13 +81,13 @@ def _shared(pairs: Overlaps, nearest: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def centroid_counts(truth: Labels, prediction: Labels, pairs: Overlaps) -> CentroidCounts:
     """Count one frame's cells: Dice 2|A ∩ B| / (|A| + |B|), and |A ∆ B| over the pixels of the box around both."""
-    nearest = nearest_centroids(truth, prediction, pairs)
+    nearest = nearest_centroids(truth, prediction)
     found = nearest >= 0
     shared = _shared(pairs, nearest)
-    boxes = _measured(truth)[:, 2:]
+    boxes = _boxes(truth)
     areas = pairs.truth_areas.copy()
     if found.any():
-        others = _measured(prediction)[nearest, 2:]
+        others = _boxes(prediction)[nearest]
         boxes = np.hstack([np.minimum(boxes[:, :2], others[:, :2]), np.maximum(boxes[:, 2:], others[:, 2:])])
         areas += pairs.predicted_areas[nearest]
     sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

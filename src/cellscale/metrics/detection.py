@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cellscale.arrays import Labels
-from cellscale.metrics.centroids import centroids
+from cellscale.kernels.overlaps import label_centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
 
@@ -51,7 +51,7 @@ def _pairs_within(
 def detection_counts(truth: Labels, prediction: Labels, pairs: Overlaps) -> DetectionCounts:
     """Count the cells of one frame and those that match."""
     area, other_area = pairs.truth_areas, pairs.predicted_areas
-    place, other_place = centroids(truth, area), centroids(prediction, other_area)
+    (_, place), (_, other_place) = label_centroids(truth), label_centroids(prediction)
     a, b = _pairs_within(place, other_place, FARTHEST * np.sqrt(area / np.pi))
     squared = ((place[a] - other_place[b]) ** 2).sum(axis=1)
     alike = np.maximum(area[a], other_area[b]) <= LARGEST_RATIO * np.minimum(area[a], other_area[b])

@@ -29,6 +29,18 @@ def unet_reach(depth: int) -> int:
     return 2 * CONVOLUTIONS + 2 * unet_reach(depth - 1) + 1
 
 
+def farthest(pixel: int, depth: int) -> int:
+    """Return the last input that an output pixel sees; how far depends on the pixel's place in the pooling grid."""
+    if depth == 0:
+        return pixel + CONVOLUTIONS
+    return 2 * farthest((pixel + CONVOLUTIONS) // 2, depth - 1) + 1 + CONVOLUTIONS
+
+
+def chained_reach(depth: int) -> int:
+    """How far an output pixel of a U-Net looks that sees the output of another one, px: less than twice as far."""
+    return max(farthest(farthest(pixel, depth), depth) - pixel for pixel in range(unet_multiple(depth)))
+
+
 def block(inputs: int, outputs: int, *, norm: bool = True, dropout: float = 0.0) -> nn.Sequential:
     """Two 3×3 convolutions, each with BatchNorm (if `norm`) and ReLU; then dropout of whole features."""
     layers: list[nn.Module] = []
