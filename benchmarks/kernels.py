@@ -16,6 +16,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import remove_small_objects, skeletonize
 from skimage.segmentation import expand_labels, find_boundaries, watershed
+from sklearn.ensemble import RandomForestClassifier
 
 from cellscale.arrays import Labels
 from cellscale.kernels.components import connected_components
@@ -32,6 +33,7 @@ from cellscale.kernels.touching import assign_touching, grown_through, separated
 from cellscale.kernels.unions import relabel
 from cellscale.kernels.watershed import basins, filled, inner_distance
 from cellscale.kernels.weights import rim_weights, ronneberger, shape_aware_weights
+from cellscale.methods.pixel_forest import Forest
 
 Call = Callable[[], Any]
 
@@ -64,6 +66,14 @@ def scipy_nearest(labels: Labels) -> np.ndarray:
     """Label of the nearest pixel, by SciPy's feature transform."""
     _, (rows, columns) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     return labels[rows, columns]
+
+
+def forest_on(labels: Labels) -> tuple[RandomForestClassifier, np.ndarray]:
+    """Twenty trees on eight noisy features of each pixel, fitted on some pixels."""
+    rng = np.random.default_rng(3)
+    values = (labels.ravel()[:, None] % 3 + rng.standard_normal((labels.size, 8))).astype(np.float32)
+    forest = RandomForestClassifier(20, max_leaf_nodes=100, random_state=0)
+    return forest.fit(values[:5000], labels.ravel()[:5000] % 3), values
 
 
 def scipy_classes(labels: Labels) -> np.ndarray:
@@ -133,6 +143,10 @@ def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call 
     heights = inner_distance(mask, cap=31)
     yield "basins", lambda: basins(heights, mask), "skimage watershed", lambda: watershed(heights, mask=mask)
     yield "filled", lambda: filled(mask, 64), "skimage", lambda: remove_small_objects(~mask, max_size=64)
+    fitted, values = forest_on(labels)
+    packed = Forest(len(fitted), 100)
+    packed.take(fitted)
+    yield "forest_votes", lambda: packed(values), "scikit-learn", lambda: fitted.predict_proba(values)
     yield "skeleton", lambda: skeleton(apart > 0), "skimage", lambda: skeletonize(apart > 0)
     yield "contours_and_skeletons", lambda: contours_and_skeletons(apart), "", None
     yield "ronneberger", lambda: ronneberger(labels), "", None

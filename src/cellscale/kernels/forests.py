@@ -14,6 +14,8 @@ from cellscale.kernels.compiling import kernel
 
 VOTE = 1 << 16
 """What one tree has to give: the votes of a leaf sum to about this."""
+BLOCK = 256
+"""Points that are taken through all trees together."""
 
 
 @kernel
@@ -25,14 +27,19 @@ def _add_votes(
     votes: NDArray[np.int32],
     out: NDArray[np.int64],
 ) -> None:
-    for tree in range(feature.shape[0]):
-        for i in range(values.shape[0]):
-            node = 0
-            while child[tree, node, 0] > 0:
-                side = 0 if values[i, feature[tree, node]] <= threshold[tree, node] else 1
-                node = child[tree, node, side]
-            for k in range(votes.shape[2]):
-                out[i, k] += votes[tree, node, k]
+    # A block of points stays in the cache while the trees pass by; unsigned indices need no look for negative ones.
+    for start in range(0, values.shape[0], BLOCK):
+        for tree in range(feature.shape[0]):
+            features, thresholds, below = feature[tree], threshold[tree], child[tree]
+            for i in range(start, min(start + BLOCK, values.shape[0])):
+                node = np.uintp(0)
+                left = below[node, 0]
+                while left > 0:
+                    fits = values[i, np.uintp(features[node])] <= thresholds[node]
+                    node = np.uintp(left) if fits else np.uintp(below[node, 1])
+                    left = below[node, 0]
+                for k in range(votes.shape[2]):
+                    out[i, k] += votes[tree, node, k]
 
 
 def forest_votes(
