@@ -125,8 +125,11 @@ class MuLux:
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks at its neighbours, and these at the markers' surroundings, px."""
-        return self.markers.reach + 1
+        """A pixel looks at its neighbours, and at a marker's surroundings, px.
+
+        Beyond that, markers can only be too many: a link to them leaves the box and is not followed.
+        """
+        return max(1, self.markers.reach)
 
     def prepared(self, labels: Iterable[Labels]) -> Self:
         """Nothing to fit."""
