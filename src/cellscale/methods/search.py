@@ -65,9 +65,10 @@ def searched(
     of one at a time stayed at F1 0.83 where two at once found 0.88.
     """
     start = flat(method)
-    joint = [(together, [*product(COARSE, repeat=len(together))])] if together else []
-    single = [((name,), [(value,) for value in values]) for name, values in grid.items()]
-    for names, choices in [*joint, *single * ROUNDS]:
+    joint = [(together, list(product(COARSE, repeat=len(together))))] if together else []
+    single = [((name,), [(value,) for value in values]) for name, values in grid.items()] * ROUNDS
+    searches: list[tuple[tuple[str, ...], Sequence[tuple[Any, ...]]]] = [*joint, *single]
+    for names, choices in searches:
         now = tuple(flat(method)[name] for name in names)
         tried = [replaced(method, dict(zip(names, choice, strict=True))) for choice in dict.fromkeys([now, *choices])]
         found = [quality(one, pairs) for one in tried]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Box, Image, Prediction, part_of
+from cellscale.errors import RunError
 from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
@@ -55,7 +56,7 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
     return maps
 
 
-def _tile(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -> TileRecord:
+def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -> TileRecord:
     """Decode one tile from the prediction of a box around it; write its pieces, return its record."""
     link = run.method.link
     pieces = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
@@ -77,19 +78,22 @@ def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
         reached += reached_in(found)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-            made.append((plane, _tile(run, plane, tile, part_of(found, box), box)))
+            made.append((plane, decoded(run, plane, tile, part_of(found, box), box)))
     return packed(made) | limits(reached)
 
 
 def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
     @lru_cache(maxsize=9)
     def stored(plane: int, window: int) -> Arrays:
-        return get(run.scratch, maps_name(plane, window))
+        found = get(run.scratch, maps_name(plane, window))
+        if "hole" in found:
+            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
+        return found
 
     made = []
     for plane, tile in units:
         box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-        made.append((plane, _tile(run, plane, tile, _assembled(run, plane, box, stored), box)))
+        made.append((plane, decoded(run, plane, tile, _assembled(run, plane, box, stored), box)))
     return packed(made)
 
 

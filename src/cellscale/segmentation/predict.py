@@ -6,8 +6,9 @@ anything reads them, so that all tiles decode the same numbers.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, abc
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,29 +24,33 @@ from cellscale.segmentation.records import Arrays, put
 from cellscale.tiles.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiles.windows import mirrored
 
+Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
+"""Boxes by the number of their plane."""
 STRIP_PX = 2**24
 """Pixels read at once by the survey."""
 
 
-def _strips(run: Run) -> Iterator[Box]:
+def strips(run: Run) -> Iterator[Box]:
+    """Boxes that cover a frame, each small enough to be read at once."""
     height, width = run.grid.shape
     rows = max(1, STRIP_PX // width)
     for y in range(0, height, rows):
         yield Box(y, 0, min(y + rows, height), width)
 
 
-def _read(run: Run, plane: int, box: Box) -> NDArray[np.generic]:
+def read(run: Run, plane: int, box: Box) -> NDArray[np.generic]:
+    """The model's channels of a box, (c, y, x)."""
     t, z = run.planes[plane]
     return run.image.read(box, t=t, z=z, channels=run.channels)
 
 
-def _range(run: Run, plane: int) -> NDArray[np.float64]:
+def _range(run: Run, plane: int, boxes: Sequence[Box]) -> NDArray[np.float64]:
     """Least and greatest value of each channel, (c, 2); the type's where each of its values has a bin."""
     if run.image.dtype in (np.uint8, np.uint16):
         return np.tile([0.0, float(np.iinfo(run.image.dtype).max)], (len(run.channels), 1))
     found = []
-    for box in _strips(run):
-        values = _read(run, plane, box)
+    for box in boxes:
+        values = read(run, plane, box)
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise InputError(
                 f"Frame {run.planes[plane]} of {run.image.url} has pixels that are no finite number in {box}. "
@@ -56,18 +61,28 @@ def _range(run: Run, plane: int) -> NDArray[np.float64]:
     return np.stack([ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)], axis=1)
 
 
-def _mappings(run: Run, plane: int) -> list[Mapping]:
-    scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane)]
+def _mappings(run: Run, plane: int, boxes: Sequence[Box]) -> list[Mapping]:
+    if not boxes:
+        return [Mapping(low=0.0, high=1.0)] * len(run.channels)
+    scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane, boxes)]
     totals = np.zeros((len(scales), BINS), np.int64)
-    for box in _strips(run):
-        for c, channel in enumerate(_read(run, plane, box)):
+    for box in boxes:
+        for c, channel in enumerate(read(run, plane, box)):
             totals[c] += scales[c].histogram(channel)
     return [run.method.intensity.fit(total, scale) for total, scale in zip(totals, scales, strict=True)]
 
 
 def survey(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Mappings of whole planes: low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536)."""
-    mappings = [_mappings(run, plane) for (plane,) in units]
+    """Mappings of whole planes, and their missing chunks."""
+    return surveyed(run, {plane: list(strips(run)) for (plane,) in units}) | missing_of(run, units)
+
+
+def surveyed(run: Run, boxes: Parts) -> Arrays:
+    """Mappings of planes, each from the pixels of its boxes.
+
+    low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536).
+    """
+    mappings = [_mappings(run, plane, parts) for plane, parts in boxes.items()]
     columns = {
         "low": [[m.low for m in of] for of in mappings],
         "high": [[m.high for m in of] for of in mappings],
@@ -77,11 +92,15 @@ def survey(run: Run, units: Sequence[Unit]) -> Arrays:
     arrays: Arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
     if any(m.table is not None for of in mappings for m in of):
         arrays["tables"] = np.array([[m.table for m in of] for of in mappings], np.float32)
+    return arrays
+
+
+def missing_of(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Count the missing chunks of planes: missing, (n,)."""
     whole = Box.of(run.grid.shape)
-    missing = [
-        run.image.missing_chunks(whole, t=run.planes[p][0], z=run.planes[p][1], channels=run.channels) for (p,) in units
-    ]
-    return arrays | {"missing": np.array(missing, np.int64)}
+    planes = [run.planes[plane] for (plane,) in units]
+    missing = [run.image.missing_chunks(whole, t=t, z=z, channels=run.channels) for t, z in planes]
+    return {"missing": np.array(missing, np.int64)}
 
 
 def mappings_of(run: Run, plane: int) -> list[Mapping]:
@@ -104,10 +123,10 @@ def _window(run: Run, plane: int, window: int, mappings: Sequence[Mapping]) -> N
     box = run.windows.window_box(window)
     rows = mirrored(box.y0, box.y1, run.grid.shape[0])
     columns = mirrored(box.x0, box.x1, run.grid.shape[1])
-    read = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
-    values = _read(run, plane, read)
+    source = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+    values = read(run, plane, source)
     mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, values, strict=True)])
-    return np.ascontiguousarray(mapped[:, rows - read.y0][:, :, columns - read.x0])
+    return np.ascontiguousarray(mapped[:, rows - source.y0][:, :, columns - source.x0])
 
 
 def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:

@@ -36,7 +36,7 @@ class Publication:
     level: int
 
 
-def _label_slice(run: Run, plane: int) -> tuple[int, int]:
+def label_slice(run: Run, plane: int) -> tuple[int, int]:
     """Frame and slice of the layer that a plane is written to."""
     t, z = run.planes[plane]
     return t, 0 if z == "max" else z
@@ -49,7 +49,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
     numbering = Numbering(run)
     for plane, shard in units:
         box = shards[shard]
-        t, z = _label_slice(run, plane)
+        t, z = label_slice(run, plane)
         if level:
             downsample(layer, level, box, t=t, z=z)
             continue
@@ -64,7 +64,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def _columns(run: Run, plane: int, objects: Table, before: int) -> dict[str, NDArray[Any]]:
-    t, z = _label_slice(run, plane)
+    t, z = label_slice(run, plane)
     count, area = len(objects["area"]), objects["area"]
     height_um, width_um = run.image.pixel_size_um() or (np.nan, np.nan)
     columns: dict[str, NDArray[Any]] = {
@@ -102,6 +102,8 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     return {}
 
 
-def layer_metadata(run: Run, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What the layer says of its making, under `cellscale` in its attributes."""
-    return {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
+def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """What the layer says of its making, under `cellscale` in its attributes; its holes, if it has any."""
+    made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
+    names = ("frame", "slice", "box_px", "box_um")
+    return made | ({"holes": [{name: hole[name] for name in names} for hole in holes]} if holes else {})

@@ -22,6 +22,8 @@ from cellscale.tiles.grid import Grid
 
 Bands: TypeAlias = tuple[NDArray[np.int32], ...]
 """Top, bottom, left and right."""
+UNKNOWN = -1
+"""Stands in the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ def ties(made: TileRecord, other: TileRecord, grid: Grid, link: int) -> NDArray[
     box = grid.valid(made.tile, link).clip(grid.core(other.tile))
     mine = _ring_part(made, grid, link, box).ravel()
     theirs = _rim_part(other, grid, link, box, core).ravel()
+    known = (mine != UNKNOWN) & (theirs != UNKNOWN)
+    mine, theirs = mine[known], theirs[known]
     keys = np.unique(mine[mine > 0].astype(np.int64) << 32 | theirs[mine > 0])
     tied = np.stack([(keys >> 32) - 1, (keys & 0xFFFFFFFF) - 1], axis=1)
     if ((mine > 0) != (theirs > 0)).any() or not _same_anchors(made, other, tied):
@@ -142,5 +146,6 @@ def _same_anchors(made: TileRecord, other: TileRecord, tied: NDArray[np.int64]) 
 
 
 def columns(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
-    """Tables of the same columns, one below the other."""
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    """Tables of the same columns, one below the other; a table without rows need not have them all."""
+    names = max(tables, key=len)
+    return {name: np.concatenate([table[name] for table in tables if name in table]) for name in names}

@@ -243,7 +243,7 @@ def _begun(
         "workers": workers.world,
     }
     content = folder.read(STATE)
-    earlier = None if content is None else saved.unpacked(content)
+    earlier = None if content is None else saved.unpacked(content, folder.url)
     fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, on_progress)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
