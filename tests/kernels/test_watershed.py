@@ -127,7 +127,8 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_markers_flood_the_lowest_passes_first(seed, count, marker) -> None:
     rng = np.random.default_rng(seed)
     nodes = {"lowest": rng.integers(0, 9, count), "first": rng.permutation(count)}
-    ends = np.array([(a, b) for a in range(count) for b in range(a + 1, count) if rng.random() < 0.5]).reshape(-1, 2)
+    pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if rng.random() < 0.5]
+    ends = np.array(pairs, np.int64).reshape(-1, 2)
     edges = {"a": ends[:, 0], "b": ends[:, 1], "saddle": rng.integers(0, 12, len(ends))}
     borders = list(zip(*(edges[name].tolist() for name in ("a", "b", "saddle")), strict=True))
     groups = np.arange(count)

@@ -15,15 +15,15 @@ from tests.methods import conformance
 from tests.tiles.test_seams import Mutant, breaks, random_maps
 
 SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "holes": 3, "radius": 1}}
-SMALL["calt-us"] = {"rule": "watershed", "seed": 0.6, "background": 0.7}
+SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}
 
 
 def small(name, **more):
     """A watershed that finds markers in rough maps."""
-    return load_method(name, **SMALL[name], **more)
+    return load_method(name, **{**SMALL[name], **more})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     name=st.sampled_from(sorted(SMALL)),
     shape=st.tuples(st.integers(8, 60), st.integers(8, 60)),
@@ -87,9 +87,9 @@ def test_an_opening_is_that_of_scipy_far_from_the_border(seed, radius):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_watershed_of_calt_us_returns_the_labels_of_a_perfect_prediction(case):
-    conformance.check_ideal(load_method("calt-us", rule="watershed"), CASES[case])
+    conformance.check_ideal(load_method("calt-us", **{"decoding.rule": "watershed"}), CASES[case])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_likeliest_class_returns_the_labels_of_a_perfect_prediction(case):
-    conformance.check_ideal(load_method("calt-us", rule="map"), CASES[case])
+    conformance.check_ideal(load_method("calt-us", **{"decoding.rule": "map"}), CASES[case])

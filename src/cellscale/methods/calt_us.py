@@ -224,7 +224,7 @@ class CaltUS:
 
     def ideal(self, labels: Labels) -> Maps:
         """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""
-        touching = rims(labels)
+        touching = rims(labels, SQUARE)
         maps = {"cell": (labels > 0) & ~touching, "touching": touching, "gap": np.zeros_like(touching)}
         return {name: values.astype(np.float32) for name, values in maps.items()}
 

@@ -6,9 +6,11 @@ what a marker floods is decided on the tables of the whole frame.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -51,9 +53,15 @@ def marker_truth(labels: Labels, erosion: float) -> Mask:
     """Cells without the pixels within min(r, half their largest inner distance) of their rims (ours)."""
     distances = label_distance_transform(labels)
     numbers, cells = np.unique(labels, return_inverse=True)
-    largest = ndimage.maximum(distances, cells.reshape(labels.shape), np.arange(len(numbers)))
-    found: Mask = (labels > 0) & (distances > np.minimum(erosion, np.asarray(largest) / 2)[cells.reshape(labels.shape)])
+    limits = np.minimum(erosion, inner_radii(labels, numbers) / 2)
+    found: Mask = (labels > 0) & (distances > limits[cells.reshape(labels.shape)])
     return found
+
+
+def inner_radii(labels: Labels, numbers: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Largest distance of a pixel of each of these cells to its rim, px; a cell without a rim has the frame's size."""
+    distances = np.minimum(label_distance_transform(labels), max(labels.shape))
+    return np.asarray(ndimage.maximum(distances, labels, numbers), np.float64)
 
 
 def opened(mask: Mask, radius: int) -> Mask:
@@ -72,7 +80,7 @@ class Markers:
     holes: int = 16
     """Holes of at most this area are filled, px; the authors fill all, which is not local."""
     radius: int = 4
-    """Radius of the opening's disc, px: 8 px across; 0: none."""
+    """Radius of the opening's disc, px: 8 px across; 0: none. `prepared` takes a smaller one where cells are small."""
 
     @property
     def reach(self) -> int:
@@ -125,12 +133,21 @@ class MuLux:
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks at its neighbours, and these at the markers' surroundings, px."""
-        return self.markers.reach + 1
+        """A pixel looks at its neighbours, and at a marker's surroundings, px.
+
+        Beyond that, markers can only be too many: a link to them leaves the box and is not followed.
+        """
+        return max(1, self.markers.reach)
 
     def prepared(self, labels: Iterable[Labels]) -> Self:
-        """Nothing to fit."""
-        return self
+        """Make the opening small enough for the markers of nearly all cells (ours)."""
+        radii = [inner_radii(frame, np.unique(frame[frame > 0])) for frame in labels]
+        every = np.concatenate([np.zeros(0), *radii])
+        if not len(every):
+            return self
+        inside = np.percentile(every - np.minimum(self.erosion, every / 2), 5)
+        radius = min(self.markers.radius, math.floor(inside / 2))
+        return dataclasses.replace(self, markers=dataclasses.replace(self.markers, radius=radius))
 
     def targets(self, labels: Labels) -> Maps:
         """`marker`, `cell` (uint8) and `weight` (float32) of a crop."""
