@@ -278,7 +278,7 @@ def damaged(of: Ground, seed: int, how: str) -> Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Spoiling:
-    """A spread that spoils an object of the run's folder when a step is done."""
+    """A spread that spoils an object of the run's folder, once, as soon as there is one."""
 
     of: Ground
     folder: str
@@ -290,8 +290,9 @@ class Spoiling:
     ) -> Iterator[Any]:
         yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
         scratch = Folder(url=f"{self.of.image.url}/{self.folder}", storage_options=self.of.options)
-        names = sorted(scratch.names(self.inner))
-        if names:
+        names, mark = sorted(scratch.names(self.inner)), self.of.marks / self.folder
+        if names and not mark.exists():
+            mark.touch()
             name = f"{self.inner}/{random.Random(self.seed).choice(names)}"
             data = scratch.read(name) or b""
             scratch.write(name, data[:-1] + bytes([data[-1] ^ 0xFF]))
