@@ -89,6 +89,24 @@ def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, er
         load_model(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"settings": None}, {"settings": []}, {"method": 3}, {"pixel_size_um": "0.5"}, {"training": None}]
+)
+def test_a_description_with_damaged_entries_is_refused(model, tmp_path, changes):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, **changes)
+    with pytest.raises(StoreError, match=f"{next(iter(changes))}.*Copy the model again, or train it anew"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("keep", [1, 100, 200])
+def test_a_truncated_description_is_refused(model, tmp_path, keep):
+    save_model(model, str(tmp_path))
+    (tmp_path / "model.json").write_bytes((tmp_path / "model.json").read_bytes()[:keep])
+    with pytest.raises(StoreError, match=r"is no model description.*Copy the model again"):
+        load_model(str(tmp_path))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "no json"])
 def test_a_file_that_is_no_description_is_refused(model, tmp_path, text):
     save_model(model, str(tmp_path))

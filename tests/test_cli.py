@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,39 @@ def test_import_segment_evaluate(work: Path) -> None:
     assert 0 < scores["dice"] <= 1
 
 
+def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
+    words = ("--model", work / "model", "--tile", 64, "--set", "window=64", "--set", "task_px=20000", "--json")
+    before = snapshot(work)
+    told = json.loads(cellscale("plan", work / "movie.zarr", *words).stdout)
+    assert snapshot(work) == before
+    done = json.loads(
+        cellscale("segment", work / "movie.zarr", *words, "--name", "planned", "--address", "local").stdout
+    )
+    assert told["tasks"] == done["tasks"]
+    assert (told["planes"], told["windows"], told["tiles"]) == (5, 5 * 12, 5 * 12)
+    assert told["halo_cost"] == pytest.approx((72 / 64) ** 2)
+    core = 5 * 160 * 200 * 2
+    assert told["bytes"]["read_survey"] == told["bytes"]["read_decode"] == core < told["bytes"]["read_predict"]
+    assert told["bytes"]["output_uncompressed"] == 2 * core
+    assert told["label_dtype"] == "uint32"
+    assert 2**26 < told["peak_worker_bytes"] < 2**33
+    assert all(seconds > 0 for seconds in told["worker_seconds"].values())
+
+
+def test_holes_end_with_status_3(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "movie.zarr", tmp_path / "movie.zarr")
+    next(path for path in (tmp_path / "movie.zarr/0/c/2").rglob("0") if path.is_file()).write_bytes(b"damaged")
+    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", "--address", "local")
+    refused = cellscale(*words, check=False)
+    assert refused.returncode == 2
+    assert "frame 2, slice 0, tile 0" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    published = cellscale(*words, "--publish-holes", "--report", tmp_path / "told", "--json", check=False)
+    assert published.returncode == 3
+    assert [hole["frame"] for hole in json.loads(published.stdout)["holes"]] == [2]
+    assert "Holes" in (tmp_path / "told/report.html").read_text()
+
+
 def test_methods_are_listed_with_their_settings() -> None:
     found = {method["name"]: method for method in json.loads(cellscale("methods", "--json").stdout)}
     assert {"unet-ronneberger", "unet2", "unet3", "focal", "dwm", "saw"} <= set(found)
@@ -74,8 +108,9 @@ def test_methods_are_listed_with_their_settings() -> None:
 def test_training_from_the_command_line(work: Path) -> None:
     words = ("train", "saw", work / "movie.zarr", "--frames", "0:3", "--validate-frames", "3:4", "--workers", "0")
     small = ("--set", "unet.width=2", "--set", "depth=1", "--set", "crop=32", "--set", "loader_workers=0")
-    cellscale(*words, *small, "--steps", 3, "--output", work / "trained")
+    cellscale(*words, *small, "--steps", 3, "--train-frames", 2, "--output", work / "trained")
     described = json.loads((work / "trained" / "model.json").read_text())
+    assert described["training"]["frames"] == 2
     assert described["method"] == "saw"
     assert described["settings"]["unet.width"] == 2
     assert {"loss.png", "history.csv", "weights.safetensors"} <= {path.name for path in (work / "trained").iterdir()}
@@ -103,6 +138,10 @@ REFUSED = {
     "a store that cannot be written": (
         ("segment", "{movie}", "--model", "{work}/model", "--output", "/proc/nothing.zarr"),
         "/proc/nothing.zarr",
+    ),
+    "more training frames than there are": (
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--train-frames", "9"),
+        "Choose 1 to 5",
     ),
     "no training frames with labels": (
         ("train", "saw", "{movie}", "--output", "{work}/x", "--labels-name", "truht"),

@@ -11,11 +11,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "import_images": "cellscale.api:import_images",
+    "import_images": "cellscale.movies:import_images",
     "train": "cellscale.api:train",
     "segment": "cellscale.api:segment",
+    "plan": "cellscale.api:plan",
     "evaluate": "cellscale.api:evaluate",
-    "synthesize": "cellscale.api:synthesize",
+    "synthesize": "cellscale.movies:synthesize",
     "methods": "cellscale.api:methods",
     "demo": "cellscale.demo:demo",
     "open_image": "cellscale.ngff.views:open_image_view",
@@ -36,6 +37,7 @@ __all__ = [
     "methods",
     "open_image",
     "open_labels",
+    "plan",
     "save_model",
     "segment",
     "synthesize",

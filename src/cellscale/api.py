@@ -1,4 +1,4 @@
-"""The Python API: import, train, segment, evaluate, open."""
+"""The Python API: train, plan, segment, evaluate."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
-from cellscale import evaluation, sources
-from cellscale.checkpoints import Model, load_model
+from cellscale import evaluation
+from cellscale.checkpoints import Model
 from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
 from cellscale.evaluation import Frames, chosen_frames
-from cellscale.folders import Folder
 from cellscale.folders import address as address_of
+from cellscale.job import segmentation_job
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import replaced
-from cellscale.ngff.blocks import import_blocks
-from cellscale.ngff.images import NgffImage, open_image
-from cellscale.ngff.imports import import_planes
+from cellscale.ngff.images import open_image
 from cellscale.ngff.labels import open_labels
-from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Target, one_by_one
+from cellscale.segmentation.forecast import forecast
+from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
-from cellscale.selection import training_data, without
-from cellscale.synthetic import Scene
+from cellscale.selection import spread, training_data, without
 from cellscale.training.run import TrainingSettings
 
 log = logging.getLogger("cellscale")
@@ -46,133 +43,6 @@ def methods() -> list[dict[str, Any]]:
     return [{"name": m.name, "paper": m.paper, "summary": m.summary, "settings": settings_of(m)} for m in found]
 
 
-def import_images(
-    source: str,
-    destination: str,
-    *,
-    labels: str | None = None,
-    labels_name: str = "truth",
-    pixel_size_um: float | None = None,
-    frame_interval_s: float | None = None,
-    ngff: str = "0.5",
-    frames: Frames = None,
-    axes: str | None = None,
-    overwrite: bool = False,
-    storage_options: Options = None,
-    on_progress: Progress = _silent,
-) -> NgffImage:
-    """Import images, and instance labels where given, into a new OME-Zarr image.
-
-    Parameters
-    ----------
-    source : str
-        A TIFF stack, a folder of TIFFs, a CTC folder, npz or npy.
-    destination : str
-        URL of the image to make.
-    labels : str
-        Masks of the same frames, in any of these forms; frames without a mask stay empty and unlisted.
-    labels_name : str
-        Name of the label layer.
-    pixel_size_um : float
-        Width and height of a pixel, µm.
-    frame_interval_s : float
-        Time between two frames, s.
-    ngff : {"0.5", "0.4"}
-        Version to write.
-    frames : tuple of int
-        Half-open range of frames.
-    axes : str
-        Meaning of the source's axes, e.g. "tyx"; without it, 3-D arrays are t, y, x.
-    overwrite : bool
-        Replace an existing destination.
-    storage_options : mapping
-        Options for fsspec, for the destination.
-    on_progress : callable
-        Called with step, done and total.
-
-    Returns
-    -------
-    NgffImage
-        The image.
-
-    Raises
-    ------
-    CellscaleError
-        For sources that cannot be read, labels that are no instance labels, or an existing destination.
-    """
-    images_source = sources.open_source(source, axes=axes, frames=frames)
-    of_labels = axes.lower().replace("c", "") if axes else None
-    labels_source = sources.open_source(labels, axes=of_labels, frames=frames, labels=True) if labels else None
-    return import_planes(
-        images_source,
-        destination,
-        labels=labels_source,
-        labels_name=labels_name,
-        pixel_size_um=None if pixel_size_um is None else (pixel_size_um, pixel_size_um),
-        frame_interval_s=frame_interval_s,
-        version=ngff,
-        overwrite=overwrite,
-        storage_options=storage_options,
-        on_progress=on_progress,
-    )
-
-
-def synthesize(
-    destination: str,
-    *,
-    shape: tuple[int, int, int],
-    cells: int,
-    look: Literal["fluorescence", "brightfield"] = "fluorescence",
-    seed: int = 0,
-    ngff: str = "0.5",
-    landmarks: bool = False,
-    overwrite: bool = False,
-    storage_options: Options = None,
-    on_progress: Progress = _silent,
-) -> NgffImage:
-    """Write a synthetic time-lapse of touching, moving, dividing cells with exact labels in the layer "truth".
-
-    Parameters
-    ----------
-    destination : str
-        URL of the image to make.
-    shape : tuple of int
-        Frames, height and width, px.
-    cells : int
-        Number of cells at the first frame.
-    look : {"fluorescence", "brightfield"}
-        What the microscope shows.
-    seed : int
-        All randomness follows from it.
-    ngff : {"0.5", "0.4"}
-        Version to write.
-    landmarks : bool
-        Add combs, corner diagonals and cells larger than a tile.
-    overwrite : bool
-        Replace an existing destination.
-    storage_options : mapping
-        Options for fsspec, for the destination.
-    on_progress : callable
-        Called with step, done and total.
-
-    Returns
-    -------
-    NgffImage
-        The image.
-    """
-    scene = Scene(shape=shape, cells=cells, look=look, seed=seed, landmarks=landmarks)
-    return import_blocks(
-        scene,
-        destination,
-        version=ngff,
-        pixel_size_um=(0.5, 0.5),
-        frame_interval_s=300.0,
-        overwrite=overwrite,
-        storage_options=storage_options,
-        on_progress=on_progress,
-    )
-
-
 def train(
     method: str,
     data: Sequence[str],
@@ -181,6 +51,7 @@ def train(
     labels_name: str = "truth",
     frames: Frames = None,
     validate_frames: Frames = None,
+    train_frames: int | None = None,
     config: str | None = None,
     assignments: Sequence[str] = (),
     workers: int = 1,
@@ -206,6 +77,8 @@ def train(
     frames, validate_frames : tuple of int
         Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
         learned from.
+    train_frames : int
+        Learn from so many of the annotated frames, evenly spread; None: from all.
     config : str
         TOML file with [method], [training] and [engine].
     assignments : sequence of str
@@ -246,6 +119,7 @@ def train(
     names = (labels_name, chosen.channels)
     held_out = [training_data(image, *names, validate_frames) for image in opened if validate_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
+    learn = learn if train_frames is None else spread(learn, train_frames)
     with cluster(address) if workers else nullcontext():
         return train_method(
             chosen,
@@ -275,11 +149,14 @@ def segment(
     channels: str | Sequence[str | int] | None = None,
     z: str = "each",
     overwrite: bool = False,
+    publish_holes: bool = False,
+    report: str | None = None,
     ngff: str | None = None,
     config: str | None = None,
     assignments: Sequence[str] = (),
     storage_options: Options = None,
     on_progress: Progress = _silent,
+    on_note: Callable[[str, str], None] = lambda step, note: None,
 ) -> dict[str, Any]:
     """Segment an OME-Zarr image by overlapping tiles on a Ray cluster and write an NGFF label layer.
 
@@ -305,6 +182,10 @@ def segment(
         Each slice on its own, or the maximum over all slices.
     overwrite : bool
         Replace an existing layer, and drop an unfinished run with other settings.
+    publish_holes : bool
+        Publish the layer although tiles failed; they are background, and named in its metadata and report.
+    report : str
+        Folder for a copy of the run's report; it gets one of a run that failed, too.
     ngff : {"0.5", "0.4"}
         Version of another output store; None: the image's.
     config : str
@@ -315,46 +196,76 @@ def segment(
         Options for fsspec.
     on_progress : callable
         Called with step, done and total.
+    on_note : callable
+        Called with a step and a line on its pace.
 
     Returns
     -------
     dict
-        layer, cells, planes, tasks and reused tasks by step, seconds by step, missing_chunks.
+        layer, cells, planes, tasks, reused and seconds by step, missing_chunks, holes, flagged … as in the report.
 
     Raises
     ------
     CellscaleError
-        For input that does not fit, an existing layer, or a run with quarantined tiles.
+        For input that does not fit, an existing layer, or a run with quarantined tiles whose holes nobody wanted.
     """
-    opened = open_image(image, storage_options=storage_options)
-    fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
-    read = read_config(config, assignments, fields)
-    span = chosen_frames(frames, opened.size("t"), image)
-    given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}
-    settings = replaced(Settings(), {**given, **read.section("segmentation")})
-    loaded = load_model(model, storage_options) if isinstance(model, str) else model
-    output = address_of(output) if output else None
-    store = output or opened.url
-    scratch = Folder(url=f"{store.rstrip('/')}/.cellscale-{name}", storage_options=dict(storage_options or {}))
-    run = plan(opened, loaded, settings, scratch)
-    target = Target(store=store, name=name, output=output, version=ngff, overwrite=overwrite)
-    about = {"method": loaded.method.name, "url": model if isinstance(model, str) else None}
+    job = segmentation_job(
+        image,
+        model=model,
+        name=name,
+        output=output,
+        tile=tile,
+        frames=frames,
+        channels=channels,
+        z=z,
+        overwrite=overwrite,
+        publish_holes=publish_holes,
+        report=report,
+        ngff=ngff,
+        config=config,
+        assignments=assignments,
+        storage_options=storage_options,
+    )
+    about = {"method": job.model.method.name, "url": model if isinstance(model, str) else None}
     with nullcontext() if address == "local" else cluster(address):
-        report = run_segmentation(
-            run,
-            loaded.networks,
-            target,
-            spread=one_by_one if address == "local" else replaced(FanOut(), read.section("engine")),
+        found = run_segmentation(
+            job.run,
+            job.model.networks,
+            job.target,
+            spread=one_by_one if address == "local" else job.engine,
             on_progress=on_progress,
+            on_note=on_note,
             model=about,
         )
-    return {"layer": f"{store.rstrip('/')}/labels/{name}", "planes": len(run.planes), **dataclasses.asdict(report)}
+    return {"layer": job.target.layer, "planes": len(job.run.planes), **dataclasses.asdict(found)}
 
 
-def _channel_words(channels: str | Sequence[str | int] | None) -> tuple[str | int, ...]:
-    if channels is None:
-        return ()
-    return tuple(channels.split(",")) if isinstance(channels, str) else tuple(channels)
+def plan(image: str, *, model: str | Model, address: str | None = None, **options: Any) -> dict[str, Any]:
+    """Tell what `segment` would do: tasks, bytes, memory and time, from a trial of one window and one tile here.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image; nothing is written.
+    model : str or Model
+        A trained model, or the URL of its folder.
+    address : str
+        Not used: the trial runs on this machine.
+    **options
+        As for `segment`.
+
+    Returns
+    -------
+    dict
+        planes, windows, tiles, tasks, bytes, halo_cost, peak_worker_bytes, worker_seconds, seconds_here, label_dtype …
+
+    Raises
+    ------
+    CellscaleError
+        For input that does not fit, or a trial that fails.
+    """
+    job = segmentation_job(image, model=model, **options)
+    return forecast(job.run, job.model.networks)
 
 
 def evaluate(

@@ -6,7 +6,7 @@ Pixels are addressed (y, x), half-open, in whole numbers, from the frame's upper
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -67,11 +67,69 @@ class Box:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Instances that networks propose in a region, n of them: what is stored in the place of maps."""
+
+    shape: tuple[int, int]
+    """Height and width of the region, px."""
+    boxes: NDArray[np.int32]
+    """(n, 4): y0, x0, y1, x1 in the region, half-open, px; they may reach beyond it."""
+    anchors: NDArray[np.int32]
+    """(n, 2): (y, x) of the first pixel of the box's part in the frame, in the region's coordinates."""
+    scores: NDArray[np.uint16]
+    """(n,): round(65535 p) that it is a cell."""
+    masks: NDArray[np.uint8]
+    """(n, m, m): round(255 p) of the cells of a grid over the box."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """Limits of the networks by name: how often each was reached."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def some(self, chosen: NDArray[Any]) -> Candidates:
+        """Those with these numbers, or where a mask is true."""
+        parts = {name: getattr(self, name)[chosen] for name in ("boxes", "anchors", "scores", "masks")}
+        return replace(self, **parts)
+
+    def within(self, box: Box) -> Candidates:
+        """Those whose boxes have a pixel in a box, in its coordinates."""
+        y0, x0, y1, x1 = self.boxes.T
+        found = self.some((y0 < box.y1) & (x0 < box.x1) & (y1 > box.y0) & (x1 > box.x0))
+        corner = np.array([box.y0, box.x0], np.int32)
+        return replace(found, shape=box.shape, boxes=found.boxes - np.tile(corner, 2), anchors=found.anchors - corner)
+
+
+Prediction: TypeAlias = StoredMaps | Candidates
+"""What is stored of a window, a tile's surroundings or a frame, and decoded."""
+
+
+def shape_of(prediction: Prediction) -> tuple[int, int]:
+    """Height and width of the region, px."""
+    if isinstance(prediction, Candidates):
+        return prediction.shape
+    height, width = next(iter(prediction.values())).shape
+    return height, width
+
+
+def part_of(prediction: Prediction, box: Box) -> Prediction:
+    """What a prediction says of a box of its region."""
+    if isinstance(prediction, Candidates):
+        return prediction.within(box)
+    return {name: np.ascontiguousarray(values[box.slices]) for name, values in prediction.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pieces:
     """What a tile's decoding found in its valid box."""
 
     labels: NDArray[np.int32]
     """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
     relief: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, or None. With a relief, the table of adjacent pieces has the length of the common border
-    and its lowest saddle."""
+    """(y, x) of the valid box, or None. With a relief, pieces have their least height, and the table of adjacent pieces
+    has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
+    anchors: NDArray[np.int64] | None = None
+    """(n, 2), (y, x) of the anchor pixel of each piece from the valid box's first pixel, or None. With anchors, pieces
+    of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the frame."""
+    flags: Table = field(default_factory=dict)
+    """0 or 1 for each piece by name: `cut` (the object would have exceeded its extent) or `unconverged`. An object has
+    the flags of its pieces."""

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.folders import Folder
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.protocol import Method
@@ -26,6 +26,14 @@ from cellscale.methods.protocol import Method
 FORMAT = 1
 """Version of the folder's layout."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+KINDS = {
+    "method": str,
+    "settings": dict,
+    "pixel_size_um": list | None,
+    "training": dict,
+    "weights_sha256": str,
+}
+"""Entries of a description and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +125,19 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
     try:
         found = json.loads(content)
         written = found["format"]
-        known = {"method", "settings", "weights_sha256"} <= found.keys()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"{url}/{DESCRIPTION} is no model description: {error!r}.") from error
-    if written != FORMAT or not known:
+        raise DamagedError(
+            f"{url}/{DESCRIPTION} is no model description: {error!r}. Copy the model again, or train it anew."
+        ) from error
+    if written != FORMAT:
         raise InputError(
             f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the cellscale that wrote it."
+        )
+    wrong = [name for name, kind in KINDS.items() if not isinstance(found.get(name), kind)]
+    if wrong:
+        raise DamagedError(
+            f"{url}/{DESCRIPTION} is damaged: {', '.join(map(repr, wrong))} missing or of another type. "
+            "Copy the model again, or train it anew."
         )
     return dict(found)
 
@@ -142,17 +157,17 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None) -> Mo
     content, weights = _read(url, storage_options)
     found = _description(content, url)
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
-        raise StoreError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
+        raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
     method = load_method(found["method"], **found["settings"])
     networks = {name: network.eval() for name, network in method.networks().items()}
     try:
         restore(networks, load(weights))
     except SafetensorError as error:
-        raise StoreError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
-    size = found.get("pixel_size_um")
+        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    size = found["pixel_size_um"]
     return Model(
         method=method,
         networks=networks,
         pixel_size_um=(float(size[0]), float(size[1])) if size else None,
-        training=found.get("training", {}),
+        training=found["training"],
     )

@@ -1,6 +1,7 @@
 """The command line: the functions of `cellscale.api` with the flags that every run needs.
 
-Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for an interrupted run 130.
+Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for an interrupted run 130. A
+layer that was published with holes ends with status 3.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import click
@@ -23,6 +26,8 @@ import cellscale
 out = Console(soft_wrap=True)
 """Where results go."""
 log = logging.getLogger("cellscale")
+HOLES = 3
+"""Exit status of a segmentation that was published with holes."""
 
 
 class FrameRange(click.ParamType[tuple[int, int | None]]):
@@ -45,28 +50,47 @@ class FrameRange(click.ParamType[tuple[int, int | None]]):
 FRAMES = FrameRange()
 
 
+@dataclass
+class Shown:
+    """The steps of a run as bars on a terminal, or as about ten lines for each step elsewhere."""
+
+    bars: Progress | None = None
+    quiet: bool = False
+    known: dict[str, Any] = field(default_factory=dict)
+    """Bar of each step, or when its first task was waited for, s."""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show how far a step is."""
+        if self.bars is not None:
+            if step not in self.known:
+                self.known[step] = self.bars.add_task(step, total=total, note="")
+            self.bars.update(self.known[step], completed=done, total=total, note=self.notes.get(step, ""))
+        elif not self.quiet:
+            self._line(step, done, total)
+
+    def note(self, step: str, text: str) -> None:
+        """Keep what the next bar or line says of a step's pace."""
+        self.notes[step] = text
+
+    def _line(self, step: str, done: int, total: int) -> None:
+        began = self.known.setdefault(step, time.monotonic())
+        if done and (done == total or done % max(1, total // 10) == 0):
+            left = (time.monotonic() - began) / done * (total - done)
+            notes = [self.notes[step]] if step in self.notes else []
+            notes += [f"{left:.0f} s left"] if done < total else []
+            log.info("%s: %d of %d done%s", step, done, total, f" ({', '.join(notes)})" if notes else "")
+
+
 @contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show the steps of a run: bars on a terminal, a line for each finished step elsewhere."""
+def progress(quiet: bool) -> Iterator[Shown]:
+    """Show the steps of a run."""
     if quiet or not sys.stderr.isatty():
-        yield _plain if not quiet else lambda step, done, total: None
+        yield Shown(quiet=quiet)
         return
-    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        known: dict[str, Any] = {}
-
-        def show(step: str, done: int, total: int) -> None:
-            if step not in known:
-                known[step] = bars.add_task(step, total=total)
-            bars.update(known[step], completed=done, total=total)
-
-        yield show
-
-
-def _plain(step: str, done: int, total: int) -> None:
-    """Log about ten lines for each step."""
-    if done and (done == total or done % max(1, total // 10) == 0):
-        log.info("%s: %d of %d done", step, done, total)
+    left = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*left, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bars:
+        yield Shown(bars=bars)
 
 
 def _options(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any] | None:
@@ -163,6 +187,7 @@ def methods_command(as_json: bool) -> None:
 @click.option("--labels-name", default="truth", show_default=True, help="Label layer to learn from.")
 @click.option("--frames", type=FRAMES, help="Frames to learn from, half-open.")
 @click.option("--validate-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
+@click.option("--train-frames", type=int, metavar="N", help="Learn from N of these frames, evenly spread.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. width=32.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Training workers; 0: in this process.")
@@ -181,33 +206,99 @@ def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options:
     out.print(f"Model: {options['output']}")
 
 
+SEGMENTATION = (
+    click.option("--model", required=True, help="Folder of a trained model."),
+    click.option("--name", default="cells", show_default=True, help="Name of the label layer to write."),
+    click.option("--output", help="Store to write to; the image's own where it is left out."),
+    click.option("--tile", type=click.IntRange(min=16), default=1024, show_default=True, help="Side of a tile, px."),
+    click.option("--address", help="Ray cluster; this machine where it is left out. `local`: in this process, no Ray."),
+    click.option("--frames", type=FRAMES, help="Half-open range of frames."),
+    click.option("--channels", help="Channels by number or name, separated by commas."),
+    click.option(
+        "--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection."
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name."),
+    click.option("--publish-holes", is_flag=True, help="Publish although tiles failed, with holes; exit status 3."),
+    click.option("--report", help="Folder for a copy of the run's report, of a failed run, too."),
+    click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store."),
+    click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
+    click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096."),
+    storage_options,
+)
+"""Options of `segment`, and of `plan`, which tells what the same words would do."""
+
+
+def _segmentation(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(SEGMENTATION):
+        command = option(command)
+    return command
+
+
 @cli.command("segment")
 @click.argument("image")
-@click.option("--model", required=True, help="Folder of a trained model.")
-@click.option("--name", default="cells", show_default=True, help="Name of the label layer to write.")
-@click.option("--output", help="Store to write to; the image's own where it is left out.")
-@click.option("--tile", type=click.IntRange(min=16), default=1024, show_default=True, help="Side of a tile, px.")
-@click.option("--address", help="Ray cluster; this machine where it is left out. `local`: in this process, no Ray.")
-@click.option("--frames", type=FRAMES, help="Half-open range of frames.")
-@click.option("--channels", help="Channels by number or name, separated by commas.")
-@click.option(
-    "--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
-@click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store; the image's if left out.")
-@click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine].")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096.")
-@storage_options
+@_segmentation
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
 @click.pass_obj
 def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
     """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run."""
     with progress(quiet) as show:
-        report = cellscale.segment(image, on_progress=show, **options)
+        report = cellscale.segment(image, on_progress=show, on_note=show.note, **options)
     if as_json:
         click.echo(json.dumps(report, indent=1))
     else:
         out.print(f"{report['cells']} cells in {report['planes']} frames → {report['layer']}")
+    if report["holes"]:
+        click.echo(f"cellscale: {len(report['holes'])} holes, listed in {report['layer']}/report/report.html", err=True)
+        sys.exit(HOLES)
+
+
+@cli.command("plan")
+@click.argument("image")
+@_segmentation
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan_command(image: str, as_json: bool, **options: Any) -> None:
+    """Tell what `segment` with the same words would do: tasks, bytes, memory, and time from a trial on this machine."""
+    found = cellscale.plan(image, **options)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        out.print(_forecast_table(found))
+
+
+def _forecast_table(found: dict[str, Any]) -> Table:
+    sizes, seconds, window = found["bytes"], found["worker_seconds"], found["window_px"]
+    table = Table("plan", "")
+    rows = {
+        "frames": f"{found['planes']} of {found['frame_px'][0]} × {found['frame_px'][1]} px",
+        "windows": f"{found['windows']} of {window[0]} × {window[1]} px",
+        "halo cost (W/K)²": f"{found['halo_cost']:.2f}; {found['predicted_px_per_px']:.2f} px predicted for each px",
+        "tiles": str(found["tiles"]),
+        "tasks": ", ".join(f"{name} {count}" for name, count in found["tasks"].items()),
+        "read from the source": f"{_bytes(sizes['read'])} before compression",
+        "scratch": _bytes(sizes["scratch"]),
+        "labels": f"{found['label_dtype']}, {_bytes(sizes['output'])} ({_bytes(sizes['output_uncompressed'])} raw)",
+        "peak memory of a worker": _bytes(found["peak_worker_bytes"]),
+        "time of one worker": ", ".join(f"{name} {_time(value)}" for name, value in seconds.items()),
+        f"time here, {found['workers_here']} workers": f"{_time(found['seconds_here'])}; no join, no publishing",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _time(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 @cli.command("evaluate")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cellscale import api
+from cellscale import api, movies
 from cellscale.arrays import Box
 from cellscale.engine.fan_out import cluster
 from cellscale.ngff.images import open_image
@@ -42,7 +42,7 @@ def demo(
     folder = Path(output)
     movie, model, picture = (str(folder / name) for name in ("movie.zarr", "model", "demo.png"))
     folder.mkdir(parents=True, exist_ok=True)
-    api.synthesize(movie, shape=SHAPE, cells=110, seed=1, overwrite=True, on_progress=on_progress)
+    movies.synthesize(movie, shape=SHAPE, cells=110, seed=1, overwrite=True, on_progress=on_progress)
     with cluster(None):
         api.train(
             "saw",

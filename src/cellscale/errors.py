@@ -26,6 +26,10 @@ class StoreError(CellscaleError, OSError):
     """A store that cannot be read or written, or whose bytes are damaged."""
 
 
+class DamagedError(StoreError):
+    """Bytes that are there and not whole: no second attempt mends them."""
+
+
 class ExistsError(CellscaleError, FileExistsError):
     """Something that would be overwritten."""
 

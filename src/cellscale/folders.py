@@ -20,7 +20,7 @@ from typing import Any
 import fsspec
 from fsspec.registry import known_implementations
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import DamagedError, ExistsError, MissingError, StoreError
 
 _FOREIGN = {
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -211,6 +211,12 @@ class Folder:
         self.write(name, json.dumps(value, indent=2, sort_keys=True).encode())
 
     def read_json(self, name: str) -> Any:
-        """A value of JSON's types, or None where there is no such file."""
+        """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
         data = self.read(name)
-        return None if data is None else json.loads(data)
+        try:
+            return None if data is None else json.loads(data)
+        except ValueError as error:
+            raise DamagedError(
+                f"{self.url}/{name} is damaged: it is no JSON ({error}). "
+                "Put it back from a copy, or start over with --overwrite."
+            ) from error

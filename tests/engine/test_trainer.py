@@ -1,3 +1,7 @@
+import dataclasses
+import os
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -80,3 +84,28 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
     steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, failures=0)
+
+
+class Watched(Sequence):
+    """Frames that note which processes read them."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        (self.notes / str(os.getpid())).touch()
+        return FRAMES[i]
+
+
+@pytest.mark.slow
+def test_an_error_that_would_come_again_is_not_tried_again(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    settings = dataclasses.replace(SETTINGS, loader_workers=0)
+    with pytest.raises(RunError, match="Lower the learning rate"):
+        train_method(steep, [Watched(notes)], output=str(tmp_path / "m"), settings=settings, failures=2)
+    assert len({path.name for path in notes.iterdir()} - {str(os.getpid())}) == 1

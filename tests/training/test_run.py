@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cellscale.checkpoints import digest, load_model
-from cellscale.errors import ExistsError, InputError
+from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.methods import load_method
 from cellscale.training import saved
 from cellscale.training.run import train
@@ -126,5 +126,22 @@ def test_perfect_maps_have_perfect_scores():
 def test_the_state_holds_what_was_asked_for(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(9))
-    found = saved.unpacked((tmp_path / "state.pt").read_bytes())
+    found = saved.unpacked((tmp_path / "state.pt").read_bytes(), "m")
     assert (found.state.step, found.description["training.steps"]) == (8, 12)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "another file", "a part is missing"])
+def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path, damage):
+    with pytest.raises(Killed):
+        run(tmp_path, on_progress=killed_at(6))
+    state = tmp_path / "state.pt"
+    whole = state.read_bytes()
+    content = {"empty": b"", "cut": whole[: len(whole) // 2], "zeros": bytes(len(whole)), "another file": b"{}" * 99}
+    state.write_bytes(content.get(damage, whole))
+    if damage == "a part is missing":
+        held = torch.load(state, weights_only=True)
+        del held["history"]
+        torch.save(held, state)
+    with pytest.raises(DamagedError, match=r"state\.pt is damaged: .*Start anew with --overwrite\.$"):
+        run(tmp_path, resume=True)
+    assert run(tmp_path, overwrite=True).training["steps"] == SETTINGS.steps

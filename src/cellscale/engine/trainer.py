@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.checkpoints import Model, load_model
-from cellscale.errors import CellscaleError, InputError, RunError
+from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.folders import Folder, options_for
 from cellscale.methods.protocol import Method
 from cellscale.training.frames import Frames, check_data
@@ -62,7 +62,7 @@ class Board:
         self._latest = (step, done, total)
 
     def refuse(self, error: CellscaleError) -> None:
-        """Note an error that no second attempt mends."""
+        """Note an error of cellscale."""
         self._error = error
 
     def read(self) -> tuple[tuple[str, int, int] | None, CellscaleError | None]:
@@ -194,11 +194,23 @@ def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:
     finally:
         if fs.exists(scratch):
             fs.rm(scratch, recursive=True)
+    final = _final(job)
+    if final:
+        raise final
+
+
+def _final(job: Job) -> CellscaleError | None:
+    """The error that stopped the workers and would stop them again; a store may answer the next time."""
+    _, refused = ray.get(job.board.read.remote())
+    passing = isinstance(refused, StoreError) and not isinstance(refused, DamagedError)
+    return None if passing else refused
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What each worker runs."""
+    """What each worker runs; after an error that no second attempt mends, a restarted worker has nothing to do."""
     job: Job = config["job"]
+    if _final(job):
+        return
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     try:

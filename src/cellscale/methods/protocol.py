@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.arrays import Box, Candidates, Labels, Pieces, Table
 from cellscale.intensity import Intensity
 
 Networks: TypeAlias = Mapping[str, nn.Module]
@@ -58,7 +58,13 @@ class Update:
     learning_rate: Callable[[float], float] = constant
     """Progress through the stage, 0 to 1, to a factor on the optimizer's rate."""
     every: int = 1
-    """Run on every k-th step only."""
+    """Steps after which the turns repeat."""
+    turn: tuple[int, int] = (0, 1)
+    """Which of these steps are this player's, half-open: with 40 and (20, 40) it rests for 20 steps, moves for 20."""
+
+    def moves(self, step: int) -> bool:
+        """Whether the player moves on this step of the stage."""
+        return self.turn[0] <= step % self.every < self.turn[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,8 @@ class Stage:
     on_end: Callable[[Networks], None] | None = None
     """What happens once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
-    """For learners without gradients: replaces the updates."""
+    """For learners without gradients: replaces the updates. It runs on worker 0 with as many batches as it asks for, at
+    most those of the stage's steps; the other workers get its result."""
 
 
 class Method(Protocol):
@@ -137,7 +144,7 @@ class Method(Protocol):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Names of the maps that `predict` returns and `decode` reads."""
+        """Names of the maps that `predict` returns and `decode` reads; empty for candidates."""
         ...
 
     def prepared(self, labels: Iterable[Labels]) -> Self:
@@ -156,14 +163,14 @@ class Method(Protocol):
         """The schedule as data."""
         ...
 
-    def predict(self, networks: Networks, windows: Tensor) -> Mapping[str, Tensor]:
-        """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x)."""
+    def predict(self, networks: Networks, windows: Tensor) -> Mapping[str, Tensor] | list[Candidates]:
+        """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x); or the candidates of each window."""
         ...
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        """Pieces of the valid box from the maps of a wider region; pure, on the CPU, in whole numbers.
+    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
+        """Pieces of the valid box from the maps or candidates of a wider region; pure, on the CPU, in whole numbers.
 
-        `valid` is in the coordinates of the given maps.
+        `valid` is in the coordinates of the given region.
         """
         ...
 
@@ -171,10 +178,10 @@ class Method(Protocol):
         """Decide about whole objects of one frame: entry i is the object that i joins (i: it stays), or −1: dropped."""
         ...
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def tuned(self, pairs: Iterable[tuple[Any, Labels]]) -> Self:
         """Return the method with thresholds and size limits fitted on validation frames."""
         ...
 
-    def ideal(self, labels: Labels) -> Maps:
-        """The perfect prediction, floats in [0, 1] by name."""
+    def ideal(self, labels: Labels) -> Maps | Candidates:
+        """The perfect prediction: floats in [0, 1] by name, or candidates."""
         ...

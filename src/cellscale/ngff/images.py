@@ -149,6 +149,12 @@ class NgffImage:
             parts.append(planes.read_plane(self.store, self.levels[level].path, self.axes, index, project=project))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def chunk_shape(self, level: int = 0) -> tuple[int, int]:
+        """Height and width of a chunk, px."""
+        with self.store.array(self.levels[level].path) as array:
+            sides = dict(zip(self.axes, array.chunks, strict=True))
+        return sides["y"], sides["x"]
+
     def missing_chunks(
         self,
         box: Box,

@@ -21,12 +21,13 @@ import torch
 
 from cellscale.arrays import Box
 from cellscale.checkpoints import Model, digest
-from cellscale.errors import InputError, MissingError, unknown
+from cellscale.errors import DamagedError, InputError, MissingError, unknown
 from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
 from cellscale.ngff.images import NgffImage
 from cellscale.segmentation.records import Arrays, find, get
 from cellscale.tiles.grid import Grid
+from cellscale.tiles.strips import Strips
 from cellscale.tiles.windows import Windows
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
@@ -37,6 +38,10 @@ Unit: TypeAlias = tuple[int, ...]
 
 BUNDLE = 64
 """Most units in one task: a record is read whole for each of its units."""
+
+
+KINDS = {"predict": "window", "decode": "tile"}
+"""What the units of a step are, where they are no shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,13 @@ class Step:
     """Number of planes, or of planes and of windows, tiles or shards in each."""
     bundle: int
     """Units in one task."""
+    unit_px: int
+    """Pixels of a unit; of the largest one where they differ."""
+
+    @property
+    def kind(self) -> str:
+        """What a unit is: a frame, or one window, tile or shard of it."""
+        return KINDS.get(self.name, "shard") if len(self.sizes) > 1 else "frame"
 
     def __len__(self) -> int:
         """Number of tasks."""
@@ -129,16 +141,22 @@ class Run:
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
     def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
-        return Step(name=name, sizes=sizes, bundle=min(max(1, task_px // max(1, unit_px)), BUNDLE))
+        bundle = min(max(1, task_px // max(1, unit_px)), BUNDLE)
+        return Step(name=name, sizes=sizes, bundle=bundle, unit_px=min(unit_px, Box.of(self.grid.shape).area))
 
     def publish(self, level: int, shards: int) -> Step:
         """One unit for each shard of each plane."""
         return self._step(f"publish-{level}", (len(self.planes), shards), 2**22 // 4**level, 8 * self.task_px)
 
+    def seams(self, shards: int) -> Step:
+        """One unit for each shard of the finest level of each plane."""
+        return self._step("seams", (len(self.planes), shards), 2**22, 32 * self.task_px)
+
     @property
     def tables(self) -> Step:
-        """One unit for each plane."""
-        return self._step("tables", (len(self.planes),), Box.of(self.grid.shape).area, 32 * self.task_px)
+        """One unit for each strip of each plane."""
+        strip_px = self.rows.rows * self.grid.size * self.grid.shape[1]
+        return self._step("tables", (len(self.planes), len(self.rows)), strip_px, 32 * self.task_px)
 
     @property
     def survey(self) -> Step:
@@ -157,6 +175,18 @@ class Run:
         if self.fused:
             return self._step("decode", (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
         return self._step("decode", (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
+
+    @property
+    def rows(self) -> Strips:
+        """Strips of tile rows, each worth a task."""
+        span = self.method.link + self.method.decode_reach
+        return Strips(grid=self.grid, link=self.method.link, span=span, least_px=4 * self.task_px)
+
+    @property
+    def strips(self) -> Step:
+        """One unit for each strip of each plane."""
+        strip_px = self.rows.rows * self.grid.size * self.grid.shape[1]
+        return self._step("strips", (len(self.planes), len(self.rows)), strip_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:
@@ -247,6 +277,16 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         digest=hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest(),
         description=description,
     )
+
+
+def stored_plan(scratch: Folder) -> dict[str, Any] | None:
+    """The plan of the run in a folder, or None where there is none; DamagedError for a damaged one."""
+    found = scratch.read_json("plan.json")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or not {"digest", "description"} <= found.keys():
+        raise DamagedError(f"{scratch.url}/plan.json is damaged: it is no plan. Start over with --overwrite.")
+    return found
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:

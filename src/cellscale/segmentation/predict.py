@@ -6,44 +6,51 @@ anything reads them, so that all tiles decode the same numbers.
 
 from __future__ import annotations
 
+from collections import Counter, abc
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, StoredMaps
+from cellscale.arrays import Box, Candidates, Prediction, part_of
 from cellscale.errors import InputError
 from cellscale.intensity import BINS, Mapping, Scale
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, put
+from cellscale.tiles.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiles.windows import mirrored
 
+Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
+"""Boxes by the number of their plane."""
 STRIP_PX = 2**24
 """Pixels read at once by the survey."""
 
 
-def _strips(run: Run) -> Iterator[Box]:
+def strips(run: Run) -> Iterator[Box]:
+    """Boxes that cover a frame, each small enough to be read at once."""
     height, width = run.grid.shape
     rows = max(1, STRIP_PX // width)
     for y in range(0, height, rows):
         yield Box(y, 0, min(y + rows, height), width)
 
 
-def _read(run: Run, plane: int, box: Box) -> NDArray[np.generic]:
+def read(run: Run, plane: int, box: Box) -> NDArray[np.generic]:
+    """The model's channels of a box, (c, y, x)."""
     t, z = run.planes[plane]
     return run.image.read(box, t=t, z=z, channels=run.channels)
 
 
-def _range(run: Run, plane: int) -> NDArray[np.float64]:
+def _range(run: Run, plane: int, boxes: Sequence[Box]) -> NDArray[np.float64]:
     """Least and greatest value of each channel, (c, 2); the type's where each of its values has a bin."""
     if run.image.dtype in (np.uint8, np.uint16):
         return np.tile([0.0, float(np.iinfo(run.image.dtype).max)], (len(run.channels), 1))
     found = []
-    for box in _strips(run):
-        values = _read(run, plane, box)
+    for box in boxes:
+        values = read(run, plane, box)
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise InputError(
                 f"Frame {run.planes[plane]} of {run.image.url} has pixels that are no finite number in {box}. "
@@ -54,18 +61,28 @@ def _range(run: Run, plane: int) -> NDArray[np.float64]:
     return np.stack([ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)], axis=1)
 
 
-def _mappings(run: Run, plane: int) -> list[Mapping]:
-    scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane)]
+def _mappings(run: Run, plane: int, boxes: Sequence[Box]) -> list[Mapping]:
+    if not boxes:
+        return [Mapping(low=0.0, high=1.0)] * len(run.channels)
+    scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane, boxes)]
     totals = np.zeros((len(scales), BINS), np.int64)
-    for box in _strips(run):
-        for c, channel in enumerate(_read(run, plane, box)):
+    for box in boxes:
+        for c, channel in enumerate(read(run, plane, box)):
             totals[c] += scales[c].histogram(channel)
     return [run.method.intensity.fit(total, scale) for total, scale in zip(totals, scales, strict=True)]
 
 
 def survey(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Mappings of whole planes: low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536)."""
-    mappings = [_mappings(run, plane) for (plane,) in units]
+    """Mappings of whole planes, and their missing chunks."""
+    return surveyed(run, {plane: list(strips(run)) for (plane,) in units}) | missing_of(run, units)
+
+
+def surveyed(run: Run, boxes: Parts) -> Arrays:
+    """Mappings of planes, each from the pixels of its boxes.
+
+    low, high, start, width (n, c) and, where the rule needs them, tables (n, c, 65536).
+    """
+    mappings = [_mappings(run, plane, parts) for plane, parts in boxes.items()]
     columns = {
         "low": [[m.low for m in of] for of in mappings],
         "high": [[m.high for m in of] for of in mappings],
@@ -75,11 +92,15 @@ def survey(run: Run, units: Sequence[Unit]) -> Arrays:
     arrays: Arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
     if any(m.table is not None for of in mappings for m in of):
         arrays["tables"] = np.array([[m.table for m in of] for of in mappings], np.float32)
+    return arrays
+
+
+def missing_of(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Count the missing chunks of planes: missing, (n,)."""
     whole = Box.of(run.grid.shape)
-    missing = [
-        run.image.missing_chunks(whole, t=run.planes[p][0], z=run.planes[p][1], channels=run.channels) for (p,) in units
-    ]
-    return arrays | {"missing": np.array(missing, np.int64)}
+    planes = [run.planes[plane] for (plane,) in units]
+    missing = [run.image.missing_chunks(whole, t=t, z=z, channels=run.channels) for t, z in planes]
+    return {"missing": np.array(missing, np.int64)}
 
 
 def mappings_of(run: Run, plane: int) -> list[Mapping]:
@@ -102,14 +123,14 @@ def _window(run: Run, plane: int, window: int, mappings: Sequence[Mapping]) -> N
     box = run.windows.window_box(window)
     rows = mirrored(box.y0, box.y1, run.grid.shape[0])
     columns = mirrored(box.x0, box.x1, run.grid.shape[1])
-    read = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
-    values = _read(run, plane, read)
+    source = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+    values = read(run, plane, source)
     mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, values, strict=True)])
-    return np.ascontiguousarray(mapped[:, rows - read.y0][:, :, columns - read.x0])
+    return np.ascontiguousarray(mapped[:, rows - source.y0][:, :, columns - source.x0])
 
 
-def maps_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, StoredMaps]]:
-    """Predict windows (plane, window) and yield the maps of their cores; the last batch is filled up."""
+def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
+    """Predict windows (plane, window) and yield what belongs to their cores; the last batch is filled up."""
     torch.set_num_threads(run.settings.threads)
     known = {plane: mappings_of(run, plane) for plane in {unit[0] for unit in units}}
     size = run.settings.batch
@@ -120,18 +141,36 @@ def maps_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tup
         predicted = windows_to_maps(
             run.method, networks, stacked, device=run.settings.device, precision=run.settings.precision
         )
-        for unit, maps in zip(batch, predicted, strict=False):
-            inner = run.windows.core_box(unit[1]).within(run.windows.window_box(unit[1]))
-            yield unit, {name: np.ascontiguousarray(values[inner.slices]) for name, values in maps.items()}
+        for unit, found in zip(batch, predicted, strict=False):
+            yield unit, _of_core(run, unit[1], found)
+
+
+def _of_core(run: Run, window: int, found: Prediction) -> Prediction:
+    """Maps of the window's core, or the candidates that it owns, in the coordinates of the frame."""
+    if isinstance(found, Candidates):
+        return owned(found, run.windows, window, seam=SEAM_PX)
+    return part_of(found, run.windows.core_box(window).within(run.windows.window_box(window)))
 
 
 def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
-    """Write the maps of each window's core as one scratch object."""
-    for (plane, window), maps in maps_of(run, networks, units):
-        put(run.scratch, maps_name(plane, window), dict(maps))
-    return {}
+    """Write the prediction of each window as one scratch object; return how often limits were reached."""
+    reached: Counter[str] = Counter()
+    for (plane, window), found in predictions_of(run, networks, units):
+        put(run.scratch, maps_name(plane, window), arrays_of(found) if isinstance(found, Candidates) else found)
+        reached += reached_in(found)
+    return limits(reached)
+
+
+def reached_in(prediction: Prediction) -> Counter[str]:
+    """Which limits of the networks were reached, and how often."""
+    return Counter(prediction.reached if isinstance(prediction, Candidates) else {})
+
+
+def limits(reached: Counter[str]) -> Arrays:
+    """Columns of a task's record: how often each limit was reached."""
+    return {f"reached.{name}": np.array(count, np.int64) for name, count in reached.items()}
 
 
 def maps_name(plane: int, window: int) -> str:
-    """Name of the scratch object of a window's maps."""
+    """Name of the scratch object of a window's prediction."""
     return f"maps/{plane:06d}/{window:06d}"

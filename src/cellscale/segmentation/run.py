@@ -10,12 +10,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from cellscale.errors import CellscaleError, ExistsError, InputError, RunError
+from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
 from cellscale.folders import Folder
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
@@ -27,12 +27,15 @@ from cellscale.ngff.labels import (
     remove_labels,
     stage_labels,
 )
+from cellscale.segmentation import holes
 from cellscale.segmentation.decode import decode
-from cellscale.segmentation.join import join
-from cellscale.segmentation.plan import Run, Step, Unit, differences
+from cellscale.segmentation.join import counted, join, join_strips
+from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_plan
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.report import Report, limits_reached, write_copy, write_report
+from cellscale.segmentation.seams import count_seams, layer_quality
 
 log = logging.getLogger("cellscale")
 
@@ -74,21 +77,15 @@ class Target:
     version: str | None = None
     """NGFF version of another store; None: the image's."""
     overwrite: bool = False
+    publish_holes: bool = False
+    """Publish a layer although units failed; they are background, and named in its metadata and report."""
+    report: Folder | None = None
+    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
 
-
-@dataclass(kw_only=True)
-class Report:
-    """What a run did."""
-
-    reused: dict[str, int] = field(default_factory=dict)
-    """Tasks of each step whose records were already there."""
-    tasks: dict[str, int] = field(default_factory=dict)
-    """Tasks of each step."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Time of each step, s."""
-    cells: int = 0
-    missing_chunks: int = 0
-    """Chunks absent in the source, read as its fill value."""
+    @property
+    def layer(self) -> str:
+        """URL of the layer."""
+        return f"{self.store.rstrip('/')}/labels/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,30 +109,52 @@ class Steps:
     run: Run
     spread: Spread
     report: Report
+    token: str
+    """Of the driver that signed the run."""
     on_progress: Callable[[str, int, int], None]
+    on_note: Callable[[str, str], None] = lambda step, note: None
 
-    def do(self, step: Step, work: Work, argument: Any, *, gpu: bool = False) -> None:
+    def do(self, step: Step, work: Work, argument: Any, *, gpu: bool = False, instead: Work | None = None) -> None:
         """Do the tasks of a step that have no record; quarantine the units that fail alone, too.
+
+        Quarantined units end the run, unless `instead` makes holes of them.
 
         Raises
         ------
         RunError
-            Naming every unit that failed, with its reason.
+            Naming every unit that failed, with its reason; or if another driver has signed the run.
         """
+        self.check_owner()
         began = time.perf_counter()
         todo = self._todo(step)
         self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
         if len(todo) < len(step):
             log.info("%s: %d of %d tasks reused", step.name, len(step) - len(todo), len(step))
         shared = _Shared(run=self.run, work=work, argument=argument)
-        failed = self._try(shared, [(step.record_name(task), step.units(task)) for task in todo], step.name, gpu)
+        failed = self._try(shared, [(step.record_name(task), step.units(task)) for task in todo], step, gpu)
+        if failed:
+            self.check_owner()
         alone = [(f"{name}-{i:05d}", [unit]) for (name, units), _ in failed for i, unit in enumerate(units)]
         if alone:
             log.warning("%s: %d tasks failed; their %d units are tried one by one", step.name, len(failed), len(alone))
-            failed = self._try(shared, alone, step.name, gpu)
+            self.report.retried[step.name] = len(alone)
+            failed = self._try(shared, alone, step, gpu)
+        if failed and instead is not None:
+            reasons = {units[0]: holes.reason_of(error) for (_, units), error in failed}
+            log.warning("%s: %d units failed and become holes", step.name, len(failed))
+            shared = _Shared(run=self.run, work=instead, argument=holes.Failed(run=self.run, reasons=reasons))
+            failed = self._try(shared, [task for task, _ in failed], step, gpu=False)
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
             raise RunError(self._quarantine(step, failed))
+
+    def check_owner(self) -> None:
+        """Stop if the same command runs a second time: the later driver goes on, and cleans up at its end."""
+        if self.run.scratch.read_json("owner.json") != self.token:
+            raise RunError(
+                f"Another driver has signed the run in {self.run.scratch.url}, and goes on with it or has finished it; "
+                "its labels are the same. This one stops and leaves everything as it is."
+            )
 
     def _todo(self, step: Step) -> list[int]:
         done = self.run.scratch.names(step.name)
@@ -146,30 +165,34 @@ class Steps:
             and not all(step.record_name(task, i).split("/")[1] in done for i in range(len(step.units(task))))
         ]
 
-    def _try(self, shared: _Shared, tasks: list[Task], name: str, gpu: bool) -> list[tuple[Task, Exception]]:
-        failed = []
-        self.on_progress(name, 0, len(tasks))
+    def _try(self, shared: _Shared, tasks: list[Task], step: Step, gpu: bool) -> list[tuple[Task, Exception]]:
+        failed, units, began = [], 0, time.perf_counter()
+        self.on_progress(step.name, 0, len(tasks))
         for done, (task, result) in enumerate(self.spread(_perform, shared, tasks, gpu=gpu), 1):
             if isinstance(result, Exception):
                 failed.append((task, result))
-            self.on_progress(name, done, len(tasks))
+            units += len(task[1])
+            self.on_note(step.name, self._note(step, units, time.perf_counter() - began))
+            self.on_progress(step.name, done, len(tasks))
         return failed
 
+    def _note(self, step: Step, units: int, seconds: float) -> str:
+        """How many units are done, how fast, and how many of the step were tried again."""
+        pace = f"{units} {step.kind}s, {units * step.unit_px / 1e6 / max(seconds, 1e-9):.1f} Mpx/s"
+        again = self.report.retried.get(step.name, 0)
+        return pace + (f", {again} tried again" if again else "")
+
     def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
-        kind = {"predict": "window", "decode": "tile"}.get(step.name, "shard")
-        lines = []
-        for (_, units), error in failed:
-            plane, *rest = units[0]
-            t, z = self.run.planes[plane]
-            where = f"frame {t}, slice {z}" + "".join(f", {kind} {i}" for i in rest)
-            lines.append(f"{where}: {type(error).__name__}: {error}")
-        return f"{step.name}: {len(lines)} unit(s) quarantined, nothing was published. " + " | ".join(lines)
+        found = [holes.described(self.run, step, units[0], holes.reason_of(error)) for (_, units), error in failed]
+        self.report.quarantine += found
+        where = " | ".join(map(holes.named, found))
+        return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
 
 
 def _resume_or_start(run: Run, target: Target) -> str:
     """Refuse what would be overwritten, keep what fits the plan, and sign the run; returns the owner's token."""
     check_target(run.image, target.name, output=target.output, version=target.version)
-    old = run.scratch.read_json("plan.json")
+    old = _earlier(run, target)
     if old is not None and old["digest"] != run.digest:
         if not target.overwrite:
             changed = "; ".join(differences(old["description"], run.description))
@@ -184,10 +207,30 @@ def _resume_or_start(run: Run, target: Target) -> str:
         )
     if old is None:
         _drop(run)
-        run.scratch.write_json("plan.json", {"digest": run.digest, "description": run.description})
+    wanted = {"digest": run.digest, "description": run.description, "publish_holes": target.publish_holes}
+    if old != wanted:
+        run.scratch.write_json("plan.json", wanted)
     token = uuid.uuid4().hex
     run.scratch.write_json("owner.json", token)
     return token
+
+
+def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
+    """The plan of an unfinished run, or None; `overwrite` drops one that is damaged, or makes holes unasked."""
+    try:
+        old = stored_plan(run.scratch)
+    except StoreError:
+        if not target.overwrite:
+            raise
+        return None
+    if old is None or target.publish_holes or not old.get("publish_holes"):
+        return old
+    if target.overwrite:
+        return None
+    raise InputError(
+        f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
+        "Finish it with --publish-holes, or use --overwrite to drop it."
+    )
 
 
 def _other_layer(run: Run, target: Target, *, unfinished: bool) -> bool:
@@ -199,26 +242,29 @@ def _other_layer(run: Run, target: Target, *, unfinished: bool) -> bool:
     return not (unfinished and published.metadata.get("digest") == run.digest)
 
 
-def _survey(steps: Steps) -> None:
-    """Read all frames once; a frame that cannot be read ends the run before anything is made."""
+def _survey(steps: Steps, target: Target) -> None:
+    """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
+    run, report = steps.run, steps.report
     try:
-        steps.do(steps.run.survey, survey, steps.run)
+        steps.do(run.survey, survey, run, instead=holes.survey_readable)
+        skipped = holes.skipped_blocks(run)
+        if skipped and not target.publish_holes:
+            report.quarantine += holes.recorded(run, run.survey)
+            raise RunError(holes.unreadable(run, skipped, report.quarantine))
     except RunError:
-        _drop(steps.run)
+        _drop(run, steps.token)
         raise
-    run = steps.run
+    report.unreadable_blocks = [holes.place(run, plane, box) for plane, box in skipped]
     missing: dict[int, int] = {}
     for name in run.scratch.names("survey"):
         record = get(run.scratch, f"survey/{name}")
         missing |= dict(zip(record["units"][:, 0].tolist(), record["missing"].tolist(), strict=True))
-    steps.report.missing_chunks = sum(missing.values())
-    if steps.report.missing_chunks:
-        log.warning(
-            "%d chunks are missing in %s and read as its fill value", steps.report.missing_chunks, run.image.url
-        )
+    report.missing_chunks = sum(missing.values())
+    if report.missing_chunks:
+        log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)
 
 
-def _staged(run: Run, target: Target, model: dict[str, Any]) -> LabelLayer:
+def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; an older layer of the name goes only now."""
     options = run.image.storage_options
     there = Folder(url=f"{target.store.rstrip('/')}/labels/{target.name}", storage_options=options).names()
@@ -233,7 +279,7 @@ def _staged(run: Run, target: Target, model: dict[str, Any]) -> LabelLayer:
         output=target.output,
         version=target.version,
         planes_z=1 if run.settings.z == "max" else run.image.size("z"),
-        metadata=layer_metadata(run, model),
+        metadata=metadata,
         storage_options=options,
     )
     run.scratch.write_json("staged.json", True)
@@ -247,6 +293,7 @@ def segment(
     *,
     spread: Spread = one_by_one,
     on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    on_note: Callable[[str, str], None] = lambda step, note: None,
     model: dict[str, Any] | None = None,
 ) -> Report:
     """Carry out a planned run; the same command again resumes it.
@@ -263,6 +310,8 @@ def segment(
         How tasks are mapped over workers.
     on_progress : callable
         Called with a step's name, tasks done and tasks in all.
+    on_note : callable
+        Called before it with the step's name and a line on its pace: units done, Mpx/s, units tried again.
     model : dict
         Written into the layer's metadata.
 
@@ -278,38 +327,64 @@ def segment(
     InputError
         If an unfinished run with other settings is in the way.
     RunError
-        If units were quarantined; nothing is published then.
+        If units were quarantined; nothing is published then, unless the target wants holes.
     """
     token = _resume_or_start(run, target)
     report = Report()
-    steps = Steps(run=run, spread=spread, report=report, on_progress=on_progress)
-    _survey(steps)
-    if not run.fused:
-        steps.do(run.predict, _predicting, (run, networks), gpu=True)
-    steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused)
-    steps.do(run.join, join, run)
-    layer = _staged(run, target, model or {})
-    for level in range(len(layer.levels)):
-        step = run.publish(level, len(layer.shards(level)))
-        steps.do(step, publish, Publication(run=run, layer=layer, level=level))
-    steps.do(run.tables, tables, Publication(run=run, layer=layer, level=0))
-    report.cells = _count(run)
+    steps = Steps(run=run, spread=spread, report=report, token=token, on_progress=on_progress, on_note=on_note)
+    try:
+        layer = _carried_out(steps, networks, target, model or {})
+    except CellscaleError as error:
+        if target.report:
+            write_copy(run, report, target.report, layer=target.layer, error=str(error))
+        raise
+    write_report(run, report, layer)
+    if target.report:
+        write_copy(run, report, target.report, layer=layer.url)
     publish_labels(layer)
-    if run.scratch.read_json("owner.json") == token:
-        _drop(run)
+    _drop(run, token)
     return report
 
 
-def _drop(run: Run) -> None:
-    """Delete a run's folder, its plan first: without a plan, records do not count."""
-    run.scratch.delete("plan.json")
-    run.scratch.remove()
+def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
+    """All steps up to a layer that is complete and not yet listed."""
+    run, report = steps.run, steps.report
+    _survey(steps, target)
+    if not run.fused:
+        instead = holes.no_maps if target.publish_holes else None
+        steps.do(run.predict, _predicting, (run, networks), gpu=True, instead=instead)
+        report.quarantine += holes.recorded(run, run.predict)
+    instead = holes.no_pieces if target.publish_holes else None
+    steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused, instead=instead)
+    report.holes = holes.recorded(run, run.decode)
+    report.quarantine += report.holes
+    steps.do(run.strips, join_strips, run)
+    steps.do(run.join, join, run)
+    steps.check_owner()
+    layer = _staged(run, target, layer_metadata(run, model, report.holes))
+    for level in range(len(layer.levels)):
+        step = run.publish(level, len(layer.shards(level)))
+        steps.do(step, publish, Publication(run=run, layer=layer, level=level))
+    finest = Publication(run=run, layer=layer, level=0)
+    steps.do(run.seams(len(layer.shards())), count_seams, finest)
+    steps.do(run.tables, tables, finest)
+    report.cells, report.flagged = counted(run)
+    report.reached = limits_reached(run)
+    report.seams = layer_quality(run)
+    return layer
+
+
+def _drop(run: Run, token: str | None = None) -> None:
+    """Delete a run's folder, its plan first: without a plan, records do not count; not if it is signed by another."""
+    if token is None or run.scratch.read_json("owner.json") == token:
+        run.scratch.delete("plan.json")
+        run.scratch.remove()
 
 
 def _forget(run: Run) -> None:
     """Delete the records of what was published into arrays that are no longer there."""
     for step in run.scratch.names():
-        if step == "tables" or step.startswith("publish-"):
+        if step in {"tables", "seams"} or step.startswith("publish-"):
             Folder(url=f"{run.scratch.url}/{step}", storage_options=run.scratch.storage_options).remove()
 
 
@@ -319,12 +394,3 @@ def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
 
 def _decoding(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
     return decode(*shared, units)
-
-
-def _count(run: Run) -> int:
-    """Number of cells over all planes, from the joins' records."""
-    cells: dict[str, int] = {}
-    for name in run.scratch.names("join"):
-        record = get(run.scratch, f"join/{name}")
-        cells |= {column: len(values) for column, values in record.items() if column.endswith("/objects/area")}
-    return sum(cells.values())

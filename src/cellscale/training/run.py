@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from cellscale.arrays import Labels, StoredMaps
+from cellscale.arrays import Labels, Prediction
 from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
 from cellscale.errors import InputError
 from cellscale.folders import Folder
@@ -63,10 +63,10 @@ class Training:
     on_progress: Progress = _silent
 
     def batches(self, first: int) -> Iterator[Batch]:
-        """Batches of this worker from a step on."""
+        """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
         samples = Samples(self.method, self.data, self.settings)
         found = batches(samples, self.settings, first=first, rank=self.workers.rank, world=self.workers.world)
-        return (batch_of(values, self.device, self.workers.mean) for values in found)
+        yield from (batch_of(values, self.device, self.workers.mean) for values in found)
 
     def log(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
         """Note the loss terms of a step."""
@@ -82,8 +82,8 @@ class Training:
             score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predicted(self) -> list[tuple[StoredMaps, Labels]]:
-        """Maps and labels of the held-out frames."""
+    def predicted(self) -> list[tuple[Prediction, Labels]]:
+        """Predictions and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
         return predicted(self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision)
 
@@ -243,7 +243,7 @@ def _begun(
         "workers": workers.world,
     }
     content = folder.read(STATE)
-    earlier = None if content is None else saved.unpacked(content)
+    earlier = None if content is None else saved.unpacked(content, folder.url)
     fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, on_progress)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,15 @@ import torch
 from torch import nn
 
 from cellscale.checkpoints import DESCRIPTION, restore, tensors
-from cellscale.errors import ExistsError, InputError
+from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.folders import Folder
 from cellscale.training.history import History
 from cellscale.training.loop import State
 
 STATE = "state.pt"
 """File of an unfinished training; it goes when the model is there."""
+DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError)
+"""What torch and we raise at a state that is not whole."""
 
 
 def claim(folder: Folder, *, resume: bool, overwrite: bool) -> None:
@@ -89,13 +92,25 @@ class Interrupted:
         restore(networks, self.networks)
 
 
-def unpacked(content: bytes) -> Interrupted:
-    """Read what `packed` wrote."""
-    held = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    return Interrupted(
-        description=json.loads(held["description"]),
-        fitted=json.loads(held["fitted"]),
-        state=State(**held["state"]),
-        networks=held["networks"],
-        history=History(**held["history"]),
-    )
+def unpacked(content: bytes, url: str) -> Interrupted:
+    """Read what `packed` wrote.
+
+    Raises
+    ------
+    DamagedError
+        If the file in the folder `url` is damaged.
+    """
+    try:
+        held = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        return Interrupted(
+            description=json.loads(held["description"]),
+            fitted=json.loads(held["fitted"]),
+            state=State(**held["state"]),
+            networks=held["networks"],
+            history=History(**held["history"]),
+        )
+    except DAMAGE as error:
+        reason = str(error).partition("\n")[0]
+        raise DamagedError(
+            f"{url}/{STATE} is damaged: {type(error).__name__}: {reason}. Start anew with --overwrite."
+        ) from error

@@ -1,0 +1,106 @@
+"""What a planned run will read, write, hold and cost, before it starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cellscale.arrays import Box
+from cellscale.methods.protocol import Networks
+from cellscale.ngff.planes import grid_boxes
+from cellscale.segmentation.plan import Run, Step
+from cellscale.segmentation.trial import trial
+
+LABELS = np.dtype(np.uint32)
+"""Type of the pixels of a label layer."""
+
+
+def steps_of(run: Run) -> list[Step]:
+    """All steps of a run in their order."""
+    image = run.image
+    shards = [len(grid_boxes((image.size("y", i), image.size("x", i)))) for i in range(len(image.levels))]
+    first = [run.survey, *([] if run.fused else [run.predict]), run.decode, run.strips, run.join]
+    return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), run.tables]
+
+
+def forecast(run: Run, networks: Networks) -> dict[str, Any]:
+    """Tell what a run will do, with times and sizes from a trial on this machine.
+
+    Parameters
+    ----------
+    run : Run
+        What `plan` returned; nothing is written into its folder.
+    networks : mapping of Module
+        The trained networks.
+
+    Returns
+    -------
+    dict
+        Counts, bytes (of the source before compression, of scratch and output as the trial's were stored), halo_cost
+        (W/K)², seconds of one worker for each step that the trial covers, and their sum on this machine's processors.
+    """
+    measured = trial(run, networks)
+    planes, frame_px = len(run.planes), Box.of(run.grid.shape).area
+    steps = steps_of(run)
+    seconds = _seconds(run, measured)
+    tasks = {step.name: len(step) for step in steps}
+    workers = min(os.cpu_count() or 1, tasks[run.decode.name])
+    height, width = run.windows.window_shape
+    core = run.windows.core_box(0)
+    return {
+        "planes": planes,
+        "frame_px": list(run.grid.shape),
+        "windows": planes * len(run.windows),
+        "window_px": [height, width],
+        "tiles": planes * len(run.grid),
+        "tasks": tasks,
+        "label_dtype": LABELS.name,
+        "halo_cost": height * width / core.area,
+        "predicted_px_per_px": len(run.windows) * height * width / frame_px,
+        "bytes": _source_bytes(run) | _written_bytes(run, measured),
+        "peak_worker_bytes": int(measured["peak_bytes"]),
+        "worker_seconds": seconds,
+        "seconds_here": sum(seconds.values()) / workers,
+        "workers_here": workers,
+        "trial": dict(measured),
+    }
+
+
+def _seconds(run: Run, measured: Mapping[str, float]) -> dict[str, float]:
+    """Time of one worker for all units of the steps that the trial covers, s."""
+    px = len(run.planes) * Box.of(run.grid.shape).area
+    return {
+        "survey": measured["survey_s_per_px"] * px,
+        "predict": measured["predict_s"] * len(run.planes) * len(run.windows),
+        "decode": measured["decode_s"] * px / measured["tile_px"],
+    }
+
+
+def _source_bytes(run: Run) -> dict[str, int]:
+    """Bytes of the source that each step reads, before compression."""
+    image, planes, frame = run.image, len(run.planes), Box.of(run.grid.shape)
+    pixel = image.dtype.itemsize * (image.size("z") if run.settings.z == "max" else 1)
+    passes = 1 if image.dtype in (np.uint8, np.uint16) else 2
+    seen = sum(run.windows.window_box(window).clip(frame).area for window in range(len(run.windows)))
+    read = {
+        "survey": passes * frame.area * len(run.channels),
+        "predict": seen * len(run.channels),
+        "decode": frame.area * image.size("c"),
+    }
+    found = {f"read_{name}": px * pixel * planes for name, px in read.items()}
+    return found | {"read": sum(found.values())}
+
+
+def _written_bytes(run: Run, measured: Mapping[str, float]) -> dict[str, int]:
+    """Bytes of scratch and output; compressed sizes are those of the trial, in proportion."""
+    px = len(run.planes) * Box.of(run.grid.shape).area
+    maps = 0.0 if run.fused else measured["maps_bytes"] / measured["core_px"]
+    tiles = (measured["pieces_bytes"] + measured["record_bytes"]) / measured["tile_px"]
+    levels = [math.prod(level.shape[run.image.axes.index(axis)] for axis in "yx") for level in run.image.levels]
+    raw = len(run.planes) * sum(levels) * LABELS.itemsize
+    stored = measured["pieces_bytes"] / (measured["tile_px"] * LABELS.itemsize)
+    return {"scratch": round((maps + tiles) * px), "output_uncompressed": raw, "output": round(raw * stored)}

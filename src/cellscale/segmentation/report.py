@@ -1,0 +1,184 @@
+"""The report of a run: what was asked for, what was done, what failed, how long it took, as JSON and as one page.
+
+It lies in the layer's own folder, in a group of Zarr's kind, so that a listing of the layer meets nothing foreign.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cellscale.folders import Folder
+from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.metadata import write_group
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import get
+
+log = logging.getLogger("cellscale")
+
+JSON, PAGE = "report.json", "report.html"
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}
+td,th{text-align:left;padding:.15rem .9rem .15rem 0;vertical-align:top}
+th{font-weight:600;border-bottom:1px solid #bbb}td.n{text-align:right;font-variant-numeric:tabular-nums}
+.bar{background:#4a7ab5;height:.7rem}.bad{color:#a11}code{font-size:13px;word-break:break-all}
+"""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a run did."""
+
+    reused: dict[str, int] = field(default_factory=dict)
+    """Tasks of each step whose records were already there."""
+    tasks: dict[str, int] = field(default_factory=dict)
+    """Tasks of each step."""
+    retried: dict[str, int] = field(default_factory=dict)
+    """Units of each step that were tried again alone, because their task had failed."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each step, s."""
+    cells: int = 0
+    missing_chunks: int = 0
+    """Chunks absent in the source, read as its fill value."""
+    unreadable_blocks: list[dict[str, Any]] = field(default_factory=list)
+    """Blocks of frames whose intensity mapping was found without them."""
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    """Units that failed alone, too."""
+    holes: list[dict[str, Any]] = field(default_factory=list)
+    """Tiles, or whole frames, of the published layer that are background because they failed."""
+    flagged: dict[str, int] = field(default_factory=dict)
+    """Cells with a flag of their method: `cut` at the largest extent of an object, `unconverged`; methods that join by
+    links flag none, their cells have any size."""
+    reached: dict[str, int] = field(default_factory=dict)
+    """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
+    ring_violations: int = 0
+    """Pixels that one tile sees as foreground and another does not; the join ends the run at the first."""
+    seams: dict[str, Any] | None = None
+    """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
+
+
+def limits_reached(run: Run) -> dict[str, int]:
+    """How often each limit of the networks was reached, from the records of the predictions."""
+    found: Counter[str] = Counter()
+    step = run.decode.name if run.fused else run.predict.name
+    for name in run.scratch.names(step):
+        record = get(run.scratch, f"{step}/{name}")
+        found += Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
+    if found:
+        log.warning("limits of the networks were reached, cells may be missing: %s", dict(found))
+    return dict(found)
+
+
+def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:
+    """All that is told of a run, in JSON's types."""
+    status = "failed" if error else "published with holes" if report.holes else "published"
+    counts = {
+        "planes": len(run.planes),
+        "windows": len(run.planes) * len(run.windows),
+        "tiles": len(run.planes) * len(run.grid),
+    }
+    told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
+    return json.loads(json.dumps({**told, **dataclasses.asdict(report), **run.description}))  # type: ignore[no-any-return]
+
+
+def write_report(run: Run, report: Report, layer: LabelLayer) -> None:
+    """Write the report into the layer's folder."""
+    store = layer.store.child("report")
+    write_group(store, layer.version, {})
+    _write(store.folder, document(run, report, layer=layer.url))
+
+
+def write_copy(run: Run, report: Report, folder: Folder, *, layer: str, error: str | None = None) -> None:
+    """Write the report into a folder of the user's choice; `error` says why nothing was published."""
+    _write(folder, document(run, report, layer=layer, error=error))
+
+
+def _write(folder: Folder, told: Mapping[str, Any]) -> None:
+    folder.write_json(JSON, told)
+    folder.write(PAGE, page(told).encode())
+
+
+def page(told: Mapping[str, Any]) -> str:
+    """The report as one HTML page that loads nothing else."""
+    parts = [
+        f"<h1>{_text(told['layer'].rpartition('/')[2])}: {_text(told['status'])}</h1>",
+        f"<p class=bad>{_text(told['error'])}</p>" if told["error"] else "",
+        _pairs({name: told[name] for name in ("layer", "digest", "cells", "planes", "windows", "tiles")}),
+        "<h2>Checks</h2>",
+        _pairs(_checks(told)),
+        "<h2>Steps</h2>",
+        _steps(told),
+        _places("Holes", told["holes"]),
+        _places("Quarantine", told["quarantine"]),
+        _places("Blocks left out of the intensity mapping", told["unreadable_blocks"]),
+        *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
+        _pairs({"model": told["model"]}),
+    ]
+    title = f"<title>cellscale: {_text(told['layer'])}</title>"
+    head = f"<!doctype html><html lang=en><meta charset=utf-8>{title}<style>{STYLE}</style>"
+    return head + "\n".join(parts) + "</html>\n"
+
+
+def _checks(told: Mapping[str, Any]) -> dict[str, Any]:
+    seams = told["seams"]
+    return {
+        "ring violations (must be 0)": told["ring_violations"],
+        "objects cut at their extent": told["flagged"].get("cut", 0),
+        "missing chunks of the source": told["missing_chunks"],
+        "straight borders along tile and window lines": _seams(seams) if seams else "not measured",
+    }
+
+
+def _seams(seams: Mapping[str, Any]) -> str:
+    if seams["interval"] is None:
+        return "no lines, or no cells on them"
+    low, high = seams["interval"]
+    verdict = "no seams" if low <= 0 <= high else "seams differ from other lines"
+    return (
+        f"{seams['share']:.4f} of {seams['border_px']} border px, {seams['share_beside']:.4f} beside them; "
+        f"95 % interval of the difference {low:+.4f} … {high:+.4f}: {verdict}"
+    )
+
+
+def _steps(told: Mapping[str, Any]) -> str:
+    longest = max(told["seconds"].values(), default=0.0) or 1.0
+    rows = [
+        [name, told["tasks"][name], told["reused"][name], told["retried"].get(name, 0), f"{seconds:.1f}"]
+        for name, seconds in told["seconds"].items()
+    ]
+    bars = [f"<td><div class=bar style='width:{15 * float(row[-1]) / longest:.2f}rem'></div>" for row in rows]
+    return _table(["step", "tasks", "reused", "units tried again", "s", ""], rows, bars)
+
+
+def _places(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    if not entries:
+        return ""
+    names = list(entries[0])
+    return f"<h2 class=bad>{title}</h2>" + _table(names, [[entry[name] for name in names] for entry in entries])
+
+
+def _section(name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    return f"<h2>{name.capitalize()}</h2>", _pairs(values)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{_text(name)}<td><code>{_text(value)}</code>" for name, value in values.items())
+    return f"<table>{rows}</table>"
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]], ends: Sequence[str] = ()) -> str:
+    head = "".join(f"<th>{_text(name)}" for name in names)
+    cells = ["".join(f"<td{' class=n' if i else ''}>{_text(value)}" for i, value in enumerate(row)) for row in rows]
+    body = "".join(f"<tr>{cell}{end}" for cell, end in zip(cells, ends or [""] * len(cells), strict=True))
+    return f"<table><tr>{head}{body}</table>"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))

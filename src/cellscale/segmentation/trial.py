@@ -1,0 +1,116 @@
+"""A trial on this machine: one window and one tile of a planned run, in a process of its own; nothing is stored.
+
+Run as a program it reads a pickled run with its networks from its input and prints what it measured as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cellscale.arrays import Box, Candidates, part_of
+from cellscale.errors import CellscaleError, RunError
+from cellscale.folders import Folder
+from cellscale.methods.protocol import Networks
+from cellscale.segmentation.decode import decoded, packed, pieces_name
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.predict import maps_name, predictions_of, surveyed
+from cellscale.segmentation.records import put
+from cellscale.tiles.candidates import arrays_of
+from cellscale.tiles.grid import Grid
+
+SCRATCH = Folder(url="memory://trial")
+
+
+def tried(run: Run, networks: Networks) -> dict[str, float]:
+    """Measure the work on the middle window of the first plane, in this process.
+
+    Returns
+    -------
+    dict
+        survey_s_per_px; predict_s of a window; decode_s of a tile, compilation left out; maps_bytes of a window's core,
+        pieces_bytes and record_bytes of a tile, as they are stored; tile_px; core_px; peak_bytes of the process.
+    """
+    run, window = dataclasses.replace(run, scratch=SCRATCH), len(run.windows) // 2
+    seen = run.windows.window_box(window).clip(Box.of(run.grid.shape))
+    began = time.perf_counter()
+    mappings = {"units": np.zeros((1, 1), np.int64), **surveyed(run, {0: [seen]})}
+    surveying = time.perf_counter() - began
+    put(SCRATCH, run.survey.record_name(0), mappings)
+    began = time.perf_counter()
+    ((_, found),) = predictions_of(run, networks, [(0, window)])
+    predicting = (time.perf_counter() - began) / run.settings.batch
+    put(SCRATCH, maps_name(0, window), arrays_of(found) if isinstance(found, Candidates) else found)
+    core = run.windows.core_box(window)
+    # The window's core stands in for the frame: a tile at its border would ask for the windows beside it.
+    inner = dataclasses.replace(run, grid=Grid(shape=core.shape, size=run.grid.size))
+    tile = inner.grid.rows // 2 * inner.grid.columns + inner.grid.columns // 2
+    box = inner.grid.read(tile, run.method.link, run.method.decode_reach)
+    part = part_of(found.within(core) if isinstance(found, Candidates) else found, box)
+    decoded(inner, 0, tile, part, box)
+    began = time.perf_counter()
+    record = decoded(inner, 0, tile, part, box)
+    decoding = time.perf_counter() - began
+    put(SCRATCH, "record", packed([(0, record)]))
+    return {
+        "survey_s_per_px": surveying / seen.area,
+        "predict_s": predicting,
+        "decode_s": decoding,
+        "maps_bytes": _size(maps_name(0, window)),
+        "pieces_bytes": _size(pieces_name(0, tile)),
+        "record_bytes": _size("record"),
+        "tile_px": inner.grid.core(tile).area,
+        "core_px": core.area,
+        "peak_bytes": _peak(),
+    }
+
+
+def _size(name: str) -> int:
+    return len(SCRATCH.read(name) or b"")
+
+
+def _peak() -> int:
+    """Most memory that this process has held, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def trial(run: Run, networks: Networks) -> Mapping[str, float]:
+    """Measure the same in a fresh process, so that its peak of memory is a worker's.
+
+    Raises
+    ------
+    RunError
+        With what the process says, if it fails.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "cellscale.segmentation.trial"]
+    done = subprocess.run(
+        command, input=pickle.dumps((run, dict(networks))), capture_output=True, env=environment, check=False
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise RunError(f"The trial of one window and one tile failed: {said[-1] if said else done.returncode}")
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
+
+
+def _main() -> None:
+    measured: Any = tried(*pickle.load(sys.stdin.buffer))
+    print(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    try:
+        _main()
+    except CellscaleError as error:
+        sys.exit(" ".join(str(error).split()))
