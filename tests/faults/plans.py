@@ -238,9 +238,9 @@ def _driver(words: Sequence[str]) -> subprocess.Popen[bytes]:
 
 def _killed(of: Ground, name: str, driver: subprocess.Popen[bytes], more: int) -> bool:
     """Kill a driver when it has written so many more records; False if it ended before."""
-    before = _records(of, name)
+    before = scratch_objects(of, name)
     while driver.poll() is None:
-        if _records(of, name) >= before + more:
+        if scratch_objects(of, name) >= before + more:
             driver.send_signal(signal.SIGKILL)
             driver.communicate()
             return True
@@ -249,7 +249,7 @@ def _killed(of: Ground, name: str, driver: subprocess.Popen[bytes], more: int) -
     return False
 
 
-def _records(of: Ground, name: str) -> int:
+def scratch_objects(of: Ground, name: str) -> int:
     """Objects that a run has written so far."""
     store = s3fs.S3FileSystem(**of.options)
     store.invalidate_cache()
@@ -278,7 +278,7 @@ def damaged(of: Ground, seed: int, how: str) -> Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Spoiling:
-    """A spread that spoils an object of the run's folder when a step is done."""
+    """A spread that spoils an object of the run's folder, once, as soon as there is one."""
 
     of: Ground
     folder: str
@@ -290,8 +290,9 @@ class Spoiling:
     ) -> Iterator[Any]:
         yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
         scratch = Folder(url=f"{self.of.image.url}/{self.folder}", storage_options=self.of.options)
-        names = sorted(scratch.names(self.inner))
-        if names:
+        names, mark = sorted(scratch.names(self.inner)), self.of.marks / self.folder
+        if names and not mark.exists():
+            mark.touch()
             name = f"{self.inner}/{random.Random(self.seed).choice(names)}"
             data = scratch.read(name) or b""
             scratch.write(name, data[:-1] + bytes([data[-1] ^ 0xFF]))

@@ -77,7 +77,7 @@ def _attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts
     for attempt in range(attempts - 1):
         try:
             return work(shared, task)
-        except OSError:
+        except (OSError, MemoryError):
             time.sleep(backoff_s * 2**attempt)
     return work(shared, task)
 
