@@ -14,8 +14,8 @@ import edt
 import numpy as np
 from scipy import ndimage
 from skimage.measure import label
-from skimage.morphology import skeletonize
-from skimage.segmentation import expand_labels
+from skimage.morphology import remove_small_objects, skeletonize
+from skimage.segmentation import expand_labels, watershed
 
 from cellscale.arrays import Labels
 from cellscale.kernels.components import connected_components
@@ -30,6 +30,7 @@ from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
 from cellscale.kernels.touching import assign_touching, separated, touching_classes
 from cellscale.kernels.unions import relabel
+from cellscale.kernels.watershed import basins, filled, inner_distance
 from cellscale.kernels.weights import ronneberger, shape_aware_weights
 
 Call = Callable[[], Any]
@@ -122,6 +123,9 @@ def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call 
             "fastremap",
             lambda: fastremap.unique(labels, return_counts=True),
         )
+    heights = inner_distance(mask, cap=31)
+    yield "basins", lambda: basins(heights, mask), "skimage watershed", lambda: watershed(heights, mask=mask)
+    yield "filled", lambda: filled(mask, 64), "skimage", lambda: remove_small_objects(~mask, max_size=64)
     yield "skeleton", lambda: skeleton(apart > 0), "skimage", lambda: skeletonize(apart > 0)
     yield "contours_and_skeletons", lambda: contours_and_skeletons(apart), "", None
     yield "ronneberger", lambda: ronneberger(labels), "", None

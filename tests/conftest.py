@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.endpoints import azure_server, azurite, gcs_server, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -33,36 +31,27 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
 @pytest.fixture(scope="session")
 def s3() -> Iterator[dict[str, Any]]:
     """Storage options of an S3 endpoint on loopback that has a bucket `cells`."""
-    import s3fs
+    with s3_server() as options:
+        yield options
 
-    port = _free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    options = {
-        "key": "key",
-        "secret": "secret",
-        "endpoint_url": f"http://127.0.0.1:{port}",
-    }
-    for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    s3fs.S3FileSystem(**options).mkdir("cells")
-    yield options
-    server.terminate()
-    server.wait()
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[dict[str, Any]]:
+    """Storage options of an Azure endpoint on loopback that has a container `cells`."""
+    program = azurite()
+    if program is None:
+        pytest.skip("no azurite-blob on the path: npm install --global azurite, or name it in AZURITE")
+    with azure_server(program) as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[dict[str, Any]]:
+    """Storage options of a Google Cloud Storage endpoint on loopback that has a bucket `cells`."""
+    # gcsfs asks real buckets for their kind over gRPC, which the endpoint does not speak.
+    with pytest.MonkeyPatch.context() as patch, gcs_server() as options:
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        yield options

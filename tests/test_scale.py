@@ -13,7 +13,7 @@ from cellscale.arrays import Box
 from cellscale.methods import load_method
 from cellscale.ngff.labels import open_labels
 from cellscale.synthetic import Scene
-from cellscale.tiles.seams import tiled_frame
+from cellscale.tiles.frames import tiled_frame
 from tests.blobs import blobs_model
 
 SIDE = 4096

@@ -23,14 +23,14 @@ from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.forecast import forecast
 from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
-from cellscale.selection import training_data, without
+from cellscale.selection import spread, training_data, without
 from cellscale.training.run import TrainingSettings
 
 log = logging.getLogger("cellscale")
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, what is done of it and what there is in all."""
 Options = Mapping[str, Any] | None
-"""Options for fsspec, e.g. {"key": …, "endpoint_url": …}."""
+"""Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -51,6 +51,7 @@ def train(
     labels_name: str = "truth",
     frames: Frames = None,
     validate_frames: Frames = None,
+    train_frames: int | None = None,
     config: str | None = None,
     assignments: Sequence[str] = (),
     workers: int = 1,
@@ -76,6 +77,8 @@ def train(
     frames, validate_frames : tuple of int
         Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
         learned from.
+    train_frames : int
+        Learn from so many of the annotated frames, evenly spread; None: from all.
     config : str
         TOML file with [method], [training] and [engine].
     assignments : sequence of str
@@ -116,6 +119,7 @@ def train(
     names = (labels_name, chosen.channels)
     held_out = [training_data(image, *names, validate_frames) for image in opened if validate_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
+    learn = learn if train_frames is None else spread(learn, train_frames)
     with cluster(address) if workers else nullcontext():
         return train_method(
             chosen,

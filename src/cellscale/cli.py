@@ -93,14 +93,24 @@ def progress(quiet: bool) -> Iterator[Shown]:
         yield Shown(bars=bars)
 
 
-def _options(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+def _options(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any] | None:
+    """Join the JSON objects of a repeated option."""
     found: dict[str, Any] = {}
-    for text in pairs:
+    for text in texts:
         try:
             found |= json.loads(text)
         except (ValueError, TypeError) as error:
-            raise click.BadParameter(f"{text!r} is no JSON object: {error}.", param_hint="--storage-options") from error
+            raise click.BadParameter(f"{text!r} is no JSON object: {error}.") from error
     return found or None
+
+
+storage_options = click.option(
+    "--storage-options",
+    multiple=True,
+    metavar="JSON",
+    callback=_options,
+    help='Options for fsspec, e.g. {"anon": true}; for stores of several kinds {"s3": {…}, "https": {…}}.',
+)
 
 
 def _print_scores(scores: dict[str, Any]) -> None:
@@ -134,6 +144,7 @@ def cli(context: click.Context, quiet: bool) -> None:
 @click.option("--frames", type=FRAMES, help="Half-open range of frames.")
 @click.option("--axes", help="Meaning of the source's axes, e.g. tyx, czyx.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@storage_options
 @click.pass_obj
 def import_command(quiet: bool, /, source: str, destination: str, **options: Any) -> None:
     """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
@@ -149,6 +160,7 @@ def import_command(quiet: bool, /, source: str, destination: str, **options: Any
             frames=options["frames"],
             axes=options["axes"],
             overwrite=options["overwrite"],
+            storage_options=options["storage_options"],
             on_progress=show,
         )
     out.print(f"{destination}: {' × '.join(map(str, image.levels[0].shape))} ({', '.join(image.axes)}), {image.dtype}")
@@ -175,6 +187,7 @@ def methods_command(as_json: bool) -> None:
 @click.option("--labels-name", default="truth", show_default=True, help="Label layer to learn from.")
 @click.option("--frames", type=FRAMES, help="Frames to learn from, half-open.")
 @click.option("--validate-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
+@click.option("--train-frames", type=int, metavar="N", help="Learn from N of these frames, evenly spread.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. width=32.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Training workers; 0: in this process.")
@@ -182,11 +195,10 @@ def methods_command(as_json: bool) -> None:
 @click.option("--steps", type=int, help="Number of training steps.")
 @click.option("--address", help="Ray cluster; this machine where it is left out.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
-@click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec.")
+@storage_options
 @click.pass_obj
 def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options: Any) -> None:
     """Train METHOD on OME-Zarr images DATA that have label layers."""
-    options["storage_options"] = _options(options["storage_options"])
     with progress(quiet) as show:
         model = cellscale.train(method, list(data), on_progress=show, **options)
     for name, value in model.training.get("validation", {}).items():
@@ -211,7 +223,7 @@ SEGMENTATION = (
     click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store."),
     click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
     click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096."),
-    click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec."),
+    storage_options,
 )
 """Options of `segment`, and of `plan`, which tells what the same words would do."""
 
@@ -229,7 +241,6 @@ def _segmentation(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_obj
 def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
     """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run."""
-    options["storage_options"] = _options(options["storage_options"])
     with progress(quiet) as show:
         report = cellscale.segment(image, on_progress=show, on_note=show.note, **options)
     if as_json:
@@ -247,7 +258,6 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan_command(image: str, as_json: bool, **options: Any) -> None:
     """Tell what `segment` with the same words would do: tasks, bytes, memory, and time from a trial on this machine."""
-    options["storage_options"] = _options(options["storage_options"])
     found = cellscale.plan(image, **options)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -298,10 +308,9 @@ def _time(seconds: float) -> str:
 @click.option("--truth-store", help="Store of the truth; the image's own where it is left out.")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames.")
 @click.option("--json", "json_file", help="Write the scores to this file; - prints them.")
-@click.option("--storage-options", multiple=True, metavar="JSON", help="Options for fsspec.")
+@storage_options
 def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
     """Score a label layer of IMAGE against the truth."""
-    options["storage_options"] = _options(options["storage_options"])
     scores = cellscale.evaluate(image, **options)
     if json_file == "-":
         click.echo(json.dumps(scores, indent=1))
@@ -321,6 +330,7 @@ def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
 @click.option("--ngff", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write.")
 @click.option("--landmarks", is_flag=True, help="Add combs, corner diagonals and cells larger than a tile.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@storage_options
 @click.pass_obj
 def synthesize_command(quiet: bool, /, destination: str, shape: str, **options: Any) -> None:
     """Write a synthetic time-lapse with exact labels to DESTINATION."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.registry import known_implementations
 
 from cellscale.errors import DamagedError, ExistsError, MissingError, StoreError
 
@@ -28,7 +29,24 @@ _FOREIGN = {
     "gcsfs.retry": ("HttpError",),
     "azure.core.exceptions": ("AzureError",),
 }
-_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
+_EXTRAS = {
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "http": "http",
+    "https": "http",
+}
+_KEYS = {
+    "s3": 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage options such as {"key": …, "secret": …}; '
+    '{"anon": true} for a public bucket',
+    "gcs": 'run `gcloud auth application-default login`, or pass storage options such as {"token": "key.json"}; '
+    '{"token": "anon"} for a public bucket',
+    "azure": "set AZURE_STORAGE_CONNECTION_STRING, or pass storage options such as "
+    '{"account_name": …, "account_key": …}; {"anon": true} for a public container',
+}
 _CREDENTIALS = (
     "credential",
     "403",
@@ -62,10 +80,7 @@ def advice(error: BaseException, url: str) -> str:
             return (
                 "Check the address and its access rights; for a bucket give its own URL, e.g. s3://…, and credentials."
             )
-        return (
-            "Check the credentials: for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage options "
-            'such as {"key": …, "secret": …}; {"anon": true} for a public bucket.'
-        )
+        return f"Check the credentials: {_KEYS[_EXTRAS.get(url.partition(':')[0], 's3')]}."
     return "Check the URL, the storage options and the connection."
 
 
@@ -96,6 +111,26 @@ def address(url: str) -> str:
     return str(local_path(url)) if is_local(url) else url.rstrip("/")
 
 
+def options_for(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a URL's own file system, as fsspec reads them for chained URLs.
+
+    Options under the name of a protocol, {"s3": {…}, "https": {…}}, are for stores of this protocol or another name of
+    it; the others are for every store.
+    """
+
+    def kind(protocol: str) -> str | None:
+        entry = known_implementations.get(protocol)
+        return None if entry is None else entry["class"]
+
+    named = {key for key, value in options.items() if kind(key) and isinstance(value, Mapping)}
+    own = "file" if is_local(url) else url.partition(":")[0]
+    chosen = {key: value for key, value in options.items() if key not in named}
+    for key in named:
+        if kind(key) == kind(own):
+            chosen |= options[key]
+    return chosen
+
+
 PART = ".part"
 """Ending of a file that is being written."""
 
@@ -110,11 +145,11 @@ class Folder:
     url: str
     """Of the folder."""
     storage_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options for fsspec."""
+    """Options for fsspec, see `options_for`."""
 
     def _open(self, name: str = "") -> tuple[Any, str]:
         with explained("open", self.url):
-            file_system, path = fsspec.core.url_to_fs(self.url, **self.storage_options)
+            file_system, path = fsspec.core.url_to_fs(self.url, **options_for(self.url, self.storage_options))
         return file_system, f"{path.rstrip('/')}/{name}".rstrip("/")
 
     def write(self, name: str, data: bytes) -> None:

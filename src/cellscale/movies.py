@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from cellscale import sources
 from cellscale.evaluation import Frames
@@ -14,6 +14,8 @@ from cellscale.synthetic import Scene
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, what is done of it and what there is in all."""
+Options = Mapping[str, Any] | None
+"""Options for fsspec."""
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -32,6 +34,7 @@ def import_images(
     frames: Frames = None,
     axes: str | None = None,
     overwrite: bool = False,
+    storage_options: Options = None,
     on_progress: Progress = _silent,
 ) -> NgffImage:
     """Import images, and instance labels where given, into a new OME-Zarr image.
@@ -58,6 +61,8 @@ def import_images(
         Meaning of the source's axes, e.g. "tyx"; without it, 3-D arrays are t, y, x.
     overwrite : bool
         Replace an existing destination.
+    storage_options : mapping
+        Options for fsspec, for the destination.
     on_progress : callable
         Called with step, done and total.
 
@@ -83,6 +88,7 @@ def import_images(
         frame_interval_s=frame_interval_s,
         version=ngff,
         overwrite=overwrite,
+        storage_options=storage_options,
         on_progress=on_progress,
     )
 
@@ -97,6 +103,7 @@ def synthesize(
     ngff: str = "0.5",
     landmarks: bool = False,
     overwrite: bool = False,
+    storage_options: Options = None,
     on_progress: Progress = _silent,
 ) -> NgffImage:
     """Write a synthetic time-lapse of touching, moving, dividing cells with exact labels in the layer "truth".
@@ -119,6 +126,8 @@ def synthesize(
         Add combs, corner diagonals and cells larger than a tile.
     overwrite : bool
         Replace an existing destination.
+    storage_options : mapping
+        Options for fsspec, for the destination.
     on_progress : callable
         Called with step, done and total.
 
@@ -135,5 +144,6 @@ def synthesize(
         pixel_size_um=(0.5, 0.5),
         frame_interval_s=300.0,
         overwrite=overwrite,
+        storage_options=storage_options,
         on_progress=on_progress,
     )

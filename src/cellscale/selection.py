@@ -22,6 +22,32 @@ def training_data(image: NgffImage, labels_name: str, channels: int, frames: Fra
     return TrainingData(image=image, labels=layer, planes=planes, channels=tuple(range(channels)))
 
 
+def spread(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
+    """Some training frames of all, as far apart as they can be: number ⌊(k + ½) n / count⌋ for k = 0 … count − 1.
+
+    Parameters
+    ----------
+    learn : sequence of TrainingData
+        n frames in all; slices of a stack are frames of their own.
+    count : int
+        How many are kept.
+
+    Raises
+    ------
+    InputError
+        If there are fewer frames, or none are to be kept.
+    """
+    numbered = [(i, plane) for i, part in enumerate(learn) for plane in part.planes]
+    if not 1 <= count <= len(numbered):
+        raise InputError(
+            f"{count} training frames were asked for with --train-frames; {len(numbered)} have labels and are not held "
+            f"out. Choose 1 to {len(numbered)}, or more --frames."
+        )
+    kept = [numbered[(2 * k + 1) * len(numbered) // (2 * count)] for k in range(count)]
+    parts = [replace(part, planes=tuple(plane for j, plane in kept if j == i)) for i, part in enumerate(learn)]
+    return [part for part in parts if part.planes]
+
+
 def without(learn: Sequence[TrainingData], held_out: Sequence[TrainingData], *, asked: bool) -> list[TrainingData]:
     """Training frames that are not held out.
 

@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.segmentation import expand_labels
 
 from cellscale.errors import InputError
-from cellscale.kernels.touching import assign_touching, separated, touching_classes
+from cellscale.kernels.touching import assign_touching, contact_regions, separated, touching_classes
 from tests.cases import CASES
 from tests.kernels.images import label_images
 from tests.naive import neighbourhoods as naive
@@ -57,6 +57,11 @@ def test_assigning_all_pixels_grows_the_cells_as_far_as_skimage_does(case) -> No
     labels = CASES[case]
     found = assign_touching(labels, np.ones(labels.shape, bool), radius=6)
     assert np.array_equal(found > 0, expand_labels(labels, 6) > 0)
+
+
+@given(label_images, st.integers(0, 12))
+def test_contact_regions_lie_between_the_two_nearest_cells(labels, width) -> None:
+    assert np.array_equal(contact_regions(labels, width=width), naive.contact_regions(labels, width))
 
 
 def test_what_does_not_fit_is_refused() -> None:

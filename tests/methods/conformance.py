@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from cellscale.arrays import Box
+from cellscale.checkpoints import Model
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.inference import stored
 from cellscale.methods.protocol import Batch
 from cellscale.networks.reach import measured_reach
-from cellscale.tiles.seams import whole_frame
+from cellscale.tiles.frames import whole_frame
 from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
@@ -51,14 +52,17 @@ def check_ideal(method, labels):
     assert not small
 
 
-def check_reach(method):
-    """The reach computed from kernels and strides is at least the measured one, and no more than 2 px above it."""
+def check_reach(method, seen=None):
+    """The reach computed from kernels and strides is at least the measured one, and no more than 2 px above it.
+
+    `seen` gives what a method looks at, where its prediction only compares that with thresholds.
+    """
     torch.manual_seed(0)
     networks = {name: network.double().eval() for name, network in method.networks().items()}
 
     def predict(window):
         with torch.inference_mode():
-            return method.predict(networks, window.double())
+            return seen(window.double()) if seen else method.predict(networks, window.double())
 
     found = measured_reach(predict, channels=method.channels, multiple=method.multiple, radius=method.reach + 4)
     assert method.reach - 2 <= found <= method.reach
@@ -91,35 +95,35 @@ def distance_to_labels(model, frames):
     )
 
 
-def check_training(method, frames, folder):
+def check_training(method, frames, folder, quick=QUICK):
     """A seeded training is repeatable to the last bit and brings the prediction nearer to the labels."""
-    short = TrainingSettings(**{**vars(QUICK), "steps": 1})
-    before = distance_to_labels(train(method, [frames], output=f"{folder}/short", settings=short), frames)
-    first = train(method, [frames], output=f"{folder}/first", settings=QUICK)
-    second = train(method, [frames], output=f"{folder}/second", settings=QUICK)
+    torch.manual_seed(quick.seed)
+    before = distance_to_labels(Model(method=method, networks=method.networks()), frames)
+    first = train(method, [frames], output=f"{folder}/first", settings=quick)
+    second = train(method, [frames], output=f"{folder}/second", settings=quick)
     for name, network in first.networks.items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, second.networks[name].state_dict()[key]), f"{name}.{key}"
     assert distance_to_labels(first, frames) < 0.9 * before
 
 
-def batch_for(method, frames):
-    """Three samples of the frames."""
-    samples = Samples(method, frames, QUICK)
-    values = [samples[i] for i in range(3)]
+def batch_for(method, frames, quick, count=3):
+    """Some samples of the frames."""
+    samples = Samples(method, frames, quick)
+    values = [samples[i] for i in range(count)]
     stacked = {name: torch.stack([value[name] for value in values]) for name in values[0]}
     return Batch(image=stacked.pop("image"), labels=stacked.pop("labels"), targets=stacked)
 
 
-def check_resting(method, frames):
+def check_resting(method, frames, quick=QUICK):
     """In every update some network moves, and those that rest stay as they are, bit for bit."""
-    batch = batch_for(method, frames)
+    batch = batch_for(method, frames, quick)
     torch.manual_seed(0)
     networks = method.networks()
     for stage in method.stages():
         for update in stage.updates:
             before = {name: {k: v.clone() for k, v in n.state_dict().items()} for name, n in networks.items()}
-            loop.Player(update, networks, 1).move(batch, 0, QUICK, Workers())
+            loop.Player(update, networks, 1).move(batch, 0, quick, Workers())
             moved = {
                 name
                 for name, network in networks.items()
@@ -128,23 +132,26 @@ def check_resting(method, frames):
             assert moved == set(update.trains)
 
 
-def check_sample_means(method, frames):
-    """A loss is the mean of per-sample losses, or it would not average over workers."""
-    batch = batch_for(method, frames)
+def check_sample_means(method, frames, quick=QUICK, together=1):
+    """A loss is the mean of the losses of samples, or of as many `together` as it needs: it averages over workers."""
+    batch = batch_for(method, frames, quick, count=3 * together)
     torch.manual_seed(0)
     networks = {name: network.eval() for name, network in method.networks().items()}
     for stage in method.stages():
         for update in stage.updates:
             with torch.no_grad():
                 whole = update.loss(networks, batch)
-                parts = [update.loss(networks, sample_of(batch, i)) for i in range(len(batch.image))]
+                parts = [
+                    update.loss(networks, part_of(batch, slice(i, i + together)))
+                    for i in range(0, 3 * together, together)
+                ]
             for name, value in whole.items():
                 torch.testing.assert_close(
                     value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6
                 )
 
 
-def sample_of(batch, i):
-    """A batch of one sample."""
-    targets = {name: value[i : i + 1] for name, value in batch.targets.items()}
-    return Batch(image=batch.image[i : i + 1], labels=batch.labels[i : i + 1], targets=targets)
+def part_of(batch, samples):
+    """A batch of some of the samples."""
+    targets = {name: value[samples] for name, value in batch.targets.items()}
+    return Batch(image=batch.image[samples], labels=batch.labels[samples], targets=targets)

@@ -24,6 +24,21 @@ def test_the_search_finds_threshold_and_minimum_area():
     assert len(np.unique(cells_of(tuned, maps))) == 3
 
 
+def test_thresholds_that_share_a_pixel_move_together():
+    """Cells are .35 cell and .55 touching: neither threshold helps alone."""
+    truth = frame()[1]
+    maps = {name: np.zeros(truth.shape, np.uint8) for name in ("cell", "touching")}
+    maps["cell"][truth > 0], maps["touching"][truth > 0], maps["touching"][10:30, 30] = 90, 140, 230
+    method = load_method("saw")
+    assert quality(method, [(maps, truth)]) == 0
+    alone = {"thresholds.gamma2": (0.3, 0.7), "thresholds.gamma1": (0.3, 0.7)}
+    assert quality(searched(method, [(maps, truth)], alone), [(maps, truth)]) == 0
+    tuned = method.tuned([(maps, truth)])
+    assert quality(tuned, [(maps, truth)]) > 0.95
+    assert tuned.thresholds.gamma1 > 140 / 255
+    assert tuned.thresholds.gamma2 < 90 / 255
+
+
 def test_equal_settings_keep_what_was_there():
     maps, truth = frame()
     maps["cell"][truth == 0] = 20

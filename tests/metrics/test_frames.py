@@ -17,7 +17,7 @@ from tests.naive.metrics import scores as naive_scores
 
 EMPTY = np.zeros((20, 30), np.uint32)
 CELL = np.pad(np.ones((6, 8), np.uint32), 7)
-SHARES = ("precision", "recall", "f1", "j", "j_all", "ap", "ap_50", "ap_95", "pq", "aji", "dice", "contour_f1_3")
+SHARES = ("precision", "recall", "f1", "j", "j_all", "ap", "ap_50", "ap_95", "pq", "aji", "dsc", "cds", "contour_f1_3")
 
 
 @st.composite

@@ -71,6 +71,23 @@ def aggregated_jaccard(truth: list[Mask], predicted: list[Mask]) -> float:
     return share(shared, united, united == 0)
 
 
+def detected(truth: list[Mask], predicted: list[Mask]) -> float:
+    """CDS: the nearest pair of all that may match is taken, then the nearest of the others, and so on."""
+    candidates = []
+    for i, cell in enumerate(truth):
+        for j, other in enumerate(predicted):
+            squared = ((np.argwhere(cell).mean(axis=0) - np.argwhere(other).mean(axis=0)) ** 2).sum()
+            near = squared <= cell.sum() / (4 * np.pi)
+            if near and cell.sum() <= 2 * other.sum() and other.sum() <= 2 * cell.sum():
+                candidates.append((squared, i, j))
+    tp = 0
+    while candidates:
+        _, i, j = min(candidates)
+        tp += 1
+        candidates = [other for other in candidates if other[1] != i and other[2] != j]
+    return share(2 * tp, len(truth) + len(predicted), not truth and not predicted)
+
+
 def rim(labels: Labels) -> NDArray[np.int64]:
     """Coordinates of cell pixels beside another label, (n, 2)."""
     height, width = labels.shape
@@ -98,10 +115,13 @@ def contours(truth: Labels, prediction: Labels) -> dict[str, float]:
 def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
     true_cells, predicted_cells = cells(truth), cells(prediction)
     inside, predicted = truth > 0, prediction > 0
+    dice = share(2 * (inside & predicted).sum(), inside.sum() + predicted.sum(), not (inside | predicted).any())
     return {
         **challenge(true_cells, predicted_cells),
         **matched(true_cells, predicted_cells),
         "aji": aggregated_jaccard(true_cells, predicted_cells),
-        "dice": share(2 * (inside & predicted).sum(), inside.sum() + predicted.sum(), not (inside | predicted).any()),
+        "dice": dice,
+        "dsc": dice,
+        "cds": detected(true_cells, predicted_cells),
         **contours(truth, prediction),
     }

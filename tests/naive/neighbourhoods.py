@@ -38,3 +38,16 @@ def rims(labels):
         inside = [labels[j, i] for j, i in sides if 0 <= j < labels.shape[0] and 0 <= i < labels.shape[1]]
         out[y, x] = labels[y, x] > 0 and any(other != labels[y, x] for other in inside)
     return out
+
+
+def contact_regions(labels, width):
+    """Every cell's distance to every pixel; squared sums by whole numbers."""
+    cells = [np.argwhere(labels == number) for number in np.unique(labels[labels > 0])]
+    out = np.zeros(labels.shape, bool)
+    for y, x in np.ndindex(labels.shape):
+        squared = sorted((((cell - (y, x)) ** 2).sum(axis=1).min(), labels[tuple(cell[0])]) for cell in cells)
+        if len(squared) > 1:
+            (a, own), (b, _) = squared[:2]
+            rest = width**2 - a - b
+            out[y, x] = 4 * b <= width**2 if labels[y, x] == own else rest >= 0 and 4 * a * b <= rest**2
+    return out

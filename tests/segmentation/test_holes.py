@@ -20,8 +20,10 @@ from cellscale.segmentation.holes import unknown
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import Spread, Target, one_by_one, segment
+from cellscale.tiles.frames import join, whole_frame
 from cellscale.tiles.grid import Grid
-from cellscale.tiles.seams import join, record, whole_frame
+from cellscale.tiles.seams import record
+from cellscale.tiles.strips import Strips
 from tests.blobs import BLOBS, blobs_model, blurred_noise
 
 SHAPE = (2, 300, 400)
@@ -138,7 +140,7 @@ def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
         owned, made = record(Pieces(labels=np.zeros_like(pieces.labels)) if tile == lost else pieces, grid, tile, link)
         cores.append(owned)
         records.append(unknown(made) if tile == lost else made)
-    cells = join(records, grid, link, BLOBS.unite)
+    cells = join(records, Strips(grid=grid, link=link, span=link + BLOBS.decode_reach), BLOBS.unite)
     found = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):
         found[grid.core(tile).slices] = cells.table(tile)[owned]
@@ -235,7 +237,7 @@ def test_the_report_lies_in_the_layer_and_where_it_is_wanted(image: NgffImage, t
     assert told["status"] == "published with holes"
     assert told["holes"] == report.holes
     assert told["settings"]["tile"] == 100
-    assert (told["ring_violations"], told["cut"]) == (0, 0)
+    assert (told["ring_violations"], told["flagged"]) == (0, {})
     assert told["retried"]["decode"] >= len(report.holes)
     page = (folder / "report.html").read_text()
     assert "published with holes" in page

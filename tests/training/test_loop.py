@@ -173,6 +173,24 @@ def test_a_learner_without_gradients_gets_the_stages_batches():
     assert len(seen) == 4
 
 
+def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage():
+    whole, hasty = networks(), networks()
+    for nets, count in ((whole, 4), (hasty, 1)):
+        fit = Stage(name="fit", updates=(), fit=lambda _, data, count=count: [next(data) for _ in range(count)])
+        run((fit, *ONE), nets)
+    assert same(tensors(whole), tensors(hasty))
+
+
+def test_players_take_turns_of_several_steps():
+    log = []
+    turns = (
+        update("maker", trains=("maker",), every=5, turn=(0, 2)),
+        update("judge", trains=("judge",), every=5, turn=(2, 5)),
+    )
+    run((Stage(name="game", updates=turns),), networks(), hooks=Hooks(on_step=lambda _, step, terms: log.extend(terms)))
+    assert log == ["maker", "maker", "judge", "judge", "judge", "maker", "maker", "judge"]
+
+
 def test_a_loss_that_is_no_number_ends_the_run():
     broken = Update(
         trains=("maker",), loss=lambda nets, batch: {"bad": nets["maker"](batch.image).mean() / 0}, optimizer=adam

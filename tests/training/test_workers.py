@@ -1,7 +1,9 @@
+import pytest
 import torch
 import torch.multiprocessing
 from torch import distributed
 
+from cellscale.checkpoints import tensors
 from cellscale.methods import load_method
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
@@ -9,27 +11,53 @@ from cellscale.training.workers import Workers
 from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
-    steps=6, batch_size=1, crop=32, margin=4, loader_workers=0, precision="fp32", validate_every=3, threads=1
+    steps=6, batch_size=2, crop=37, margin=4, loader_workers=0, precision="fp32", validate_every=3, threads=1
 )
 
 
+GAME = {"width": 4, "features": 4, "side": 16, "estimator_steps": 2, "discriminator_steps": 2}
+METHODS = {
+    "saw": {"width": 4, "depth": 1},
+    "ribcage": GAME,
+    "classdisc": {**GAME, "hidden": 16},
+    "pixel-forest": {"scales": [0.7, 1.6], "trees": 4, "leaves": 30, "batches": 3, "pixels": 300},
+}
+
+
 def work(rank, folder):
-    """One of two processes of a training."""
+    """One of two processes, which train one method after the other."""
     address = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    method = load_method("saw", width=4, depth=1)
     workers = Workers(rank=rank, world=2)
-    model = train(method, [FRAMES], [FRAMES[:1]], output=f"{folder}/m", settings=SETTINGS, workers=workers)
-    mean = workers.mean(torch.tensor([float(rank)]))
-    torch.save({**model.networks["unet"].state_dict(), "mean": mean}, f"{folder}/{rank}.pt")
+    for name, small in METHODS.items():
+        method = load_method(name, **small)
+        output = f"{folder}/{name}"
+        model = train(method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers)
+        torch.save(tensors(model.networks), f"{output}-{rank}.pt")
+    torch.save(workers.mean(torch.tensor([float(rank)])), f"{folder}/mean-{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_processes_end_with_equal_weights(tmp_path):
-    torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What two processes left."""
+    made = tmp_path_factory.mktemp("workers")
+    torch.multiprocessing.spawn(work, (str(made),), nprocs=2)
+    return made
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_end_with_equal_weights(name, folder):
+    first, second = (torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
-    assert float(first["mean"]) == 0.5
+    method = load_method(name, **METHODS[name])
+    torch.manual_seed(SETTINGS.seed)
+    fresh = tensors(method.networks())
+    assert {key.partition(".")[0] for key in fresh if not torch.equal(fresh[key], first[key])} == {*method.networks()}
+
+
+def test_workers_share_a_mean(folder):
+    assert float(torch.load(folder / "mean-1.pt", weights_only=True)) == 0.5
 
 
 def test_one_worker_shares_with_itself():

@@ -21,7 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.checkpoints import Model, load_model
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
-from cellscale.folders import Folder
+from cellscale.folders import Folder, options_for
 from cellscale.methods.protocol import Method
 from cellscale.training.frames import Frames, check_data
 from cellscale.training.run import Progress, train
@@ -164,7 +164,7 @@ def check_workers(workers: int, gpus: float) -> None:
 
 def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:
     """Run the job on the workers; their scratch folder goes at the end."""
-    fs, root = fsspec.url_to_fs(job.output, **job.storage_options)
+    fs, root = fsspec.url_to_fs(job.output, **options_for(job.output, job.storage_options))
     scratch = f"{str(root).rstrip('/')}/ray"
     trainer = TorchTrainer(
         _work,

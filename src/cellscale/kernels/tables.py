@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Table
+from cellscale.arrays import Box, Pieces, Table
 from cellscale.kernels.compiling import kernel
 
 REDUCTIONS = {
@@ -17,12 +17,20 @@ REDUCTIONS = {
     "x0": "min",
     "y1": "max",
     "x1": "max",
+    "lowest": "min",
     "length": "sum",
     "saddle": "min",
+    "anchor": "min",
+    "cut": "max",
+    "unconverged": "max",
 }
 """How the rows of one object are put together; columns that are not named here are summed."""
+FLAGS = ("cut", "unconverged")
+"""Columns of 0 and 1 that some methods add."""
 NEVER = np.iinfo(np.int64).max
 """The least value of no pixels."""
+WALL = 255
+"""Pixels of this height part pieces: they belong to no border."""
 
 
 @kernel
@@ -95,10 +103,11 @@ def _border_pixels(
             for dy, dx in ((0, 1), (1, 0)):
                 if y + dy < height and x + dx < width:
                     a, b = labels[y, x], labels[y + dy, x + dx]
-                    if a > 0 and b > 0 and a != b:
+                    saddle = max(relief[y, x], relief[y + dy, x + dx])
+                    if a > 0 and b > 0 and a != b and saddle != WALL:
                         out[found, 0] = min(a, b)
                         out[found, 1] = max(a, b)
-                        out[found, 2] = max(relief[y, x], relief[y + dy, x + dx])
+                        out[found, 2] = saddle
                         found += 1
     return found
 
@@ -113,7 +122,7 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
     labels : int32 array, (y, x)
         Pieces of the valid box.
     relief : uint8 array, (y, x)
-        Height of each pixel.
+        Height of each pixel; pairs with a pixel of height WALL are no border.
     core : tuple of int
         y0, x0, y1, x1 of the core in the valid box, px.
 
@@ -127,6 +136,46 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
     return summed_pairs(
         {"a": rows[:, 0], "b": rows[:, 1], "length": np.ones(len(rows), np.int64), "saddle": rows[:, 2]}
     )
+
+
+@kernel
+def _least(labels: NDArray[np.int32], relief: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] > 0:
+                out[labels[y, x] - 1] = min(out[labels[y, x] - 1], relief[y, x])
+
+
+def tables_of(pieces: Pieces, core: Box, *, origin: tuple[int, int], width: int) -> tuple[Table, Table]:
+    """Measure the pieces of a valid box in its core, and their borders.
+
+    Parameters
+    ----------
+    pieces : Pieces
+        Of the valid box.
+    core : Box
+        In the coordinates of the valid box.
+    origin : tuple of int
+        Frame coordinates (y, x) of the core's first pixel, px.
+    width : int
+        Width of the frame, px.
+
+    Returns
+    -------
+    nodes : Table
+        What `piece_table` measures; with a relief also lowest, the least height.
+    edges : Table
+        What `border_table` measures; without a relief it has no rows.
+    """
+    count = int(pieces.labels.max(initial=0))
+    owned = np.ascontiguousarray(pieces.labels[core.slices])
+    nodes = dict(piece_table(owned, count, origin=origin, width=width))
+    if pieces.relief is None:
+        none = np.zeros((0, 0), np.int32)
+        return nodes, border_table(none, none.astype(np.uint8), core=(0, 0, 0, 0))
+    nodes["lowest"] = np.full(count, NEVER)
+    _least(owned, np.ascontiguousarray(pieces.relief[core.slices]), nodes["lowest"])
+    return nodes, border_table(pieces.labels, pieces.relief, core=(core.y0, core.x0, core.y1, core.x1))
 
 
 def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, NDArray[np.int64]]:

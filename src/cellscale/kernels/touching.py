@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cellscale.arrays import Labels, Mask
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.distances import nearest_label
+from cellscale.kernels.distances import nearest_label, two_nearest_labels
+from cellscale.kernels.envelopes import FAR
 
 
 @kernel
@@ -51,6 +52,20 @@ def separated(labels: NDArray[np.integer[Any]]) -> Labels:
     return out
 
 
+def rims(labels: NDArray[np.integer[Any]]) -> Mask:
+    """Return the cell pixels with a 4-neighbour of another label, background included: bool, (y, x).
+
+    The border of the image is no neighbour.
+    """
+    rim = np.zeros(labels.shape, bool)
+    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    rim[1:] |= down
+    rim[:-1] |= down
+    rim[:, 1:] |= right
+    rim[:, :-1] |= right
+    return rim & (labels > 0)
+
+
 def _grown(padded: Mask) -> Mask:
     """Dilate with a 3×3 square and cut one pixel off each side."""
     rows = padded[:-2] | padded[1:-1] | padded[2:]
@@ -77,6 +92,30 @@ def touching_classes(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     closed = ~_grown(~_grown(np.pad(cells, 2)))
     gaps = closed & ~cells
     return np.where(_grown(np.pad(gaps, 1)), np.uint8(2), cells.view(np.uint8))
+
+
+def contact_regions(labels: NDArray[np.integer[Any]], *, width: float) -> Mask:
+    """Pixels between and along adjacent cells.
+
+    With d1 and d2 the distances to the two nearest cells: outside cells d1 + d2 ≤ width, inside cells at most width / 2
+    to the nearest other cell.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells.
+    width : float
+        Of the region, px.
+
+    Returns
+    -------
+    bool array, (y, x)
+        None with fewer than two cells.
+    """
+    _, first, _, second = two_nearest_labels(labels)
+    d1, d2 = (np.where(second == FAR, np.inf, np.sqrt(squared.astype(np.float64))) for squared in (first, second))
+    found: Mask = np.where(first > 0, d1 + d2 <= width, 2 * d2 <= width)
+    return found
 
 
 def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: int) -> Labels:

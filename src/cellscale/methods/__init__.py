@@ -20,6 +20,13 @@ METHODS = {
     "focal": "cellscale.methods.shape_aware_weights:FOCAL",
     "dwm": "cellscale.methods.shape_aware_weights:DWM",
     "saw": "cellscale.methods.shape_aware_weights:SAW",
+    "deepsplit": "cellscale.methods.deepsplit:DEEPSPLIT",
+    "branchnet": "cellscale.methods.deepsplit:BRANCHNET",
+    "double-unet": "cellscale.methods.deepsplit:DOUBLE_UNET",
+    "ribcage": "cellscale.methods.rib_cage:RIBCAGE",
+    "ribcage-ce": "cellscale.methods.rib_cage:RIBCAGE_CE",
+    "classdisc": "cellscale.methods.rib_cage:CLASSDISC",
+    "pixel-forest": "cellscale.methods.pixel_forest:PIXEL_FOREST",
 }
 """Name on the command line to "module:value"."""
 

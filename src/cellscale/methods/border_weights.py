@@ -19,8 +19,9 @@ from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.intensity import Intensity
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import ronneberger
+from cellscale.methods.cleaning import Cleaning
 from cellscale.methods.descent import Adam
-from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.objects import GAP_REACH, above, gaps, rims
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
@@ -64,6 +65,8 @@ class BorderWeightedUNet:
     the papers."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    """Holes, specks and necks, as Torr et al. (2020) clean up their baseline; nothing unless set."""
 
     @property
     def multiple(self) -> int:
@@ -78,7 +81,7 @@ class BorderWeightedUNet:
     @property
     def decode_reach(self) -> int:
         """A gap pixel looks for its cell and at the cells around it, px."""
-        return max(self.fill_radius, GAP_REACH)
+        return max(self.fill_radius, GAP_REACH) + self.cleaning.reach
 
     @property
     def link(self) -> int:
@@ -123,19 +126,19 @@ class BorderWeightedUNet:
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """4-connected components of the cells; narrow gaps go to the nearest."""
-        cells = above(maps["cell"], self.threshold)
+        cells = self.cleaning.filled(above(maps["cell"], self.threshold))
         between = gaps(cells) if self.fill_radius else np.zeros_like(cells)
-        return pieces(cells, between, self.fill_radius, valid)
+        return self.cleaning.pieces(cells, between, self.fill_radius, valid)
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
-        return large_enough(nodes, self.minimum_area)
+        return self.cleaning.unite(nodes, edges, self.minimum_area)
 
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the threshold and the minimum area."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
-        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas})
+        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas, **self.cleaning.choices()})
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""

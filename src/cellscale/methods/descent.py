@@ -17,8 +17,8 @@ class Adam:
 
     learning_rate: float = 1e-3
     """At the start of a stage."""
-    decay: Literal["cosine", "none"] = "cosine"
-    """How the rate falls over a stage: to 0 along half a cosine, or not at all."""
+    decay: Literal["cosine", "exponential", "none"] = "cosine"
+    """How the rate falls over a stage: to 0 along half a cosine, by equal factors to 1 %, or not at all."""
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the optimizer of these parameters."""
@@ -26,4 +26,31 @@ class Adam:
 
     def factor(self, progress: float) -> float:
         """Factor on the learning rate at a progress of 0 … 1 through the stage."""
-        return (1 + math.cos(math.pi * progress)) / 2 if self.decay == "cosine" else 1.0
+        if self.decay == "exponential":
+            return 0.01**progress
+        return half_cosine(progress) if self.decay == "cosine" else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSProp:
+    """Tieleman and Hinton (2012)."""
+
+    learning_rate: float = 1e-3
+    """At the start of a stage."""
+    memory: float = 0.9
+    """Share of the mean squared gradient that a step keeps."""
+    decay: Literal["cosine", "none"] = "none"
+    """How the rate falls over a stage: to 0 along half a cosine, or not at all."""
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the optimizer of these parameters."""
+        return torch.optim.RMSprop(parameters, lr=self.learning_rate, alpha=self.memory)
+
+    def factor(self, progress: float) -> float:
+        """Factor on the learning rate at a progress of 0 … 1 through the stage."""
+        return half_cosine(progress) if self.decay == "cosine" else 1.0
+
+
+def half_cosine(progress: float) -> float:
+    """From 1 to 0 along half a cosine."""
+    return (1 + math.cos(math.pi * progress)) / 2

@@ -58,7 +58,13 @@ class Update:
     learning_rate: Callable[[float], float] = constant
     """Progress through the stage, 0 to 1, to a factor on the optimizer's rate."""
     every: int = 1
-    """Run on every k-th step only."""
+    """Steps after which the turns repeat."""
+    turn: tuple[int, int] = (0, 1)
+    """Which of these steps are this player's, half-open: with 40 and (20, 40) it rests for 20 steps, moves for 20."""
+
+    def moves(self, step: int) -> bool:
+        """Whether the player moves on this step of the stage."""
+        return self.turn[0] <= step % self.every < self.turn[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,8 @@ class Stage:
     on_end: Callable[[Networks], None] | None = None
     """What happens once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
-    """For learners without gradients: replaces the updates."""
+    """For learners without gradients: replaces the updates. It runs on worker 0 with as many batches as it asks for, at
+    most those of the stage's steps; the other workers get its result."""
 
 
 class Method(Protocol):

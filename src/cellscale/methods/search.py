@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cellscale.arrays import Box, Labels, StoredMaps
+from cellscale.kernels.tables import tables_of
 from cellscale.methods.protocol import Method
 from cellscale.methods.settings import flat, replaced
 from cellscale.metrics import scores
@@ -17,6 +19,8 @@ ROUNDS = 2
 """How often each setting is searched, the others kept."""
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds on probabilities that are tried."""
+COARSE = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+"""Thresholds that are tried in all combinations."""
 NOISE = 0.015
 """Differences in quality below this are chance: validation frames of a time-lapse show few cells, many times. (On
 DIC-C2DH-HeLa the best of eight frames moved γ1 to 0.9, where later frames lost 0.03 SEG against 0.5.)"""
@@ -25,12 +29,12 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 
 
 def cells_of(method: Method, maps: StoredMaps) -> Labels:
-    """Decode a whole frame whose objects are judged by their area alone: uint32, (y, x)."""
-    found = method.decode(maps, Box.of(next(iter(maps.values())).shape)).labels
-    area = np.bincount(found.ravel(), minlength=1)[1:].astype(np.int64)
-    kept = method.unite({"area": area}, {}) >= 0
-    table = np.concatenate([[0], np.where(kept, np.arange(1, len(area) + 1), 0)]).astype(np.uint32)
-    labels: Labels = table[found]
+    """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
+    frame = Box.of(next(iter(maps.values())).shape)
+    pieces = method.decode(maps, frame)
+    targets = method.unite(*tables_of(pieces, frame, origin=(0, 0), width=frame.x1))
+    table = np.concatenate([[0], targets + 1]).astype(np.uint32)
+    labels: Labels = table[pieces.labels]
     return labels
 
 
@@ -47,15 +51,26 @@ def minimum_areas(truths: Iterable[Labels]) -> list[int]:
     return [round(share * median) for share in AREA_SHARES]
 
 
-def searched(method: M, pairs: Sequence[tuple[StoredMaps, Labels]], grid: Mapping[str, Sequence[Any]]) -> M:
-    """Search each setting of `grid` in turn, the others kept, ROUNDS times.
+def searched(
+    method: M,
+    pairs: Sequence[tuple[StoredMaps, Labels]],
+    grid: Mapping[str, Sequence[Any]],
+    *,
+    together: tuple[str, ...] = (),
+) -> M:
+    """Search thresholds `together` in all combinations of coarse levels, then each setting of `grid` in turn.
 
-    Of all values whose `quality` is within NOISE of the best, the one nearest to what the method came with is taken.
+    The latter is done ROUNDS times. Of all choices whose `quality` is within NOISE of the best, the one nearest to what
+    the method came with is taken. Thresholds that share a pixel's probability must move together: on nuclei, a search
+    of one at a time stayed at F1 0.83 where two at once found 0.88.
     """
     start = flat(method)
-    for name, values in [*grid.items()] * ROUNDS:
-        tried = [replaced(method, {name: value}) for value in dict.fromkeys([flat(method)[name], *values])]
+    joint = [(together, [*product(COARSE, repeat=len(together))])] if together else []
+    single = [((name,), [(value,) for value in values]) for name, values in grid.items()]
+    for names, choices in [*joint, *single * ROUNDS]:
+        now = tuple(flat(method)[name] for name in names)
+        tried = [replaced(method, dict(zip(names, choice, strict=True))) for choice in dict.fromkeys([now, *choices])]
         found = [quality(one, pairs) for one in tried]
         good = [one for one, score in zip(tried, found, strict=True) if score >= max(found) - NOISE]
-        method = min(good, key=lambda one: abs(flat(one)[name] - start[name]))
+        method = min(good, key=lambda one: sum(abs(flat(one)[name] - start[name]) for name in names))
     return method

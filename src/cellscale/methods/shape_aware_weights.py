@@ -336,7 +336,8 @@ class MulticlassUNet:
             "thresholds.gamma1": LEVELS if self.weighting.classes == 3 else (),
             "thresholds.minimum_area": minimum_areas(truth for _, truth in frames),
         }
-        return searched(self, frames, grid)
+        both = ("thresholds.gamma2", "thresholds.gamma1") if self.weighting.classes == 3 else ()
+        return searched(self, frames, grid, together=both)
 
     def ideal(self, labels: Labels) -> Maps:
         """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""

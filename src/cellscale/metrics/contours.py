@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from cellscale.arrays import Labels, Mask
 from cellscale.kernels.distances import distance_transform
+from cellscale.kernels.touching import rims
 from cellscale.metrics.ratios import harmonic_mean, ratio
 
 RADII = tuple(range(1, 8))
@@ -34,17 +33,6 @@ class RimCounts:
     """Of true cells, within each radius of a predicted rim pixel."""
     predicted_near: tuple[int, ...] = (0,) * len(RADII)
     """Of predicted cells, within each radius of a true rim pixel."""
-
-
-def rims(labels: Labels) -> Mask:
-    """Return the rim pixels of all cells, (y, x)."""
-    rim = np.zeros(labels.shape, bool)
-    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    rim[1:] |= down
-    rim[:-1] |= down
-    rim[:, 1:] |= right
-    rim[:, :-1] |= right
-    return rim & (labels > 0)
 
 
 def _near(rim: Mask, other: Mask) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from cellscale.arrays import Labels
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.metrics.contours import RimCounts, contour_scores, rim_counts
 from cellscale.metrics.ctc import ChallengeCounts, challenge_counts, challenge_scores
+from cellscale.metrics.detection import DetectionCounts, detection_counts, detection_scores
 from cellscale.metrics.matching import MatchCounts, match_counts, match_scores
 from cellscale.metrics.overlaps import overlaps
 from cellscale.metrics.pixels import PixelCounts, pixel_counts, pixel_scores
@@ -31,6 +32,8 @@ class FrameScores:
     """For AJI and Dice."""
     rims: RimCounts = field(default_factory=RimCounts)
     """For the F1 of contours."""
+    detections: DetectionCounts = field(default_factory=DetectionCounts)
+    """For CDS."""
 
 
 def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
@@ -54,6 +57,7 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
         matches=match_counts(pairs),
         pixels=pixel_counts(pairs),
         rims=rim_counts(true_labels, predicted_labels),
+        detections=detection_counts(true_labels, predicted_labels),
     )
 
 
@@ -80,7 +84,8 @@ def summary(total: FrameScores) -> dict[str, float]:
     -------
     dict
         `seg`, `det`; `precision`, `recall`, `f1`, `pq` at a Jaccard index above 0.5; `j` (mean Jaccard index over
-        matches), `j_all` (over true cells); `ap_50`, `ap_55`, … `ap_95` and their mean `ap`; `aji`, `dice`;
+        matches), `j_all` (over true cells); `ap_50`, `ap_55`, … `ap_95` and their mean `ap`; `aji`, `dice`, alias
+        `dsc`; `cds`, the cell detection score of cells matched by place and area;
         `contour_f1_1` … `contour_f1_7`, by tolerance in px; the numbers `splits`, `merges`, `truth_cells` and
         `predicted_cells`. Where neither truth nor prediction has a cell, shares are 1; where only one has, 0. `seg` and
         `det` are nan without a true cell.
@@ -90,6 +95,7 @@ def summary(total: FrameScores) -> dict[str, float]:
         **match_scores(total.matches),
         **pixel_scores(total.pixels),
         **contour_scores(total.rims),
+        **detection_scores(total.detections),
     }
 
 

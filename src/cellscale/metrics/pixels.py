@@ -57,8 +57,6 @@ def pixel_counts(pairs: Overlaps) -> PixelCounts:
 
 
 def pixel_scores(counts: PixelCounts) -> dict[str, float]:
-    """AJI (Kumar et al. 2017) and Dice of the foreground of the whole image; both are 1 without any cell."""
-    return {
-        "aji": ratio(counts.aggregated_shared, counts.aggregated_united),
-        "dice": ratio(2 * counts.shared, counts.truth + counts.predicted),
-    }
+    """AJI (Kumar et al. 2017), Dice of the foreground of the whole image, alias DSC; all are 1 without any cell."""
+    dice = ratio(2 * counts.shared, counts.truth + counts.predicted)
+    return {"aji": ratio(counts.aggregated_shared, counts.aggregated_united), "dice": dice, "dsc": dice}

@@ -66,15 +66,19 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, classes, 1)
         xavier_normal(self)
 
+    def features(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What each block on the way down returns before pooling, finest first, and what the last block returns."""
+        downs = [self.down[0](image)]
+        for down in self.down[1:]:
+            downs.append(down(self.pool(downs[-1])))
+        features = downs[-1]
+        for up, merge, skip in zip(self.up, self.merge, reversed(downs[:-1]), strict=True):
+            features = merge(torch.cat([skip, up(features)], dim=1))
+        return downs, features
+
     def forward(self, image: Tensor) -> Tensor:
         """Scores before softmax or sigmoid, (n, classes, y, x), of images (n, channels, y, x)."""
-        skips, features = [], self.down[0](image)
-        for down in self.down[1:]:
-            skips.append(features)
-            features = down(self.pool(features))
-        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
-            features = merge(torch.cat([skip, up(features)], dim=1))
-        scores: Tensor = self.head(features)
+        scores: Tensor = self.head(self.features(image)[1])
         return scores
 
 

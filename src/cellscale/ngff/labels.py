@@ -159,10 +159,10 @@ def _home(image: NgffImage, output: str | None, version: str | None) -> tuple[St
 
 
 def check_target(image: NgffImage, name: str, *, output: str | None = None, version: str | None = None) -> None:
-    """Raise InputError where `stage_labels` would, before anything is computed; nothing is written."""
+    """Raise what `stage_labels` would, before anything is computed; nothing is written."""
     if not name.strip("/") or {".", ".."} & set(name.split("/")):
         raise InputError(f"{name!r} is no name for a label layer.")
-    _home(image, output, version)
+    _home(image, output, version)[0].writable()
 
 
 def stage_labels(

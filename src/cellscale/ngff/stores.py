@@ -18,7 +18,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
-from cellscale.folders import Folder, explained, is_local, local_path
+from cellscale.folders import Folder, explained, is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
 DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -142,7 +142,7 @@ class Store:
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
-        options = dict(self.storage_options)
+        options = options_for(self.url, self.storage_options)
         return FsspecStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
     @contextlib.contextmanager

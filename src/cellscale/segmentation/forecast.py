@@ -23,7 +23,7 @@ def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
     image = run.image
     shards = [len(grid_boxes((image.size("y", i), image.size("x", i)))) for i in range(len(image.levels))]
-    first = [run.survey, *([] if run.fused else [run.predict]), run.decode, run.join]
+    first = [run.survey, *([] if run.fused else [run.predict]), run.decode, run.strips, run.join]
     return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), run.tables]
 
 

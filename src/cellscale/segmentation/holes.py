@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cellscale.arrays import Box, Pieces
+from cellscale.arrays import Box
 from cellscale.errors import StoreError
 from cellscale.segmentation.decode import packed, pieces_name
 from cellscale.segmentation.plan import Run, Step, Unit
@@ -88,8 +88,17 @@ def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
 
 
 def _blank(run: Run, plane: int, tile: int) -> TileRecord:
-    nothing = Pieces(labels=np.zeros(run.grid.valid(tile, run.method.link).shape, np.int32))
-    owned, made = record(nothing, run.grid, tile, run.method.link)
+    """A tile without pieces; its tables have the columns of the others, which decoding empty maps tells."""
+    link = run.method.link
+    valid, seen = run.grid.valid(tile, link), run.grid.read(tile, link, run.method.decode_reach)
+    like = run.method.decode({name: np.zeros(seen.shape, np.uint8) for name in run.method.maps}, valid.within(seen))
+    nothing = dataclasses.replace(
+        like,
+        labels=np.zeros_like(like.labels),
+        anchors=None if like.anchors is None else like.anchors[:0],
+        flags={name: column[:0] for name, column in like.flags.items()},
+    )
+    owned, made = record(nothing, run.grid, tile, link)
     put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
     sums = {f"intensity_{c}": np.zeros(0, np.int64) for c in range(run.image.size("c"))}
     return dataclasses.replace(unknown(made), nodes={**made.nodes, **sums})

@@ -1,45 +1,185 @@
-"""Join: the pieces of a plane's tiles become its cells, numbered in raster order."""
+"""Join: the pieces of a plane's tiles become its cells, numbered in raster order.
+
+Strips of tile rows are joined side by side, then one task for each plane sweeps over its strips. No task holds the
+pieces of more than two strips: a cell's label is found from the first pixels of the cells of its strip.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import lru_cache, partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellscale.arrays import Table
+from cellscale.errors import RunError
+from cellscale.kernels.tables import FLAGS
 from cellscale.segmentation.decode import unpacked
-from cellscale.segmentation.plan import Run, Unit
-from cellscale.segmentation.records import Arrays
-from cellscale.tiles import seams
-from cellscale.tiles.seams import Cells, TileRecord
+from cellscale.segmentation.plan import Run, Step, Unit
+from cellscale.segmentation.records import Arrays, find, get, put
+from cellscale.tiles.seams import TileRecord
+from cellscale.tiles.strips import Judged, Strip, join_strip, labels_of, sweep
+
+MOST_CELLS = int(np.iinfo(np.uint32).max)
 
 
-def _tile_records(run: Run, plane: int) -> list[TileRecord]:
-    """All tile records of a plane, in the order of the grid."""
-    units = [(plane,)] if run.fused else [(plane, tile) for tile in range(len(run.grid))]
-    found: dict[int, TileRecord] = {}
-    for unit in units:
-        if (unit[1] if len(unit) > 1 else -1) not in found:
-            record = run.record_of(run.decode, unit)
-            found |= {made.tile: made for of, made in unpacked(record, run.grid, run.method.link) if of == plane}
-    return [found[tile] for tile in range(len(run.grid))]
-
-
-def join(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Join planes: offsets, finals and the object table of each, under the plane's number."""
+def _flat(value: Strip | Judged, prefix: str) -> Arrays:
+    """The arrays and tables of a value, under names with a prefix."""
     arrays: Arrays = {}
-    for (plane,) in units:
-        cells = seams.join(_tile_records(run, plane), run.grid, run.method.link, run.method.unite)
-        arrays |= {f"{plane}/offsets": cells.offsets, f"{plane}/finals": cells.finals}
-        arrays |= {f"{plane}/objects/{name}": column for name, column in cells.objects.items()}
+    for field in fields(value):
+        inner = getattr(value, field.name)
+        table = {f".{name}": column for name, column in inner.items()} if isinstance(inner, dict) else {"": inner}
+        arrays |= {f"{prefix}{field.name}{name}": column for name, column in table.items()}
     return arrays
 
 
-def cells_of(run: Run, plane: int) -> Cells:
-    """Read back the cells of a plane."""
-    record = run.record_of(run.join, (plane,))
-    prefix = f"{plane}/objects/"
-    objects: Table = {name[len(prefix) :]: column for name, column in record.items() if name.startswith(prefix)}
-    return Cells(
-        offsets=record[f"{plane}/offsets"], finals=record[f"{plane}/finals"].astype(np.uint32), objects=objects
-    )
+def _table(arrays: Arrays, prefix: str) -> Table:
+    return {name[len(prefix) :]: column for name, column in arrays.items() if name.startswith(prefix)}
+
+
+class Records:
+    """Records of a run's steps, the latest ones kept: units of one task share theirs."""
+
+    def __init__(self, run: Run) -> None:
+        """Read nothing yet."""
+        self.run = run
+        self._found = lru_cache(maxsize=4)(partial(find, run.scratch))
+        self._decoded = lru_cache(maxsize=4)(self._unpacked)
+
+    def _name(self, step: Step, unit: Unit) -> str:
+        """The record of a unit's task, or of the unit alone if it was tried alone."""
+        task, position = step.place(unit)
+        name = step.record_name(task)
+        return step.record_name(task, position) if self._found(name) is None else name
+
+    def of(self, step: Step, unit: Unit) -> Arrays:
+        """The record that holds a unit's results."""
+        name = self._name(step, unit)
+        return self._found(name) or get(self.run.scratch, name)
+
+    def _unpacked(self, name: str) -> dict[tuple[int, int], TileRecord]:
+        arrays = self._found(name) or get(self.run.scratch, name)
+        made = unpacked(arrays, self.run.grid, self.run.method.link)
+        return {(plane, tile.tile): tile for plane, tile in made}
+
+    def tile(self, plane: int, tile: int) -> TileRecord:
+        """What decoding left of a tile."""
+        unit = (plane,) if self.run.fused else (plane, tile)
+        return self._decoded(self._name(self.run.decode, unit))[plane, tile]
+
+    def strip(self, plane: int, strip: int) -> Strip:
+        """A strip of tiles, joined."""
+        arrays = self.of(self.run.strips, (plane, strip))
+        prefix = f"{plane}/{strip}/"
+        return Strip(
+            offsets=arrays[f"{prefix}offsets"],
+            objects=arrays[f"{prefix}objects"],
+            nodes=_table(arrays, f"{prefix}nodes."),
+            edges=_table(arrays, f"{prefix}edges."),
+            below=arrays[f"{prefix}below"],
+        )
+
+
+def join_strips(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Join the tiles of strips (plane, strip)."""
+    records, arrays = Records(run), dict[str, NDArray[np.generic]]()
+    for plane, strip in units:
+        tiles = (*run.rows.tiles(strip), *run.rows.at_top(strip + 1))
+        made = join_strip({tile: records.tile(plane, tile) for tile in tiles}, run.rows, strip)
+        arrays |= _flat(made, f"{plane}/{strip}/")
+    return arrays
+
+
+def join(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Sweep over the strips of planes.
+
+    The record of a plane says how many cells begin in each strip, after which strips its objects and cells were settled
+    (`places`, rows of strip and strip), and how many cells have each flag.
+    """
+    records, arrays = Records(run), dict[str, NDArray[np.generic]]()
+    for (plane,) in units:
+        strips = (records.strip(plane, strip) for strip in range(len(run.rows)))
+        counts, flags, places = np.zeros(len(run.rows), np.int64), dict.fromkeys(FLAGS, 0), []
+        for after, judged in enumerate(sweep(strips, run.method.unite)):
+            put(run.scratch, cells_name(plane, after), _flat(judged, ""))
+            begun = run.rows.of_pixel(judged.cells["first"])
+            np.add.at(counts, begun, 1)
+            flags = {flag: n + int(judged.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
+            places += [(strip, after) for strip in np.unique([after, *judged.strips, *begun]).tolist()]
+        if counts.sum() > MOST_CELLS:
+            raise RunError(f"Frame {run.planes[plane]} has {counts.sum()} cells; uint32 labels end at {MOST_CELLS}.")
+        arrays |= {f"{plane}/counts": counts, f"{plane}/places": np.array(places, np.int64).reshape(-1, 2)}
+        arrays |= {f"{plane}/{flag}": np.array([n]) for flag, n in flags.items()}
+    return arrays
+
+
+def cells_name(plane: int, strip: int) -> str:
+    """Name of the scratch object of what is settled after a strip."""
+    return f"cells/{plane:06d}/{strip:06d}"
+
+
+class Numbering:
+    """The labels of a run's cells, read as they are asked for."""
+
+    def __init__(self, run: Run) -> None:
+        """Read nothing yet."""
+        self.run, self.records = run, Records(run)
+        self._judged = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
+        self._cells = lru_cache(maxsize=4)(self._cells_of)
+        self._labels = lru_cache(maxsize=4)(self._labels_of)
+
+    def before(self, plane: int, strip: int) -> int:
+        """Number of cells that begin above a strip."""
+        return int(self.records.of(self.run.join, (plane,))[f"{plane}/counts"][:strip].sum())
+
+    def _places(self, plane: int, strip: int) -> list[int]:
+        places = self.records.of(self.run.join, (plane,))[f"{plane}/places"]
+        return [int(after) for after in places[places[:, 0] == strip, 1]]
+
+    def cells(self, plane: int, strip: int) -> Table:
+        """The cells that begin in a strip, one row each, in the order of their labels."""
+        return self._cells(plane, strip)
+
+    def _cells_of(self, plane: int, strip: int) -> Table:
+        parts = []
+        for after in self._places(plane, strip):
+            cells = _table(self._judged(plane, after), "cells.")
+            here = self.run.rows.of_pixel(cells["first"]) == strip
+            parts.append({name: column[here] for name, column in cells.items()})
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+        order = np.argsort(joined.get("first", np.zeros(0, np.int64)))
+        return {name: column[order] for name, column in joined.items()}
+
+    def _labels_of(self, plane: int, strip: int) -> NDArray[np.uint32]:
+        """The label of each piece of a strip."""
+        joined = self.records.strip(plane, strip)
+        firsts = np.full(len(joined.nodes["area"]), -1, np.int64)
+        for after in self._places(plane, strip):
+            judged = self._judged(plane, after)
+            here = judged["strips"] == strip
+            firsts[judged["numbers"][here]] = judged["firsts"][here]
+        labels = np.zeros(len(firsts), np.uint32)
+        begun = np.where(firsts >= 0, self.run.rows.of_pixel(firsts), -1)
+        for other in np.unique(begun[begun >= 0]).tolist():
+            here, known = begun == other, self.cells(plane, other)["first"]
+            labels[here] = labels_of(firsts[here], known, self.before(plane, other))
+        return labels[joined.objects]
+
+    def table(self, plane: int, tile: int) -> NDArray[np.uint32]:
+        """Lookup from the piece numbers 0 … n of a tile to labels."""
+        strip = self.run.rows.of_tile(tile)
+        place = tile - self.run.rows.tiles(strip).start
+        start, stop = self.records.strip(plane, strip).offsets[place : place + 2]
+        return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, strip)[start:stop]])
+
+
+def counted(run: Run) -> tuple[int, dict[str, int]]:
+    """Number of cells over all planes, and of those with each flag."""
+    sums: dict[str, dict[str, int]] = {name: {} for name in ("counts", *FLAGS)}
+    for name in run.scratch.names("join"):
+        for key, values in get(run.scratch, f"join/{name}").items():
+            sums.get(key.rpartition("/")[2], {})[key] = int(values.sum())
+    cells, *flagged = (sum(found.values()) for found in sums.values())
+    return cells, {flag: n for flag, n in zip(FLAGS, flagged, strict=True) if n}

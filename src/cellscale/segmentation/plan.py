@@ -27,6 +27,7 @@ from cellscale.methods.protocol import Method
 from cellscale.ngff.images import NgffImage
 from cellscale.segmentation.records import Arrays, find, get
 from cellscale.tiles.grid import Grid
+from cellscale.tiles.strips import Strips
 from cellscale.tiles.windows import Windows
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
@@ -39,7 +40,7 @@ BUNDLE = 64
 """Most units in one task: a record is read whole for each of its units."""
 
 
-KINDS = {"predict": "window", "decode": "tile"}
+KINDS = {"predict": "window", "decode": "tile", "strips": "strip", "tables": "strip"}
 """What the units of a step are, where they are no shards."""
 
 
@@ -153,8 +154,9 @@ class Run:
 
     @property
     def tables(self) -> Step:
-        """One unit for each plane."""
-        return self._step("tables", (len(self.planes),), Box.of(self.grid.shape).area, 32 * self.task_px)
+        """One unit for each strip of each plane."""
+        strip_px = self.rows.rows * self.grid.size * self.grid.shape[1]
+        return self._step("tables", (len(self.planes), len(self.rows)), strip_px, 32 * self.task_px)
 
     @property
     def survey(self) -> Step:
@@ -173,6 +175,18 @@ class Run:
         if self.fused:
             return self._step("decode", (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
         return self._step("decode", (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
+
+    @property
+    def rows(self) -> Strips:
+        """Strips of tile rows, each worth a task."""
+        span = self.method.link + self.method.decode_reach
+        return Strips(grid=self.grid, link=self.method.link, span=span, least_px=4 * self.task_px)
+
+    @property
+    def strips(self) -> Step:
+        """One unit for each strip of each plane."""
+        strip_px = self.rows.rows * self.grid.size * self.grid.shape[1]
+        return self._step("strips", (len(self.planes), len(self.rows)), strip_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cellscale.arrays import Table
 from cellscale.folders import Folder
+from cellscale.kernels.tables import FLAGS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import FIXED_POINT, pieces_name
-from cellscale.segmentation.join import cells_of
+from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
 
@@ -45,7 +46,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write shards (plane, shard) of a level."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
-    cells = lru_cache(maxsize=2)(lambda plane: cells_of(run, plane))
+    numbering = Numbering(run)
     for plane, shard in units:
         box = shards[shard]
         t, z = label_slice(run, plane)
@@ -57,20 +58,19 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             core = run.grid.core(tile)
             part = core.clip(box)
             pieces = get(run.scratch, pieces_name(plane, tile))["pieces"]
-            labels[part.within(box).slices] = cells(plane).table(tile)[pieces[part.within(core).slices]]
+            labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
         layer.write(labels, box, t=t, z=z)
     return {}
 
 
-def _columns(run: Run, plane: int) -> dict[str, NDArray[Any]]:
-    objects = cells_of(run, plane).objects
+def _columns(run: Run, plane: int, objects: Table, before: int) -> dict[str, NDArray[Any]]:
     t, z = label_slice(run, plane)
     count, area = len(objects["area"]), objects["area"]
     height_um, width_um = run.image.pixel_size_um() or (np.nan, np.nan)
     columns: dict[str, NDArray[Any]] = {
         "frame": np.full(count, t, np.int32),
         "slice": np.full(count, z, np.int32),
-        "label": np.arange(1, count + 1, dtype=np.uint32),
+        "label": np.arange(before + 1, before + count + 1).astype(np.uint32),
         "area_px": area,
         "area_um2": area * height_um * width_um,
         "centroid_y_px": objects["sum_y"] / area,
@@ -83,6 +83,7 @@ def _columns(run: Run, plane: int) -> dict[str, NDArray[Any]]:
     columns["touches_edge"] = (
         (objects["y0"] == 0) | (objects["x0"] == 0) | (objects["y1"] == height) | (objects["x1"] == width)
     )
+    columns |= {flag: objects[flag] > 0 for flag in FLAGS if flag in objects}
     unit = FIXED_POINT if np.issubdtype(run.image.dtype, np.floating) else 1
     for c, name in enumerate(run.image.channels):
         columns[f"mean_intensity_{name}"] = objects[f"intensity_{c}"] / (area * unit)
@@ -90,13 +91,14 @@ def _columns(run: Run, plane: int) -> dict[str, NDArray[Any]]:
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write the object table of planes, one Parquet file each, beside the layer's arrays."""
+    """Write the object table of strips (plane, strip), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
-    for (plane,) in units:
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(_columns(run, plane)), buffer)
-        folder.write(f"part-{plane:06d}.parquet", buffer.getvalue())
+    numbering = Numbering(run)
+    for plane, strip in units:
+        buffer, cells = io.BytesIO(), numbering.cells(plane, strip)
+        pq.write_table(pa.table(_columns(run, plane, cells, numbering.before(plane, strip))), buffer)
+        folder.write(f"part-{plane:06d}-{strip:06d}.parquet", buffer.getvalue())
     return {}
 
 

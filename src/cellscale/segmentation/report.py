@@ -48,9 +48,8 @@ class Report:
     """Units that failed alone, too."""
     holes: list[dict[str, Any]] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
-    cut: int = 0
-    """Objects that reach the largest extent of their method and are cut there: the sum of the node column `cut`,
-    which methods that join by anchors supply; 0 for methods that join by links, whose cells have any size."""
+    flagged: dict[str, int] = field(default_factory=dict)
+    """Cells by flag, for methods that flag them: `cut` at their extent, `unconverged`."""
     ring_violations: int = 0
     """Pixels that one tile sees as foreground and another does not; the join ends the run at the first."""
     seams: dict[str, Any] | None = None
@@ -111,7 +110,8 @@ def _checks(told: Mapping[str, Any]) -> dict[str, Any]:
     seams = told["seams"]
     return {
         "ring violations (must be 0)": told["ring_violations"],
-        "objects cut at their extent": told["cut"],
+        "objects cut at their extent": told["flagged"].get("cut", 0),
+        "objects that did not converge": told["flagged"].get("unconverged", 0),
         "missing chunks of the source": told["missing_chunks"],
         "straight borders along tile and window lines": _seams(seams) if seams else "not measured",
     }

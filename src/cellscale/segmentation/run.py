@@ -29,7 +29,7 @@ from cellscale.ngff.labels import (
 )
 from cellscale.segmentation import holes
 from cellscale.segmentation.decode import decode
-from cellscale.segmentation.join import join
+from cellscale.segmentation.join import counted, join, join_strips
 from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_plan
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
@@ -346,6 +346,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused, instead=instead)
     report.holes = holes.recorded(run, run.decode)
     report.quarantine += report.holes
+    steps.do(run.strips, join_strips, run)
     steps.do(run.join, join, run)
     layer = _staged(run, target, layer_metadata(run, model, report.holes))
     for level in range(len(layer.levels)):
@@ -354,7 +355,9 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     finest = Publication(run=run, layer=layer, level=0)
     steps.do(run.seams(len(layer.shards())), count_seams, finest)
     steps.do(run.tables, tables, finest)
-    report.cells, report.cut = _counts(run)
+    report.cells, report.flagged = counted(run)
+    if any(report.flagged.values()):
+        log.warning("of %d cells: %s", report.cells, report.flagged)
     report.seams = layer_quality(run)
     return layer
 
@@ -378,15 +381,3 @@ def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
 
 def _decoding(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
     return decode(*shared, units)
-
-
-def _counts(run: Run) -> tuple[int, int]:
-    """Number of cells over all planes, and of those cut at their extent, from the joins' records."""
-    cells: dict[str, tuple[int, int]] = {}
-    for name in run.scratch.names("join"):
-        record = get(run.scratch, f"join/{name}")
-        for column, areas in record.items():
-            if column.endswith("/objects/area"):
-                cut = record.get(column.removesuffix("area") + "cut", np.zeros(0, np.int64))
-                cells[column] = len(areas), int(cut.sum())
-    return sum(n for n, _ in cells.values()), sum(cut for _, cut in cells.values())

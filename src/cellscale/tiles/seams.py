@@ -3,54 +3,27 @@
 A tile forms pieces of its valid box (core ⊕ link) from exact pixels and true links only. Every pixel of the ring
 (valid box without core) ties the tile's piece to the owner's piece. Sound: equal numbers in a valid box mean a path of
 true links. Complete: every link between two cores is seen in a ring. Decisions about whole objects are taken after
-that, once.
+that, once. Pieces with anchors need no ring: equal anchors are one object; the ring is then a check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.arrays import Box, Pieces, Table
 from cellscale.errors import RunError
-from cellscale.kernels.tables import border_table, piece_table, reduced, summed_pairs
-from cellscale.kernels.unions import merge, ranks
+from cellscale.kernels.tables import tables_of
 from cellscale.tiles.grid import Grid
 
 Bands: TypeAlias = tuple[NDArray[np.int32], ...]
 """Top, bottom, left and right."""
-Unite: TypeAlias = Callable[[Table, Table], NDArray[np.int64]]
-"""`Method.unite`."""
-
-
 UNKNOWN = -1
 """Stands in the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
-
-
-class Decoder(Protocol):
-    """The part of a method that tiles need."""
-
-    @property
-    def decode_reach(self) -> int:
-        """How far the foreground and the links of a pixel look into the maps, one side, px."""
-        ...
-
-    @property
-    def link(self) -> int:
-        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
-        ...
-
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        """Pieces of the valid box from the maps of a wider region."""
-        ...
-
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
-        """The object that each object joins, or −1: dropped."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +44,6 @@ class TileRecord:
     """One row for each pair of adjacent pieces; empty without a relief."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cells:
-    """The cells of a frame."""
-
-    offsets: NDArray[np.int64]
-    """(tiles + 1,): pieces of tile i are rows offsets[i] … offsets[i + 1] − 1 of `finals`."""
-    finals: NDArray[np.uint32]
-    """The label of each piece; 0: dropped."""
-    objects: Table
-    """One row for each label 1 … n, in this order."""
-
-    def table(self, tile: int) -> NDArray[np.uint32]:
-        """Lookup from the piece numbers 0 … n of a tile to labels."""
-        return np.concatenate([np.zeros(1, np.uint32), self.finals[self.offsets[tile] : self.offsets[tile + 1]]])
-
-
 def _bands(labels: NDArray[np.int32], core: Box) -> Bands:
     """The parts of a (y, x) array above, below, left and right of a box in it."""
     return (
@@ -102,19 +59,24 @@ def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np
     core, valid = grid.core(tile), grid.valid(tile, link)
     inner = core.within(valid)
     owned = np.ascontiguousarray(pieces.labels[inner.slices])
-    count = int(pieces.labels.max(initial=0))
-    relief = pieces.relief if pieces.relief is not None else np.zeros((0, 0), np.uint8)
-    borders = pieces.labels if pieces.relief is not None else np.zeros((0, 0), np.int32)
-    corners = (inner.y0, inner.x0, inner.y1, inner.x1) if pieces.relief is not None else (0, 0, 0, 0)
+    nodes, edges = tables_of(pieces, inner, origin=(core.y0, core.x0), width=grid.shape[1])
     made = TileRecord(
         tile=tile,
-        count=count,
+        count=len(nodes["area"]),
         ring=_bands(pieces.labels, inner),
         rim=(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
-        nodes=piece_table(owned, count, origin=(core.y0, core.x0), width=grid.shape[1]),
-        edges=border_table(borders, relief, core=corners),
+        nodes={**nodes, **_own(pieces, grid, valid)},
+        edges=edges,
     )
     return owned, made
+
+
+def _own(pieces: Pieces, grid: Grid, valid: Box) -> Table:
+    """What the method says of its pieces: flags, and the raster index of the anchor in the frame."""
+    if pieces.anchors is None:
+        return pieces.flags
+    y, x = pieces.anchors.astype(np.int64).reshape(-1, 2).T
+    return {**pieces.flags, "anchor": (y + valid.y0) * grid.shape[1] + x + valid.x0}
 
 
 def _side(box: Box, core: Box) -> int:
@@ -153,105 +115,36 @@ def _rim_part(made: TileRecord, grid: Grid, link: int, box: Box, seen_from: Box)
     return made.rim[side][box.within(origins[side]).slices]
 
 
-def _ties(records: Sequence[TileRecord], offsets: NDArray[np.int64], grid: Grid, link: int) -> NDArray[np.int64]:
-    """All pairs of pieces that a pixel of a ring ties together, as rows of `finals`: int64, (m, 2)."""
-    pairs = [np.zeros((0, 2), np.int64)]
-    for made in records:
-        valid, core = grid.valid(made.tile, link), grid.core(made.tile)
-        for owner in grid.touching(valid):
-            if owner != made.tile:
-                box = valid.clip(grid.core(owner))
-                mine = _ring_part(made, grid, link, box).ravel()
-                theirs = _rim_part(records[owner], grid, link, box, core).ravel()
-                known = (mine != UNKNOWN) & (theirs != UNKNOWN)
-                mine, theirs = mine[known], theirs[known]
-                if ((mine > 0) != (theirs > 0)).any():
-                    raise RunError(
-                        f"Tiles {made.tile} and {owner} disagree on the foreground of {box}: "
-                        "the method's decode_reach or link is too small for its decoding."
-                    )
-                keys = np.unique(mine[mine > 0].astype(np.int64) << 32 | theirs[mine > 0])
-                ends = [(keys >> 32) - 1 + offsets[made.tile], (keys & 0xFFFFFFFF) - 1 + offsets[owner]]
-                pairs.append(np.stack(ends, axis=1))
-    return np.concatenate(pairs)
-
-
-def _columns(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-
-
-def join(records: Sequence[TileRecord], grid: Grid, link: int, unite: Unite) -> Cells:
-    """Unite the pieces of all tiles of a frame, judge the objects and number the cells.
-
-    Parameters
-    ----------
-    records : sequence of TileRecord
-        One for each tile, in the order of the grid.
-    grid : Grid
-        The tiles.
-    link : int
-        Longest distance between two pixels that the decoding ties, px.
-    unite : callable
-        `Method.unite`.
-
-    Returns
-    -------
-    Cells
-        Labels are ranks from 1 in the raster order of the cells' first pixels.
+def ties(made: TileRecord, other: TileRecord, grid: Grid, link: int) -> NDArray[np.int64]:
+    """Pairs of pieces that a pixel of the tile's ring in the other's core ties together: int64, (m, 2), from 0.
 
     Raises
     ------
     RunError
-        If two tiles disagree on the foreground of a pixel, or a frame has more cells than uint32 can number.
+        If the tiles disagree on the foreground or the anchor of a pixel.
     """
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([made.count for made in records], dtype=np.int64)])
-    roots = merge(int(offsets[-1]), _ties(records, offsets, grid, link))
-    ids, objects_of = np.unique(roots, return_inverse=True)
-    nodes = reduced(_columns([made.nodes for made in records]), objects_of, len(ids))
-    edges = [
-        {**made.edges, **{end: objects_of[made.edges[end] - 1 + offsets[made.tile]] for end in ("a", "b")}}
-        for made in records
-    ]
-    targets = unite(nodes, summed_pairs(_columns(edges)))
-    return _numbered(nodes, targets, offsets, objects_of)
+    core = grid.core(made.tile)
+    box = grid.valid(made.tile, link).clip(grid.core(other.tile))
+    mine = _ring_part(made, grid, link, box).ravel()
+    theirs = _rim_part(other, grid, link, box, core).ravel()
+    known = (mine != UNKNOWN) & (theirs != UNKNOWN)
+    mine, theirs = mine[known], theirs[known]
+    keys = np.unique(mine[mine > 0].astype(np.int64) << 32 | theirs[mine > 0])
+    tied = np.stack([(keys >> 32) - 1, (keys & 0xFFFFFFFF) - 1], axis=1)
+    if ((mine > 0) != (theirs > 0)).any() or not _same_anchors(made, other, tied):
+        raise RunError(
+            f"Tiles {made.tile} and {other.tile} disagree on the foreground or the anchors of {box}: "
+            "the method's decode_reach or link is too small for its decoding."
+        )
+    return tied
 
 
-def _numbered(
-    nodes: Table, targets: NDArray[np.int64], offsets: NDArray[np.int64], objects_of: NDArray[np.int64]
-) -> Cells:
-    kept = np.flatnonzero(targets >= 0)
-    ids, groups = np.unique(targets[kept], return_inverse=True)
-    if len(ids) > np.iinfo(np.uint32).max:
-        raise RunError(f"A frame has {len(ids)} cells; uint32 labels end at {np.iinfo(np.uint32).max}.")
-    cells = reduced({name: column[kept] for name, column in nodes.items()}, groups, len(ids))
-    rank = ranks(cells["first"])
-    labels = np.zeros(len(targets), np.uint32)
-    labels[kept] = rank[groups]
-    order = np.argsort(rank)
-    return Cells(
-        offsets=offsets, finals=labels[objects_of], objects={name: column[order] for name, column in cells.items()}
-    )
+def _same_anchors(made: TileRecord, other: TileRecord, tied: NDArray[np.int64]) -> bool:
+    if "anchor" not in made.nodes:
+        return True
+    return np.array_equal(made.nodes["anchor"][tied[:, 0]], other.nodes["anchor"][tied[:, 1]])
 
 
-def whole_frame(method: Decoder, maps: StoredMaps) -> Labels:
-    """Decode a frame at once: the labels that every tiling must give."""
-    return tiled_frame(method, maps, max(next(iter(maps.values())).shape))
-
-
-def tiled_frame(method: Decoder, maps: StoredMaps, size: int) -> Labels:
-    """Decode a frame by tiles of `size` px and join them, in memory: uint32, (y, x)."""
-    shape = next(iter(maps.values())).shape
-    grid = Grid(shape=(shape[0], shape[1]), size=size)
-    cores, records = [], []
-    for tile in range(len(grid)):
-        read = grid.read(tile, method.link, method.decode_reach)
-        part = {name: values[read.slices] for name, values in maps.items()}
-        pieces = method.decode(part, grid.valid(tile, method.link).within(read))
-        owned, made = record(pieces, grid, tile, method.link)
-        cores.append(owned)
-        records.append(made)
-    cells = join(records, grid, method.link, method.unite)
-    labels = np.zeros(grid.shape, np.uint32)
-    for tile, owned in enumerate(cores):
-        labels[grid.core(tile).slices] = cells.table(tile)[owned]
-    return labels
+def columns(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
+    """Tables of the same columns, one below the other."""
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

@@ -16,8 +16,10 @@ from cellscale.arrays import Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a sample may differ from its frame; flips and quarter turns are always drawn."""
+    """How far a sample may differ from its frame."""
 
+    turns: bool = True
+    """Whether samples are flipped and turned by multiples of 90°."""
     rotation: float = 180.0
     """Greatest angle, degrees."""
     scale: float = 1.25
@@ -27,7 +29,7 @@ class Augmentation:
     elastic_spacing: int = 48
     """Distance between the nodes, px."""
     warped: float = 0.8
-    """Share of the samples that are rotated, scaled and warped; the others are only flipped and turned."""
+    """Share of the samples that are rotated, scaled and warped; the others are at most flipped and turned."""
     gamma: float = 1.4
     """Greatest exponent of the intensities, and its inverse."""
     contrast: float = 1.4
@@ -68,7 +70,9 @@ def coordinates(
     turned = np.einsum("ij,jyx->iyx", np.array([[cos, -sin], [sin, cos]], np.float32), points)
     if warped and how.elastic > 0:
         turned += how.elastic * np.stack([smooth_field(rng, size, how.elastic_spacing) for _ in range(2)])
-    found: NDArray[np.float32] = _turned(turned, rng) + np.array(center, np.float32)[:, None, None]
+    if how.turns:
+        turned = _turned(turned, rng)
+    found: NDArray[np.float32] = turned + np.array(center, np.float32)[:, None, None]
     return found
 
 

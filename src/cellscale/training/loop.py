@@ -6,6 +6,7 @@ interrupted run continues bit for bit. Networks that rest in an update stay as t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -146,8 +147,9 @@ def run(
     while state.stage < len(stages):
         stage = stages[state.stage]
         if stage.fit is not None:
-            stage.fit(networks, (next(steps) for _ in range(ends[state.stage] - state.step)))
+            _fit(stage, networks, itertools.islice(steps, ends[state.stage] - state.step), state, settings, workers)
             state.step = ends[state.stage]
+            steps = iter(batches(state.step))
         players = [Player(update, networks, ends[state.stage] - state.begun) for update in stage.updates]
         for player, saved in zip(players, state.optimizers, strict=False):
             player.optimizer.load_state_dict(saved)
@@ -158,6 +160,21 @@ def run(
         if stage.on_end is not None:
             stage.on_end(networks)
         _next_stage(state)
+
+
+def _fit(
+    stage: Stage,
+    networks: Networks,
+    batches: Iterable[Batch],
+    state: State,
+    settings: TrainingSettings,
+    workers: Workers,
+) -> None:
+    """Let worker 0 fit a learner without gradients, and give its result to all."""
+    seed_step(settings.seed, state.step, workers.rank)
+    if stage.fit is not None and workers.rank == 0:
+        stage.fit(networks, batches)
+    workers.copy([value for network in networks.values() for value in network.state_dict().values()])
 
 
 def _step(
@@ -173,7 +190,7 @@ def _step(
     seed_step(settings.seed, state.step, workers.rank)
     terms: dict[str, float] = {}
     for player in players:
-        if (state.step - state.begun) % player.update.every == 0:
+        if player.update.moves(state.step - state.begun):
             terms |= player.move(batch, state.step - state.begun, settings, workers)
     if not all(map(math.isfinite, terms.values())):
         raise RunError(f"Step {state.step} of stage {stage.name!r}: the loss is {terms}. Lower the learning rate.")

@@ -63,10 +63,10 @@ class Training:
     on_progress: Progress = _silent
 
     def batches(self, first: int) -> Iterator[Batch]:
-        """Batches of this worker from a step on."""
+        """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
         samples = Samples(self.method, self.data, self.settings)
         found = batches(samples, self.settings, first=first, rank=self.workers.rank, world=self.workers.world)
-        return (batch_of(values, self.device, self.workers.mean) for values in found)
+        yield from (batch_of(values, self.device, self.workers.mean) for values in found)
 
     def log(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
         """Note the loss terms of a step."""

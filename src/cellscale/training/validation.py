@@ -11,7 +11,7 @@ from cellscale.arrays import Box, Labels, StoredMaps
 from cellscale.methods.inference import Precision, windows_to_maps
 from cellscale.methods.protocol import Method, Networks
 from cellscale.metrics import scores
-from cellscale.tiles.seams import whole_frame
+from cellscale.tiles.frames import whole_frame
 from cellscale.tiles.windows import mirrored
 from cellscale.training.frames import Frames, mapped
 

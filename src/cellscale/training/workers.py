@@ -44,6 +44,12 @@ class Workers:
         for value, part in zip(values, torch.split(joined, [value.numel() for value in values]), strict=True):
             value.copy_(part.reshape(value.shape))
 
+    def copy(self, values: Sequence[Tensor]) -> None:
+        """Replace tensors by those of worker 0."""
+        if self.world > 1:
+            for value in values:
+                distributed.broadcast(value, src=0)
+
     def share(self, value: float) -> float:
         """Worker 0's number, on every worker."""
         if self.world == 1:

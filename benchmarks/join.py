@@ -1,0 +1,134 @@
+"""The join of one plane of a million tiles and a hundred million cells, tables only: time and memory.
+
+    python benchmarks/join.py --rows 1000 --columns 1000
+
+Every tile is the same field of 10 × 10 cells, some of which cross its borders; its record is moved to its place. Strips
+are joined and swept one after the other in this process, as one worker would; what the driver holds is timed apart.
+Planes of up to 400 tiles are compared with the components of the whole field.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Box, Pieces
+from cellscale.kernels.components import connected_components
+from cellscale.methods.objects import large_enough, renumbered
+from cellscale.segmentation.plan import Step
+from cellscale.tiles.grid import Grid
+from cellscale.tiles.seams import TileRecord, record
+from cellscale.tiles.strips import Strip, Strips, join_strip, sweep
+
+TILE = 96
+PITCH = TILE / 10
+LINK = 1
+
+
+def field(height: int, width: int) -> NDArray[np.bool_]:
+    """Discs at a pitch that divides a tile, moved so that tile borders cut them: (y, x)."""
+    y, x = ((np.arange(size) % TILE + 0.3 * PITCH) % PITCH - PITCH / 2 for size in (height, width))
+    return y[:, None] ** 2 + x**2 < (0.42 * PITCH) ** 2
+
+
+def prototype() -> TileRecord:
+    """The record of the middle tile of 3 × 3, at its place."""
+    grid = Grid(shape=(3 * TILE, 3 * TILE), size=TILE)
+    components, _ = connected_components(field(3 * TILE, 3 * TILE)[grid.valid(4, LINK).slices], connectivity=4)
+    return record(Pieces(labels=renumbered(components)), grid, 4, LINK)[1]
+
+
+def moved(made: TileRecord, grid: Grid, tile: int) -> TileRecord:
+    """The same record at another tile; beyond the frame there is no ring."""
+    core, valid = grid.core(tile), grid.valid(tile, LINK)
+    dy, dx = core.y0 - TILE, core.x0 - TILE
+    area, seen = made.nodes["area"], made.nodes["area"] > 0
+    y, x = np.divmod(made.nodes["first"], 3 * TILE)
+    nodes = {
+        **made.nodes,
+        "sum_y": made.nodes["sum_y"] + area * dy,
+        "sum_x": made.nodes["sum_x"] + area * dx,
+        "first": np.where(seen, (y + dy) * grid.shape[1] + x + dx, made.nodes["first"]),
+    }
+    for side, by in (("y0", dy), ("y1", dy), ("x0", dx), ("x1", dx)):
+        nodes[side] = np.where(seen, made.nodes[side] + by, made.nodes[side])
+    inner = valid.within(Box(core.y0 - LINK, core.x0 - LINK, core.y1 + LINK, core.x1 + LINK))
+    top, bottom, left, right = made.ring
+    columns = slice(inner.x0, inner.x1)
+    ring = (
+        top[inner.y0 :, columns],
+        bottom[: LINK if valid.y1 > core.y1 else 0, columns],
+        left[:, inner.x0 :],
+        right[:, : LINK if valid.x1 > core.x1 else 0],
+    )
+    return replace(made, tile=tile, nodes=nodes, ring=ring)
+
+
+def strips_of(strips: Strips, made: TileRecord, seconds: list[float]) -> Iterator[Strip]:
+    """All strips of the plane, joined one after the other."""
+    for strip in range(len(strips)):
+        tiles = (*strips.tiles(strip), *strips.at_top(strip + 1))
+        records = {tile: moved(made, strips.grid, tile) for tile in tiles}
+        began = time.perf_counter()
+        joined = join_strip(records, strips, strip)
+        seconds.append(time.perf_counter() - began)
+        yield joined
+
+
+def peak_mb() -> float:
+    """Greatest resident memory of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def driver(tiles: int) -> dict[str, float]:
+    """What the driver holds of a step of so many tiles: its tasks and the names of their records."""
+    began, before = time.perf_counter(), peak_mb()
+    step = Step(name="decode", sizes=(1, tiles), bundle=64)
+    done = frozenset(step.record_name(task) for task in range(0, len(step), 2))
+    todo = [(step.record_name(t), step.units(t)) for t in range(len(step)) if step.record_name(t) not in done]
+    return {"tasks": len(step), "to_do": len(todo), "s": time.perf_counter() - began, "mb": peak_mb() - before}
+
+
+def main() -> None:
+    """Measure and print as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--columns", type=int, default=1000)
+    size = parser.parse_args()
+    grid = Grid(shape=(size.rows * TILE, size.columns * TILE), size=TILE)
+    strips = Strips(grid=grid, link=LINK, span=LINK)
+    start, joining, sweeping, cells, area = peak_mb(), list[float](), list[float](), 0, 0
+    began = time.perf_counter()
+    for judged in sweep(strips_of(strips, prototype(), joining), lambda nodes, edges: large_enough(nodes, 1)):
+        cells, area = cells + len(judged.cells["area"]), area + int(judged.cells["area"].sum())
+        sweeping.append(time.perf_counter() - began - joining[-1])
+        began = time.perf_counter()
+    if len(grid) <= 400:
+        _, expected = connected_components(field(*grid.shape), connectivity=4)
+        assert (cells, area) == (expected, int(field(*grid.shape).sum())), (cells, area, expected)
+    tenth = max(1, len(joining) // 10)
+    found = {
+        "tiles": len(grid),
+        "cells": cells,
+        "mean_area_px": area / cells,
+        "join_strip_s": {
+            "first tenth": float(np.mean(joining[:tenth])),
+            "last tenth": float(np.mean(joining[-tenth:])),
+        },
+        "sweep_s": {"first tenth": float(np.mean(sweeping[:tenth])), "last tenth": float(np.mean(sweeping[-tenth:]))},
+        "total_s": sum(joining) + sum(sweeping),
+        "peak_mb": {"before": start, "after": peak_mb()},
+        "driver": driver(len(grid)),
+    }
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

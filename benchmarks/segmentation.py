@@ -1,0 +1,160 @@
+"""A segmentation beside its floor and beside the usual way, each in a process of its own: seconds and peak memory.
+
+    python benchmarks/segmentation.py --work /tmp/bench --size 4096 --frames 200 --frame-size 512
+
+floor       the bare forward pass of the network over the same pixels, in windows without overlap; no tiles, no files
+cellscale   `cellscale.segment` in this process: windows, tiles, join, label layer with pyramid, object table
+dask        `dask.array.map_overlap` with the same network, `dask_image.ndmeasure.label`, `ome_zarr` writing
+
+All three have one thread of arithmetic and one worker. (W/K)² is how many more pixels overlapping windows have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import torch
+import zarr
+from dask_image.ndmeasure import label
+from ome_zarr.writer import write_labels
+
+import cellscale
+from cellscale.arrays import Box
+from cellscale.checkpoints import Model, load_model
+from cellscale.methods.inference import windows_to_maps
+from cellscale.ngff.images import open_image
+from cellscale.tiles.windows import Windows
+from cellscale.training.frames import mapped
+
+TRAINING = ("width=16", "crop=128", "validate_every=1000", "threads=1")
+HALO = 96
+
+
+def prepared(work: Path, size: int, frames: int, frame_size: int) -> list[str]:
+    """Write the two images and train a network for a minute, unless it was done before."""
+    stores = {
+        f"image{size}": ((1, size, size), size**2 // 2200),
+        f"movie{frames}x{frame_size}": ((frames, frame_size, frame_size), frame_size**2 // 2200),
+    }
+    for name, (shape, cells) in stores.items():
+        if not (work / f"{name}.zarr").exists():
+            cellscale.synthesize(str(work / f"{name}.zarr"), shape=shape, cells=cells, seed=3)
+    if not (work / "model" / "model.json").exists():
+        cellscale.synthesize(str(work / "learn.zarr"), shape=(4, 512, 512), cells=110, seed=1, overwrite=True)
+        cellscale.train(
+            "saw", [str(work / "learn.zarr")], output=str(work / "model"), steps=150, workers=0,
+            assignments=TRAINING, validate_frames=(3, 4), overwrite=True,
+        )  # fmt: skip
+    return list(stores)
+
+
+def probabilities(model: Model, image: np.ndarray) -> np.ndarray:
+    """Maps of a block (y, x) after the intensity rule, (2, y, x)."""
+    (maps,) = windows_to_maps(model.method, model.networks, image[None, None].astype(np.float32))
+    return np.stack([maps["cell"], maps["touching"]])
+
+
+def floor(store: str, model: Model, output: str) -> dict[str, Any]:
+    """Forward passes over as many pixels as the image has."""
+    image = open_image(store)
+    height, width = image.size("y"), image.size("x")
+    windows = Windows(shape=(height, width), core=2048, multiple=model.method.multiple, reach=model.method.reach)
+    side = min(2048, -(-height // 16) * 16)
+    block = np.random.default_rng(0).random((side, side), np.float32)
+    for _ in range(max(1, round(image.size("t") * height * width / side**2))):
+        probabilities(model, block)
+    shape = windows.window_shape
+    overlap = len(windows) * shape[0] * shape[1] / (height * width)
+    return {"overlap": overlap}
+
+
+def ours(store: str, model: Model, output: str) -> dict[str, Any]:
+    """Segment into another store."""
+    report = cellscale.segment(store, model=model, output=output, address="local")
+    return {"cells": report["cells"], "seconds": report["seconds"]}
+
+
+def dasked(store: str, model: Model, output: str) -> dict[str, Any]:
+    """Overlapping blocks, global components, labels through ome-zarr."""
+    image = open_image(store)
+    box = Box(0, 0, image.size("y"), image.size("x"))
+    frames = []
+    limits = model.method.thresholds
+
+    def foreground(block: np.ndarray) -> np.ndarray:
+        maps = probabilities(model, np.pad(block, [(0, -n % 16) for n in block.shape], mode="reflect"))
+        cells = (maps[0] > 255 * limits.gamma2) & (maps[1] <= 255 * limits.gamma1)
+        return cells[: block.shape[0], : block.shape[1]]
+
+    for t in range(image.size("t")):
+        read = dask.delayed(lambda t: mapped(image.read(box, t=t), model.method.intensity)[0])(t)
+        frame = da.from_delayed(read, box.shape, np.float32).rechunk(1024)
+        mask = frame.map_overlap(foreground, depth=HALO, boundary="reflect", dtype=bool)
+        frames.append(label(mask)[0].astype(np.uint32))
+    labels = da.stack(frames)[:, None, None]
+    group = zarr.open_group(output, mode="w")
+    with dask.config.set(scheduler="synchronous"):
+        write_labels(labels, group, name="cells", axes="tczyx")
+        written = zarr.open_array(f"{output}/labels/cells/s0", mode="r")
+    return {"cells": sum(int(written[t].max()) for t in range(written.shape[0]))}
+
+
+WAYS = {"floor": floor, "cellscale": ours, "dask": dasked}
+
+
+def measure(way: str, store: str, model: str, output: str) -> None:
+    """Do one way and print what it took; kernels and network are warm."""
+    torch.set_num_threads(1)
+    loaded = load_model(model)
+    probabilities(loaded, np.zeros((256, 256), np.float32))
+    shutil.rmtree(output, ignore_errors=True)
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    found = WAYS[way](store, loaded, output)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"way": way, "s": seconds, "peak_mb": peak / 1024, "before_mb": start / 1024, **found}))
+
+
+def main() -> None:
+    """Compare all ways on both images."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--frame-size", type=int, default=512)
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--only", help="name of a way, used by the processes that this one starts")
+    parser.add_argument("--store")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if args.only:
+        measure(args.only, args.store, str(args.work / "model"), str(args.work / f"{args.only}.zarr"))
+        return
+    for name in prepared(args.work, args.size, args.frames, args.frame_size):
+        results = {}
+        for way in args.ways.split(","):
+            command = [sys.executable, __file__, "--work", str(args.work), "--only", way]
+            command += ["--store", str(args.work / f"{name}.zarr")]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            results[way] = json.loads(done.stdout.splitlines()[-1])
+            print(name, json.dumps(results[way]), flush=True)
+        base = results["floor"]
+        for way, found in results.items():
+            ratio, wanted = found["s"] / base["s"], base["overlap"]
+            print(f"{name}: {way:9} {ratio:5.2f} × the floor, {ratio / wanted:5.2f} × with the overlap of {wanted:.2f}")
+
+
+if __name__ == "__main__":
+    main()

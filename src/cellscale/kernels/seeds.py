@@ -1,0 +1,122 @@
+"""Seeds by hierarchical thresholds: what is one object at some level of a map.
+
+Levels rise; a component of a size between the limits becomes a seed, a larger one waits for the next level, at which its
+parts may come apart, a smaller one is dropped. Components shrink from level to level, so whether a pixel is a seed's
+depends on its own components alone: on nothing farther than `extent` px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cellscale.arrays import Labels, Mask
+from cellscale.kernels.compiling import kernel
+from cellscale.kernels.components import connected_components
+
+
+def class_limits(counts: NDArray[np.int64], classes: int) -> tuple[int, ...]:
+    """Limits between the classes of a 1-D k-means on a histogram of whole numbers.
+
+    Parameters
+    ----------
+    counts : int64 array, (values,)
+        Pixels of each value 0, 1, …
+    classes : int
+        Number of classes; centres start evenly spaced over the values that occur.
+
+    Returns
+    -------
+    tuple of int
+        Ascending; a value belongs to the class of the highest limit that it reaches. At most `classes` − 1.
+    """
+    values = np.arange(len(counts))
+    present = np.flatnonzero(counts)
+    if len(present) == 0:
+        return ()
+    centres = np.linspace(present[0], present[-1], classes)
+    limits = np.zeros(0)
+    while True:
+        found = np.ceil((centres[1:] + centres[:-1]) / 2)
+        if np.array_equal(found, limits):
+            return tuple(int(limit) for limit in np.unique(limits[limits > present[0]]))
+        limits = found
+        member = np.searchsorted(limits, values, side="right")
+        sizes = np.bincount(member, counts, classes)
+        sums = np.bincount(member, counts * values, classes)
+        centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
+
+
+@kernel
+def _measure(labels: NDArray[np.int32], out: NDArray[np.int64]) -> None:
+    """Area, y0, x0, y1, x1 (inclusive) of each component."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            row = out[labels[y, x]]
+            row[0] += 1
+            row[1], row[2] = min(row[1], y), min(row[2], x)
+            row[3], row[4] = max(row[3], y), max(row[4], x)
+
+
+def _sizes(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Area and longer side of each component, (count + 1,); the background's are 0."""
+    out = np.zeros((count + 1, 5), np.int64)
+    out[:, 1:3] = np.iinfo(np.int64).max
+    _measure(labels, out)
+    out[0] = (0, 0, 0, -1, -1)
+    return out[:, 0], 1 + np.maximum(out[:, 3] - out[:, 1], out[:, 4] - out[:, 2])
+
+
+def _any_before(mask: Mask, n: int) -> Mask:
+    """Whether one of the n pixels to the left is True."""
+    counts = np.cumsum(np.pad(mask, ((0, 0), (n + 1, 0))), axis=1, dtype=np.int32)
+    found: Mask = counts[:, n:-1] > counts[:, : -n - 1]
+    return found
+
+
+def _first_within(mask: Mask, radius: int) -> Mask:
+    """Pixels of a mask without another one earlier in raster order within `radius` rows and columns."""
+    rows = ndimage.maximum_filter1d(mask.astype(np.uint8), 2 * radius + 1, axis=1, mode="constant") > 0
+    return mask & ~_any_before(rows.T, radius).T & ~_any_before(mask, radius)
+
+
+def hierarchical_seeds(
+    values: NDArray[np.uint8], levels: Sequence[int], *, smallest: int, largest: int, extent: int
+) -> Labels:
+    """Find seeds by rising levels.
+
+    Parameters
+    ----------
+    values : uint8 array, (y, x)
+        A map that is high in the middle of objects.
+    levels : sequence of int
+        Ascending: a pixel belongs to a level that its value reaches.
+    smallest, largest : int
+        Seeds have so many pixels; at the last level there is nothing to wait for, and larger ones are taken too.
+    extent : int
+        And at most so many rows and columns, px. Of what is wider at the last level, the pixels that come first in
+        raster order within extent / 2 px become seeds of one pixel.
+
+    Returns
+    -------
+    uint32 array, (y, x)
+        Seeds, numbered from 1 in the raster order of their first pixels.
+    """
+    found = np.zeros(values.shape, bool)
+    for level in levels:
+        mask = values >= level
+        labels, count = connected_components(mask & ~found)
+        area, side = _sizes(labels, count)
+        last = level == levels[-1]
+        good = (area >= smallest) & ((area <= largest) | last) & (side <= extent)
+        good[0] = False
+        if last:
+            wide = side > extent
+            found |= wide[labels] & _first_within(mask, extent // 2)
+        found |= good[labels]
+    labels, _ = connected_components(found)
+    seeds: Labels = labels.astype(np.uint32)
+    return seeds

@@ -1,0 +1,352 @@
+"""Torr et al. (2020), DeepSplit: learn the mask of all cells first, then where touching cells must be parted.
+
+A U-Net segments; a second part, the separation, sees its features. It is a decoder with cross connections (deepsplit),
+three more blocks (branchnet) or a second, smaller U-Net (double-unet). Cumulative: stage one trains the U-Net alone and
+its result stays; stage two trains both, starting from it. The final mask is stage one's without stage two's separation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.kernels.touching import contact_regions, separated
+from cellscale.kernels.weights import ronneberger
+from cellscale.methods.cleaning import Cleaning
+from cellscale.methods.descent import Adam
+from cellscale.methods.objects import above, rims
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import LEVELS, minimum_areas, searched
+from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
+
+BRANCH_BLOCKS = 3
+"""Blocks that Branch-Net adds."""
+
+
+class Features(NamedTuple):
+    """What the segmentation has found, for the separation to look at."""
+
+    encoded: list[Tensor]
+    """Of each block of the encoder, full resolution first."""
+    decoded: list[Tensor]
+    """Of each block of the decoder, full resolution first."""
+    scores: Tensor
+    """Before the sigmoid, (n, y, x)."""
+
+
+class Decoder(nn.Module):
+    """Up-sampling 2×2 to the nearest pixel; a block at each level sees this and the skips."""
+
+    def __init__(self, shape: UNetShape, *, skips: int) -> None:
+        """Make the blocks for so many skips at each level, and a head of one channel."""
+        super().__init__()
+        sizes = [shape.width * 2**level for level in range(shape.depth)]
+        self.blocks = nn.ModuleList(
+            block((skips + 2) * size, size, norm=shape.norm, dropout=shape.dropout) for size in sizes
+        )
+        self.up = nn.Upsample(scale_factor=2)
+        self.head = nn.Conv2d(shape.width, 1, 1)
+        xavier_normal(self)
+
+    def forward(self, deepest: Tensor, skips: Sequence[Sequence[Tensor]]) -> tuple[list[Tensor], Tensor]:
+        """Features of each level and scores, from the deepest features and the skips of each level."""
+        features = [deepest]
+        for merge, level in zip(reversed(self.blocks), reversed(skips), strict=True):
+            features.insert(0, merge(torch.cat([*level, self.up(features[0])], dim=1)))
+        return features[:-1], self.head(features[0])[:, 0]
+
+
+class Segmentation(nn.Module):
+    """The U-Net: an encoder of blocks with 2×2 pooling and a decoder."""
+
+    def __init__(self, channels: int, shape: UNetShape) -> None:
+        """Make `depth` poolings; level i has width · 2^i features."""
+        super().__init__()
+        sizes = [channels, *(shape.width * 2**level for level in range(shape.depth + 1))]
+        self.encoder = nn.ModuleList(block(i, o, norm=shape.norm, dropout=shape.dropout) for i, o in pairwise(sizes))
+        self.pool = nn.MaxPool2d(2)
+        xavier_normal(self)
+        self.decoder = Decoder(shape, skips=1)
+
+    def forward(self, image: Tensor) -> Features:
+        """Features and scores of images (n, channels, y, x)."""
+        encoded = [self.encoder[0](image)]
+        for down in self.encoder[1:]:
+            encoded.append(down(self.pool(encoded[-1])))
+        decoded, scores = self.decoder(encoded[-1], [[skip] for skip in encoded[:-1]])
+        return Features(encoded, decoded, scores)
+
+
+class CrossedDecoder(nn.Module):
+    """DeepSplit's separation: a second decoder, with cross connections from the first at every level."""
+
+    def __init__(self, shape: UNetShape) -> None:
+        """Make a decoder of the same shape."""
+        super().__init__()
+        self.decoder = Decoder(shape, skips=2)
+
+    def forward(self, seen: Features) -> Tensor:
+        """Scores, (n, y, x)."""
+        _, scores = self.decoder(seen.encoded[-1], list(zip(seen.encoded, seen.decoded, strict=False)))
+        return torch.as_tensor(scores)
+
+
+class Branch(nn.Module):
+    """Branch-Net's separation: three more blocks on the last features."""
+
+    def __init__(self, shape: UNetShape) -> None:
+        """Make blocks of the U-Net's width."""
+        super().__init__()
+        made = [block(shape.width, shape.width, norm=shape.norm, dropout=shape.dropout) for _ in range(BRANCH_BLOCKS)]
+        self.layers = nn.Sequential(*made, nn.Conv2d(shape.width, 1, 1))
+        xavier_normal(self)
+
+    def forward(self, seen: Features) -> Tensor:
+        """Scores, (n, y, x)."""
+        return torch.as_tensor(self.layers(seen.decoded[0])[:, 0])
+
+
+class SecondUNet(nn.Module):
+    """Double-U-Net's separation: a smaller U-Net on the last features."""
+
+    def __init__(self, shape: UNetShape) -> None:
+        """Make a U-Net of half the width and two levels fewer."""
+        super().__init__()
+        self.unet = Segmentation(shape.width, smaller(shape))
+
+    def forward(self, seen: Features) -> Tensor:
+        """Scores, (n, y, x)."""
+        found: Features = self.unet(seen.decoded[0])
+        return found.scores
+
+
+def smaller(shape: UNetShape) -> UNetShape:
+    """Half the width, two levels fewer, at least one; the paper shows it in a figure without numbers."""
+    return dataclasses.replace(shape, width=max(1, shape.width // 2), depth=max(1, shape.depth - 2))
+
+
+def crossed_reach(depth: int) -> int:
+    """How far the second decoder looks, px: V(0) = c, V(d) = c + max(U(d), c + 2 V(d − 1) + 1), U the first's."""
+    if depth == 0:
+        return CONVOLUTIONS
+    return CONVOLUTIONS + max(unet_reach(depth), CONVOLUTIONS + 2 * crossed_reach(depth - 1) + 1)
+
+
+def weighted_bce(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean over pixels of w(p) · binary cross-entropy."""
+    return nn.functional.binary_cross_entropy_with_logits(scores.float(), target.float(), weight=weight)
+
+
+def segmentation_loss(networks: Networks, batch: Batch) -> Terms:
+    """Stage one."""
+    scores = networks["stage_one"](batch.image).scores
+    return {"segmentation": weighted_bce(scores, batch.targets["cell"], batch.targets["weight"])}
+
+
+def joint_loss(networks: Networks, batch: Batch, *, share: float, detached: bool) -> Terms:
+    """`share` · segmentation + 1 · separation."""
+    seen = networks["segmentation"](batch.image)
+    scores = separation_scores(networks, seen, detached=detached)
+    targets = batch.targets
+    return {
+        "segmentation": share * weighted_bce(seen.scores, targets["cell"], targets["weight"]),
+        "separation": weighted_bce(scores, targets["separation"], targets["separation_weight"]),
+    }
+
+
+def separation_scores(networks: Networks, seen: Features, *, detached: bool = False) -> Tensor:
+    """Apply the separation to the features of the segmentation."""
+    decoded = [features.detach() for features in seen.decoded] if detached else seen.decoded
+    scores: Tensor = networks["separation"](seen._replace(decoded=decoded))
+    return scores
+
+
+def start_from_stage_one(networks: Networks) -> None:
+    """Stage two goes on with a copy; stage one itself stays as it is."""
+    networks["segmentation"].load_state_dict(networks["stage_one"].state_dict())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a pixel counts in the two losses."""
+
+    border: float = 10.0
+    """ω0: what is added between two cells that meet; not printed in the paper."""
+    sigma: float = 5.0
+    """σ: how fast that falls with the distances to the nearest two cells, px; not printed."""
+    squares: bool = True
+    """d1² + d2² as printed, or (d1 + d2)² as Ronneberger et al."""
+    contact: float = 22.6
+    """Of pixels between adjacent cells, in the separation."""
+    cell: float = 5.0
+    """Of the other pixels of cells there; background has 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSplit:
+    """Segmentation and separation of adjacent cells as two tasks."""
+
+    paper: ClassVar[str] = "A. Torr et al., DeepSplit, MIUA 2020"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    architecture: Literal["deepsplit", "branchnet", "double-unet"] = "deepsplit"
+    """What the separation is: a crossed decoder, three blocks or a second U-Net."""
+    schedule: Literal["cumulative", "simultaneous"] = "cumulative"
+    """The segmentation first and kept, or both from the start."""
+    unet: UNetShape = field(default_factory=lambda: UNetShape(dropout=0.2))
+    adam: Adam = field(default_factory=Adam)
+    intensity: Intensity = field(default_factory=lambda: Intensity(rule="equalise"))
+    channels: int = 1
+    """Number of image channels."""
+    weights: Weights = field(default_factory=Weights)
+    contact_width: float = 6.0
+    """Separation is learned where the two nearest cells are this close, px; not stated in the paper."""
+    segmentation_share: float = 0.3
+    """Weight of the segmentation's loss in stage two; 1 when both are learned from the start."""
+    stage_one: float = 0.5
+    """Share of the steps of stage one; the paper trains until it converges."""
+    detached: bool = False
+    """Whether the separation's gradient stops at the features of the segmentation's decoder."""
+    class_counts: tuple[int, ...] = ()
+    """Pixels of background and cells in the training frames; fitted by `prepared`; empty: both weigh 1."""
+    threshold: float = 0.5
+    """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
+    separation: float = 0.5
+    """It parts cells if the separation's probability is greater; fitted by `tuned`."""
+    band_radius: int = 6
+    """Parting pixels of the mask go to the nearest cell at most this far away, px; 0: to none; not in the paper."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`."""
+    cleaning: Cleaning = field(default_factory=lambda: Cleaning(holes=16, specks=8, neck=8))
+
+    @property
+    def name(self) -> str:
+        """The name of the architecture."""
+        return self.architecture
+
+    @property
+    def summary(self) -> str:
+        """One line for a list of methods."""
+        parts = {"deepsplit": "a second decoder", "branchnet": "three more blocks", "double-unet": "a second U-Net"}
+        return f"U-Net for the mask, {parts[self.architecture]} for the separation of touching cells"
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        return self.unet.multiple
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px."""
+        if self.architecture == "deepsplit":
+            return crossed_reach(self.unet.depth)
+        more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else smaller(self.unet).reach
+        return self.unet.reach + more
+
+    @property
+    def decode_reach(self) -> int:
+        """A parting pixel looks for its cell, whose pixels look at holes, specks and their rim, px."""
+        return self.band_radius + self.cleaning.reach
+
+    @property
+    def link(self) -> int:
+        """Longest distance from a parting pixel to its cell, px."""
+        return max(1, self.band_radius)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Two probabilities."""
+        return ("cell", "separation")
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Count background and cell pixels."""
+        counts = np.zeros(2, np.int64)
+        for frame in labels:
+            counts += np.bincount((separated(frame) > 0).ravel(), minlength=2)
+        return dataclasses.replace(self, class_counts=tuple(counts.tolist()))
+
+    def targets(self, labels: Labels) -> Maps:
+        """`cell`, `separation` (uint8), `weight` (eq. 1) and `separation_weight` (float32) of a crop."""
+        cells, w = separated(labels), self.weights
+        inside, contact = cells > 0, contact_regions(labels, width=self.contact_width)
+        background, foreground = np.maximum(self.class_counts or (1, 1), 1)
+        border = ronneberger(cells, w0=w.border, sigma=w.sigma, squares=w.squares)
+        return {
+            "cell": inside.astype(np.uint8),
+            "weight": np.where(inside, background / foreground, 1 + border).astype(np.float32),
+            "separation": contact.astype(np.uint8),
+            "separation_weight": np.where(contact, w.contact, np.where(inside, w.cell, 1)).astype(np.float32),
+        }
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The U-Net, the separation and, with the cumulative schedule, the U-Net of stage one."""
+        made = {"deepsplit": CrossedDecoder, "branchnet": Branch, "double-unet": SecondUNet}
+        networks: dict[str, nn.Module] = {
+            "segmentation": Segmentation(self.channels, self.unet),
+            "separation": made[self.architecture](self.unet),
+        }
+        if self.schedule == "cumulative":
+            networks["stage_one"] = Segmentation(self.channels, self.unet)
+        return networks
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Segmentation, then both; or both from the start."""
+        if self.schedule == "simultaneous":
+            return (self._stage("both", ("segmentation", "separation"), self._joint(1.0)),)
+        one = self._stage("segmentation", ("stage_one",), segmentation_loss)
+        two = self._stage("separation", ("segmentation", "separation"), self._joint(self.segmentation_share))
+        return (
+            dataclasses.replace(one, share=self.stage_one, on_end=start_from_stage_one),
+            dataclasses.replace(two, share=1 - self.stage_one),
+        )
+
+    def _joint(self, share: float) -> Any:
+        return partial(joint_loss, share=share, detached=self.detached)
+
+    def _stage(self, name: str, trains: tuple[str, ...], loss: Any) -> Stage:
+        update = Update(trains=trains, loss=loss, optimizer=self.adam.optimizer, learning_rate=self.adam.factor)
+        return Stage(name=name, updates=(update,))
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """Sigmoid of the segmentation, stage one's where there is one, and of the separation, (n, y, x)."""
+        seen = networks["segmentation"](windows)
+        kept = networks["stage_one"](windows) if self.schedule == "cumulative" else seen
+        scores = {"cell": kept.scores, "separation": separation_scores(networks, seen)}
+        return {name: torch.sigmoid(values.float()) for name, values in scores.items()}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """The mask without the separation, cleaned; parting pixels go to the nearest cell."""
+        mask = self.cleaning.filled(above(maps["cell"], self.threshold))
+        parting = above(maps["separation"], self.separation)
+        return self.cleaning.pieces(mask & ~parting, mask & parting, self.band_radius, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Cut at short necks alone; drop small objects."""
+        return self.cleaning.unite(nodes, edges, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search both thresholds, the minimum area and the length of a neck."""
+        frames = list(pairs)
+        areas = minimum_areas(truth for _, truth in frames)
+        grid: dict[str, Sequence[Any]] = {"threshold": LEVELS, "separation": LEVELS, "minimum_area": areas}
+        return searched(self, frames, grid | self.cleaning.choices())
+
+    def ideal(self, labels: Labels) -> Maps:
+        """All cells, parted at the cells' pixels at other cells: each is nearest to its own cell."""
+        return {"cell": (labels > 0).astype(np.float32), "separation": rims(labels).astype(np.float32)}
+
+
+DEEPSPLIT = DeepSplit()
+BRANCHNET = DeepSplit(architecture="branchnet")
+DOUBLE_UNET = DeepSplit(architecture="double-unet")

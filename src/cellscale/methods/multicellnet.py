@@ -1,0 +1,309 @@
+"""Multi-CellNet: a region and an edge network, losses balanced by a min–max, cells from coupled active contours.
+
+Two coupled U-Nets predict f_r and f_e; E = λ E1 + √(1 − λ²) E2 (eq. 2) of two Dice losses (eq. 3–5) is minimal over the
+networks and maximal over λ, in closed form (eq. 9). Contours start from clustered seeds and are inflated by the balloon
+force f_r (1 − f_e). Each contour depends on its surroundings alone, so cells are joined by anchors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.kernels.contours import Contours, evolve
+from cellscale.kernels.distances import nearest_label
+from cellscale.kernels.seeds import class_limits, hierarchical_seeds
+from cellscale.methods.descent import Adam
+from cellscale.methods.objects import above, large_enough, pieces, renumbered
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import minimum_areas, searched
+from cellscale.networks.unet import UNetShape
+
+EPSILON = 1.0
+"""Added to both parts of a Dice coefficient, px: two empty images are equal."""
+
+
+def dice(target: Tensor, found: Tensor, squared: bool) -> Tensor:
+    """Equation 5 of each sample (n, y, x), (n,); with squares in the denominator a soft target is its own best match."""
+    shared = 2 * (target * found).sum(dim=(1, 2))
+    sums = target.square() + found.square() if squared else target + found
+    return (shared + EPSILON) / (sums.sum(dim=(1, 2)) + EPSILON)
+
+
+def maps_of(networks: Networks, images: Tensor) -> tuple[Tensor, Tensor]:
+    """f_r and f_e, (n, y, x); the edge network sees the region network's first two and last features, not the image."""
+    downs, last = networks["region"].features(images)  # type: ignore[operator]
+    second = nn.functional.interpolate(downs[1], scale_factor=2, mode="bilinear", align_corners=False)
+    edge = networks["edge"](torch.cat([downs[0], second, last], dim=1))
+    region = networks["region"].head(last)  # type: ignore[operator]
+    return torch.sigmoid(region.float()[:, 0]), torch.sigmoid(edge.float()[:, 0])
+
+
+def min_max_weight(e1: Tensor, e2: Tensor) -> Tensor:
+    """λ* of equation 9; 1/√2 if there is no loss."""
+    norm = torch.hypot(e1, e2)
+    return torch.where(norm > 0, e1 / norm.clamp_min(torch.finfo(norm.dtype).tiny), torch.full_like(norm, 0.5**0.5))
+
+
+def coupled_dice(networks: Networks, batch: Batch, weights: str, squared: bool) -> Terms:
+    """λ E1 and √(1 − λ²) E2 (eq. 2); λ* follows from the losses of all workers and has no gradient."""
+    region, edge = maps_of(networks, batch.image)
+    e1 = (1 - dice(batch.targets["region"].float(), region, squared)).mean()
+    e2 = (1 - dice(batch.targets["edge"], edge, squared)).mean()
+    best = min_max_weight(batch.mean(e1.detach()), batch.mean(e2.detach()))
+    weight = best if weights == "min-max" else torch.full_like(best, 0.5**0.5)
+    return {"region": weight * e1, "edge": (1 - weight.square()).sqrt() * e2}
+
+
+def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
+    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight rim; (y, x)."""
+    out = np.zeros(labels.shape, np.float32)
+    margin = int(np.ceil(4 * sigma)) + 1
+    for number, found in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
+        if found is not None:
+            box = Box(found[0].start, found[1].start, found[0].stop, found[1].stop).grow(margin).clip(Box.of(out.shape))
+            cell = (labels[box.slices] == number).astype(np.float32)
+            slope = ndimage.gaussian_gradient_magnitude(cell, sigma, mode="nearest")
+            out[box.slices] = np.maximum(out[box.slices], slope * sigma * np.sqrt(2 * np.pi))
+    return out.clip(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeding:
+    """Hierarchical clustering of the map: which of its components are seeds. The paper's reference is not in its text."""
+
+    map: Literal["force", "region"] = "force"
+    """f_r (1 − f_e), or f_r; ours."""
+    classes: int = 10
+    """Classes of the k-means between which the levels lie."""
+    levels: tuple[int, ...] = (26, 51, 77, 102, 128, 153, 179, 204, 230)
+    """Of 255; fitted by `prepared` on perfect maps, by `tuned` on predicted ones."""
+    smallest: int = 20
+    """Components of fewer pixels are no seeds."""
+    largest: int = 5000
+    """Components of more pixels wait for the next level; fitted by `prepared`, then `tuned`."""
+    extent: int = 128
+    """Seeds have at most so many rows and columns, px; raised by `prepared` to the largest cell's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balloon:
+    """How contours move: `cellscale.kernels.contours`."""
+
+    radius: int = 48
+    """A contour ends so far from its seed, px; cells that would be larger are flagged `cut`."""
+    coupling: Literal["basins", "icy"] = "basins"
+    """A contour keeps to the pixels nearest to its seed (exact under tiling), or contours push each other (not)."""
+    stiffness: float = 0.05
+    """s, px."""
+    spacing: float = 2.0
+    """h: distance of the vertices, px."""
+    iterations: int = 400
+    """Most moves of a contour."""
+    tolerance: float = 1e-5
+    """Greatest relative change of the area of a contour at rest."""
+    still: float = 0.05
+    """s0: a force of at most this moves nothing; fitted by `tuned`."""
+    full: float = 0.25
+    """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `tuned`."""
+    fill: int = 6
+    """Region pixels beside a contour go to it within this distance, px; ours: 3 σ."""
+
+    def evolve(self, force: NDArray[np.int32], seeds: Labels, within: Box) -> Contours:
+        """Inflate seeds by a force 0 … 255²."""
+        speed = np.clip((force / 255**2 - self.still) / self.full, 0, 1)
+        return evolve(
+            speed,
+            seeds,
+            radius=self.radius,
+            coupling=self.coupling,
+            within=within,
+            stiffness=self.stiffness,
+            spacing=self.spacing,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiCellNet:
+    """Two coupled U-Nets and coupled active contours."""
+
+    name: ClassVar[str] = "multicellnet"
+    paper: ClassVar[str] = "Multi-CellNet: region and edge networks with min–max weights and coupled active contours"
+    summary: ClassVar[str] = "two coupled U-Nets (region, edge), min–max weighted Dice, coupled active contours"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    maps: ClassVar[tuple[str, ...]] = ("region", "edge")
+    unet: UNetShape = field(default_factory=UNetShape)
+    adam: Adam = field(default_factory=lambda: Adam(decay="exponential"))
+    """The paper trains for thousands of epochs at 1e-4; this library's short trainings start at 1e-3."""
+    seeding: Seeding = field(default_factory=Seeding)
+    balloon: Balloon = field(default_factory=Balloon)
+    intensity: Intensity = field(default_factory=Intensity)
+    channels: int = 1
+    """Number of image channels."""
+    sigma: float = 2.0
+    """σ of the edge target, px; ours."""
+    weights: Literal["min-max", "equal"] = "min-max"
+    """λ by equation 9 for each batch, or 1/√2."""
+    squared: bool = False
+    """Squares in the denominator of the Dice loss; the paper has none."""
+    decoding: Literal["contours", "difference", "region"] = "contours"
+    """Cells are contours; or, to see what they are worth, components of f_r > ½ without f_e > ½, or of f_r > ½."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`."""
+
+    @property
+    def join(self) -> Literal["links", "anchors"]:
+        """Contours are found around their seeds."""
+        return "anchors" if self.decoding == "contours" else "links"
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        return self.unet.multiple
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px: the edge network follows the region network."""
+        return 2 * self.unet.reach
+
+    @property
+    def decode_reach(self) -> int:
+        """A pixel looks for a contour (fill), it for its seed (radius), this for its pixels (extent).
+
+        These for their basin (radius), it for other seeds (radius), and they for what makes them seeds (extent), px.
+        """
+        if self.decoding != "contours":
+            return self.balloon.fill
+        return self.balloon.fill + 3 * self.balloon.radius + 2 * self.seeding.extent
+
+    @property
+    def link(self) -> int:
+        """Contours need no links; without them an edge pixel goes to its nearest component."""
+        return 1 if self.decoding == "contours" else max(1, self.balloon.fill)
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Fit the seeds' levels and limits on perfect maps of the training frames."""
+        counts, areas, sides = np.zeros(256, np.int64), [np.zeros(0, np.int64)], [self.seeding.extent]
+        for frame in labels:
+            maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in self.ideal(frame).items()}
+            counts += np.bincount(self.seed_map(maps).ravel(), minlength=256)
+            areas.append(np.unique(frame[frame > 0], return_counts=True)[1])
+            boxes = [box for box in ndimage.find_objects(frame.astype(np.int32)) if box is not None]
+            sides += [max(side.stop - side.start for side in box) for box in boxes]
+        found = np.concatenate(areas)
+        seeding = dataclasses.replace(
+            self.seeding,
+            levels=class_limits(counts, self.seeding.classes) or self.seeding.levels,
+            largest=int(found.max()) if len(found) else self.seeding.largest,
+            extent=max(sides),
+        )
+        return dataclasses.replace(self, seeding=seeding)
+
+    def targets(self, labels: Labels) -> Maps:
+        """`region` (uint8) and `edge` (float32) of a crop."""
+        return {"region": (labels > 0).astype(np.uint8), "edge": edges(labels, self.sigma)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """A U-Net on images, another one on its features."""
+        features = 4 * self.unet.width
+        return {"region": self.unet.network(self.channels, 1), "edge": self.unet.network(features, 1)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Both networks, one loss."""
+        loss = partial(coupled_dice, weights=self.weights, squared=self.squared)
+        update = Update(
+            trains=("region", "edge"), loss=loss, optimizer=self.adam.optimizer, learning_rate=self.adam.factor
+        )
+        return (Stage(name="dice", updates=(update,)),)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """f_r and f_e, (n, y, x)."""
+        return dict(zip(self.maps, maps_of(networks, windows), strict=True))
+
+    def seed_map(self, maps: StoredMaps) -> NDArray[np.uint8]:
+        """The map whose components are seeds, 0 … 255."""
+        return maps["region"] if self.seeding.map == "region" else (force_of(maps) // 255).astype(np.uint8)
+
+    def contours(self, maps: StoredMaps, within: Box) -> Contours:
+        """Contours of all cells that may have a pixel in a box."""
+        s = self.seeding
+        seeds = hierarchical_seeds(
+            self.seed_map(maps), s.levels, smallest=s.smallest, largest=s.largest, extent=s.extent
+        )
+        return self.balloon.evolve(force_of(maps), seeds, within)
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Seeds, contours, and region pixels that no contour reached."""
+        region = above(maps["region"], 0.5)
+        if self.decoding != "contours":
+            edge = above(maps["edge"], 0.5) if self.decoding == "difference" else np.zeros_like(region)
+            return pieces(region & ~edge, region & edge, self.balloon.fill, valid)
+        near = valid.grow(self.balloon.fill).clip(Box.of(region.shape))
+        contours = self.contours(maps, near)
+        cells = contours.labels()[near.slices]
+        nearest, _ = nearest_label(cells, radius=self.balloon.fill)
+        filled = np.where((cells == 0) & region[near.slices], nearest, cells)[valid.within(near).slices]
+        return anchored(filled, contours, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Cluster the predicted maps, then search the seeds' largest area, the forces and the minimum area."""
+        frames = list(pairs)
+        counts = sum(
+            (np.bincount(self.seed_map(maps).ravel(), minlength=256) for maps, _ in frames), np.zeros(256, int)
+        )
+        levels = class_limits(counts, self.seeding.classes) or self.seeding.levels
+        start = dataclasses.replace(self, seeding=dataclasses.replace(self.seeding, levels=levels))
+        typical = max(2, minimum_areas(truth for _, truth in frames)[-1]) * 4
+        grid: dict[str, Any] = {
+            "seeding.smallest": [round(share * typical) for share in (0.02, 0.05, 0.1, 0.2)],
+            "seeding.largest": [round(share * typical) for share in (0.6, 0.8, 1.0, 1.3, 1.7)],
+            "balloon.still": (0.05, 0.15, 0.3),
+            "balloon.full": (0.1, 0.25, 0.5),
+            "minimum_area": minimum_areas(truth for _, truth in frames),
+        }
+        return searched(start, frames, grid)
+
+    def ideal(self, labels: Labels) -> Maps:
+        """The targets."""
+        return {"region": (labels > 0).astype(np.float32), "edge": edges(labels, self.sigma)}
+
+
+def force_of(maps: StoredMaps) -> NDArray[np.int32]:
+    """F_s = f_r (1 − f_e) in whole numbers, 0 … 255²."""
+    force: NDArray[np.int32] = maps["region"].astype(np.int32) * (255 - maps["edge"].astype(np.int32))
+    return force
+
+
+def anchored(cells: Labels, contours: Contours, valid: Box) -> Pieces:
+    """Pieces of a box with the first pixels of their seeds as anchors, and what is known of their contours."""
+    seen = np.unique(cells[cells > 0]).astype(np.int64)
+    size = len(contours.origins)
+    flags = {
+        "cut": np.bincount(contours.owners[contours.cut], minlength=size),
+        "unconverged": np.bincount(contours.owners[~contours.converged], minlength=size),
+    }
+    return Pieces(
+        labels=renumbered(cells),
+        anchors=contours.origins[seen] - (valid.y0, valid.x0),
+        flags={name: np.minimum(values[seen], 1) for name, values in flags.items()},
+    )
+
+
+MULTICELLNET = MultiCellNet()

@@ -1,0 +1,356 @@
+"""Arbelle and Riklin Raviv (2018): an estimator that learns from a discriminator instead of a pixel loss.
+
+Five convolutions estimate background, cell and contour. The Rib Cage discriminator learns to tell pairs of image and
+true segmentation from pairs of image and estimate (eq. 3); the estimator learns to be taken for the truth. Its rivals:
+the same estimator with cross-entropy, and against a discriminator that is a classification network (VGG16).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Literal, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.errors import InputError, RunError
+from cellscale.intensity import Intensity
+from cellscale.methods.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
+from cellscale.methods.descent import RMSProp
+from cellscale.methods.objects import large_enough
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import minimum_areas, searched
+from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
+
+JUDGED_AFTER = 100
+"""Moves of the estimator before a training can be said to have collapsed."""
+MEMORY = 0.95
+"""Share of its past that the agreement keeps at each move."""
+
+
+class Agreement(nn.Module):
+    """Pixels by true and estimated class over the estimator's latest moves; no loss looks at it."""
+
+    shares: Tensor
+    moves: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shares", torch.zeros(len(CLASSES), len(CLASSES)))
+        self.register_buffer("moves", torch.zeros(()))
+
+    @torch.no_grad()
+    def note(self, scores: Tensor, classes: Tensor) -> None:
+        """Count a batch: scores (n, 3, y, x), true classes (n, y, x)."""
+        pairs = len(CLASSES) * classes.long() + scores.argmax(dim=1)
+        counts = torch.bincount(pairs.flatten(), minlength=self.shares.numel()).reshape(self.shares.shape)
+        self.shares.mul_(MEMORY).add_(counts / counts.sum(), alpha=1 - MEMORY)
+        self.moves += 1
+
+    def kappa(self) -> float:
+        """Cohen's κ: 1 if estimate and truth are equal, 0 if they agree as often as by chance."""
+        joint = self.shares / self.shares.sum()
+        chance = float(joint.sum(dim=0) @ joint.sum(dim=1))
+        return (float(joint.trace()) - chance) / max(1 - chance, 1e-9)
+
+
+def refuse_collapse(networks: Networks, least: float) -> None:
+    """End a training whose estimates have nothing to do with the truth.
+
+    Raises
+    ------
+    RunError
+        If κ is below `least`, after JUDGED_AFTER moves of the estimator or more.
+    """
+    agreement = cast(Agreement, networks["agreement"])
+    if agreement.moves < JUDGED_AFTER or agreement.kappa() >= least:
+        return
+    estimated = (agreement.shares.sum(dim=0) / agreement.shares.sum()).tolist()
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(CLASSES, estimated, strict=True))
+    raise RunError(
+        f"The adversarial training collapsed: on its latest crops the estimate ({shares}) agrees with the truth with "
+        f"κ = {agreement.kappa():.2f}, expected at least {least} (0: chance). No model was saved. Start anew with "
+        "--overwrite and another seed, a lower discriminator_rate or learning_rate, more noise, or more steps."
+    )
+
+
+def inner(values: Tensor) -> Tensor:
+    """What the estimator without padding estimates of (…, y, x)."""
+    return values[..., BEFORE:-BEHIND, BEFORE:-BEHIND]
+
+
+def patches(values: Tensor, side: int) -> Tensor:
+    """Cut (n, c, y, x) into squares, (n · k · l, c, side, side); the rest at the lower and right border is left out.
+
+    Raises
+    ------
+    InputError
+        If not one square fits.
+    """
+    rows, columns = values.shape[2] // side, values.shape[3] // side
+    if rows * columns == 0:
+        raise InputError(
+            f"A crop of {values.shape[2] + BEFORE + BEHIND} px leaves {values.shape[2]} px of estimate; the "
+            f"discriminator looks at {side} px. Set crop to at least {side + BEFORE + BEHIND}."
+        )
+    cut = values[:, :, : rows * side, : columns * side].reshape(*values.shape[:2], rows, side, columns, side)
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def one_hot(classes: Tensor, noise: float) -> Tensor:
+    """True classes (n, y, x) as probabilities (n, 3, y, x), each raised by up to `noise` and divided by their sum."""
+    values = functional.one_hot(classes.long(), len(CLASSES)).movedim(3, 1).float()
+    raised = values + noise * torch.rand_like(values) if noise > 0 else values
+    return raised / raised.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Game:
+    """The turns of the two players, and what keeps them level."""
+
+    side: int = 64
+    """Side of the squares that the discriminator looks at, px, a multiple of 16. Crops are cut into as many as fit; a
+    crop of side + 21 px is one."""
+    estimator_steps: int = 20
+    """Steps of the estimator in its turn."""
+    discriminator_steps: int = 20
+    """Steps of the discriminator in its turn; the ratio of the two is the balance of the game."""
+    discriminator_rate: float = 1e-3
+    """Learning rate of the discriminator."""
+    smoothing: float = 0.0
+    """True pairs are to be taken for true with 1 − this; not in the paper."""
+    noise: float = 0.0
+    """Greatest noise on the true classes, which else are 0 and 1, as no estimate is; not in the paper."""
+    least_agreement: float = 0.1
+    """A training whose estimates agree less with the truth (Cohen's κ) ends with an error; −1: never."""
+
+    def __post_init__(self) -> None:
+        if self.side < 16 or self.side % 16:
+            raise InputError(f"Setting 'side' is {self.side}; expected a multiple of 16 px.")
+        if min(self.estimator_steps, self.discriminator_steps) < 1:
+            raise InputError("Settings 'estimator_steps' and 'discriminator_steps' are at least 1.")
+
+    def estimator_loss(self, networks: Networks, batch: Batch) -> Terms:
+        """−log D(I, E(I)), the form of equation 4 whose gradient does not vanish while D is right."""
+        scores = networks["estimator"](batch.image).float()
+        agreement = cast(Agreement, networks["agreement"])
+        if agreement.training:
+            agreement.note(scores, inner(batch.targets["classes"]))
+        estimate = patches(torch.softmax(scores, dim=1), self.side)
+        taken = networks["discriminator"](patches(inner(batch.image), self.side), estimate)
+        return {"estimator": functional.softplus(-taken).mean()}
+
+    def discriminator_loss(self, networks: Networks, batch: Batch) -> Terms:
+        """Equation 3: every second sample with its truth, the others with their estimates, in one batch."""
+        if len(batch.image) < 2:
+            raise InputError(
+                "A step of the discriminator needs a true and an estimated sample. Set batch_size to 2 or more."
+            )
+        estimate = torch.softmax(networks["estimator"](batch.image[1::2]).float(), dim=1)
+        truth = one_hot(inner(batch.targets["classes"][::2]), self.noise)
+        images = torch.cat([inner(batch.image[::2]), inner(batch.image[1::2])])
+        pairs = (patches(images, self.side), patches(torch.cat([truth, estimate]), self.side))
+        scores = networks["discriminator"](*pairs)
+        true, estimated = torch.tensor_split(scores, [len(scores) * len(truth) // len(images)])
+        wanted = torch.full_like(true, 1 - self.smoothing)
+        return {
+            "true": functional.binary_cross_entropy_with_logits(true, wanted),
+            "estimated": functional.softplus(estimated).mean(),
+        }
+
+    def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:
+        """One stage of alternating turns."""
+        period = self.estimator_steps + self.discriminator_steps
+        other = dataclasses.replace(rmsprop, learning_rate=self.discriminator_rate)
+        estimator = Update(
+            trains=("estimator", "agreement"),
+            loss=self.estimator_loss,
+            optimizer=rmsprop.optimizer,
+            learning_rate=rmsprop.factor,
+            every=period,
+            turn=(0, self.estimator_steps),
+        )
+        discriminator = Update(
+            trains=("discriminator",),
+            loss=self.discriminator_loss,
+            optimizer=other.optimizer,
+            learning_rate=other.factor,
+            every=period,
+            turn=(self.estimator_steps, period),
+        )
+        end = partial(refuse_collapse, least=self.least_agreement)
+        return (Stage(name="adversarial", updates=(estimator, discriminator), on_end=end),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RibCage:
+    """Adversarial training against the Rib Cage discriminator."""
+
+    name: ClassVar[str] = "ribcage"
+    summary: ClassVar[str] = "five convolutions, adversarial training against the Rib Cage discriminator"
+    game: Game = field(default_factory=Game)
+    features: int = 8
+    """Features of the first block of the printed list; the third has eight times as many."""
+    printed: Literal["ribs", "spine"] = "ribs"
+    """What the printed list describes: the ribs, half as many features in the spine (the authors' code); or the spine,
+    twice as many in the ribs (the other reading of the text)."""
+    closing: bool = True
+    """The last convolution, C(4, 64), which the paper has and the authors' code has not."""
+
+    def networks(self, channels: int) -> dict[str, nn.Module]:
+        """What the estimator plays against."""
+        ribs = self.features if self.printed == "ribs" else 2 * self.features
+        network = RibCageNetwork(
+            channels, len(CLASSES), self.game.side, ribs=ribs, width=8 * self.features, closing=self.closing
+        )
+        return {"discriminator": network, "agreement": Agreement()}
+
+    def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:
+        """Alternating turns."""
+        return self.game.stages(rmsprop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassDisc:
+    """Adversarial training against a classification network."""
+
+    name: ClassVar[str] = "classdisc"
+    summary: ClassVar[str] = "five convolutions, adversarial training against a VGG16 classification network"
+    game: Game = field(default_factory=Game)
+    features: int = 64
+    """Features of the first block; the last two have four times as many."""
+    hidden: int = 4096
+    """Features of the fully connected layers."""
+
+    def networks(self, channels: int) -> dict[str, nn.Module]:
+        """What the estimator plays against."""
+        network = ClassificationNetwork(
+            channels + len(CLASSES), self.game.side, features=self.features, hidden=self.hidden
+        )
+        return {"discriminator": network, "agreement": Agreement()}
+
+    def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:
+        """Alternating turns."""
+        return self.game.stages(rmsprop)
+
+
+def cross_entropy(networks: Networks, batch: Batch) -> Terms:
+    """Mean of −log of the true class's probability."""
+    scores = networks["estimator"](batch.image).float()
+    return {"cross_entropy": functional.cross_entropy(scores, inner(batch.targets["classes"]).long())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Training by cross-entropy, without weights."""
+
+    name: ClassVar[str] = "ribcage-ce"
+    summary: ClassVar[str] = "the estimator of ribcage, trained by cross-entropy"
+
+    def networks(self, channels: int) -> dict[str, nn.Module]:
+        """Nothing beside the estimator."""
+        return {}
+
+    def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:
+        """One network, one loss."""
+        update = Update(
+            trains=("estimator",), loss=cross_entropy, optimizer=rmsprop.optimizer, learning_rate=rmsprop.factor
+        )
+        return (Stage(name="cross-entropy", updates=(update,)),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContourEstimator:
+    """Five convolutions, softmax over background, cell and contour; the rival decides how they learn."""
+
+    paper: ClassVar[str] = (
+        "A. Arbelle, T. Riklin Raviv, Microscopy cell segmentation via adversarial neural networks, ISBI 2018"
+    )
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    multiple: ClassVar[int] = 1
+    reach: ClassVar[int] = max(BEFORE, BEHIND)
+    maps: ClassVar[tuple[str, ...]] = MAPS
+    training: RibCage | ClassDisc | CrossEntropy
+    width: int = 16
+    """Features of the estimator's first convolution; the third and fourth have four times as many."""
+    rmsprop: RMSProp = field(default_factory=RMSProp)
+    contours: Contours = field(default_factory=Contours)
+    intensity: Intensity = field(default_factory=Intensity)
+    channels: int = 1
+    """Number of image channels."""
+
+    @property
+    def name(self) -> str:
+        """The name of the training."""
+        return self.training.name
+
+    @property
+    def summary(self) -> str:
+        """One line for a list of methods."""
+        return self.training.summary
+
+    @property
+    def decode_reach(self) -> int:
+        """A contour pixel looks for its cell, px."""
+        return self.contours.contour_radius
+
+    @property
+    def link(self) -> int:
+        """Longest distance from a contour pixel to its cell, px."""
+        return max(1, self.contours.contour_radius)
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Nothing to fit."""
+        return self
+
+    def targets(self, labels: Labels) -> Maps:
+        """`classes` (uint8) of a crop."""
+        return {"classes": contour_classes(labels)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The estimator, and what its training needs."""
+        return {
+            "estimator": Estimator(self.channels, len(CLASSES), self.width),
+            **self.training.networks(self.channels),
+        }
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The schedule of the training."""
+        return self.training.stages(self.rmsprop)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """Softmax of the estimator, which goes on beyond the window's border as in a mirror, (n, y, x)."""
+        mode = "reflect" if min(windows.shape[2:]) > self.reach else "replicate"
+        seen = functional.pad(windows, (BEFORE, BEHIND, BEFORE, BEHIND), mode=mode)
+        shares = torch.softmax(networks["estimator"](seen).float(), dim=1)
+        return {name: shares[:, number] for number, name in enumerate(MAPS, 1)}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """The most probable class; components of the cells, contour pixels to the nearest."""
+        return self.contours.decode(maps, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.contours.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search the minimum area."""
+        frames = list(pairs)
+        return searched(self, frames, {"contours.minimum_area": minimum_areas(truth for _, truth in frames)})
+
+    def ideal(self, labels: Labels) -> Maps:
+        """The true classes."""
+        return ideal_maps(labels)
+
+
+RIBCAGE = ContourEstimator(training=RibCage())
+RIBCAGE_CE = ContourEstimator(training=CrossEntropy())
+CLASSDISC = ContourEstimator(training=ClassDisc())

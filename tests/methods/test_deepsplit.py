@@ -1,0 +1,183 @@
+"""Two stages: what each moves, what is kept, and what the mask in the end is made of."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from cellscale.arrays import Box
+from cellscale.checkpoints import Model, load_model, save_model
+from cellscale.folders import Folder
+from cellscale.kernels.distances import two_nearest_labels
+from cellscale.methods import load_method
+from cellscale.methods.deepsplit import joint_loss
+from cellscale.methods.inference import windows_to_maps
+from cellscale.segmentation.plan import Settings, plan
+from cellscale.segmentation.run import Target, segment
+from cellscale.tiles.seams import whole_frame
+from cellscale.training import loop
+from cellscale.training.frames import mapped
+from cellscale.training.validation import frame_maps
+from cellscale.training.workers import Workers
+from tests.cases import CASES
+from tests.methods import conformance
+from tests.methods.test_conformance import FRAMES, TINY
+from tests.segmentation.test_run import arrays, written
+
+NAMES = ["deepsplit", "branchnet", "double-unet"]
+BARE = {"holes": 0, "specks": 0, "neck": 0, "band_radius": 0}
+
+
+@pytest.fixture(params=NAMES)
+def method(request):
+    """Each method as the paper prints it, before post-processing."""
+    return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
+
+
+def copies(networks):
+    return {name: {k: v.clone() for k, v in network.state_dict().items()} for name, network in networks.items()}
+
+
+def equal(one, other):
+    return all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def trained(method, on_step=lambda *_: None, steps=6):
+    torch.manual_seed(0)
+    networks = method.networks()
+    batch = conformance.batch_for(method, FRAMES)
+    loop.run(
+        method.stages(),
+        networks,
+        lambda first: itertools.repeat(batch),
+        settings=conformance.TrainingSettings(**{**vars(conformance.QUICK), "steps": steps}),
+        state=loop.State(),
+        workers=Workers(),
+        hooks=loop.Hooks(on_step=lambda stage, step, terms: on_step(stage, networks)),
+    )
+    return networks
+
+
+def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method) -> None:
+    torch.manual_seed(0)
+    fresh = copies(method.networks())
+    seen = {"segmentation": [], "separation": []}
+    trained(method, lambda stage, networks: seen[stage].append(copies(networks)))
+    assert [len(states) for states in seen.values()] == [3, 3]
+    for state in seen["segmentation"]:
+        assert equal(state["separation"], fresh["separation"])
+        assert equal(state["segmentation"], fresh["segmentation"])
+        assert not equal(state["stage_one"], fresh["stage_one"])
+    kept = seen["segmentation"][-1]["stage_one"]
+    for state in seen["separation"]:
+        assert equal(state["stage_one"], kept)
+        assert not equal(state["separation"], fresh["separation"])
+        assert not equal(state["segmentation"], kept)
+
+
+def test_stage_two_starts_from_stage_one(method) -> None:
+    torch.manual_seed(0)
+    networks = method.networks()
+    assert not equal(networks["stage_one"].state_dict(), networks["segmentation"].state_dict())
+    method.stages()[0].on_end(networks)
+    assert equal(networks["stage_one"].state_dict(), networks["segmentation"].state_dict())
+
+
+def test_the_mask_is_stage_ones_without_stage_twos_separation(method, tmp_path) -> None:
+    """Also after saving and loading: the kept network is a part of the model."""
+    networks = {name: network.eval() for name, network in trained(method).items()}
+    save_model(Model(method=method, networks=networks), str(tmp_path))
+    loaded = load_model(str(tmp_path))
+    image = mapped(FRAMES[0][0], method.intensity)[None]
+    with torch.inference_mode():
+        window = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
+        kept = torch.sigmoid(networks["stage_one"](window).scores)
+        parting = torch.sigmoid(networks["separation"](networks["segmentation"](window)))
+    stored = [(255 * values[0]).round().numpy() for values in (kept, parting)]
+    for cell, separation in itertools.product(np.quantile(stored[0], [0.3, 0.6]), np.quantile(stored[1], [0.5, 0.9])):
+        limits = {"threshold": int(cell) / 255, "separation": int(separation) / 255}
+        wanted = (stored[0] > int(cell)) & ~(stored[1] > int(separation))
+        (maps,) = windows_to_maps(loaded.method, loaded.networks, image, precision="fp32")
+        found = whole_frame(load_method(method.name, **TINY, **BARE, **limits), maps)
+        assert np.array_equal(found > 0, wanted)
+        assert 0 < wanted.sum() < wanted.size
+
+
+def test_both_from_the_start_has_one_stage_and_no_kept_network() -> None:
+    method = load_method("deepsplit", **TINY, schedule="simultaneous")
+    assert set(method.networks()) == {"segmentation", "separation"}
+    assert [update.trains for stage in method.stages() for update in stage.updates] == [("segmentation", "separation")]
+
+
+def test_the_segmentation_counts_a_third_in_stage_two(method) -> None:
+    torch.manual_seed(0)
+    networks, batch = method.networks(), conformance.batch_for(method, FRAMES)
+    one, two = method.stages()
+    method.stages()[0].on_end(networks)
+    for network in networks.values():
+        network.eval()
+    alone, both = (stage.updates[0].loss(networks, batch) for stage in (one, two))
+    torch.testing.assert_close(both["segmentation"], 0.3 * alone["segmentation"])
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detached) -> None:
+    method = load_method("deepsplit", **TINY)
+    networks, batch = method.networks(), conformance.batch_for(method, FRAMES)
+    joint_loss(networks, batch, share=0.0, detached=detached)["separation"].backward()
+    gradients = [p.grad for p in networks["segmentation"].decoder.blocks.parameters()]
+    assert all(g is None or not g.any() for g in gradients) == detached
+    assert networks["segmentation"].encoder[0][0].weight.grad.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reach_holds_for_deeper_networks(name) -> None:
+    conformance.check_reach(load_method(name, width=2, depth=3))
+
+
+def test_targets_are_those_of_the_paper() -> None:
+    labels = CASES["row of gaps"]
+    method = load_method("deepsplit", class_counts=(300, 100))
+    found = method.targets(labels)
+    _, first, _, second = two_nearest_labels(labels)
+    inside, contact = labels > 0, found["separation"] > 0
+    assert np.array_equal(found["cell"] > 0, inside)
+    assert (found["weight"][inside] == 3).all()
+    expected = 1 + 10 * np.exp(-(first + second.astype(float)) / 50)
+    np.testing.assert_allclose(found["weight"][~inside], expected[~inside], rtol=1e-6)
+    assert contact[10, 36:43].all()
+    assert not contact[10, [35, 43]].any()
+    assert set(np.unique(found["separation_weight"][contact])) == {np.float32(22.6)}
+    assert (found["separation_weight"][inside & ~contact] == 5).all()
+    assert (found["separation_weight"][~inside & ~contact] == 1).all()
+
+
+def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path) -> None:
+    """A frame that is ten times brighter on one side: equalised tile by tile, it would look otherwise."""
+    noise = np.random.default_rng(0).gamma(2.0, 300.0, (3, 150, 211))
+    pixels = (noise * np.linspace(1, 10, 211)).clip(0, 65535).astype(np.uint16)[:1]
+    image = written(str(tmp_path / "movie.zarr"), pixels)
+    torch.manual_seed(0)
+    plain = load_method("deepsplit", **{**TINY, "width": 2})
+    networks = {name: network.eval() for name, network in plain.networks().items()}
+    maps = frame_maps(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
+    limits = {"threshold": np.median(maps["cell"]) / 255, "separation": np.quantile(maps["separation"], 0.9) / 255}
+    method = load_method("deepsplit", **{**TINY, "width": 2}, **{k: float(v) for k, v in limits.items()})
+    found = {}
+    for window, tile in itertools.product((64, 2048), (37, 1024)):
+        name = f"w{window}t{tile}"
+        run = plan(
+            image,
+            Model(method=method, networks=networks),
+            Settings(precision="fp32", window=window, tile=tile),
+            Folder(url=f"{image.url}/.cellscale-{name}"),
+        )
+        segment(run, networks, Target(store=image.url, name=name))
+        found[window, tile] = arrays(image, name)[0][0, 0]
+    assert found[64, 37].max() > 10
+    assert np.array_equal(found[64, 37], found[64, 1024])
+    assert np.array_equal(found[2048, 37], found[2048, 1024])
+    assert np.array_equal(found[2048, 37], whole_frame(method, maps))
+    left = mapped(pixels[..., : Box.of(pixels.shape).x1 // 2], method.intensity)
+    assert not np.allclose(left, mapped(pixels, method.intensity)[..., : left.shape[-1]], atol=0.05)
