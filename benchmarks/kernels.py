@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import remove_small_objects, skeletonize
-from skimage.segmentation import expand_labels, watershed
+from skimage.segmentation import expand_labels, find_boundaries, watershed
 
 from cellscale.arrays import Labels
 from cellscale.kernels.components import connected_components
@@ -28,10 +28,10 @@ from cellscale.kernels.distances import (
 )
 from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
-from cellscale.kernels.touching import assign_touching, separated, touching_classes
+from cellscale.kernels.touching import assign_touching, grown_through, separated, touching_classes
 from cellscale.kernels.unions import relabel
 from cellscale.kernels.watershed import basins, filled, inner_distance
-from cellscale.kernels.weights import ronneberger, shape_aware_weights
+from cellscale.kernels.weights import rim_weights, ronneberger, shape_aware_weights
 
 Call = Callable[[], Any]
 
@@ -73,6 +73,12 @@ def scipy_classes(labels: Labels) -> np.ndarray:
     return ndimage.binary_dilation(ndimage.binary_closing(cells, square) & ~cells, square)
 
 
+def scipy_rim_weights(labels: Labels) -> np.ndarray:
+    """Weights by scikit-image's inner boundaries and SciPy's distances."""
+    rims = find_boundaries(labels, connectivity=1, mode="inner")
+    return 10 * np.exp(-(ndimage.distance_transform_edt(~rims) ** 2) / 50)
+
+
 def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call | None]]:
     """Kernel, its call, peer, the peer's call."""
     mask, touching = labels > 0, touching_classes(labels) == 2
@@ -93,6 +99,7 @@ def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call 
     yield "separated", lambda: separated(labels), "", None
     yield "touching_classes", lambda: touching_classes(labels), "scipy", lambda: scipy_classes(apart)
     yield "assign_touching", lambda: assign_touching(apart, touching, radius=8), "", None
+    yield "grown_through", lambda: grown_through(apart, touching, steps=3), "", None
     yield "connected_components", lambda: connected_components(mask), "skimage", lambda: label(mask, connectivity=1)
     yield "connected_components", lambda: connected_components(mask), "scipy", lambda: ndimage.label(mask)
     if importlib.util.find_spec("cc3d"):
@@ -129,6 +136,7 @@ def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call 
     yield "skeleton", lambda: skeleton(apart > 0), "skimage", lambda: skeletonize(apart > 0)
     yield "contours_and_skeletons", lambda: contours_and_skeletons(apart), "", None
     yield "ronneberger", lambda: ronneberger(labels), "", None
+    yield "rim_weights", lambda: rim_weights(labels), "scipy", lambda: scipy_rim_weights(labels)
     yield "shape_aware_weights", lambda: shape_aware_weights(labels, tau=10.0), "", None
 
 

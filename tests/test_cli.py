@@ -108,8 +108,9 @@ def test_methods_are_listed_with_their_settings() -> None:
 def test_training_from_the_command_line(work: Path) -> None:
     words = ("train", "saw", work / "movie.zarr", "--frames", "0:3", "--validate-frames", "3:4", "--workers", "0")
     small = ("--set", "unet.width=2", "--set", "depth=1", "--set", "crop=32", "--set", "loader_workers=0")
-    cellscale(*words, *small, "--steps", 3, "--output", work / "trained")
+    cellscale(*words, *small, "--steps", 3, "--train-frames", 2, "--output", work / "trained")
     described = json.loads((work / "trained" / "model.json").read_text())
+    assert described["training"]["frames"] == 2
     assert described["method"] == "saw"
     assert described["settings"]["unet.width"] == 2
     assert {"loss.png", "history.csv", "weights.safetensors"} <= {path.name for path in (work / "trained").iterdir()}
@@ -137,6 +138,10 @@ REFUSED = {
     "a store that cannot be written": (
         ("segment", "{movie}", "--model", "{work}/model", "--output", "/proc/nothing.zarr"),
         "/proc/nothing.zarr",
+    ),
+    "more training frames than there are": (
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--train-frames", "9"),
+        "Choose 1 to 5",
     ),
     "no training frames with labels": (
         ("train", "saw", "{movie}", "--output", "{work}/x", "--labels-name", "truht"),

@@ -202,7 +202,7 @@ def segment(
     Returns
     -------
     dict
-        layer, cells, planes, tasks, reused and seconds by step, missing_chunks, holes … as in the report.
+        layer, cells, planes, tasks, reused and seconds by step, missing_chunks, holes, flagged … as in the report.
 
     Raises
     ------

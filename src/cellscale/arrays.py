@@ -6,7 +6,7 @@ Pixels are addressed (y, x), half-open, in whole numbers, from the frame's upper
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,6 +64,58 @@ class Box:
     def within(self, outer: Box) -> Box:
         """The same pixels in the coordinates of `outer`."""
         return Box(self.y0 - outer.y0, self.x0 - outer.x0, self.y1 - outer.y0, self.x1 - outer.x0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Instances that networks propose in a region, n of them: what is stored in the place of maps."""
+
+    shape: tuple[int, int]
+    """Height and width of the region, px."""
+    boxes: NDArray[np.int32]
+    """(n, 4): y0, x0, y1, x1 in the region, half-open, px; they may reach beyond it."""
+    anchors: NDArray[np.int32]
+    """(n, 2): (y, x) of the first pixel of the box's part in the frame, in the region's coordinates."""
+    scores: NDArray[np.uint16]
+    """(n,): round(65535 p) that it is a cell."""
+    masks: NDArray[np.uint8]
+    """(n, m, m): round(255 p) of the cells of a grid over the box."""
+    reached: Mapping[str, int] = field(default_factory=dict)
+    """Limits of the networks by name: how often each was reached."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def some(self, chosen: NDArray[Any]) -> Candidates:
+        """Those with these numbers, or where a mask is true."""
+        parts = {name: getattr(self, name)[chosen] for name in ("boxes", "anchors", "scores", "masks")}
+        return replace(self, **parts)
+
+    def within(self, box: Box) -> Candidates:
+        """Those whose boxes have a pixel in a box, in its coordinates."""
+        y0, x0, y1, x1 = self.boxes.T
+        found = self.some((y0 < box.y1) & (x0 < box.x1) & (y1 > box.y0) & (x1 > box.x0))
+        corner = np.array([box.y0, box.x0], np.int32)
+        return replace(found, shape=box.shape, boxes=found.boxes - np.tile(corner, 2), anchors=found.anchors - corner)
+
+
+Prediction: TypeAlias = StoredMaps | Candidates
+"""What is stored of a window, a tile's surroundings or a frame, and decoded."""
+
+
+def shape_of(prediction: Prediction) -> tuple[int, int]:
+    """Height and width of the region, px."""
+    if isinstance(prediction, Candidates):
+        return prediction.shape
+    height, width = next(iter(prediction.values())).shape
+    return height, width
+
+
+def part_of(prediction: Prediction, box: Box) -> Prediction:
+    """What a prediction says of a box of its region."""
+    if isinstance(prediction, Candidates):
+        return prediction.within(box)
+    return {name: np.ascontiguousarray(values[box.slices]) for name, values in prediction.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

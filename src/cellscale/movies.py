@@ -14,8 +14,6 @@ from cellscale.synthetic import Scene
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, what is done of it and what there is in all."""
-Options = Mapping[str, Any] | None
-"""Options for fsspec."""
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -34,7 +32,7 @@ def import_images(
     frames: Frames = None,
     axes: str | None = None,
     overwrite: bool = False,
-    storage_options: Options = None,
+    storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = _silent,
 ) -> NgffImage:
     """Import images, and instance labels where given, into a new OME-Zarr image.
@@ -103,7 +101,7 @@ def synthesize(
     ngff: str = "0.5",
     landmarks: bool = False,
     overwrite: bool = False,
-    storage_options: Options = None,
+    storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = _silent,
 ) -> NgffImage:
     """Write a synthetic time-lapse of touching, moving, dividing cells with exact labels in the layer "truth".

@@ -6,7 +6,13 @@ from scipy import ndimage
 from skimage.segmentation import expand_labels
 
 from cellscale.errors import InputError
-from cellscale.kernels.touching import assign_touching, contact_regions, separated, touching_classes
+from cellscale.kernels.touching import (
+    assign_touching,
+    contact_regions,
+    grown_through,
+    separated,
+    touching_classes,
+)
 from tests.cases import CASES
 from tests.kernels.images import label_images
 from tests.naive import neighbourhoods as naive
@@ -71,3 +77,9 @@ def test_what_does_not_fit_is_refused() -> None:
         assign_touching(np.zeros((3, 3), int), np.zeros((3, 3), np.int64), radius=1)
     with pytest.raises(InputError, match="labels is of bool; expected integers"):
         separated(np.zeros((3, 3), bool))
+
+
+@given(label_images, st.integers(0, 4), st.integers(0, 2**32 - 1))
+def test_cells_grow_step_by_step(labels, steps, seed) -> None:
+    touching = np.random.default_rng(seed).random(labels.shape) < 0.6
+    assert np.array_equal(grown_through(labels, touching, steps=steps), naive.grown_through(labels, touching, steps))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
@@ -11,6 +11,7 @@ from cellscale.kernels.components import connected_components
 from cellscale.kernels.watershed import (
     basins,
     filled,
+    flooded,
     inner_distance,
     joined_long,
     joined_shallow,
@@ -119,3 +120,18 @@ def test_what_does_not_fit_is_refused() -> None:
         basins(np.zeros((3, 3), np.uint8), mask, box=Box(0, 0, 4, 3))
     with pytest.raises(InputError, match="cap is 32 px; expected 1 to 31"):
         inner_distance(mask, cap=32)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 4))
+def test_markers_flood_the_lowest_passes_first(seed, count, marker) -> None:
+    rng = np.random.default_rng(seed)
+    nodes = {"lowest": rng.integers(0, 9, count), "first": rng.permutation(count)}
+    ends = np.array([(a, b) for a in range(count) for b in range(a + 1, count) if rng.random() < 0.5]).reshape(-1, 2)
+    edges = {"a": ends[:, 0], "b": ends[:, 1], "saddle": rng.integers(0, 12, len(ends))}
+    borders = list(zip(*(edges[name].tolist() for name in ("a", "b", "saddle")), strict=True))
+    groups = np.arange(count)
+    groups[1:] = np.where(rng.random(count - 1) < 0.2, 0, groups[1:])
+    found = flooded(groups, nodes, edges, marker=marker)
+    expected = naive.flooded(groups.tolist(), nodes["lowest"].tolist(), nodes["first"].tolist(), borders, marker)
+    assert found.tolist() == expected

@@ -15,7 +15,7 @@ from cellscale.methods.deepsplit import joint_loss
 from cellscale.methods.inference import windows_to_maps
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import Target, segment
-from cellscale.tiles.seams import whole_frame
+from cellscale.tiles.frames import whole_frame
 from cellscale.training import loop
 from cellscale.training.frames import mapped
 from cellscale.training.validation import frame_maps

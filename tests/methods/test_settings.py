@@ -9,7 +9,7 @@ from cellscale.methods.settings import flat, replaced
 
 
 def test_an_unknown_method_lists_the_known_ones_and_suggests_the_nearest():
-    with pytest.raises(MissingError, match=r"Unknown method 'sow'\. Did you mean 'saw'\? Known: .*dwm, focal, saw"):
+    with pytest.raises(MissingError, match=r"Unknown method 'sow'\. Did you mean 'saw'\? Known: .*dwm, focal, .*saw"):
         load_method("sow")
 
 
@@ -61,10 +61,11 @@ def test_a_method_that_cannot_be_imported_is_named(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_settings_survive_json(name):
-    method = load_method(name, width=5, minimum_area=17, channels=2, high=99.5)
+    changes = {"width": 5, "minimum_area": 17, "channels": 2, "high": 99.5}
+    known = {full.rpartition(".")[2] for full in flat(load_method(name))}
+    method = load_method(name, **{key: value for key, value in changes.items() if key in known})
     settings = json.loads(json.dumps(settings_of(method)))
     assert load_method(name, **settings) == method
-    assert method.unet.width == 5
     assert method.intensity.high == 99.5
 
 

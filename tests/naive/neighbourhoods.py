@@ -40,6 +40,16 @@ def rims(labels):
     return out
 
 
+def grown_through(cells, touching, steps):
+    for _ in range(steps):
+        before = cells.copy()
+        for y, x in zip(*np.nonzero(touching & (before == 0)), strict=True):
+            near = around(before, y, x).ravel()
+            cells = cells.copy()
+            cells[y, x] = next((label for label in near if label), 0)
+    return cells
+
+
 def contact_regions(labels, width):
     """Every cell's distance to every pixel; squared sums by whole numbers."""
     cells = [np.argwhere(labels == number) for number in np.unique(labels[labels > 0])]

@@ -104,3 +104,13 @@ def ronneberger(labels, *, w0, sigma, squares, where):
             d1, d2 = distances[:2]
             weights[y, x] = w0 * np.exp(-(d1**2 + d2**2 if squares else (d1 + d2) ** 2) / (2 * sigma**2))
     return weights
+
+
+def rim_weights(labels, *, alpha, sigma):
+    """Equation 3 of Lin and Norouzi (2021) without w_c: every rim pixel is tried for every pixel."""
+    rim = rims(labels)
+    weights = np.zeros(labels.shape)
+    for y, x in np.ndindex(labels.shape):
+        if rim.any():
+            weights[y, x] = alpha * np.exp(-to_nearest(rim, y, x) / (2 * sigma**2))
+    return weights

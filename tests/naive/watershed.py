@@ -58,6 +58,21 @@ def joined_shallow(lowest, first, borders, depth):
     return [min(of[i]) for i in range(len(lowest))]
 
 
+def flooded(groups, lowest, first, borders, marker):
+    """`borders` are (a, b, saddle); the lowest border that may be joined is joined, again and again."""
+    groups = list(groups)
+
+    def marked(group):
+        return any(height <= marker for of, height in zip(groups, lowest, strict=True) if of == group)
+
+    ordered = sorted((s, sorted((first[a], first[b])), a, b) for a, b, s in borders)
+    for _, _, a, b in ordered:
+        if groups[a] != groups[b] and not (marked(groups[a]) and marked(groups[b])):
+            least, other = sorted((groups[a], groups[b]))
+            groups = [least if group == other else group for group in groups]
+    return [group if marked(group) else -1 for group in groups]
+
+
 def joined_long(groups, borders, length):
     """`borders` are (a, b, length); the longest common border of two groups is joined first."""
     groups = list(groups)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,22 +42,29 @@ class FanOut:
         common = ray.put(shared)
         # Without max_calls=0 a worker that holds a GPU is restarted after every call.
         extra = {"num_gpus": self.gpus, "max_calls": 0} if gpu and self.gpus else {}
-        options: dict[str, Any] = {"num_cpus": self.cpus, "max_retries": self.attempts - 1, **extra}
+        # Ray's own retries have no bound for tasks that run out of memory.
+        options: dict[str, Any] = {"num_cpus": self.cpus, "max_retries": 0, **extra}
         remote = ray.remote(**options)(_attempted)
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        limit = max(2, int(self.pending_per_cpu * resources.get("CPU", 1)))
-        pending: dict[Any, Any] = {}
-        waiting = iter(tasks)
-        while True:
-            for task in waiting:
-                pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task
-                if len(pending) >= limit:
-                    break
-            if not pending:
-                return
+        waiting = deque((task, 1) for task in tasks)
+        pending: dict[Any, tuple[Any, int]] = {}
+        while waiting or pending:
+            limit = self._limit()
+            while waiting and len(pending) < limit:
+                task, attempt = waiting.popleft()
+                pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt
             done, _ = ray.wait(list(pending), num_returns=1)
             for reference in done:
-                yield pending.pop(reference), _result(reference)
+                task, attempt = pending.pop(reference)
+                result = _result(reference)
+                if isinstance(result, RayError) and attempt < self.attempts:
+                    waiting.append((task, attempt + 1))
+                else:
+                    yield task, result
+
+    def _limit(self) -> int:
+        """Tasks to submit at any time; a cluster that grows gets more."""
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return max(2, int(self.pending_per_cpu * resources.get("CPU", 0)))
 
 
 def _attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts: int, backoff_s: float) -> Any:
@@ -69,6 +77,7 @@ def _attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts
 
 
 def _result(reference: Any) -> Any:
+    """What a task returned or raised; a RayError where its worker or node died."""
     try:
         return ray.get(reference)
     except RayError as error:

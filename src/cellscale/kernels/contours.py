@@ -4,16 +4,16 @@ A contour is a closed polygon; in each iteration every vertex p moves by
 
     (v(p) + min(0, (s / h) (p₋ − 2p + p₊) · n)) n
 
-v is the bilinear speed at p, px; n the outward normal, perpendicular to p₊ − p₋; s the stiffness and h the spacing of the
-vertices. Tension pulls inwards only, so a contour advances no faster than the map says, and along n only: sliding of
-vertices would keep a contour at rest from converging. Coordinates are relative to the seed's first pixel and nothing outlives a call, so a contour does not depend
-on the place of its seed, on the order of the seeds or on what lies outside of its basin.
+v is the bilinear speed at p, px; n the outward normal, perpendicular to p₊ − p₋; s the stiffness and h the spacing of
+the vertices. Tension pulls inwards only, so a contour advances no faster than the map says, and along n only: sliding
+vertices would keep a contour at rest from converging. Coordinates are relative to the seed's first pixel and nothing
+outlives a call: a contour does not depend on the place of its seed, the order of the seeds or what its basin excludes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,21 @@ QUIET = 50
 """Iterations over which the area must stand still."""
 SLOWED, PUSHED = 0.05, 0.5
 """Inside a neighbour by a depth d the speed is multiplied by SLOWED and −PUSHED d n is added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """How contours move."""
+
+    stiffness: float = 0.05
+    """s, px; at most a quarter of the spacing."""
+    spacing: float = 2.0
+    """h: edges are kept between SHORTEST and LONGEST of it, px."""
+    iterations: int = 400
+    """Most moves of a contour."""
+    tolerance: float = 3e-4
+    """A contour has converged when its area kept within this share of itself for QUIET iterations. (Icy's 1e-5 waits
+    for what creeps on by hundredths of a pixel.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +83,12 @@ class Contours:
 
 @kernel
 def _bilinear(speed: NDArray[np.float32], y: float, x: float, oy: int, ox: int) -> float:
-    """Speed at a vertex; (oy, ox) is the array's pixel at the origin. The array's margin is 0."""
+    """Speed at a vertex; (oy, ox) is the array's pixel at the origin. Its margin is 0, as is what is outside."""
     top, left = np.floor(y), np.floor(x)
     fy, fx = y - top, x - left
-    i = min(max(int(top) + oy, 0), speed.shape[0] - 2)
-    j = min(max(int(left) + ox, 0), speed.shape[1] - 2)
+    i, j = int(top) + oy, int(left) + ox
+    if i < 0 or j < 0 or i > speed.shape[0] - 2 or j > speed.shape[1] - 2:
+        return 0.0
     above = speed[i, j] * (1.0 - fx) + speed[i, j + 1] * fx
     below = speed[i + 1, j] * (1.0 - fx) + speed[i + 1, j + 1] * fx
     return above * (1.0 - fy) + below * fy
@@ -296,34 +312,33 @@ def _evolve_together(
     return here, begins
 
 
-def _checked(speed: NDArray[np.floating], seeds: Labels, spacing: float, stiffness: float) -> NDArray[np.float32]:
+def _checked(speed: NDArray[Any], seeds: Labels, motion: Motion) -> NDArray[np.float32]:
     if speed.ndim != 2 or not np.issubdtype(speed.dtype, np.floating):
         raise InputError(f"speed is {speed.dtype} {speed.shape}; expected floats (y, x), px in an iteration.")
     check_equal_shapes(speed, seeds, "speed and seeds")
     low, high = (float(speed.min()), float(speed.max())) if speed.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):
         raise InputError(f"speed is {low} to {high}; expected 0 to 1 px in an iteration. Divide by the greatest.")
-    if not (spacing > 0 and 0 <= 4 * stiffness <= spacing):
-        raise InputError(f"stiffness is {stiffness}, spacing {spacing} px; expected 0 ≤ 4 stiffness ≤ spacing.")
+    if not (motion.spacing > 0 and 0 <= 4 * motion.stiffness <= motion.spacing):
+        raise InputError(
+            f"stiffness is {motion.stiffness}, spacing {motion.spacing} px; expected 0 ≤ 4 stiffness ≤ spacing."
+        )
     return np.ascontiguousarray(speed, np.float32)
 
 
 def evolve(
-    speed: NDArray[np.floating],
-    seeds: Labels,
+    speed: NDArray[Any],
+    seeds: NDArray[np.integer[Any]],
     *,
     radius: int,
     coupling: Literal["basins", "icy"] = "basins",
     within: Box | None = None,
-    stiffness: float = 0.05,
-    spacing: float = 2.0,
-    iterations: int = 400,
-    tolerance: float = 1e-5,
+    motion: Motion | None = None,
 ) -> Contours:
     """Inflate the outlines of seeds over a speed map; contours never share a pixel.
 
-    A contour descends E = (s / 2h) Σ |p_i+1 − p_i|² − ∫ v over what it encloses, as far as the speed lets it out (see the
-    module). A seed with holes has one contour for each; those shrink. Self-intersections are legal: see
+    A contour descends E = (s / 2h) Σ |p_i+1 − p_i|² − ∫ v over what it encloses, as far as the speed lets it out (see
+    the module). A seed with holes has one contour for each; those shrink. Self-intersections are legal: see
     `outlines.filled` for what is inside.
 
     Parameters
@@ -341,12 +356,8 @@ def evolve(
         travel through any number of cells.
     within : Box, optional
         With basins: evolve only the contours that may have a pixel here; the others vanish after no iteration.
-    stiffness, spacing : float
-        s and h, px; edges are kept between SHORTEST and LONGEST spacings.
-    iterations : int
-        Most moves of a contour.
-    tolerance : float
-        A contour has converged when its area kept within this share of itself for QUIET iterations.
+    motion : Motion, optional
+        Stiffness, spacing, and when a contour has converged.
 
     Returns
     -------
@@ -359,10 +370,11 @@ def evolve(
         If shapes or types do not fit, the speed is not within 0 … 1, or the tension would overshoot.
     """
     image = label_image(seeds, "seeds")
-    checked = _checked(np.asarray(speed), image, spacing, stiffness)
+    motion = motion or Motion()
+    checked = _checked(np.asarray(speed), image, motion)
     points, starts, owners, first = _sorted(*outlines(image))
     basins, _ = nearest_label(image, radius=radius)
-    numbers = (stiffness / spacing, float(spacing), int(iterations), float(tolerance))
+    numbers = (motion.stiffness / motion.spacing, motion.spacing, motion.iterations, motion.tolerance)
     counts = np.zeros((len(owners), 3), np.int64)
     polygons = (points, starts, owners, first)
     if coupling == "basins":

@@ -240,9 +240,9 @@ def filled(
 ) -> Labels:
     """Fill the polygons of regions.
 
-    Vertices are rounded to 1 / UNIT px; the rest is whole numbers. A pixel is inside if its centre has a positive winding
-    number, all polygons of a region together; a centre on an upper or left edge is inside, on a lower or right one not.
-    So what a polygon encloses twice counts once, and a part that is turned inside out is not filled. A pixel in two
+    Vertices are rounded to 1 / UNIT px; the rest is whole numbers. A pixel is inside if its centre has a positive
+    winding number, all polygons of a region together; a centre on an upper or left edge is inside, on others not. So
+    what a polygon encloses twice counts once, and a part that is turned inside out is not filled. A pixel in two
     regions goes to the one in which it is deeper (squared distance to the nearest edge, in 1 / UNIT² px²), ties to the
     lower label; the order of the polygons does not matter.
 

@@ -1,8 +1,8 @@
 """Seeds by hierarchical thresholds: what is one object at some level of a map.
 
-Levels rise; a component of a size between the limits becomes a seed, a larger one waits for the next level, at which its
-parts may come apart, a smaller one is dropped. Components shrink from level to level, so whether a pixel is a seed's
-depends on its own components alone: on nothing farther than `extent` px.
+Levels rise; a component of a size between the limits becomes a seed, a larger one waits for the next level, at which
+its parts may come apart, a smaller one is dropped. Components shrink from level to level, so whether a pixel is a
+seed's depends on its own components alone: on nothing farther than `extent` px.
 """
 
 from __future__ import annotations

@@ -139,3 +139,42 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
     check_equal_shapes(image, mask, "cells and touching")
     nearest, _ = nearest_label(image, radius=radius)
     return np.where(mask, nearest, image)
+
+
+@kernel
+def _grow(labels: Labels, through: Mask, out: Labels) -> None:
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            out[y, x] = labels[y, x]
+            if labels[y, x] == 0 and through[y, x]:
+                for j in range(max(y - 1, 0), min(y + 2, height)):
+                    for i in range(max(x - 1, 0), min(x + 2, width)):
+                        if out[y, x] == 0:
+                            out[y, x] = labels[j, i]
+
+
+def grown_through(cells: NDArray[np.integer[Any]], touching: Mask, *, steps: int) -> Labels:
+    """Grow all cells through touching pixels at once, step by step, to the 8 neighbours.
+
+    Parameters
+    ----------
+    cells : integer array, (y, x)
+        Labels; cell pixels keep theirs.
+    touching : bool array, (y, x)
+        Pixels that cells may grow into.
+    steps : int
+        Number of steps, px.
+
+    Returns
+    -------
+    uint32 array, (y, x)
+        A pixel with several labelled neighbours takes the first in raster order, whatever their numbers are.
+    """
+    image, mask = label_image(cells, "cells").copy(), mask_image(touching, "touching")
+    check_equal_shapes(image, mask, "cells and touching")
+    out = np.empty_like(image)
+    for _ in range(steps):
+        _grow(image, mask, out)
+        image, out = out, image
+    return image

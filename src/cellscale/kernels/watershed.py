@@ -150,6 +150,13 @@ def _join_shallow(parent: NDArray[np.int64], lowest: NDArray[np.int64], borders:
         parent[i] = root(parent, i)
 
 
+def _by_height(nodes: Table, edges: Table) -> NDArray[np.int64]:
+    """Borders (m, 3): a, b and saddle, by saddle, then by the first pixels of their basins."""
+    first = np.sort(np.stack([nodes["first"][edges["a"]], nodes["first"][edges["b"]]]), axis=0)
+    order = np.lexsort((first[1], first[0], edges["saddle"]))
+    return np.stack([edges["a"], edges["b"], edges["saddle"]], axis=1)[order]
+
+
 def joined_shallow(nodes: Table, edges: Table, *, depth: int) -> NDArray[np.int64]:
     """Join basins whose pass is less than `depth` above the shallower one's lowest pixel, lowest passes first.
 
@@ -168,12 +175,47 @@ def joined_shallow(nodes: Table, edges: Table, *, depth: int) -> NDArray[np.int6
         The smallest member of each one's group. Equal passes are taken in the order of the basins' first pixels, so
         that the order of the rows does not matter.
     """
-    first = np.sort(np.stack([nodes["first"][edges["a"]], nodes["first"][edges["b"]]]), axis=0)
-    order = np.lexsort((first[1], first[0], edges["saddle"]))
-    borders = np.stack([edges["a"], edges["b"], edges["saddle"]], axis=1)[order]
     parent = np.arange(len(nodes["lowest"]), dtype=np.int64)
-    _join_shallow(parent, nodes["lowest"].copy(), borders, depth)
+    _join_shallow(parent, nodes["lowest"].copy(), _by_height(nodes, edges), depth)
     return parent
+
+
+@kernel
+def _flood(parent: NDArray[np.int64], marked: NDArray[np.bool_], borders: NDArray[np.int64]) -> None:
+    for k in range(borders.shape[0]):
+        a, b = root(parent, borders[k, 0]), root(parent, borders[k, 1])
+        if a != b and not (marked[a] and marked[b]):
+            both = marked[a] or marked[b]
+            unite(parent, a, b)
+            marked[root(parent, a)] = both
+    for i in range(parent.size):
+        parent[i] = root(parent, i)
+
+
+def flooded(groups: NDArray[np.int64], nodes: Table, edges: Table, *, marker: int) -> NDArray[np.int64]:
+    """Watershed from markers: lowest passes first, a group is joined unless both have a marker (Kruskal's forest).
+
+    Parameters
+    ----------
+    groups : int64 array, (n,)
+        The smallest member of each basin's group; what is joined before the flooding.
+    nodes : Table
+        lowest (height) and first (raster index) of each basin.
+    edges : Table
+        a, b (rows of `nodes`) and saddle (height) of each common border.
+    marker : int
+        A basin has a marker if its lowest pixel is at most this high.
+
+    Returns
+    -------
+    int64 array, (n,)
+        The smallest member of each one's group; −1 where no marker reaches. Equal passes are taken in the order of the
+        basins' first pixels, so that the order of the rows does not matter.
+    """
+    parent, marked = groups.copy(), np.zeros(len(groups), bool)
+    np.logical_or.at(marked, groups, nodes["lowest"] <= marker)
+    _flood(parent, marked, _by_height(nodes, edges)[:, :2])
+    return np.where(marked[parent], parent, -1)
 
 
 def joined_long(groups: NDArray[np.int64], edges: Table, *, length: int) -> NDArray[np.int64]:

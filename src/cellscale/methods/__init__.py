@@ -27,6 +27,12 @@ METHODS = {
     "ribcage-ce": "cellscale.methods.rib_cage:RIBCAGE_CE",
     "classdisc": "cellscale.methods.rib_cage:CLASSDISC",
     "pixel-forest": "cellscale.methods.pixel_forest:PIXEL_FOREST",
+    "multicellnet": "cellscale.methods.multicellnet:MULTICELLNET",
+    "l2s": "cellscale.methods.legendre_level_set:L2S",
+    "maskrcnn": "cellscale.methods.shape_aware_loss:MASK_RCNN",
+    "unet-binary": "cellscale.methods.shape_aware_loss:UNET_BINARY",
+    "mu-lux": "cellscale.methods.mu_lux:MU_LUX",
+    "calt-us": "cellscale.methods.calt_us:CALT_US",
 }
 """Name on the command line to "module:value"."""
 

@@ -27,7 +27,7 @@ class Adam:
     def factor(self, progress: float) -> float:
         """Factor on the learning rate at a progress of 0 … 1 through the stage."""
         if self.decay == "exponential":
-            return 0.01**progress
+            return math.pow(0.01, progress)
         return half_cosine(progress) if self.decay == "cosine" else 1.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, TypeAlias
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellscale.arrays import StoredMaps
+from cellscale.arrays import Prediction, StoredMaps
 from cellscale.methods.protocol import Method, Networks
 
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
@@ -48,8 +48,8 @@ def windows_to_maps(
     *,
     device: str = "cpu",
     precision: Precision = "auto",
-) -> list[StoredMaps]:
-    """Predict the maps of a batch of windows; the networks are left on `device` in evaluation mode.
+) -> Sequence[Prediction]:
+    """Predict the maps or candidates of a batch of windows; the networks are left on `device` in evaluation mode.
 
     Parameters
     ----------
@@ -66,11 +66,12 @@ def windows_to_maps(
 
     Returns
     -------
-    list of dict of uint8 arrays, (y, x)
-        One for each window: round(255 p) by name.
+    list of dict of uint8 arrays, (y, x), or of Candidates
+        One for each window: round(255 p) by name, or what the method proposes.
     """
     for network in networks.values():
         network.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     images = torch.from_numpy(windows).to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(device, precision):
-        return stored(method.predict(networks, images))
+        found = method.predict(networks, images)
+        return found if isinstance(found, list) else stored(found)

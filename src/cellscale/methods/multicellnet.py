@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.intensity import Intensity
-from cellscale.kernels.contours import Contours, evolve
+from cellscale.kernels.contours import Contours, Motion, evolve
 from cellscale.kernels.distances import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds
 from cellscale.methods.descent import Adam
@@ -35,7 +35,7 @@ EPSILON = 1.0
 
 
 def dice(target: Tensor, found: Tensor, squared: bool) -> Tensor:
-    """Equation 5 of each sample (n, y, x), (n,); with squares in the denominator a soft target is its own best match."""
+    """Equation 5 of each sample (n, y, x), (n,); with squares below, a soft target is its own best match."""
     shared = 2 * (target * found).sum(dim=(1, 2))
     sums = target.square() + found.square() if squared else target + found
     return (shared + EPSILON) / (sums.sum(dim=(1, 2)) + EPSILON)
@@ -81,7 +81,7 @@ def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeding:
-    """Hierarchical clustering of the map: which of its components are seeds. The paper's reference is not in its text."""
+    """Hierarchical clustering: which components of a map are seeds. The paper refers to another one for it."""
 
     map: Literal["force", "region"] = "force"
     """f_r (1 − f_e), or f_r; ours."""
@@ -105,14 +105,7 @@ class Balloon:
     """A contour ends so far from its seed, px; cells that would be larger are flagged `cut`."""
     coupling: Literal["basins", "icy"] = "basins"
     """A contour keeps to the pixels nearest to its seed (exact under tiling), or contours push each other (not)."""
-    stiffness: float = 0.05
-    """s, px."""
-    spacing: float = 2.0
-    """h: distance of the vertices, px."""
-    iterations: int = 400
-    """Most moves of a contour."""
-    tolerance: float = 1e-5
-    """Greatest relative change of the area of a contour at rest."""
+    motion: Motion = field(default_factory=Motion)
     still: float = 0.05
     """s0: a force of at most this moves nothing; fitted by `tuned`."""
     full: float = 0.25
@@ -123,17 +116,7 @@ class Balloon:
     def evolve(self, force: NDArray[np.int32], seeds: Labels, within: Box) -> Contours:
         """Inflate seeds by a force 0 … 255²."""
         speed = np.clip((force / 255**2 - self.still) / self.full, 0, 1)
-        return evolve(
-            speed,
-            seeds,
-            radius=self.radius,
-            coupling=self.coupling,
-            within=within,
-            stiffness=self.stiffness,
-            spacing=self.spacing,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-        )
+        return evolve(speed, seeds, radius=self.radius, coupling=self.coupling, within=within, motion=self.motion)
 
 
 @dataclass(frozen=True, kw_only=True)

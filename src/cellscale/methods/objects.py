@@ -15,6 +15,7 @@ from scipy import ndimage
 from cellscale.arrays import Box, Labels, Mask, Pieces, Table
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.touching import assign_touching
+from cellscale.kernels.watershed import basins, flooded, joined_shallow
 
 GAP_REACH = 2
 """How far a pixel's membership in a gap looks, px."""
@@ -36,11 +37,11 @@ def gaps(cells: Mask) -> Mask:
     return found
 
 
-def rims(labels: Labels) -> Mask:
-    """Cell pixels with another cell among their 4 neighbours."""
+def rims(labels: Labels, neighbours: Mask = CROSS) -> Mask:
+    """Cell pixels with another cell among their neighbours, 4 unless given as a 3×3 mask."""
     other_cell = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
-    least = ndimage.minimum_filter(other_cell, footprint=CROSS, mode="nearest")
-    most = ndimage.maximum_filter(labels, footprint=CROSS, mode="nearest")
+    least = ndimage.minimum_filter(other_cell, footprint=neighbours, mode="nearest")
+    most = ndimage.maximum_filter(labels, footprint=neighbours, mode="nearest")
     found: Mask = (labels > 0) & ((least != labels) | (most != labels))
     return found
 
@@ -75,3 +76,33 @@ def large_enough(nodes: Table, minimum_area: int) -> NDArray[np.int64]:
     """Drop the objects of fewer pixels: entry i is i, or −1."""
     area = nodes["area"]
     return np.where(area >= minimum_area, np.arange(len(area)), -1)
+
+
+def marked_basins(markers: Mask, heights: NDArray[np.uint8], mask: Mask, valid: Box) -> Pieces:
+    """Basins of a watershed from markers, by steepest descent; `flooded_cells` puts them together.
+
+    Parameters
+    ----------
+    markers, mask : bool array, (y, x)
+        Where cells begin, and where they may be; markers belong to the mask.
+    heights : uint8 array, (y, x)
+        What is flooded, 1 … 254; markers lie at 0.
+    valid : Box
+        The part whose pieces are returned; exact if the rest is exact 1 px beyond it.
+    """
+    relief = np.where(markers, np.uint8(0), heights)
+    found, _ = basins(relief, mask | markers, box=valid)
+    return Pieces(labels=found, relief=relief[valid.slices])
+
+
+def flooded_cells(nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
+    """Join what a marker floods; drop what none reaches, and small cells.
+
+    Basins that meet at height 0 share a marker: such a pass is never above the shallower one's lowest pixel.
+    """
+    low = edges["saddle"] == 0
+    connected = joined_shallow(nodes, {name: column[low] for name, column in edges.items()}, depth=1)
+    groups = flooded(connected, nodes, edges, marker=0)
+    area = np.zeros(len(groups), np.int64)
+    np.add.at(area, groups[groups >= 0], nodes["area"][groups >= 0])
+    return np.where((groups >= 0) & (area[groups] >= minimum_area), groups, -1)

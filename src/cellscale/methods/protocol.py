@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.arrays import Box, Candidates, Labels, Pieces, Table
 from cellscale.intensity import Intensity
 
 Networks: TypeAlias = Mapping[str, nn.Module]
@@ -144,7 +144,7 @@ class Method(Protocol):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Names of the maps that `predict` returns and `decode` reads."""
+        """Names of the maps that `predict` returns and `decode` reads; empty for candidates."""
         ...
 
     def prepared(self, labels: Iterable[Labels]) -> Self:
@@ -163,14 +163,14 @@ class Method(Protocol):
         """The schedule as data."""
         ...
 
-    def predict(self, networks: Networks, windows: Tensor) -> Mapping[str, Tensor]:
-        """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x)."""
+    def predict(self, networks: Networks, windows: Tensor) -> Mapping[str, Tensor] | list[Candidates]:
+        """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x); or the candidates of each window."""
         ...
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        """Pieces of the valid box from the maps of a wider region; pure, on the CPU, in whole numbers.
+    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
+        """Pieces of the valid box from the maps or candidates of a wider region; pure, on the CPU, in whole numbers.
 
-        `valid` is in the coordinates of the given maps.
+        `valid` is in the coordinates of the given region.
         """
         ...
 
@@ -178,10 +178,10 @@ class Method(Protocol):
         """Decide about whole objects of one frame: entry i is the object that i joins (i: it stays), or −1: dropped."""
         ...
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def tuned(self, pairs: Iterable[tuple[Any, Labels]]) -> Self:
         """Return the method with thresholds and size limits fitted on validation frames."""
         ...
 
-    def ideal(self, labels: Labels) -> Maps:
-        """The perfect prediction, floats in [0, 1] by name."""
+    def ideal(self, labels: Labels) -> Maps | Candidates:
+        """The perfect prediction: floats in [0, 1] by name, or candidates."""
         ...

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cellscale.arrays import Box, Labels, StoredMaps
+from cellscale.arrays import Box, Labels, Prediction, shape_of
 from cellscale.kernels.tables import tables_of
 from cellscale.methods.protocol import Method
 from cellscale.methods.settings import flat, replaced
@@ -28,19 +28,19 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 """Minimum areas that are tried, as shares of the median area of the true cells."""
 
 
-def cells_of(method: Method, maps: StoredMaps) -> Labels:
+def cells_of(method: Method, prediction: Prediction) -> Labels:
     """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
-    frame = Box.of(next(iter(maps.values())).shape)
-    pieces = method.decode(maps, frame)
+    frame = Box.of(shape_of(prediction))
+    pieces = method.decode(prediction, frame)
     targets = method.unite(*tables_of(pieces, frame, origin=(0, 0), width=frame.x1))
     table = np.concatenate([[0], targets + 1]).astype(np.uint32)
     labels: Labels = table[pieces.labels]
     return labels
 
 
-def quality(method: Method, pairs: Iterable[tuple[StoredMaps, Labels]]) -> float:
+def quality(method: Method, pairs: Iterable[tuple[Prediction, Labels]]) -> float:
     """Mean of instance F1 at Jaccard > 0.5 and SEG on frames, 0 … 1."""
-    found = scores((truth, cells_of(method, maps)) for maps, truth in pairs)
+    found = scores((truth, cells_of(method, prediction)) for prediction, truth in pairs)
     return float(found["f1"] + found["seg"]) / 2
 
 
@@ -53,7 +53,7 @@ def minimum_areas(truths: Iterable[Labels]) -> list[int]:
 
 def searched(
     method: M,
-    pairs: Sequence[tuple[StoredMaps, Labels]],
+    pairs: Sequence[tuple[Prediction, Labels]],
     grid: Mapping[str, Sequence[Any]],
     *,
     together: tuple[str, ...] = (),
@@ -65,9 +65,10 @@ def searched(
     of one at a time stayed at F1 0.83 where two at once found 0.88.
     """
     start = flat(method)
-    joint = [(together, [*product(COARSE, repeat=len(together))])] if together else []
-    single = [((name,), [(value,) for value in values]) for name, values in grid.items()]
-    for names, choices in [*joint, *single * ROUNDS]:
+    joint = [(together, list(product(COARSE, repeat=len(together))))] if together else []
+    single = [((name,), [(value,) for value in values]) for name, values in grid.items()] * ROUNDS
+    searches: list[tuple[tuple[str, ...], Sequence[tuple[Any, ...]]]] = [*joint, *single]
+    for names, choices in searches:
         now = tuple(flat(method)[name] for name in names)
         tried = [replaced(method, dict(zip(names, choice, strict=True))) for choice in dict.fromkeys([now, *choices])]
         found = [quality(one, pairs) for one in tried]

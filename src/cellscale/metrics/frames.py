@@ -12,6 +12,7 @@ from typing import Any
 
 from cellscale.arrays import Labels
 from cellscale.kernels.arguments import check_equal_shapes, label_image
+from cellscale.metrics.centroids import CentroidCounts, centroid_counts, centroid_scores
 from cellscale.metrics.contours import RimCounts, contour_scores, rim_counts
 from cellscale.metrics.ctc import ChallengeCounts, challenge_counts, challenge_scores
 from cellscale.metrics.detection import DetectionCounts, detection_counts, detection_scores
@@ -34,6 +35,8 @@ class FrameScores:
     """For the F1 of contours."""
     detections: DetectionCounts = field(default_factory=DetectionCounts)
     """For CDS."""
+    centroids: CentroidCounts = field(default_factory=CentroidCounts)
+    """For Dice and mean squared error by nearest centroid."""
 
 
 def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
@@ -58,6 +61,7 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
         pixels=pixel_counts(pairs),
         rims=rim_counts(true_labels, predicted_labels),
         detections=detection_counts(true_labels, predicted_labels),
+        centroids=centroid_counts(true_labels, predicted_labels, pairs),
     )
 
 
@@ -85,8 +89,9 @@ def summary(total: FrameScores) -> dict[str, float]:
     dict
         `seg`, `det`; `precision`, `recall`, `f1`, `pq` at a Jaccard index above 0.5; `j` (mean Jaccard index over
         matches), `j_all` (over true cells); `ap_50`, `ap_55`, … `ap_95` and their mean `ap`; `aji`, `dice`, alias
-        `dsc`; `cds`, the cell detection score of cells matched by place and area;
-        `contour_f1_1` … `contour_f1_7`, by tolerance in px; the numbers `splits`, `merges`, `truth_cells` and
+        `dsc`; `cds`, the cell detection score of cells matched by place and area; `mse` of the masks; `cell_dice` and
+        `cell_mse`, by nearest centroid; `contour_f1_1` … `contour_f1_7`, by tolerance in px; the numbers `splits`,
+        `merges`, `truth_cells` and
         `predicted_cells`. Where neither truth nor prediction has a cell, shares are 1; where only one has, 0. `seg` and
         `det` are nan without a true cell.
     """
@@ -96,6 +101,7 @@ def summary(total: FrameScores) -> dict[str, float]:
         **pixel_scores(total.pixels),
         **contour_scores(total.rims),
         **detection_scores(total.detections),
+        **centroid_scores(total.centroids),
     }
 
 

@@ -7,19 +7,21 @@ same rounding.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Image, StoredMaps
+from cellscale.arrays import Box, Image, Prediction, part_of
 from cellscale.errors import RunError
 from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
-from cellscale.segmentation.predict import maps_name, maps_of
+from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.tiles.candidates import from_arrays, gathered
 from cellscale.tiles.grid import Grid
 from cellscale.tiles.seams import TileRecord, record
 
@@ -39,24 +41,25 @@ def whole_numbers(values: Image) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], StoredMaps]) -> StoredMaps:
-    """The maps of a box, put together from the windows' cores."""
+def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arrays]) -> Prediction:
+    """The prediction of a box, put together from its windows'."""
+    if not run.method.maps:
+        near = run.windows.touching(box.grow(run.windows.halo))
+        parts = [from_arrays(stored(plane, window), run.grid.shape) for window in near]
+        return gathered([part.within(box) for part in parts], box.shape)
     maps = {name: np.zeros(box.shape, np.uint8) for name in run.method.maps}
     for window in run.windows.touching(box):
         core = run.windows.core_box(window)
         part = core.clip(box)
-        found = stored(plane, window)
-        if "hole" in found:
-            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
-        for name, values in found.items():
+        for name, values in stored(plane, window).items():
             maps[name][part.within(box).slices] = values[part.within(core).slices]
     return maps
 
 
-def decoded(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> TileRecord:
-    """Decode one tile from the maps of a box around it; write its pieces, return its record."""
+def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -> TileRecord:
+    """Decode one tile from the prediction of a box around it; write its pieces, return its record."""
     link = run.method.link
-    pieces = run.method.decode(maps, run.grid.valid(tile, link).within(box))
+    pieces = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
     owned, made = record(pieces, run.grid, tile, link)
     t, z = run.planes[plane]
     image = run.image.read(run.grid.core(tile), t=t, z=z)
@@ -69,33 +72,34 @@ def decoded(run: Run, plane: int, tile: int, maps: StoredMaps, box: Box) -> Tile
     )
 
 
-def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> list[tuple[int, TileRecord]]:
-    made = []
-    whole = Box.of(run.grid.shape)
-    for (plane, _), maps in maps_of(run, networks, [(plane, 0) for (plane,) in units]):
+def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+    made, reached = [], Counter[str]()
+    for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in units]):
+        reached += reached_in(found)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-            part = {name: values[box.within(whole).slices] for name, values in maps.items()}
-            made.append((plane, decoded(run, plane, tile, part, box)))
-    return made
+            made.append((plane, decoded(run, plane, tile, part_of(found, box), box)))
+    return packed(made) | limits(reached)
 
 
-def _from_scratch(run: Run, units: Sequence[Unit]) -> list[tuple[int, TileRecord]]:
+def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
     @lru_cache(maxsize=9)
-    def stored(plane: int, window: int) -> StoredMaps:
-        return get(run.scratch, maps_name(plane, window))
+    def stored(plane: int, window: int) -> Arrays:
+        found = get(run.scratch, maps_name(plane, window))
+        if "hole" in found:
+            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
+        return found
 
     made = []
     for plane, tile in units:
         box = run.grid.read(tile, run.method.link, run.method.decode_reach)
         made.append((plane, decoded(run, plane, tile, _assembled(run, plane, box, stored), box)))
-    return made
+    return packed(made)
 
 
 def decode(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
     """Decode tiles (plane, tile), or predict and decode whole planes; return the records as flat arrays."""
-    made = _fused(run, networks, units) if run.fused else _from_scratch(run, units)
-    return packed(made)
+    return _fused(run, networks, units) if run.fused else _from_scratch(run, units)
 
 
 def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:

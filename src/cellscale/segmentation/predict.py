@@ -6,7 +6,7 @@ anything reads them, so that all tiles decode the same numbers.
 
 from __future__ import annotations
 
-from collections import abc
+from collections import Counter, abc
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, StoredMaps
+from cellscale.arrays import Box, Candidates, Prediction, part_of
 from cellscale.errors import InputError
 from cellscale.intensity import BINS, Mapping, Scale
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, put
+from cellscale.tiles.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiles.windows import mirrored
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
@@ -128,8 +129,8 @@ def _window(run: Run, plane: int, window: int, mappings: Sequence[Mapping]) -> N
     return np.ascontiguousarray(mapped[:, rows - source.y0][:, :, columns - source.x0])
 
 
-def maps_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, StoredMaps]]:
-    """Predict windows (plane, window) and yield the maps of their cores; the last batch is filled up."""
+def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
+    """Predict windows (plane, window) and yield what belongs to their cores; the last batch is filled up."""
     torch.set_num_threads(run.settings.threads)
     known = {plane: mappings_of(run, plane) for plane in {unit[0] for unit in units}}
     size = run.settings.batch
@@ -140,18 +141,36 @@ def maps_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tup
         predicted = windows_to_maps(
             run.method, networks, stacked, device=run.settings.device, precision=run.settings.precision
         )
-        for unit, maps in zip(batch, predicted, strict=False):
-            inner = run.windows.core_box(unit[1]).within(run.windows.window_box(unit[1]))
-            yield unit, {name: np.ascontiguousarray(values[inner.slices]) for name, values in maps.items()}
+        for unit, found in zip(batch, predicted, strict=False):
+            yield unit, _of_core(run, unit[1], found)
+
+
+def _of_core(run: Run, window: int, found: Prediction) -> Prediction:
+    """Maps of the window's core, or the candidates that it owns, in the coordinates of the frame."""
+    if isinstance(found, Candidates):
+        return owned(found, run.windows, window, seam=SEAM_PX)
+    return part_of(found, run.windows.core_box(window).within(run.windows.window_box(window)))
 
 
 def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
-    """Write the maps of each window's core as one scratch object."""
-    for (plane, window), maps in maps_of(run, networks, units):
-        put(run.scratch, maps_name(plane, window), dict(maps))
-    return {}
+    """Write the prediction of each window as one scratch object; return how often limits were reached."""
+    reached: Counter[str] = Counter()
+    for (plane, window), found in predictions_of(run, networks, units):
+        put(run.scratch, maps_name(plane, window), arrays_of(found) if isinstance(found, Candidates) else found)
+        reached += reached_in(found)
+    return limits(reached)
+
+
+def reached_in(prediction: Prediction) -> Counter[str]:
+    """Which limits of the networks were reached, and how often."""
+    return Counter(prediction.reached if isinstance(prediction, Candidates) else {})
+
+
+def limits(reached: Counter[str]) -> Arrays:
+    """Columns of a task's record: how often each limit was reached."""
+    return {f"reached.{name}": np.array(count, np.int64) for name, count in reached.items()}
 
 
 def maps_name(plane: int, window: int) -> str:
-    """Name of the scratch object of a window's maps."""
+    """Name of the scratch object of a window's prediction."""
     return f"maps/{plane:06d}/{window:06d}"

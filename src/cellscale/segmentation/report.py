@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,9 @@ from cellscale.folders import Folder
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import get
+
+log = logging.getLogger("cellscale")
 
 JSON, PAGE = "report.json", "report.html"
 STYLE = """
@@ -49,11 +54,26 @@ class Report:
     holes: list[dict[str, Any]] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
-    """Cells by flag, for methods that flag them: `cut` at their extent, `unconverged`."""
+    """Cells with a flag of their method: `cut` at the largest extent of an object, `unconverged`; methods that join by
+    links flag none, their cells have any size."""
+    reached: dict[str, int] = field(default_factory=dict)
+    """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
     ring_violations: int = 0
     """Pixels that one tile sees as foreground and another does not; the join ends the run at the first."""
     seams: dict[str, Any] | None = None
     """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
+
+
+def limits_reached(run: Run) -> dict[str, int]:
+    """How often each limit of the networks was reached, from the records of the predictions."""
+    found: Counter[str] = Counter()
+    step = run.decode.name if run.fused else run.predict.name
+    for name in run.scratch.names(step):
+        record = get(run.scratch, f"{step}/{name}")
+        found += Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
+    if found:
+        log.warning("limits of the networks were reached, cells may be missing: %s", dict(found))
+    return dict(found)
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:
@@ -111,7 +131,6 @@ def _checks(told: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ring violations (must be 0)": told["ring_violations"],
         "objects cut at their extent": told["flagged"].get("cut", 0),
-        "objects that did not converge": told["flagged"].get("unconverged", 0),
         "missing chunks of the source": told["missing_chunks"],
         "straight borders along tile and window lines": _seams(seams) if seams else "not measured",
     }

@@ -34,7 +34,7 @@ from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_pla
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
-from cellscale.segmentation.report import Report, write_copy, write_report
+from cellscale.segmentation.report import Report, limits_reached, write_copy, write_report
 from cellscale.segmentation.seams import count_seams, layer_quality
 
 log = logging.getLogger("cellscale")
@@ -109,6 +109,8 @@ class Steps:
     run: Run
     spread: Spread
     report: Report
+    token: str
+    """Of the driver that signed the run."""
     on_progress: Callable[[str, int, int], None]
     on_note: Callable[[str, str], None] = lambda step, note: None
 
@@ -120,8 +122,9 @@ class Steps:
         Raises
         ------
         RunError
-            Naming every unit that failed, with its reason.
+            Naming every unit that failed, with its reason; or if another driver has signed the run.
         """
+        self.check_owner()
         began = time.perf_counter()
         todo = self._todo(step)
         self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
@@ -129,6 +132,8 @@ class Steps:
             log.info("%s: %d of %d tasks reused", step.name, len(step) - len(todo), len(step))
         shared = _Shared(run=self.run, work=work, argument=argument)
         failed = self._try(shared, [(step.record_name(task), step.units(task)) for task in todo], step, gpu)
+        if failed:
+            self.check_owner()
         alone = [(f"{name}-{i:05d}", [unit]) for (name, units), _ in failed for i, unit in enumerate(units)]
         if alone:
             log.warning("%s: %d tasks failed; their %d units are tried one by one", step.name, len(failed), len(alone))
@@ -142,6 +147,14 @@ class Steps:
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
             raise RunError(self._quarantine(step, failed))
+
+    def check_owner(self) -> None:
+        """Stop if the same command runs a second time: the later driver goes on, and cleans up at its end."""
+        if self.run.scratch.read_json("owner.json") != self.token:
+            raise RunError(
+                f"Another driver has signed the run in {self.run.scratch.url}, and goes on with it or has finished it; "
+                "its labels are the same. This one stops and leaves everything as it is."
+            )
 
     def _todo(self, step: Step) -> list[int]:
         done = self.run.scratch.names(step.name)
@@ -239,7 +252,7 @@ def _survey(steps: Steps, target: Target) -> None:
             report.quarantine += holes.recorded(run, run.survey)
             raise RunError(holes.unreadable(run, skipped, report.quarantine))
     except RunError:
-        _drop(run)
+        _drop(run, steps.token)
         raise
     report.unreadable_blocks = [holes.place(run, plane, box) for plane, box in skipped]
     missing: dict[int, int] = {}
@@ -318,7 +331,7 @@ def segment(
     """
     token = _resume_or_start(run, target)
     report = Report()
-    steps = Steps(run=run, spread=spread, report=report, on_progress=on_progress, on_note=on_note)
+    steps = Steps(run=run, spread=spread, report=report, token=token, on_progress=on_progress, on_note=on_note)
     try:
         layer = _carried_out(steps, networks, target, model or {})
     except CellscaleError as error:
@@ -329,8 +342,7 @@ def segment(
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
     publish_labels(layer)
-    if run.scratch.read_json("owner.json") == token:
-        _drop(run)
+    _drop(run, token)
     return report
 
 
@@ -348,6 +360,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     report.quarantine += report.holes
     steps.do(run.strips, join_strips, run)
     steps.do(run.join, join, run)
+    steps.check_owner()
     layer = _staged(run, target, layer_metadata(run, model, report.holes))
     for level in range(len(layer.levels)):
         step = run.publish(level, len(layer.shards(level)))
@@ -356,16 +369,16 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     steps.do(run.seams(len(layer.shards())), count_seams, finest)
     steps.do(run.tables, tables, finest)
     report.cells, report.flagged = counted(run)
-    if any(report.flagged.values()):
-        log.warning("of %d cells: %s", report.cells, report.flagged)
+    report.reached = limits_reached(run)
     report.seams = layer_quality(run)
     return layer
 
 
-def _drop(run: Run) -> None:
-    """Delete a run's folder, its plan first: without a plan, records do not count."""
-    run.scratch.delete("plan.json")
-    run.scratch.remove()
+def _drop(run: Run, token: str | None = None) -> None:
+    """Delete a run's folder, its plan first: without a plan, records do not count; not if it is signed by another."""
+    if token is None or run.scratch.read_json("owner.json") == token:
+        run.scratch.delete("plan.json")
+        run.scratch.remove()
 
 
 def _forget(run: Run) -> None:

@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from cellscale.arrays import Box
+from cellscale.arrays import Box, Candidates, part_of
 from cellscale.errors import CellscaleError, RunError
 from cellscale.folders import Folder
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.decode import decoded, packed, pieces_name
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.predict import maps_name, maps_of, surveyed
+from cellscale.segmentation.predict import maps_name, predictions_of, surveyed
 from cellscale.segmentation.records import put
+from cellscale.tiles.candidates import arrays_of
 from cellscale.tiles.grid import Grid
 
 SCRATCH = Folder(url="memory://trial")
@@ -47,15 +48,15 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     surveying = time.perf_counter() - began
     put(SCRATCH, run.survey.record_name(0), mappings)
     began = time.perf_counter()
-    ((_, maps),) = maps_of(run, networks, [(0, window)])
+    ((_, found),) = predictions_of(run, networks, [(0, window)])
     predicting = (time.perf_counter() - began) / run.settings.batch
-    put(SCRATCH, maps_name(0, window), dict(maps))
+    put(SCRATCH, maps_name(0, window), arrays_of(found) if isinstance(found, Candidates) else found)
     core = run.windows.core_box(window)
     # The window's core stands in for the frame: a tile at its border would ask for the windows beside it.
     inner = dataclasses.replace(run, grid=Grid(shape=core.shape, size=run.grid.size))
     tile = inner.grid.rows // 2 * inner.grid.columns + inner.grid.columns // 2
     box = inner.grid.read(tile, run.method.link, run.method.decode_reach)
-    part = {name: values[box.slices] for name, values in maps.items()}
+    part = part_of(found.within(core) if isinstance(found, Candidates) else found, box)
     decoded(inner, 0, tile, part, box)
     began = time.perf_counter()
     record = decoded(inner, 0, tile, part, box)

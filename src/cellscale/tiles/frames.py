@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.arrays import Box, Labels, Pieces, Prediction, Table, part_of, shape_of
 from cellscale.tiles.grid import Grid
 from cellscale.tiles.seams import TileRecord, columns, record
 from cellscale.tiles.strips import Strips, Unite, join_strip, labels_of, sweep
@@ -28,8 +28,8 @@ class Decoder(Protocol):
         """Longest distance between two pixels that decoding ties directly, px, at least 1."""
         ...
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        """Pieces of the valid box from the maps of a wider region."""
+    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
+        """Pieces of the valid box from the prediction of a wider region."""
         ...
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
@@ -92,20 +92,18 @@ def join(records: Sequence[TileRecord], strips: Strips, unite: Unite) -> Cells:
     )
 
 
-def whole_frame(method: Decoder, maps: StoredMaps) -> Labels:
+def whole_frame(method: Decoder, prediction: Prediction) -> Labels:
     """Decode a frame at once: the labels that every tiling must give."""
-    return tiled_frame(method, maps, max(next(iter(maps.values())).shape))
+    return tiled_frame(method, prediction, max(shape_of(prediction)))
 
 
-def tiled_frame(method: Decoder, maps: StoredMaps, size: int) -> Labels:
+def tiled_frame(method: Decoder, prediction: Prediction, size: int) -> Labels:
     """Decode a frame by tiles of `size` px and join them, in memory: uint32, (y, x)."""
-    shape = next(iter(maps.values())).shape
-    grid = Grid(shape=(shape[0], shape[1]), size=size)
+    grid = Grid(shape=shape_of(prediction), size=size)
     cores, records = [], []
     for tile in range(len(grid)):
         read = grid.read(tile, method.link, method.decode_reach)
-        part = {name: values[read.slices] for name, values in maps.items()}
-        pieces = method.decode(part, grid.valid(tile, method.link).within(read))
+        pieces = method.decode(part_of(prediction, read), grid.valid(tile, method.link).within(read))
         owned, made = record(pieces, grid, tile, method.link)
         cores.append(owned)
         records.append(made)

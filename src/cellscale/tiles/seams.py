@@ -146,5 +146,6 @@ def _same_anchors(made: TileRecord, other: TileRecord, tied: NDArray[np.int64]) 
 
 
 def columns(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
-    """Tables of the same columns, one below the other."""
-    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    """Tables of the same columns, one below the other; a table without rows need not have them all."""
+    names = max(tables, key=len)
+    return {name: np.concatenate([table[name] for table in tables if name in table]) for name in names}

@@ -62,7 +62,7 @@ class History:
                 panel.plot(*zip(*points, strict=True), label=name if validation else f"{stage}: {name}", marker=".")
             panel.set_ylabel(title)
             panel.grid(alpha=0.3)
-            if rows:
+            if panel.lines:
                 panel.legend()
         panels[1].set_xlabel("step")
         content = io.BytesIO()

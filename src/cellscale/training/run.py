@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from cellscale.arrays import Labels, StoredMaps
+from cellscale.arrays import Labels, Prediction
 from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
 from cellscale.errors import InputError
 from cellscale.folders import Folder
@@ -82,8 +82,8 @@ class Training:
             score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predicted(self) -> list[tuple[StoredMaps, Labels]]:
-        """Maps and labels of the held-out frames."""
+    def predicted(self) -> list[tuple[Prediction, Labels]]:
+        """Predictions and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
         return predicted(self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision)
 

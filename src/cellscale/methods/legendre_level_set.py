@@ -1,0 +1,189 @@
+"""Mukherjee and Acton (2015), L2S: region-based segmentation in the presence of intensity inhomogeneity, no training.
+
+A level set φ divides the image f into two regions, in each of which intensity is a Legendre polynomial:
+
+    E = ∫ (f − aᵀB)² H(φ) + ∫ (f − bᵀB)² (1 − H(φ)) + λ (|a|² + |b|²) + ν ∫ δ(φ) |∇φ|
+
+The baseline of the Multi-CellNet paper. The solution belongs to its window as a whole: the method is exact only against
+itself, with the same windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.polynomial.legendre import legvander
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.kernels.distances import distance_transform
+from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.protocol import Maps, Networks, Stage
+from cellscale.methods.search import minimum_areas, searched
+
+Plane = NDArray[np.float64]
+"""(y, x)."""
+
+
+def fit(image: Plane, weight: Plane, bases: tuple[Plane, Plane], ridge: float) -> Plane:
+    """The polynomial aᵀB with a = (Σ w BBᵀ + λI)⁻¹ Σ w f B, (y, x); `bases` are P_i at rows and at columns."""
+    rows, columns = bases
+    n = rows.shape[1]
+    pairs_y = (rows[:, :, None] * rows[:, None]).reshape(len(rows), -1)
+    pairs_x = (columns[:, :, None] * columns[:, None]).reshape(len(columns), -1)
+    moments = (pairs_y.T @ weight @ pairs_x).reshape(n, n, n, n).transpose(0, 2, 1, 3).reshape(n * n, n * n)
+    right = (rows.T @ (weight * image) @ columns).reshape(-1)
+    a = np.linalg.solve(moments + ridge * np.eye(n * n), right).reshape(n, n)
+    fitted: Plane = rows @ a @ columns.T
+    return fitted
+
+
+def curvature(phi: Plane) -> Plane:
+    """div(∇φ / |∇φ|), by central differences with a Neumann border."""
+    dy, dx = np.gradient(np.pad(phi, 1, mode="edge"))
+    norm = np.sqrt(dy**2 + dx**2) + 1e-10
+    divergence: Plane = (np.gradient(dy / norm, axis=0) + np.gradient(dx / norm, axis=1))[1:-1, 1:-1]
+    return divergence
+
+
+def nearer_to_distances(phi: Plane, step: float = 0.5) -> Plane:
+    """One step of Sussman et al. (1994) towards |∇φ| = 1; the zero level stays."""
+    padded = np.pad(phi, 1, mode="edge")
+    squares = np.zeros_like(phi)
+    for axis in (0, 1):
+        slope = np.diff(padded, axis=axis)
+        cut = slope[:, 1:-1] if axis == 0 else slope[1:-1]
+        before, after = (cut[:-1], cut[1:]) if axis == 0 else (cut[:, :-1], cut[:, 1:])
+        up = np.maximum(np.maximum(before, 0) ** 2, np.minimum(after, 0) ** 2)
+        down = np.maximum(np.minimum(before, 0) ** 2, np.maximum(after, 0) ** 2)
+        squares += np.where(phi > 0, up, down)
+    norm: Plane = np.where(phi != 0, np.sqrt(squares), 1.0)
+    moved: Plane = phi - step * phi / np.sqrt(phi**2 + 1) * (norm - 1)
+    return moved
+
+
+def signed_distance(mask: Mask) -> Plane:
+    """Distance to the rim of a mask, positive inside, px; ±1 everywhere if there is no rim."""
+    if mask.all() or not mask.any():
+        return np.where(mask, 1.0, -1.0)
+    phi: Plane = distance_transform(mask).astype(np.float64) - distance_transform(~mask)
+    return phi - 0.5 * np.sign(phi)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegendreLevelSet:
+    """L2S: a level set between two polynomial intensities."""
+
+    name: ClassVar[str] = "l2s"
+    paper: ClassVar[str] = (
+        "S. Mukherjee, S. T. Acton, Region based segmentation in presence of intensity inhomogeneity using Legendre "
+        "polynomials, IEEE Signal Processing Letters 2015"
+    )
+    summary: ClassVar[str] = "level set between two polynomial intensities; no training"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "windowed"
+    maps: ClassVar[tuple[str, ...]] = ("cell",)
+    multiple: ClassVar[int] = 1
+    decode_reach: ClassVar[int] = GAP_REACH
+    link: ClassVar[int] = GAP_REACH
+    intensity: Intensity = field(default_factory=Intensity)
+    channels: int = 1
+    """Number of image channels; the first is segmented."""
+    reach: int = 32
+    """Margin of a window around its core, px: nearer parts of the frame weigh in."""
+    degree: int = 3
+    """Of the polynomials in x and in y."""
+    ridge: float = 1.0
+    """λ."""
+    smoothness: float = 0.1
+    """ν, beside a data force of at most 1."""
+    epsilon: float = 2.0
+    """ε: width of H and δ, px."""
+    iterations: int = 300
+    """Most steps."""
+    quiet: int = 20
+    """Steps in a row in which at most 1 of 10,000 pixels changes sides, after which it stops."""
+    start: Literal["threshold", "rectangles"] = "threshold"
+    """First mask: pixels brighter than the mean, smoothed; or a grid of rectangles."""
+    bright: bool = True
+    """Whether cells are what starts inside; else they are what starts outside."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`."""
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Nothing to fit."""
+        return self
+
+    def targets(self, labels: Labels) -> Maps:
+        """Nothing is learned; the cells."""
+        return {"cell": (labels > 0).astype(np.uint8)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """None."""
+        return {}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """None."""
+        return ()
+
+    def first_mask(self, image: Plane) -> Mask:
+        """Where φ starts positive."""
+        if self.start == "threshold":
+            smooth = ndimage.gaussian_filter(image, 2.0, mode="nearest")
+            bright: Mask = smooth > smooth.mean()
+            return bright
+        y, x = np.indices(image.shape)
+        inside: Mask = (y % 40 >= 10) & (y % 40 < 30) & (x % 40 >= 10) & (x % 40 < 30)
+        return inside
+
+    def solved(self, image: Plane) -> Mask:
+        """Descend E on one window; True is foreground."""
+        bases = tuple(legvander(np.linspace(-1, 1, max(n, 2))[:n], self.degree) for n in image.shape)
+        phi = signed_distance(self.first_mask(image))
+        still = 0
+        for _ in range(self.iterations):
+            inside = 0.5 * (1 + 2 / np.pi * np.arctan(phi / self.epsilon))
+            delta = self.epsilon / np.pi / (self.epsilon**2 + phi**2)
+            residuals = [(image - fit(image, w, (bases[0], bases[1]), self.ridge)) ** 2 for w in (inside, 1 - inside)]
+            data = delta * (residuals[1] - residuals[0])
+            force = data / max(float(np.abs(data).max()), 1e-12) + self.smoothness * curvature(phi)
+            moved = nearer_to_distances(phi + 0.5 / max(float(np.abs(force).max()), 1e-12) * force)
+            still = still + 1 if ((moved >= 0) != (phi >= 0)).mean() <= 1e-4 else 0
+            phi = moved
+            if still >= self.quiet:
+                break
+        found: Mask = (phi >= 0) == self.bright
+        return found
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """The mask of each window's first channel, 0 or 1, (n, y, x)."""
+        masks = [self.solved(window[0].double().cpu().numpy()) for window in windows]
+        return {"cell": torch.from_numpy(np.stack(masks)).to(windows.device, torch.float32)}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """4-connected components; narrow gaps go to the nearest."""
+        cells = above(maps["cell"], 0.5)
+        return pieces(cells, gaps(cells), GAP_REACH, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search the minimum area."""
+        frames = list(pairs)
+        return searched(self, frames, {"minimum_area": minimum_areas(truth for _, truth in frames)})
+
+    def ideal(self, labels: Labels) -> Maps:
+        """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
+        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+
+
+L2S = LegendreLevelSet()

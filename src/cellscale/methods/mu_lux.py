@@ -1,0 +1,185 @@
+"""Lux and Matula (2019): a U-Net for markers and cells, and a watershed from the markers.
+
+Markers are cells without their rims, so that those of touching cells do not touch. The watershed's basins are local;
+what a marker floods is decided on the tables of the whole frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.kernels.distances import distance_transform, label_distance_transform
+from cellscale.kernels.tables import WALL
+from cellscale.kernels.touching import separated
+from cellscale.kernels.watershed import filled
+from cellscale.kernels.weights import ronneberger
+from cellscale.methods.descent import Adam
+from cellscale.methods.objects import above, flooded_cells, marked_basins
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import LEVELS, minimum_areas, searched
+from cellscale.networks.unet import UNetShape
+
+
+def weighted_squares(networks: Networks, batch: Batch) -> Terms:
+    """Σ w (y − p)² / Σ w of markers and of cells, means over samples."""
+    found = probabilities(networks, batch.image)
+    weights = batch.targets["weight"]
+    whole = weights.sum(dim=(1, 2))
+    return {
+        name: ((weights * (batch.targets[name].float() - p) ** 2).sum(dim=(1, 2)) / whole).mean()
+        for name, p in found.items()
+    }
+
+
+def probabilities(networks: Networks, images: Tensor) -> dict[str, Tensor]:
+    """Softmax over the two channels of each head, of the second one, (n, y, x)."""
+    scores = networks["unet"](images).float()
+    return {"marker": torch.softmax(scores[:, :2], dim=1)[:, 1], "cell": torch.softmax(scores[:, 2:], dim=1)[:, 1]}
+
+
+def marker_truth(labels: Labels, erosion: float) -> Mask:
+    """Cells without the pixels within min(r, half their largest inner distance) of their rims (ours)."""
+    distances = label_distance_transform(labels)
+    numbers, cells = np.unique(labels, return_inverse=True)
+    largest = ndimage.maximum(distances, cells.reshape(labels.shape), np.arange(len(numbers)))
+    found: Mask = (labels > 0) & (distances > np.minimum(erosion, np.asarray(largest) / 2)[cells.reshape(labels.shape)])
+    return found
+
+
+def opened(mask: Mask, radius: int) -> Mask:
+    """Opening with a disc: pixels of the mask that a disc inside it covers; they look 2 · radius px far."""
+    eroded = distance_transform(mask, squared=True) > radius**2
+    found: Mask = mask & (distance_transform(~eroded, squared=True) <= radius**2)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Markers:
+    """From the probability of a marker to markers."""
+
+    threshold: float = 240 / 255
+    """A pixel is a marker's if its probability is greater."""
+    holes: int = 16
+    """Holes of at most this area are filled, px; the authors fill all, which is not local."""
+    radius: int = 4
+    """Radius of the opening's disc, px: 8 px across; 0: none."""
+
+    @property
+    def reach(self) -> int:
+        """How far a marker's pixel looks, px."""
+        return self.holes + 2 * self.radius
+
+    def of(self, probability: NDArray[np.uint8]) -> Mask:
+        """Above the threshold, holes filled, opened."""
+        solid = filled(above(probability, self.threshold), self.holes)
+        return opened(solid, self.radius) if self.radius else solid
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuLux:
+    """U-Net, softmax heads for markers and cells, weighted squares, watershed on −P(cell) from the markers."""
+
+    name: ClassVar[str] = "mu-lux"
+    paper: ClassVar[str] = "F. Lux, P. Matula, DIC image segmentation of dense cell populations, ISBI 2019"
+    summary: ClassVar[str] = "U-Net, markers and cells, weighted squares, watershed from the markers"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    link: ClassVar[int] = 1
+    maps: ClassVar[tuple[str, ...]] = ("marker", "cell")
+    unet: UNetShape = field(default_factory=UNetShape)
+    adam: Adam = field(default_factory=Adam)
+    markers: Markers = field(default_factory=Markers)
+    intensity: Intensity = field(default_factory=lambda: Intensity(rule="equalise"))
+    channels: int = 1
+    """Number of image channels."""
+    erosion: float = 8.0
+    """r: a marker's distance from its cell's rim, px; less in small cells; not in the paper."""
+    border: float = 10.0
+    """What is added to the weight 1 between two cells that meet; not in the paper."""
+    sigma: float = 5.0
+    """How fast that falls with the distances to the nearest two cells, px; not in the paper."""
+    threshold: float = 0.85
+    """A pixel is a cell's if its probability is greater (216 of 255; 156 for phase contrast); fitted by `tuned`."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        return self.unet.multiple
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px."""
+        return self.unet.reach
+
+    @property
+    def decode_reach(self) -> int:
+        """A pixel looks at its neighbours, and these at the markers' surroundings, px."""
+        return self.markers.reach + 1
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Nothing to fit."""
+        return self
+
+    def targets(self, labels: Labels) -> Maps:
+        """`marker`, `cell` (uint8) and `weight` (float32) of a crop."""
+        border = ronneberger(separated(labels), w0=self.border, sigma=self.sigma)
+        return {
+            "marker": marker_truth(labels, self.erosion).astype(np.uint8),
+            "cell": (labels > 0).astype(np.uint8),
+            "weight": 1 + border,
+        }
+
+    def networks(self) -> dict[str, nn.Module]:
+        """One U-Net, two channels for each head."""
+        return {"unet": self.unet.network(self.channels, 4)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One network, one loss."""
+        update = Update(
+            trains=("unet",),
+            loss=weighted_squares,
+            optimizer=self.adam.optimizer,
+            learning_rate=self.adam.factor,
+        )
+        return (Stage(name="squares", updates=(update,)),)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """Two probabilities, (n, y, x)."""
+        return probabilities(networks, windows)
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Basins of 255 − P(cell), with the markers at 0."""
+        heights = np.clip(255 - maps["cell"].astype(np.int16), 1, WALL - 1).astype(np.uint8)
+        return marked_basins(self.markers.of(maps["marker"]), heights, above(maps["cell"], self.threshold), valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Put together what a marker floods; drop the rest, and small objects."""
+        return flooded_cells(nodes, edges, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search the thresholds and the minimum area."""
+        frames = list(pairs)
+        areas = minimum_areas(truth for _, truth in frames)
+        grid = {"threshold": LEVELS, "markers.threshold": (*LEVELS, 240 / 255), "minimum_area": areas}
+        return searched(self, frames, grid)
+
+    def ideal(self, labels: Labels) -> Maps:
+        """Markers and cells; the probability of cells falls towards their rims, so that floods meet there."""
+        depth = np.minimum(label_distance_transform(labels), 64)
+        cell = np.where(labels > 0, 0.87 + 0.002 * depth, 0)
+        return {"marker": marker_truth(labels, self.erosion).astype(np.float32), "cell": cell.astype(np.float32)}
+
+
+MU_LUX = MuLux()

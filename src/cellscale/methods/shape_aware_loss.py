@@ -1,0 +1,394 @@
+"""Lin and Norouzi (2021): a loss that looks at the rims of cells, with Mask R-CNN and with U-Net.
+
+Three losses of a mask (binary cross-entropy, focal, shape-aware: eq. 2 and 3) and two architectures. Mask R-CNN gives
+instances; U-Net gives a mask whose components are the cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Candidates, Labels, Pieces, StoredMaps, Table
+from cellscale.errors import InputError, MissingError
+from cellscale.intensity import Intensity
+from cellscale.kernels.candidates import painted, unsuppressed
+from cellscale.kernels.touching import separated
+from cellscale.kernels.weights import rim_weights
+from cellscale.methods.descent import Adam
+from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, renumbered, rims
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.search import LEVELS, minimum_areas, searched
+from cellscale.networks.unet import UNetShape
+
+PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
+Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskLoss:
+    """What a pixel of a mask costs: binary cross-entropy, as it is or weighted."""
+
+    kind: Kind = "shape-aware"
+    """Shape-aware weights, none (bce), or (1 − p)^γ (focal)."""
+    alpha: float = 10.0
+    """α: what is added on a rim (shape-aware)."""
+    sigma: float = 5.0
+    """σ: how fast that falls with the distance to the rim, px (shape-aware)."""
+    gamma: float = 2.0
+    """γ: how much less a pixel counts that is right already (focal); not stated in the paper."""
+    ratio: float = 1.0
+    """w_c of cell pixels: background pixels for each cell pixel in the training frames (shape-aware); fitted by
+    `prepared`."""
+
+    def prepared(self, background: int, foreground: int) -> Self:
+        """Fit w_c."""
+        return dataclasses.replace(self, ratio=background / max(1, foreground))
+
+    def weights(self, labels: Labels) -> NDArray[np.float32]:
+        """Equation 3: w_c + α · exp(−D² / 2σ²), w_c = 1 on background; 1 everywhere for the other losses."""
+        if self.kind != "shape-aware":
+            return np.ones(labels.shape, np.float32)
+        balance = np.where(labels > 0, np.float32(self.ratio), np.float32(1))
+        return balance + rim_weights(labels, alpha=self.alpha, sigma=self.sigma)
+
+    def of_masks(self, scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+        """Equation 2 as a weighted mean: Σ w · CE / Σ w of each mask (n, y, x), (n,)."""
+        surprise = nn.functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
+        if self.kind == "focal":
+            surprise = (1 - torch.exp(-surprise)) ** self.gamma * surprise
+        return (weights * surprise).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
+
+
+def class_counts(labels: Iterable[Labels]) -> tuple[int, int]:
+    """Background and cell pixels of frames."""
+    counts = np.zeros(2, np.int64)
+    for frame in labels:
+        counts += np.bincount((frame > 0).ravel(), minlength=2)
+    return int(counts[0]), int(counts[1])
+
+
+def unet_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
+    """Mean over samples."""
+    scores = networks["unet"](batch.image).float()[:, 0]
+    return {loss.kind: loss.of_masks(scores, batch.targets["cell"].float(), batch.targets["weight"]).mean()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryUNet:
+    """U-Net, one sigmoid channel; the cells are the components of its mask."""
+
+    name: ClassVar[str] = "unet-binary"
+    paper: ClassVar[str] = PAPER
+    summary: ClassVar[str] = "U-Net, one sigmoid channel; shape-aware loss, cross-entropy or focal loss"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    loss: MaskLoss = field(default_factory=MaskLoss)
+    unet: UNetShape = field(default_factory=UNetShape)
+    adam: Adam = field(default_factory=Adam)
+    intensity: Intensity = field(default_factory=Intensity)
+    channels: int = 1
+    """Number of image channels."""
+    threshold: float = 0.5
+    """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
+    fill_radius: int = 2
+    """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
+    the paper."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+    @property
+    def multiple(self) -> int:
+        """Window sizes are multiples of this, px."""
+        return self.unet.multiple
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px."""
+        return self.unet.reach
+
+    @property
+    def decode_reach(self) -> int:
+        """A gap pixel looks for its cell and at the cells around it, px."""
+        return max(self.fill_radius, GAP_REACH)
+
+    @property
+    def link(self) -> int:
+        """Longest distance from a gap pixel to its cell, px."""
+        return max(1, self.fill_radius)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """One probability."""
+        return ("cell",)
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Fit w_c."""
+        return dataclasses.replace(self, loss=self.loss.prepared(*class_counts(map(separated, labels))))
+
+    def targets(self, labels: Labels) -> Maps:
+        """`cell` (uint8) and `weight` (float32) of a crop; a gap of one pixel parts touching cells (ours)."""
+        cells = separated(labels)
+        return {"cell": (cells > 0).astype(np.uint8), "weight": self.loss.weights(cells)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """One U-Net."""
+        return {"unet": self.unet.network(self.channels, 1)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One network, one loss."""
+        update = Update(
+            trains=("unet",),
+            loss=partial(unet_loss, loss=self.loss),
+            optimizer=self.adam.optimizer,
+            learning_rate=self.adam.factor,
+        )
+        return (Stage(name=self.loss.kind, updates=(update,)),)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """The sigmoid of the only channel, (n, y, x)."""
+        return {"cell": torch.sigmoid(networks["unet"](windows).float()[:, 0])}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """4-connected components of the cells; narrow gaps go to the nearest."""
+        cells = above(maps["cell"], self.threshold)
+        between = gaps(cells) if self.fill_radius else np.zeros_like(cells)
+        return pieces(cells, between, self.fill_radius, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search the threshold and the minimum area."""
+        frames = list(pairs)
+        areas = minimum_areas(truth for _, truth in frames)
+        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas})
+
+    def ideal(self, labels: Labels) -> Maps:
+        """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
+        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+
+
+UNET_BINARY = BinaryUNet()
+
+
+def mask_rcnn_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
+    """The five terms of Mask R-CNN."""
+    from cellscale.networks.mask_rcnn import losses
+
+    net: Any = networks["mask_rcnn"]
+    return losses(net, batch.image, batch.labels, batch.targets["weight"], loss.of_masks)
+
+
+def pretrained(networks: Networks, path: str) -> None:
+    """Start from torchvision's weights in a file, where names and shapes fit.
+
+    Raises
+    ------
+    MissingError
+        If there is no such file.
+    InputError
+        If nothing in it fits.
+    """
+    from cellscale.networks.mask_rcnn import load_fitting
+
+    expected = "Expected torchvision's weights of maskrcnn_resnet50_fpn (COCO) or resnet50 (ImageNet), a .pth file"
+    if not Path(path).is_file():
+        raise MissingError(f"No weights at {path!r}. {expected} from pytorch.org; or leave `weights` out.")
+    net: Any = networks["mask_rcnn"]
+    if not load_fitting(net, torch.load(path, map_location="cpu", weights_only=True)):
+        raise InputError(f"{path!r} holds nothing that fits. {expected}, and backbone = resnet50.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """What the training frames say about cells: anchors, limits and windows follow from it; fitted by `prepared`."""
+
+    size: float = 32.0
+    """Median of √(height · width) of their boxes, px."""
+    longest: int = 64
+    """Longest side of a box, px."""
+    density: float = 1000.0
+    """Cells in each 1000 × 1000 px of the fullest frame."""
+
+    @classmethod
+    def of(cls, frames: Iterable[Labels]) -> Cells:
+        """Measure the boxes of the cells of frames; without any cell, keep what is there."""
+        sides, density = [np.zeros((0, 2), np.int64)], 0.0
+        for frame in frames:
+            found = [s for s in ndimage.find_objects(frame.astype(np.int64)) if s is not None]
+            sides.append(np.array([[axis.stop - axis.start for axis in s] for s in found], np.int64).reshape(-1, 2))
+            density = max(density, 1e6 * len(found) / frame.size)
+        every = np.concatenate(sides)
+        if not len(every):
+            return cls()
+        size = float(np.median(np.sqrt(every.prod(axis=1))))
+        return cls(size=size, longest=int(every.max()), density=density)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Size of the network, and which of its candidates become cells."""
+
+    backbone: Literal["small", "resnet50"] = "small"
+    """The paper's ResNet-50 with a feature pyramid, or one that trains on a laptop (ours)."""
+    width: int = 16
+    """Features of the small backbone's first layer; its pyramid has four times as many."""
+    weights: str = ""
+    """File of torchvision's weights that the training starts from (resnet50); empty: fresh weights."""
+    samples: int = 64
+    """Proposals of a crop that the box head learns from."""
+    spare: float = 4.0
+    """At most so many times the training frames' density of cells are detected; ten times as many are proposed."""
+    growth: float = 1.5
+    """Cells may be so many times longer than the longest of the training frames; larger boxes are dropped and
+    counted."""
+    overlap: int = 0
+    """How far windows reach beyond their cores, px; 0: the longest side of a cell."""
+    score: float = 0.5
+    """Candidates with a lower score are dropped; fitted by `tuned`."""
+    most_overlap: float = 0.5
+    """A candidate whose box overlaps one of a higher key more (common over joint area) is dropped."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRCNN:
+    """Mask R-CNN with the shape-aware loss in its mask head; the other terms are torchvision's."""
+
+    name: ClassVar[str] = "maskrcnn"
+    paper: ClassVar[str] = PAPER
+    summary: ClassVar[str] = "Mask R-CNN; shape-aware loss, cross-entropy or focal loss of its masks"
+    join: ClassVar[Literal["links", "anchors"]] = "anchors"
+    whole: ClassVar[Literal["exact", "windowed"]] = "windowed"
+    multiple: ClassVar[int] = 64
+    link: ClassVar[int] = 1
+    maps: ClassVar[tuple[str, ...]] = ()
+    mask_loss: MaskLoss = field(default_factory=MaskLoss)
+    detection: Detection = field(default_factory=Detection)
+    cells: Cells = field(default_factory=Cells)
+    adam: Adam = field(default_factory=lambda: Adam(learning_rate=5e-4))
+    intensity: Intensity = field(default_factory=Intensity)
+    channels: int = 1
+    """Number of image channels."""
+    patience: int = 0
+    """Stop after so many validations without a better score; 0: never. (The paper stops early, and divides the learning
+    rate by ten every three epochs; half a cosine is ours.)"""
+
+    @property
+    def longest(self) -> int:
+        """Longest side of a candidate's box, px."""
+        return math.ceil(self.detection.growth * self.cells.longest)
+
+    @property
+    def reach(self) -> int:
+        """How far windows overlap: no prediction's reach, which is the whole window, px."""
+        return self.detection.overlap or self.longest
+
+    @property
+    def decode_reach(self) -> int:
+        """A pixel's candidates, and those that suppress them, have a pixel within a box's length of it, px."""
+        return self.longest - 1
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Fit w_c and measure the cells."""
+        frames = list(labels)
+        loss = self.mask_loss.prepared(*class_counts(frames))
+        return dataclasses.replace(self, mask_loss=loss, cells=Cells.of(frames))
+
+    def targets(self, labels: Labels) -> Maps:
+        """`weight` (float32) of a crop; boxes and masks follow from the labels."""
+        return {"weight": self.mask_loss.weights(labels)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """One Mask R-CNN."""
+        from cellscale.networks import mask_rcnn
+
+        chosen = self.detection
+        shape = mask_rcnn.Shape(
+            backbone=chosen.backbone, width=chosen.width, cell_size=self.cells.size, samples=chosen.samples
+        )
+        return {"mask_rcnn": mask_rcnn.MaskRCNN(self.channels, shape)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """All parts learn together, from weights in a file if one is named."""
+        update = Update(
+            trains=("mask_rcnn",),
+            loss=partial(mask_rcnn_loss, loss=self.mask_loss),
+            optimizer=self.adam.optimizer,
+            learning_rate=self.adam.factor,
+        )
+        learn = Stage(name=self.mask_loss.kind, updates=(update,), patience=self.patience or None)
+        path = self.detection.weights
+        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(pretrained, path=path))
+        return (start, learn) if path else (learn,)
+
+    def predict(self, networks: Networks, windows: Tensor) -> list[Candidates]:
+        """Boxes, scores and masks of each window, at most as many as its area allows."""
+        from cellscale.networks.mask_rcnn import detected
+
+        net: Any = networks["mask_rcnn"]
+        area = windows.shape[2] * windows.shape[3]
+        most = max(16, math.ceil(self.detection.spare * self.cells.density * area / 1e6))
+        found = detected(net, windows, proposals=max(200, 10 * most), detections=most)
+        shape = (windows.shape[2], windows.shape[3])
+        return [self.candidates(one.boxes, one.scores, one.masks, one.full, shape) for one in found]
+
+    def candidates(
+        self, boxes: Tensor, scores: Tensor, masks: Tensor, full: Mapping[str, bool], shape: tuple[int, int]
+    ) -> Candidates:
+        """In whole numbers, without boxes that are too long."""
+        short = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) <= self.longest
+        found = boxes[short].cpu().numpy().astype(np.int32)
+        return Candidates(
+            shape=shape,
+            boxes=found,
+            anchors=np.maximum(found[:, :2], 0),
+            scores=(scores[short].float() * 65535).round().cpu().numpy().astype(np.uint16),
+            masks=(masks[short].float() * 255).round().cpu().numpy().astype(np.uint8),
+            reached={**full, "longest": int((~short).sum())},
+        )
+
+    def decode(self, candidates: Candidates, valid: Box) -> Pieces:
+        """One suppression step; each pixel goes to the greatest mask probability times score."""
+        good = candidates.some(candidates.scores > math.floor(65535 * self.detection.score + 1e-9))
+        kept = good.some(unsuppressed(good, most=self.detection.most_overlap)).within(valid)
+        owner = painted(kept)
+        present = np.unique(owner[owner > 0])
+        return Pieces(labels=renumbered(owner.astype(np.uint32)), anchors=kept.anchors[present - 1].astype(np.int64))
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small objects."""
+        return large_enough(nodes, self.detection.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[Candidates, Labels]]) -> Self:
+        """Search the score and the minimum area."""
+        frames = list(pairs)
+        areas = minimum_areas(truth for _, truth in frames)
+        return searched(self, frames, {"detection.score": LEVELS, "detection.minimum_area": areas})
+
+    def ideal(self, labels: Labels) -> Candidates:
+        """The true cells on the grids of their boxes, all certain."""
+        from cellscale.networks.mask_rcnn import on_boxes, truth_of
+
+        truth = truth_of(torch.from_numpy(labels.astype(np.int64)))
+        which = torch.arange(len(truth["boxes"]))
+        masks = on_boxes(truth["masks"].float()[:, None], which, truth["boxes"])
+        boxes = truth["boxes"][:, [1, 0, 3, 2]].long()
+        return self.candidates(boxes, torch.ones(len(which)), masks, {}, (labels.shape[0], labels.shape[1]))
+
+
+MASK_RCNN = MaskRCNN()

@@ -1,0 +1,156 @@
+"""A web proxy on loopback that stands between a client and a store and fails by a seeded plan."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+HOLD_S = 4.0
+"""How long a request that times out is held; clients wait for less."""
+SLOW_S = 1.5
+"""How long a slow answer takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storm:
+    """Which requests fail, and how: a pure function of the seed, the object and how often it was asked for."""
+
+    seed: int
+    kinds: tuple[str, ...]
+    """500, 503, timeout, reset (no answer), lost (carried out, no answer), slow, truncated."""
+    share: float = 0.1
+    """Part of the objects that are hit."""
+    most: int = 2
+    """Most failures of one object."""
+    lasting: str = ""
+    """Requests to paths with this part always fail."""
+
+    def kind(self, method: str, path: str, count: int) -> str | None:
+        """How the count-th request of a kind to a path fails, or None."""
+        draw = random.Random(f"{self.seed} {method} {path}")
+        kind, fails = draw.choice(self.kinds), draw.randint(1, self.most) if draw.random() < self.share else 0
+        return kind if count < fails or (self.lasting and self.lasting in path) else None
+
+
+@dataclass(kw_only=True)
+class Proxy:
+    """What a running proxy knows."""
+
+    url: str = ""
+    requests: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    """Requests that failed, by kind."""
+
+
+def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestHandler]:
+    seen: Counter[tuple[str, str]] = Counter()
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 60
+
+        def _kind(self) -> str | None:
+            what = (self.command, self.path)
+            with lock:
+                kind = storm.kind(*what, seen[what])
+                seen[what] += 1
+                proxy.requests += 1
+                proxy.failed.update([kind] if kind else [])
+            return kind
+
+        def _forwarded(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            connection = HTTPConnection("127.0.0.1", upstream, timeout=60)
+            headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            data = answer.read()
+            connection.close()
+            return answer.status, answer.getheaders(), data
+
+        def _hang_up(self) -> None:
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+        def _send(self, status: int, headers: list[tuple[str, str]], length: int) -> None:
+            self.send_response_only(status)
+            for key, value in headers:
+                if key.lower() not in ("content-length", "transfer-encoding", "connection"):
+                    self.send_header(key, value)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+
+        def _refuse(self, status: int) -> None:
+            code = {500: "InternalError", 503: "SlowDown"}[status]
+            body = f"<Error><Code>{code}</Code><Message>planned</Message></Error>".encode()
+            self._send(status, [("Content-Type", "application/xml")], len(body))
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+        def _answer(self, kind: str | None, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+            length = next((int(value) for key, value in headers if key.lower() == "content-length"), len(data))
+            self._send(status, headers, length)
+            for start in range(0, len(data), max(1, len(data) // 8)) if kind == "slow" else ():
+                time.sleep(SLOW_S / 8)
+                self.wfile.write(data[start : start + max(1, len(data) // 8)])
+            if kind == "truncated":
+                self.wfile.write(data[: len(data) // 2])
+                self._hang_up()
+            elif kind is None:
+                self.wfile.write(data)
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            kind = self._kind()
+            if kind in ("500", "503"):
+                self._refuse(int(kind))
+            elif kind in ("timeout", "reset"):
+                time.sleep(HOLD_S if kind == "timeout" else 0)
+                self._hang_up()
+            else:
+                status, headers, data = self._forwarded(body)
+                if kind == "lost":
+                    self._hang_up()
+                else:
+                    self._answer(kind, status, headers, data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Log nothing."""
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that hang up are part of the plan."""
+
+
+@contextmanager
+def stormy(upstream: int, storm: Storm) -> Iterator[Proxy]:
+    """A proxy before a port of loopback, for the length of the context."""
+    proxy = Proxy()
+    server = _Server(("127.0.0.1", 0), _handler(upstream, storm, proxy))
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,233 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cellscale.errors import InputError, RunError
+from cellscale.methods import load_method
+from cellscale.methods.contour_classes import contour_classes
+from cellscale.methods.inference import stored
+from cellscale.methods.protocol import Batch
+from cellscale.methods.rib_cage import Agreement, inner, one_hot, patches, refuse_collapse
+from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
+from cellscale.tiles.seams import tiled_frame, whole_frame
+from cellscale.tiles.windows import Windows, mirrored
+from cellscale.training.run import train
+from tests.methods.conformance import QUICK
+from tests.methods.test_conformance import FRAMES, GAME
+
+TRAINED = dataclasses.replace(QUICK, steps=60, batch_size=2, crop=53)
+
+
+def convolutions(network):
+    return [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+
+
+def test_the_estimator_turns_85_pixels_into_64():
+    network = Estimator(1, 3, 16)
+    assert network(torch.zeros(1, 1, 85, 85)).shape == (1, 3, 64, 64)
+    assert [(layer.kernel_size[0], layer.out_channels) for layer in convolutions(network)] == [
+        (9, 16),
+        (7, 32),
+        (5, 64),
+        (4, 64),
+        (1, 3),
+    ]
+
+
+def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right():
+    torch.manual_seed(0)
+    image = torch.rand(1, 1, 60, 60, dtype=torch.float64, requires_grad=True)
+    Estimator(1, 3, 4).double().eval()(image)[0, :, 30 - BEFORE, 25 - BEFORE].sum().backward()
+    rows, columns = (image.grad[0, 0] != 0).nonzero().T
+    assert (30 - int(rows.min()), int(rows.max()) - 30) == (BEFORE, BEHIND) == (10, 11)
+    assert (25 - int(columns.min()), int(columns.max()) - 25) == (10, 11)
+
+
+def windowed(method, networks, image, core, reach):
+    """Stored maps of a frame (y, x), made window by window."""
+    windows = Windows(shape=image.shape, core=core, multiple=method.multiple, reach=reach)
+    whole = {name: np.zeros(image.shape, np.uint8) for name in method.maps}
+    for number in range(len(windows)):
+        box, part = windows.window_box(number), windows.core_box(number)
+        rows, columns = mirrored(box.y0, box.y1, image.shape[0]), mirrored(box.x0, box.x1, image.shape[1])
+        seen = torch.from_numpy(image[rows[:, None], columns])[None, None]
+        with torch.inference_mode():
+            (maps,) = stored(method.predict(networks, seen))
+        for name, values in maps.items():
+            whole[name][part.slices] = values[part.within(box).slices]
+    return whole
+
+
+def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path):
+    model = train(load_method("ribcage-ce", width=4), [FRAMES], output=str(tmp_path), settings=TRAINED)
+    method, networks = model.method, {name: network.double() for name, network in model.networks.items()}
+    image = np.concatenate([frame[0, :, :57] for frame, _ in FRAMES]) / 255.0
+    whole = windowed(method, networks, image, max(image.shape), method.reach)
+    expected = whole_frame(method, whole)
+    assert expected.max() > 10
+    for core in (16, 41):
+        maps = windowed(method, networks, image, core, method.reach)
+        assert all(np.array_equal(maps[name], whole[name]) for name in whole)
+        assert np.array_equal(tiled_frame(method, maps, core + 3), expected)
+        narrow = windowed(method, networks, image, core, method.reach - 1)
+        assert any(not np.array_equal(narrow[name], whole[name]) for name in whole)
+
+
+def test_a_frame_narrower_than_the_reach_is_predicted():
+    method = load_method("ribcage-ce", width=4)
+    networks = {name: network.eval() for name, network in method.networks().items()}
+    assert method.predict(networks, torch.zeros(1, 1, 5, 30))["cell"].shape == (1, 5, 30)
+
+
+def test_the_printed_list_is_read_in_two_ways():
+    def features(ribs, closing):
+        network = RibCageNetwork(1, 3, 64, ribs=ribs, width=64, closing=closing)
+        assert network(torch.zeros(2, 1, 64, 64), torch.zeros(2, 3, 64, 64)).shape == (2,)
+        blocks = [[part[1].out_channels for part in (b.image, b.segmentation, b.spine)] for b in network.blocks]
+        return blocks, [layer.out_channels for layer in convolutions(network.close)], network
+
+    of_ribs, close, network = features(8, True)
+    assert of_ribs == [[8, 8, 4], [32, 32, 16], [64, 64, 32]]
+    assert close == [64]
+    assert [layer.out_features for layer in network.score if isinstance(layer, torch.nn.Linear)] == [64, 64, 1]
+    of_spine, close, _ = features(16, False)
+    assert of_spine == [[16, 16, 8], [64, 64, 32], [128, 128, 64]]
+    assert close == []
+    for printed, ribs in (("ribs", 8), ("spine", 16)):
+        judge = load_method("ribcage", printed=printed).networks()["discriminator"]
+        assert judge.blocks[0].image[1].out_channels == ribs
+
+
+def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone():
+    network = RibCageNetwork(1, 3, 16, ribs=4, width=8, closing=True).eval()
+    image, segmentation = torch.rand(1, 1, 16, 16), torch.rand(1, 3, 16, 16)
+    first = network.blocks[0](image, segmentation, image[:, :0])
+    other = network.blocks[0](image, 1 - segmentation, image[:, :0])
+    assert [torch.equal(a, b) for a, b in zip(first, other, strict=True)] == [True, False, False]
+
+
+def test_the_classification_network_is_that_of_the_authors():
+    network = ClassificationNetwork(4, 16, features=64, hidden=32)
+    assert [layer.out_channels for layer in convolutions(network)] == [64] * 2 + [128] * 2 + [256] * 6
+    assert network(torch.zeros(2, 1, 16, 16), torch.zeros(2, 3, 16, 16)).shape == (2,)
+    assert load_method("classdisc").training.hidden == 4096
+
+
+def test_patches_are_squares_of_the_image_in_order():
+    values = torch.arange(2 * 3 * 9 * 13.0).reshape(2, 3, 9, 13)
+    found = patches(values, 4)
+    assert found.shape == (2 * 2 * 3, 3, 4, 4)
+    assert torch.equal(found[4], values[0, :, 4:8, 4:8])
+    assert torch.equal(found[6], values[1, :, :4, :4])
+
+
+def test_noise_leaves_probabilities_and_the_true_class():
+    classes = torch.randint(3, (2, 8, 8))
+    assert torch.equal(one_hot(classes, 0.0).argmax(dim=1), classes)
+    noisy = one_hot(classes, 0.5)
+    torch.testing.assert_close(noisy.sum(dim=1), torch.ones(2, 8, 8))
+    assert torch.equal(noisy.argmax(dim=1), classes)
+    assert 0.5 <= float(noisy.max(dim=1).values.min()) < 0.9
+
+
+def batch_of(count=4, side=37):
+    """Random crops of the frames' kind."""
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(0, 5, (count, 5, 5)), np.ones((8, 8))).astype(np.uint32)[:, :side, :side]
+    classes = torch.from_numpy(np.stack([contour_classes(one) for one in labels]))
+    image = torch.from_numpy((labels > 0)[:, None] + 0.1 * rng.standard_normal((count, 1, side, side))).float()
+    return Batch(image=image, labels=torch.from_numpy(labels.astype(np.int64)), targets={"classes": classes})
+
+
+@pytest.mark.parametrize("name", ["ribcage", "classdisc"])
+def test_the_players_minimise_equations_3_and_4(name):
+    torch.manual_seed(0)
+    method, batch = load_method(name, **{**GAME, "noise": 0.0}), batch_of()
+    networks = {name: network.eval() for name, network in method.networks().items()}
+    estimate = torch.softmax(networks["estimator"](batch.image), dim=1)
+    truth = torch.nn.functional.one_hot(inner(batch.targets["classes"]).long(), 3).movedim(3, 1).float()
+    judged = [torch.sigmoid(networks["discriminator"](inner(batch.image), one)) for one in (truth, estimate)]
+    first, second = (update.loss(networks, batch) for update in method.stages()[0].updates)
+    torch.testing.assert_close(first["estimator"], -judged[1].log().mean())
+    torch.testing.assert_close(second["true"], -judged[0][::2].log().mean())
+    torch.testing.assert_close(second["estimated"], -(1 - judged[1][1::2]).log().mean())
+
+
+@torch.no_grad()
+def test_smoothing_asks_for_less_than_certainty():
+    torch.manual_seed(0)
+    batch, losses = batch_of(), []
+    method = load_method("ribcage", **{**GAME, "noise": 0.0})
+    networks = {name: network.eval() for name, network in method.networks().items()}
+    for smoothing in (0.0, 1.0):
+        game = dataclasses.replace(method.training.game, smoothing=smoothing)
+        losses.append(float(game.discriminator_loss(networks, batch)["true"]))
+    true = networks["discriminator"](inner(batch.image[::2]), one_hot(inner(batch.targets["classes"][::2]), 0.0))
+    assert losses[1] - losses[0] == pytest.approx(float(true.mean()), abs=1e-5)
+
+
+def test_the_players_take_turns_of_20_steps():
+    updates = load_method("ribcage").stages()[0].updates
+    turns = ["".join("ed"[i] for i, update in enumerate(updates) if update.moves(step)) for step in range(80)]
+    assert "".join(turns) == ("e" * 20 + "d" * 20) * 2
+
+
+def test_agreement_is_cohens_kappa():
+    agreement = Agreement()
+    classes = torch.tensor([[[0, 0, 0, 1, 1, 2]]])
+    found = torch.tensor([[[0, 0, 1, 1, 1, 0]]])
+    agreement.note(torch.nn.functional.one_hot(found, 3).movedim(3, 1).float(), classes)
+    chance = (3 * 3 + 2 * 3 + 1 * 0) / 36
+    assert agreement.kappa() == pytest.approx((4 / 6 - chance) / (1 - chance))
+
+
+def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path):
+    """A discriminator that does not learn is deceived by a pattern that has nothing to do with the cells."""
+    method = load_method("ribcage", **{**GAME, "discriminator_rate": 1e-9, "estimator_steps": 20})
+    settings = dataclasses.replace(TRAINED, steps=106, crop=37)
+    with pytest.raises(
+        RunError, match=r"training collapsed: .*background \d+%, .*κ = -?0\.\d\d, expected at least 0\.1"
+    ):
+        train(method, [FRAMES], output=str(tmp_path / "m"), settings=settings)
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+@pytest.mark.parametrize(("moves", "least", "refused"), [(100, 0.1, True), (99, 0.1, False), (100, -1.0, False)])
+def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves, least, refused):
+    agreement = Agreement()
+    for _ in range(moves):
+        agreement.note(torch.eye(3)[:1].reshape(1, 3, 1, 1).expand(1, 3, 4, 4), torch.randint(3, (1, 4, 4)))
+    assert math.isclose(agreement.kappa(), 0, abs_tol=1e-6)
+    if refused:
+        with pytest.raises(RunError, match="background 100%, cell 0%, contour 0%"):
+            refuse_collapse({"agreement": agreement}, least)
+    else:
+        refuse_collapse({"agreement": agreement}, least)
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "message"),
+    [
+        ({}, {"crop": 36}, "A crop of 36 px leaves 15 px of estimate; .* looks at 16 px. Set crop to at least 37"),
+        ({}, {"crop": 37, "batch_size": 1, "steps": 2}, "Set batch_size to 2 or more"),
+    ],
+)
+def test_crops_and_batches_that_are_too_small_are_refused(settings, changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train(
+            load_method("ribcage", **GAME, **settings),
+            [FRAMES],
+            output=str(tmp_path),
+            settings=dataclasses.replace(TRAINED, **changes),
+        )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [({"side": 40}, "a multiple of 16"), ({"estimator_steps": 0}, "least 1")]
+)
+def test_a_game_that_cannot_be_played_is_refused(setting, message):
+    with pytest.raises(InputError, match=message):
+        load_method("ribcage", **setting)

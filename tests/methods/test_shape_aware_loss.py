@@ -1,0 +1,150 @@
+"""Paper 4: its loss, and what of the suite applies to candidates."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from cellscale.arrays import Candidates
+from cellscale.errors import InputError, MissingError
+from cellscale.methods import load_method
+from cellscale.methods.inference import windows_to_maps
+from cellscale.methods.shape_aware_loss import Cells, MaskLoss, pretrained
+from cellscale.training import loop
+from cellscale.training.run import train
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.workers import Workers
+from tests.cases import CASES
+from tests.methods import conformance
+from tests.methods.test_conformance import FRAMES
+
+TINY = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
+QUICK = TrainingSettings(
+    steps=4, batch_size=2, crop=64, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
+)
+
+
+@pytest.fixture(scope="module")
+def method():
+    return load_method("maskrcnn", **TINY).prepared(labels for _, labels in FRAMES)
+
+
+@pytest.fixture
+def networks(method):
+    torch.manual_seed(0)
+    return method.networks()
+
+
+@pytest.mark.parametrize("kind", ["shape-aware", "bce", "focal"])
+def test_a_loss_is_a_weighted_mean_over_the_mask(kind):
+    scores, truth, weights = torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 1.0]]])
+    p = torch.sigmoid(scores)
+    surprise = -torch.log(torch.where(truth > 0, p, 1 - p))
+    hardness = (1 - torch.exp(-surprise)) ** 2 if kind == "focal" else torch.ones_like(surprise)
+    expected = (weights * hardness * surprise).sum() / 4
+    torch.testing.assert_close(MaskLoss(kind=kind).of_masks(scores, truth, weights), expected[None])
+
+
+def test_weights_are_those_of_equation_3():
+    labels = CASES["two touching"]
+    loss = MaskLoss().prepared(background=300, foreground=100)
+    weights = loss.weights(labels)
+    assert weights[20, 29] == 3 + 10
+    assert weights[20, 7] == pytest.approx(1 + 10 * np.exp(-9 / 50))
+    assert (MaskLoss(kind="bce").weights(labels) == 1).all()
+
+
+def test_cells_are_measured():
+    cells = Cells.of([CASES["two touching"], CASES["empty"]])
+    assert cells == Cells(size=20.0, longest=20, density=2e6 / 64**2)
+    assert Cells.of([CASES["empty"]]) == Cells()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_decoding_the_perfect_candidates_returns_the_labels(method, case):
+    conformance.check_ideal(method.prepared([CASES[case]]), CASES[case])
+
+
+def test_settings_survive_json(method):
+    conformance.check_json(method)
+
+
+def test_only_its_network_moves(method):
+    conformance.check_resting(method, FRAMES, QUICK)
+
+
+def test_a_training_is_repeatable(method, tmp_path):
+    first, second = (train(method, [FRAMES], output=f"{tmp_path}/{i}", settings=QUICK) for i in range(2))
+    for key, value in first.networks["mask_rcnn"].state_dict().items():
+        assert torch.equal(value, second.networks["mask_rcnn"].state_dict()[key]), key
+
+
+def test_training_brings_all_terms_down(method, networks):
+    batch = conformance.batch_for(method, FRAMES, QUICK, 2)
+    player = loop.Player(method.stages()[0].updates[0], networks, 1000)
+    torch.manual_seed(0)
+    curve = [player.move(batch, 0, QUICK, Workers()) for _ in range(25)]
+    assert sum(curve[-1].values()) < 0.75 * sum(curve[0].values())
+    assert all(np.mean([terms["mask"] for terms in curve[:3]]) > terms["mask"] for terms in curve[-2:])
+
+
+def test_a_loss_is_a_mean_of_sample_losses(method, networks):
+    batch = conformance.batch_for(method, FRAMES, QUICK, 2)
+    (update,) = method.stages()[0].updates
+    networks["mask_rcnn"].train()
+    for module in networks["mask_rcnn"].modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    torch.manual_seed(0)
+    whole = update.loss(networks, batch)
+    torch.manual_seed(0)
+    parts = [update.loss(networks, conformance.part_of(batch, slice(i, i + 1))) for i in range(2)]
+    for name, value in whole.items():
+        torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_crop_without_cells_has_a_loss(method, networks):
+    batch = conformance.batch_for(method, FRAMES, QUICK, 1)
+    empty = dataclasses.replace(batch, labels=torch.zeros_like(batch.labels))
+    networks["mask_rcnn"].train()
+    terms = method.stages()[0].updates[0].loss(networks, empty)
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert float(terms["mask"].detach()) == 0
+
+
+def test_candidates_are_whole_numbers_within_their_limits(method, networks):
+    window = np.random.default_rng(0).random((2, 1, 64, 128)).astype(np.float32)
+    first, again = windows_to_maps(method, networks, np.concatenate([window[:1]] * 2), precision="fp32")
+    assert isinstance(first, Candidates)
+    assert len(first) <= 16 + int(4 * method.cells.density * 64 * 128 / 1e6)
+    assert (first.boxes.dtype, first.scores.dtype, first.masks.dtype) == (np.int32, np.uint16, np.uint8)
+    assert (first.boxes[:, 2:] - first.boxes[:, :2] <= method.longest).all()
+    for name in ("boxes", "scores", "masks"):
+        assert np.array_equal(getattr(first, name), getattr(again, name))
+
+
+def test_limits_that_are_reached_are_told(method, networks):
+    window = np.random.default_rng(0).random((1, 1, 64, 64)).astype(np.float32)
+    tight = dataclasses.replace(method, cells=dataclasses.replace(method.cells, longest=1))
+    (found,) = windows_to_maps(tight, networks, window, precision="fp32")
+    assert isinstance(found, Candidates)
+    assert len(found) == 0 or found.reached["longest"] > 0
+    assert set(found.reached) == {"proposals", "detections", "longest"}
+
+
+def test_missing_weights_are_named(networks, tmp_path):
+    with pytest.raises(MissingError, match=r"No weights at '/nowhere\.pth'.*leave `weights` out"):
+        pretrained(networks, "/nowhere.pth")
+    torch.save({"head": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"other\.pth' holds nothing that fits.*backbone = resnet50"):
+        pretrained(networks, str(tmp_path / "other.pth"))
+
+
+def test_a_training_starts_from_weights_that_fit(method, networks, tmp_path):
+    state = {name: torch.full_like(value, 0.5) for name, value in networks["mask_rcnn"].backbone.state_dict().items()}
+    torch.save({f"backbone.{name}": value for name, value in state.items()}, tmp_path / "some.pth")
+    start, learn = load_method("maskrcnn", **TINY, weights=str(tmp_path / "some.pth")).stages()
+    assert (start.share, learn.share) == (0, 1)
+    start.on_end(networks)
+    assert all(torch.equal(value, state[name]) for name, value in networks["mask_rcnn"].backbone.state_dict().items())
