@@ -19,6 +19,11 @@ from ray.exceptions import RayError
 
 from cellscale.errors import RunError
 
+LOOK_S = 0.05
+"""Longest pause between two looks at the pending tasks, s."""
+MOST_PENDING = 50_000
+"""Tasks submitted at any time on the largest cluster; 100,000 are known to stall Ray's scheduler."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FanOut:
@@ -52,7 +57,8 @@ class FanOut:
             while waiting and len(pending) < limit:
                 task, attempt = waiting.popleft()
                 pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt
-            done, _ = ray.wait(list(pending), num_returns=1)
+            # All that have ended at once: a look for each of them would cost hours on large clusters.
+            done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_S)
             for reference in done:
                 task, attempt = pending.pop(reference)
                 result = _result(reference)
