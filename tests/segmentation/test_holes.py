@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
-from cellscale.arrays import Box, Pieces
+from cellscale.arrays import Box, Candidates, part_of
 from cellscale.errors import ExistsError, InputError, RunError
 from cellscale.folders import Folder
+from cellscale.methods import METHODS, load_method
 from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writers import create_image
-from cellscale.segmentation.holes import unknown
+from cellscale.segmentation.holes import blank
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import Spread, Target, one_by_one, segment
@@ -137,9 +139,9 @@ def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
         read = grid.read(tile, link, BLOBS.decode_reach)
         part = {name: values[read.slices] for name, values in maps.items()}
         pieces = BLOBS.decode(part, grid.valid(tile, link).within(read))
-        owned, made = record(Pieces(labels=np.zeros_like(pieces.labels)) if tile == lost else pieces, grid, tile, link)
+        owned, made = blank(BLOBS, grid, tile) if tile == lost else record(pieces, grid, tile, link)
         cores.append(owned)
-        records.append(unknown(made) if tile == lost else made)
+        records.append(made)
     cells = join(records, Strips(grid=grid, link=link, span=link + BLOBS.decode_reach), BLOBS.unite)
     found = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):
@@ -153,6 +155,23 @@ def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
         if not (whole[hole.slices] == cell).any():
             assert len(parts) == 1, "a cell beside the hole is whole"
             assert ((found == parts[0]) == (whole == cell)).all() or parts[0] == 0
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_hole_has_the_columns_of_other_tiles(name: str) -> None:
+    method, grid = load_method(name), Grid(shape=(96, 96), size=48)
+    truth, _ = ndimage.label(blurred_noise((96, 96)) > 2600)
+    ideal = method.ideal(truth.astype(np.uint32))
+    seen, valid = grid.read(0, method.link, method.decode_reach), grid.valid(0, method.link)
+    stored = (
+        ideal if isinstance(ideal, Candidates) else {key: np.rint(255 * v).astype(np.uint8) for key, v in ideal.items()}
+    )
+    _, made = record(method.decode(part_of(stored, seen), valid.within(seen)), grid, 0, method.link)
+    owned, hole = blank(method, grid, 0)
+    assert made.count > 0
+    assert (hole.count, owned.any()) == (0, False)
+    assert hole.nodes.keys() == made.nodes.keys()
+    assert hole.edges.keys() == made.edges.keys()
 
 
 def lakes() -> np.ndarray:

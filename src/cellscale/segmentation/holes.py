@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Pieces
+from cellscale.arrays import Box, Candidates, Prediction
 from cellscale.errors import StoreError
+from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import packed, pieces_name
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import maps_name, missing_of, read, strips, surveyed
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.tiles.grid import Grid
 from cellscale.tiles.seams import UNKNOWN, TileRecord, record
 
 
@@ -88,17 +91,36 @@ def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
 
 
 def _blank(run: Run, plane: int, tile: int) -> TileRecord:
-    nothing = Pieces(labels=np.zeros(run.grid.valid(tile, run.method.link).shape, np.int32))
-    owned, made = record(nothing, run.grid, tile, run.method.link)
+    owned, made = blank(run.method, run.grid, tile)
     put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
     sums = {f"intensity_{c}": np.zeros(0, np.int64) for c in range(run.image.size("c"))}
-    return dataclasses.replace(unknown(made), nodes={**made.nodes, **sums})
+    return dataclasses.replace(made, nodes={**made.nodes, **sums})
 
 
-def unknown(made: TileRecord) -> TileRecord:
-    """The record of a tile that nobody has seen."""
+def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
+    """Pixels and record of a tile that nobody has seen: no pieces, ring and rim unknown.
+
+    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    """
+    valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
+    like = method.decode(_empty(method, seen.shape), valid.within(seen))
+    nothing = dataclasses.replace(
+        like,
+        labels=np.zeros_like(like.labels),
+        anchors=None if like.anchors is None else like.anchors[:0],
+        flags={name: column[:0] for name, column in like.flags.items()},
+    )
+    owned, made = record(nothing, grid, tile, method.link)
     ring, rim = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.ring, made.rim))
-    return dataclasses.replace(made, ring=ring, rim=rim)
+    return owned, dataclasses.replace(made, ring=ring, rim=rim)
+
+
+def _empty(method: Method, shape: tuple[int, int]) -> Prediction:
+    if method.maps:
+        return {name: np.zeros(shape, np.uint8) for name in method.maps}
+    none = np.zeros((0, 4), np.int32)
+    masks = np.zeros((0, 1, 1), np.uint8)
+    return Candidates(shape=shape, boxes=none, anchors=none[:, :2], scores=np.zeros(0, np.uint16), masks=masks)
 
 
 def reason_of(error: Exception) -> str:

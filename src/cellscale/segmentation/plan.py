@@ -40,7 +40,7 @@ BUNDLE = 64
 """Most units in one task: a record is read whole for each of its units."""
 
 
-KINDS = {"predict": "window", "decode": "tile"}
+KINDS = {"predict": "window", "decode": "tile", "strips": "strip", "tables": "strip"}
 """What the units of a step are, where they are no shards."""
 
 
