@@ -93,7 +93,8 @@ def _bilinear(speed: NDArray[np.float32], y: float, x: float, oy: int, ox: int) 
         return 0.0
     above = speed[i, j] * (1.0 - fx) + speed[i, j + 1] * fx
     below = speed[i + 1, j] * (1.0 - fx) + speed[i + 1, j + 1] * fx
-    return above * (1.0 - fy) + below * fy
+    value: float = above * (1.0 - fy) + below * fy
+    return value
 
 
 @kernel
@@ -171,13 +172,15 @@ def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
     band[2] += 1
     if band[1] - band[0] > tolerance * abs(area):
         band[0], band[1], band[2] = area, area, 0
-    return band[2] >= QUIET
+    done: bool = band[2] >= QUIET
+    return done
 
 
 @kernel
 def vanished(area: float, first: float) -> bool:
     """Whether a contour that began with a signed area has vanished or turned inside out."""
-    return area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
+    gone: bool = area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
+    return gone
 
 
 @kernel

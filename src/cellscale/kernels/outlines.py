@@ -27,7 +27,8 @@ UNIT = 256
 @kernel
 def _label_at(labels: Labels, y: int, x: int) -> int:
     inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
-    return np.int64(labels[y, x]) if inside else np.int64(0)
+    label: int = labels[y, x] if inside else 0
+    return label
 
 
 @kernel
