@@ -12,7 +12,7 @@ from cellscale.methods.inference import stored
 from cellscale.methods.protocol import Batch
 from cellscale.methods.rib_cage import Agreement, inner, one_hot, patches, refuse_collapse
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
-from cellscale.tiles.seams import tiled_frame, whole_frame
+from cellscale.tiles.frames import tiled_frame, whole_frame
 from cellscale.tiles.windows import Windows, mirrored
 from cellscale.training.run import train
 from tests.methods.conformance import QUICK
