@@ -91,7 +91,7 @@ def test_decoding_without_contours_is_exact_too(decoding) -> None:
 
 def test_a_tile_that_reads_too_little_breaks_the_promise() -> None:
     assert not breaks(small(), cases=30)
-    assert breaks(less_reach(small(), 12))
+    assert breaks(less_reach(small(), 22))  # in random maps the worst case of all distances in a row does not occur
 
 
 @settings(max_examples=40, deadline=None)

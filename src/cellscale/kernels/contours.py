@@ -30,7 +30,7 @@ SHORTEST, LONGEST = 0.6, 1.4
 """Edges are kept between these multiples of the spacing; 2 SHORTEST ≤ LONGEST, so a halved edge is not too short."""
 FEWEST = 8
 """So many vertices are kept however short the edges."""
-MOST = 4096
+MOST = 1024
 """A contour with more vertices, and more than twice as many as it began with, is tangled in a rough map and stops."""
 SMALLEST = 0.5
 """A contour that encloses less, px², or less than this share of what it began with, has vanished."""
