@@ -228,8 +228,10 @@ class Cells:
         """Measure the boxes of the cells of frames; without any cell, keep what is there."""
         sides, density = [np.zeros((0, 2), np.int64)], 0.0
         for frame in frames:
-            found = [s for s in ndimage.find_objects(frame.astype(np.int64)) if s is not None]
-            sides.append(np.array([[axis.stop - axis.start for axis in s] for s in found], np.int64).reshape(-1, 2))
+            numbers, places = np.unique(frame, return_inverse=True)
+            each = ndimage.find_objects(places.reshape(frame.shape) + 1)
+            found = [box for number, box in zip(numbers, each, strict=True) if number > 0 and box is not None]
+            sides.append(np.array([[axis.stop - axis.start for axis in box] for box in found], np.int64).reshape(-1, 2))
             density = max(density, 1e6 * len(found) / frame.size)
         every = np.concatenate(sides)
         if not len(every):
