@@ -18,7 +18,7 @@ from tests.endpoints import free_port
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-START_S = 300
+START_ATTEMPTS = 5
 
 
 def descendants(pid: int) -> list[int]:
@@ -62,7 +62,7 @@ class Nodes:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a node."""
-        log = (self.folder / f"node-{len(self.processes)}.log").open("wb")
+        log = (self.folder / f"node-{len(self.processes)}.log").open("ab")
         common = [
             "--block",
             "--disable-usage-stats",
@@ -84,17 +84,24 @@ class Nodes:
         command = [str(BIN / "ray"), "job", "submit", "--address", f"http://127.0.0.1:{self.dashboard}", "--", *words]
         return subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def wait(self, nodes: int) -> None:
-        """Return when so many nodes have joined."""
+    def alive(self) -> int:
+        """How many nodes have joined."""
         words = ["list", "nodes", "--address", f"http://127.0.0.1:{self.dashboard}", "--filter", "state=ALIVE"]
-        end = time.monotonic() + START_S
-        while time.monotonic() < end:
-            asked = [str(BIN / "ray"), *words, "--format", "json"]
-            told = subprocess.run(asked, env=self.environment, capture_output=True, text=True, check=False)
-            if told.stdout.count('"node_id"') >= nodes:
-                return
-            time.sleep(1)
-        raise TimeoutError(f"{nodes} nodes did not start: {self.logs()}")
+        asked = [str(BIN / "ray"), *words, "--format", "json"]
+        told = subprocess.run(asked, env=self.environment, capture_output=True, text=True, check=False)
+        return told.stdout.count('"node_id"')
+
+    def join(self, *words: str) -> None:
+        """Start a node and wait until it has joined; on a busy machine Ray gives up after 30 s, so try again."""
+        before = self.alive()
+        for _ in range(START_ATTEMPTS):
+            node = self.start(*words)
+            while node.poll() is None:
+                if self.alive() > before:
+                    return
+                time.sleep(0.5)
+            self.processes.remove(node)
+        raise TimeoutError(f"node {words} did not start: {self.logs()}")
 
     def logs(self) -> str:
         """What the nodes have printed."""
@@ -117,11 +124,9 @@ def nodes(count: int) -> Iterator[Nodes]:
 def _start(made: Nodes, count: int) -> None:
     ports = ["--port", str(made.port), "--dashboard-port", str(made.dashboard)]
     client = ["--ray-client-server-port", str(free_port())]
-    made.start("--head", *ports, *client, "--num-cpus", "0", "--temp-dir", str(made.folder))
-    made.wait(1)
+    made.join("--head", *ports, *client, "--num-cpus", "0", "--temp-dir", str(made.folder))
     for _ in range(count):
-        made.start("--address", f"127.0.0.1:{made.port}", "--num-cpus", "1")
-    made.wait(count + 1)
+        made.join("--address", f"127.0.0.1:{made.port}", "--num-cpus", "1")
 
 
 def told(job: subprocess.Popen[bytes]) -> tuple[int, str]:

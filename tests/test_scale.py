@@ -13,7 +13,7 @@ from cellscale.arrays import Box
 from cellscale.methods import load_method
 from cellscale.ngff.labels import open_labels
 from cellscale.synthetic import Scene
-from cellscale.tiles.frames import tiled_frame
+from cellscale.tiles.frames import tiled_frame, whole_frame
 from tests.blobs import blobs_model
 
 SIDE = 4096
@@ -47,6 +47,16 @@ def test_each_landmark_is_one_cell_at_any_tile_size() -> None:
     for number in landmarks:
         inside = np.bincount(frames[0][truth == number])
         assert inside.max() > 0.9 * (truth == number).sum()
+
+
+@pytest.mark.slow
+def test_contours_by_tiles_are_those_of_the_whole_frame() -> None:
+    truth = Scene(shape=(1, SIDE, SIDE), cells=4_000).labels(0, Box(0, 0, SIDE, SIDE))
+    method = load_method("multicellnet", radius=24, extent=64)
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
+    whole = whole_frame(method, maps)
+    assert whole.max() > 1000
+    assert np.array_equal(tiled_frame(method, maps, 512), whole)
 
 
 @pytest.mark.slow

@@ -197,6 +197,15 @@ def test_a_free_contour_grows_by_its_speed() -> None:
     assert radius == pytest.approx(6 + 40 * 0.5, abs=1.0)
 
 
+@pytest.mark.parametrize("coupling", ["basins", "icy"])
+def test_contours_that_tangle_in_noise_stop(coupling) -> None:
+    speed = np.random.default_rng(0).random((72, 80))
+    seeds = painted(disc((72, 80), 36, 40, 9))
+    found = evolve(speed, seeds, radius=60, coupling=coupling, motion=Motion(iterations=120))
+    assert len(found.points) < 20_000
+    assert not found.converged.any()
+
+
 def test_icys_push_is_the_same_for_any_order_of_cells() -> None:
     speed, seeds = wavy(3)
     found = evolve(speed, seeds, radius=9, coupling="icy", motion=SHORT)

@@ -16,6 +16,8 @@ from tests.naive import watershed as naive
 from tests.tiles.test_seams import Mutant, breaks, random_maps
 
 NOTHING = {"holes": 0, "specks": 0, "neck": 0, "band_radius": 0}
+BOTH = {"threshold": 0.2, "separation": 0.3}
+"""Random maps sum to one: with these, a pixel can be of the mask and parting."""
 
 
 def maps_of(cell, separation=None):
@@ -68,8 +70,8 @@ small = st.fixed_dictionaries(
 )
 def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) -> None:
     radius = how.pop("band_radius")
-    key = "band_radius" if name == "deepsplit" else "fill_radius"
-    method = load_method(name, **how, **{key: radius})
+    special = {"band_radius": radius, **BOTH} if name == "deepsplit" else {"fill_radius": radius}
+    method = load_method(name, **how, **special)
     maps = random_maps(method.maps, shape, seed)
     assert np.array_equal(tiled_frame(method, maps, size), whole_frame(method, maps))
 
@@ -78,7 +80,7 @@ def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) 
 @given(how=small, seed=st.integers(0, 2**32 - 1))
 def test_the_whole_frame_is_what_the_steps_say(how, seed) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
-    method = load_method("deepsplit", **{**how, "minimum_area": 0, "neck": max(1, how["neck"])})
+    method = load_method("deepsplit", **{**how, "minimum_area": 0, "neck": max(1, how["neck"])}, **BOTH)
     maps = random_maps(method.maps, (24, 30), seed)
     found = whole_frame(method, maps)
     groups, band = naive_whole_frame(method, maps)
@@ -114,7 +116,7 @@ def breaks_on(mutant, maps):
 
 
 def test_less_reach_for_basins_breaks_the_promise() -> None:
-    method = load_method("deepsplit", **{**NOTHING, "neck": 9, "cap": 4, "prominence": 0.0})
+    method = load_method("deepsplit", **{**NOTHING, "neck": 9, "cap": 4, "prominence": 0.0}, **BOTH)
     assert not breaks(Mutant(method), cases=10)
     assert breaks(Mutant(method, decode_reach_less=1), cases=10)
 

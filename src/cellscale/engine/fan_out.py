@@ -70,7 +70,7 @@ class FanOut:
     def _limit(self) -> int:
         """Tasks to submit at any time; a cluster that grows gets more."""
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return max(2, int(self.pending_per_cpu * resources.get("CPU", 0)))
+        return min(MOST_PENDING, max(2, int(self.pending_per_cpu * resources.get("CPU", 0))))
 
 
 def _attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts: int, backoff_s: float) -> Any:

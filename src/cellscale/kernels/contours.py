@@ -30,6 +30,8 @@ SHORTEST, LONGEST = 0.6, 1.4
 """Edges are kept between these multiples of the spacing; 2 SHORTEST ≤ LONGEST, so a halved edge is not too short."""
 FEWEST = 8
 """So many vertices are kept however short the edges."""
+MOST = 4096
+"""A contour with more vertices, and more than twice as many as it began with, is tangled in a rough map and stops."""
 SMALLEST = 0.5
 """A contour that encloses less, px², or less than this share of what it began with, has vanished."""
 QUIET = 50
@@ -91,7 +93,8 @@ def _bilinear(speed: NDArray[np.float32], y: float, x: float, oy: int, ox: int) 
         return 0.0
     above = speed[i, j] * (1.0 - fx) + speed[i, j + 1] * fx
     below = speed[i + 1, j] * (1.0 - fx) + speed[i + 1, j + 1] * fx
-    return above * (1.0 - fy) + below * fy
+    value: float = above * (1.0 - fy) + below * fy
+    return value
 
 
 @kernel
@@ -169,13 +172,15 @@ def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
     band[2] += 1
     if band[1] - band[0] > tolerance * abs(area):
         band[0], band[1], band[2] = area, area, 0
-    return band[2] >= QUIET
+    done: bool = band[2] >= QUIET
+    return done
 
 
 @kernel
 def vanished(area: float, first: float) -> bool:
     """Whether a contour that began with a signed area has vanished or turned inside out."""
-    return area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
+    gone: bool = area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
+    return gone
 
 
 @kernel
@@ -200,6 +205,8 @@ def _evolve_alone(
         if here.shape[0] > there.shape[0]:
             there = np.empty(here.shape)
         area = area_of(here[:n])
+        if n > max(MOST, 2 * points.shape[0]):
+            return here[:n], i + 1, False
         if vanished(area, first):
             return here[:0], i + 1, True
         if still(area, band, tolerance):
@@ -301,7 +308,7 @@ def _evolve_together(
             a, b = begins[i], begins[i + 1]
             ends[i + 1] = ends[i]
             moved = here[a:b].copy()
-            if b > a and step >= 0:
+            if b > a and step >= 0 and b - a <= max(MOST, 2 * (starts[i + 1] - starts[i])):
                 origin = first[owners[i]]
                 move(here[a:b], depths[a:b], speed, origin[0] + 1, origin[1] + 1, tension, moved)
             n = respaced(moved, spacing, out[ends[i] :]) if b > a else 0

@@ -26,9 +26,9 @@ UNIT = 256
 
 @kernel
 def _label_at(labels: Labels, y: int, x: int) -> int:
-    if y < 0 or x < 0 or y >= labels.shape[0] or x >= labels.shape[1]:
-        return 0
-    return labels[y, x]
+    inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
+    label: int = labels[y, x] if inside else 0
+    return label
 
 
 @kernel

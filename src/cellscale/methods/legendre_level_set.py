@@ -139,19 +139,18 @@ class LegendreLevelSet:
             smooth = ndimage.gaussian_filter(image, 2.0, mode="nearest")
             bright: Mask = smooth > smooth.mean()
             return bright
-        y, x = np.indices(image.shape)
-        inside: Mask = (y % 40 >= 10) & (y % 40 < 30) & (x % 40 >= 10) & (x % 40 < 30)
-        return inside
+        middle = [(np.arange(n) % 40 >= 10) & (np.arange(n) % 40 < 30) for n in image.shape]
+        return np.logical_and.outer(*middle)
 
     def solved(self, image: Plane) -> Mask:
         """Descend E on one window; True is foreground."""
-        bases = tuple(legvander(np.linspace(-1, 1, max(n, 2))[:n], self.degree) for n in image.shape)
+        rows, columns = (legvander(np.linspace(-1, 1, n), self.degree).astype(np.float64) for n in image.shape)
         phi = signed_distance(self.first_mask(image))
         still = 0
         for _ in range(self.iterations):
             inside = 0.5 * (1 + 2 / np.pi * np.arctan(phi / self.epsilon))
             delta = self.epsilon / np.pi / (self.epsilon**2 + phi**2)
-            residuals = [(image - fit(image, w, (bases[0], bases[1]), self.ridge)) ** 2 for w in (inside, 1 - inside)]
+            residuals = [(image - fit(image, w, (rows, columns), self.ridge)) ** 2 for w in (inside, 1 - inside)]
             data = delta * (residuals[1] - residuals[0])
             force = data / max(float(np.abs(data).max()), 1e-12) + self.smoothness * curvature(phi)
             moved = nearer_to_distances(phi + 0.5 / max(float(np.abs(force).max()), 1e-12) * force)
@@ -159,8 +158,7 @@ class LegendreLevelSet:
             phi = moved
             if still >= self.quiet:
                 break
-        found: Mask = (phi >= 0) == self.bright
-        return found
+        return phi >= 0 if self.bright else phi < 0
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The mask of each window's first channel, 0 or 1, (n, y, x)."""

@@ -1,0 +1,165 @@
+"""Multi-CellNet beyond conformance: the min–max weight, contours through tiles, clusters of cells."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cellscale.arrays import Box
+from cellscale.errors import RunError
+from cellscale.kernels.contours import Motion
+from cellscale.methods import load_method
+from cellscale.methods.multicellnet import edges, min_max_weight
+from cellscale.tiles.frames import tiled_frame, whole_frame
+from tests.cases import CASES, disc, painted
+from tests.methods.conformance import jaccards
+
+LEVELS = (40, 90, 130, 180, 220)
+
+
+def small(radius=4, extent=6, fill=2, **changes):
+    """The method with contours that look no farther than a test's frame."""
+    method = load_method("multicellnet", radius=radius, extent=extent, fill=fill, smallest=2, largest=20)
+    seeding = replace(method.seeding, levels=LEVELS)
+    balloon = replace(method.balloon, motion=Motion(iterations=30))
+    return replace(method, seeding=seeding, balloon=balloon, **changes)
+
+
+def random_maps(shape, seed):
+    rng = np.random.default_rng(seed)
+    maps = {}
+    for name, centre in (("region", 150), ("edge", 60)):
+        noise = ndimage.gaussian_filter(rng.standard_normal(shape), rng.uniform(0.8, 3))
+        maps[name] = np.clip(centre + 90 * noise / max(noise.std(), 1e-9), 0, 255).astype(np.uint8)
+    return maps
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(8, 60), st.integers(8, 60)),
+    size=st.integers(5, 40),
+    reaches=st.tuples(st.integers(2, 6), st.integers(2, 8), st.integers(0, 3)),
+    minimum_area=st.sampled_from([0, 12]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_tiling_gives_the_whole_frames_labels(shape, size, reaches, minimum_area, seed) -> None:
+    radius, extent, fill = reaches
+    method = small(radius, extent, fill, minimum_area=minimum_area)
+    maps = random_maps(shape, seed)
+    assert np.array_equal(tiled_frame(method, maps, size), whole_frame(method, maps))
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_named_counterexamples(case) -> None:
+    method = small(radius=6, extent=24)
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(CASES[case]).items()}
+    whole = whole_frame(method, maps)
+    for size in (16, 33):
+        assert np.array_equal(tiled_frame(method, maps, size), whole)
+
+
+def less_reach(method, less):
+    """The method, read with fewer pixels around a tile."""
+
+    class Mutant(type(method)):
+        @property
+        def decode_reach(self):
+            return super().decode_reach - less
+
+    return Mutant(**{each.name: getattr(method, each.name) for each in fields(method)})
+
+
+def breaks(method, cases=60):
+    for seed in range(cases):
+        maps = random_maps((60, 60), seed)
+        try:
+            if not np.array_equal(tiled_frame(method, maps, 13), whole_frame(method, maps)):
+                return True
+        except RunError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("decoding", ["difference", "region"])
+def test_decoding_without_contours_is_exact_too(decoding) -> None:
+    assert not breaks(small(decoding=decoding), cases=20)
+
+
+def test_a_tile_that_reads_too_little_breaks_the_promise() -> None:
+    assert not breaks(small(), cases=30)
+    assert breaks(less_reach(small(), 12))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_weighted_loss_is_the_norm_of_both_and_has_its_gradient(e1, e2) -> None:
+    """E(λ*) = √(E1² + E2²), the greatest over λ, with the gradient of the norm although λ* has none."""
+    losses = torch.tensor([e1, e2], dtype=torch.float64, requires_grad=True)
+    weight = min_max_weight(*losses.detach())
+    energy = weight * losses[0] + (1 - weight**2).sqrt() * losses[1]
+    norm = np.hypot(e1, e2)
+    assert energy.item() == pytest.approx(norm, abs=1e-9)
+    others = np.linspace(0, 1, 101)
+    assert (others * e1 + np.sqrt(1 - others**2) * e2).max() <= energy.item() + 1e-9
+    if norm > 1e-6:
+        (gradient,) = torch.autograd.grad(energy, losses)
+        np.testing.assert_allclose(gradient.numpy(), np.array([e1, e2]) / norm, atol=1e-6)
+    else:
+        assert min_max_weight(torch.zeros(()), torch.zeros(())).item() == pytest.approx(0.5**0.5)
+
+
+def test_the_edge_target_is_one_on_a_straight_rim_and_sees_cells_apart() -> None:
+    labels = np.zeros((40, 80), np.uint32)
+    labels[5:35, 8:40], labels[5:35, 40:72] = 1, 2
+    edge = edges(labels, 2.0)
+    middle = edge[20]
+    assert middle[39] == pytest.approx(np.exp(-0.25 / 8), abs=0.02)
+    assert middle[39] == middle[40]
+    assert middle[24] < 0.01
+    assert edges((labels > 0).astype(np.uint32), 2.0)[20, 39] < 0.01
+
+
+def cluster_of_cells(seed):
+    """Discs and ellipses of many sizes that touch or overlap a little, at least 7 px wide."""
+    rng = np.random.default_rng(seed)
+    shape, cells = (120, 130), []
+    rows, columns = np.indices(shape)
+    for _ in range(14):
+        y, x, a, b = rng.uniform(8, 112), rng.uniform(8, 122), rng.uniform(7, 17), rng.uniform(7, 17)
+        cell = ((rows - y) / a) ** 2 + ((columns - x) / b) ** 2 <= 1
+        if all((cell & other).sum() < 0.12 * min(cell.sum(), other.sum()) for other in cells):
+            cells.append(cell)
+    return painted(*cells)
+
+
+@pytest.mark.parametrize("seeds", [range(k, k + 10) for k in range(0, 50, 10)])
+def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds) -> None:
+    frames = [cluster_of_cells(seed) for seed in seeds]
+    method = load_method("multicellnet").prepared(frames)
+    for truth in frames:
+        maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
+        found = whole_frame(method, maps)
+        best = list(jaccards(truth, found).values())
+        assert min(best) > 0.5
+        assert found.max() == truth.max()
+        assert np.mean(best) >= 0.95
+
+
+def test_a_cell_larger_than_the_contours_may_be_is_flagged() -> None:
+    maps = {"region": np.full((90, 90), 255, np.uint8), "edge": np.zeros((90, 90), np.uint8)}
+    pieces = small().decode(maps, Box.of((90, 90)))
+    assert len(pieces.anchors) == pieces.labels.max() == len(pieces.flags["cut"])
+    assert pieces.flags["cut"].all()
+
+
+def test_every_pixel_of_a_contour_is_joined_to_the_first_pixel_of_its_seed() -> None:
+    labels = painted(disc((60, 60), 20, 20, 10), disc((60, 60), 40, 41, 9))
+    method = load_method("multicellnet").prepared([labels])
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
+    pieces = method.decode(maps, Box(10, 10, 60, 60))
+    assert [labels[y + 10, x + 10] for y, x in pieces.anchors] == [1, 2]
+    assert not pieces.flags["cut"].any()
