@@ -22,7 +22,7 @@ from tests.segmentation.test_run import arrays, equal, written
 def model() -> Model:
     torch.manual_seed(0)
     cells = {"cells.size": 16.0, "cells.longest": 30, "cells.density": 1500.0}
-    method = load_method("maskrcnn", width=4, samples=16, score=0.1, **cells)
+    method = load_method("maskrcnn", width=4, samples=16, score=0.1, overlap=64, **cells)
     return Model(method=method, networks={name: net.eval() for name, net in method.networks().items()})
 
 
