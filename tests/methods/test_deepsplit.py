@@ -18,7 +18,7 @@ from cellscale.segmentation.run import Target, segment
 from cellscale.tiles.frames import whole_frame
 from cellscale.training import loop
 from cellscale.training.frames import mapped
-from cellscale.training.validation import frame_maps
+from cellscale.training.validation import frame_prediction
 from cellscale.training.workers import Workers
 from tests.cases import CASES
 from tests.methods import conformance
@@ -163,7 +163,7 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path) -> None:
     networks = {name: network.eval() for name, network in plain.networks().items()}
     for decoder in (networks["stage_one"].decoder, networks["separation"].decoder):
         decoder.head.weight.data *= 20
-    maps = frame_maps(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
+    maps = frame_prediction(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
     limits = {"threshold": np.median(maps["cell"]) / 255, "separation": np.quantile(maps["separation"], 0.9) / 255}
     method = load_method("deepsplit", **{**TINY, "width": 2}, **{k: float(v) for k, v in limits.items()})
     found = {}
