@@ -34,7 +34,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and its descendants, all by signal 9: a node that loses its power."""
     for pid in descendants(process.pid) if process.poll() is None else []:
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
 
 @dataclass(kw_only=True)
