@@ -308,14 +308,15 @@ def _evolve_together(
             a, b = begins[i], begins[i + 1]
             ends[i + 1] = ends[i]
             moved = here[a:b].copy()
-            if b > a and step >= 0 and b - a <= max(MOST, 2 * (starts[i + 1] - starts[i])):
+            tangled = b - a > max(MOST, 2 * (starts[i + 1] - starts[i]))
+            if b > a and step >= 0 and not tangled:
                 origin = first[owners[i]]
                 move(here[a:b], depths[a:b], speed, origin[0] + 1, origin[1] + 1, tension, moved)
             n = respaced(moved, spacing, out[ends[i] :]) if b > a else 0
             area = area_of(out[ends[i] : ends[i] + n]) if n > 0 else 0.0
             if not vanished(area, area_of(points[starts[i] : starts[i + 1]])):
                 ends[i + 1] += n
-            counts[i, 1] = still(area, bands[i], tolerance)
+            counts[i, 1] = still(area, bands[i], tolerance) and not tangled
             if not counts[i, 1]:
                 counts[i, 0], running = step + 1, True
         here, begins = out[: ends[-1]], ends
