@@ -88,7 +88,7 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
 def test_holes_end_with_status_3(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "movie.zarr", tmp_path / "movie.zarr")
     next(path for path in (tmp_path / "movie.zarr/0/c/2").rglob("0") if path.is_file()).write_bytes(b"damaged")
-    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", "--address", "local")
+    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", "--name", "holed", "--address", "local")
     refused = cellscale(*words, check=False)
     assert refused.returncode == 2
     assert "frame 2, slice 0, tile 0" in refused.stderr

@@ -9,9 +9,10 @@ from scipy import ndimage
 
 from cellscale.arrays import Box
 from cellscale.errors import InputError
-from cellscale.kernels.contours import Motion, area_of, evolve, move, respaced
+from cellscale.kernels.contours import Motion, evolve
 from cellscale.kernels.distances import nearest_label
 from cellscale.kernels.outlines import UNIT, filled, outlines
+from cellscale.kernels.polygons import area_of, move, respaced
 from cellscale.kernels.pushing import depth_in
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds
 from tests.cases import CASES, disc, painted

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellscale.kernels import contours as fast
+from cellscale.kernels import polygons as fast
 from tests.naive.components import connected_components
 
 

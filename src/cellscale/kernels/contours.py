@@ -24,20 +24,11 @@ from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.distances import nearest_label
 from cellscale.kernels.outlines import filled, outlines
+from cellscale.kernels.polygons import area_of, move, respaced, still, vanished
 from cellscale.kernels.pushing import push_depths
 
-SHORTEST, LONGEST = 0.6, 1.4
-"""Edges are kept between these multiples of the spacing; 2 SHORTEST ≤ LONGEST, so a halved edge is not too short."""
-FEWEST = 8
-"""So many vertices are kept however short the edges."""
 MOST = 1024
 """A contour with more vertices, and more than twice as many as it began with, is tangled in a rough map and stops."""
-SMALLEST = 0.5
-"""A contour that encloses less, px², or less than this share of what it began with, has vanished."""
-QUIET = 50
-"""Iterations over which the area must stand still."""
-SLOWED, PUSHED = 0.05, 0.5
-"""Inside a neighbour by a depth d the speed is multiplied by SLOWED and −PUSHED d n is added."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +38,11 @@ class Motion:
     stiffness: float = 0.05
     """s, px; at most a quarter of the spacing."""
     spacing: float = 2.0
-    """h: edges are kept between SHORTEST and LONGEST of it, px."""
+    """h: edges are kept between 0.6 and 1.4 of it, px."""
     iterations: int = 400
     """Most moves of a contour."""
     tolerance: float = 3e-4
-    """A contour has converged when its area kept within this share of itself for QUIET iterations. (Icy's 1e-5 waits
+    """A contour has converged when its area kept within this share of itself for 50 iterations. (Icy's 1e-5 waits
     for what creeps on by hundredths of a pixel.)"""
 
 
@@ -81,106 +72,6 @@ class Contours:
     def labels(self) -> Labels:
         """Fill the contours, uint32 (y, x), by the rule of `outlines.filled`: no pixel is in two cells."""
         return filled(self.points, self.starts, self.owners, self.origins, shape=self.shape, territory=self.basins)
-
-
-@kernel
-def _bilinear(speed: NDArray[np.float32], y: float, x: float, oy: int, ox: int) -> float:
-    """Speed at a vertex; (oy, ox) is the array's pixel at the origin. Its margin is 0, as is what is outside."""
-    top, left = np.floor(y), np.floor(x)
-    fy, fx = y - top, x - left
-    i, j = int(top) + oy, int(left) + ox
-    if i < 0 or j < 0 or i > speed.shape[0] - 2 or j > speed.shape[1] - 2:
-        return 0.0
-    above = speed[i, j] * (1.0 - fx) + speed[i, j + 1] * fx
-    below = speed[i + 1, j] * (1.0 - fx) + speed[i + 1, j + 1] * fx
-    value: float = above * (1.0 - fy) + below * fy
-    return value
-
-
-@kernel
-def move(
-    points: NDArray[np.float64],
-    depths: NDArray[np.float64],
-    speed: NDArray[np.float32],
-    oy: int,
-    ox: int,
-    tension: float,
-    out: NDArray[np.float64],
-) -> None:
-    """Move all vertices of a contour once, by the module's formula; `depths` is empty or how deep in a neighbour."""
-    n = points.shape[0]
-    by, bx = points[n - 1, 0], points[n - 1, 1]
-    y, x = points[0, 0], points[0, 1]
-    for i in range(n):
-        k = i + 1 if i + 1 < n else 0
-        ay, ax = points[k, 0], points[k, 1]
-        ty, tx = ay - by, ax - bx
-        length = np.sqrt(ty * ty + tx * tx)
-        scale = 1.0 / length if length > 0 else 0.0
-        ny, nx = -tx * scale, ty * scale
-        forward = _bilinear(speed, y, x, oy, ox)
-        if depths.size > 0 and depths[i] > 0:
-            forward = forward * SLOWED - PUSHED * depths[i]
-        forward += min(0.0, tension * ((by - 2.0 * y + ay) * ny + (bx - 2.0 * x + ax) * nx))
-        out[i, 0] = y + forward * ny
-        out[i, 1] = x + forward * nx
-        by, bx, y, x = y, x, ay, ax
-
-
-@kernel
-def respaced(points: NDArray[np.float64], spacing: float, out: NDArray[np.float64]) -> int:
-    """Drop the vertices after edges that are too short, halve edges that are too long; return the number of vertices.
-
-    `out` has room for twice as many.
-    """
-    shortest, longest = (SHORTEST * spacing) ** 2, (LONGEST * spacing) ** 2
-    n, left = 0, points.shape[0]
-    for i in range(points.shape[0] + 1):
-        last = i == points.shape[0]
-        y, x = (out[0, 0], out[0, 1]) if last else (points[i, 0], points[i, 1])
-        if n > 0:
-            dy, dx = y - out[n - 1, 0], x - out[n - 1, 1]
-            squared = dy * dy + dx * dx
-            if squared < shortest and left > FEWEST:
-                left -= 1
-                n -= last
-                continue
-            if squared > longest:
-                out[n, 0], out[n, 1] = y - 0.5 * dy, x - 0.5 * dx
-                n += 1
-        if not last:
-            out[n, 0], out[n, 1] = y, x
-            n += 1
-    return n
-
-
-@kernel
-def area_of(points: NDArray[np.float64]) -> float:
-    """Signed area of a polygon, px²."""
-    total = 0.0
-    y, x = points[-1, 0], points[-1, 1]
-    for i in range(points.shape[0]):
-        total += x * points[i, 0] - points[i, 1] * y
-        y, x = points[i, 0], points[i, 1]
-    return 0.5 * total
-
-
-@kernel
-def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
-    """Note an area in `band` (least, greatest, iterations since); whether it stood still for QUIET iterations."""
-    band[0], band[1] = min(band[0], area), max(band[1], area)
-    band[2] += 1
-    if band[1] - band[0] > tolerance * abs(area):
-        band[0], band[1], band[2] = area, area, 0
-    done: bool = band[2] >= QUIET
-    return done
-
-
-@kernel
-def vanished(area: float, first: float) -> bool:
-    """Whether a contour that began with a signed area has vanished or turned inside out."""
-    gone: bool = area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
-    return gone
 
 
 @kernel
