@@ -14,7 +14,7 @@ from cellscale.kernels.distances import nearest_label
 from cellscale.kernels.outlines import UNIT, filled, outlines
 from cellscale.kernels.polygons import area_of, move, respaced
 from cellscale.kernels.pushing import depth_in
-from cellscale.kernels.seeds import class_limits, hierarchical_seeds
+from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
 from tests.cases import CASES, disc, painted
 from tests.kernels.images import label_images
 from tests.naive import contours as naive
@@ -115,6 +115,18 @@ def test_levels_rise_until_touching_cells_come_apart() -> None:
     assert hierarchical_seeds(values, [50, 150], smallest=4, largest=400, extent=40).max() == 1
     assert hierarchical_seeds(values, [50, 150], smallest=4, largest=200, extent=40).max() == 2
     assert hierarchical_seeds(values, [50, 150], smallest=97, largest=200, extent=40).max() == 0
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from([1, 4, 12]))
+def test_level_errors_are_joined_pairs_and_cells_without_a_seed(seed, cells, smallest) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (5 * nearest_label(np.diag(np.arange(1, cells + 1))[rng.permutation(cells)])[0]).repeat(3, 0).repeat(2, 1)
+    labels[rng.random(labels.shape) < 0.2] = 0
+    values = rng.integers(0, 256, labels.shape).astype(np.uint8)
+    found = level_errors(values, labels, smallest=smallest)
+    for level in (0, 1, 60, 128, 200, 255):
+        assert found[level] == naive.level_errors(values, labels, level, smallest)
 
 
 def test_class_limits_are_midway_between_the_centres() -> None:

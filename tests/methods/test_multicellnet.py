@@ -149,6 +149,17 @@ def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds) -> None:
         assert np.mean(best) >= 0.95
 
 
+def test_cells_that_meet_with_their_tips_have_seeds_of_their_own() -> None:
+    """Both edges are faint there, and together they are smaller than the third cell."""
+    shape = (64, 130)
+    rows, columns = np.indices(shape)
+    tips = [((rows - 20) / 7) ** 2 + ((columns - x) / 17) ** 2 <= 1 for x in (20, 51)]
+    labels = painted(*tips, disc(shape, 32, 100, 22))
+    method = load_method("multicellnet").prepared([labels])
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
+    assert min(jaccards(labels, whole_frame(method, maps)).values()) > 0.95
+
+
 def test_a_cell_larger_than_the_contours_may_be_is_flagged() -> None:
     maps = {"region": np.full((90, 90), 255, np.uint8), "edge": np.zeros((90, 90), np.uint8)}
     pieces = small().decode(maps, Box.of((90, 90)))

@@ -1,5 +1,7 @@
 """Outlines, windings, seeds and moving contours as their definitions read: pixel by pixel, vertex by vertex."""
 
+import itertools
+
 import numpy as np
 
 from cellscale.kernels import polygons as fast
@@ -39,6 +41,16 @@ def filled(polygons, owners, origins, shape, unit, territory):
                 if sum(winding(np.floor(polygon * unit + 0.5).astype(int), *at, unit) for polygon in own) > 0:
                     out[y, x] = label
     return out
+
+
+def level_errors(values, labels, level, smallest):
+    """Cells with too few pixels of a level, and pairs of cells that have a component in common without any others."""
+    ids = [cell for cell in np.unique(labels) if cell > 0]
+    errors = sum(((labels == cell) & (values >= level)).sum() < smallest for cell in ids)
+    for a, b in itertools.combinations(ids, 2):
+        found, count = connected_components(np.isin(labels, (a, b)) & (values >= level), 4)
+        errors += any(len(np.unique(labels[found == number])) == 2 for number in range(1, count + 1))
+    return errors
 
 
 def seeds(values, levels, smallest, largest, extent):

@@ -50,6 +50,47 @@ def class_limits(counts: NDArray[np.int64], classes: int) -> tuple[int, ...]:
         centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
 
 
+def _joined_at(values: NDArray[np.uint8], labels: Labels) -> NDArray[np.int64]:
+    """Highest level at which pixels of each pair of touching cells are 4-neighbours, (pairs,)."""
+    heights = np.concatenate(
+        [np.minimum(values[1:], values[:-1]).ravel(), np.minimum(values[:, 1:], values[:, :-1]).ravel()]
+    )
+    a = np.concatenate([labels[1:].ravel(), labels[:, 1:].ravel()])
+    b = np.concatenate([labels[:-1].ravel(), labels[:, :-1].ravel()])
+    touching = (a != b) & (a > 0) & (b > 0)
+    sides = np.stack([np.minimum(a, b)[touching], np.maximum(a, b)[touching]])
+    pairs, which = np.unique(sides, axis=1, return_inverse=True)
+    found = np.zeros(pairs.shape[1], np.int64)
+    np.maximum.at(found, which.ravel(), heights[touching])
+    return found
+
+
+def level_errors(values: NDArray[np.uint8], labels: Labels, *, smallest: int) -> NDArray[np.int64]:
+    """Count what goes wrong at each level of the map of known cells.
+
+    Parameters
+    ----------
+    values : uint8 array, (y, x)
+        A map as `hierarchical_seeds` takes it.
+    labels : unsigned integer array, (y, x)
+        Its cells.
+    smallest : int
+        Seeds have so many pixels.
+
+    Returns
+    -------
+    int64 array, (256,)
+        Pairs of cells that are joined at a level, and cells of which fewer pixels reach it.
+    """
+    ids, cells = np.unique(labels, return_inverse=True)
+    places = cells.reshape(-1) * 256 + values.reshape(-1)
+    counts = np.bincount(places, minlength=256 * len(ids)).reshape(-1, 256)[ids > 0]
+    reaching = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    joined = np.bincount(_joined_at(values, labels), minlength=256)[::-1].cumsum()[::-1]
+    errors: NDArray[np.int64] = joined + (reaching < smallest).sum(axis=0)
+    return errors
+
+
 @kernel
 def _measure(labels: NDArray[np.int32], out: NDArray[np.int64]) -> None:
     """Area, y0, x0, y1, x1 (inclusive) of each component."""

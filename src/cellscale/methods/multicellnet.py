@@ -23,7 +23,7 @@ from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.intensity import Intensity
 from cellscale.kernels.contours import Contours, Motion, evolve
 from cellscale.kernels.distances import nearest_label
-from cellscale.kernels.seeds import class_limits, hierarchical_seeds
+from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
 from cellscale.methods.descent import Adam
 from cellscale.methods.objects import above, large_enough, pieces, renumbered
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
@@ -178,18 +178,25 @@ class MultiCellNet:
         return 1 if self.decoding == "contours" else max(1, self.balloon.fill)
 
     def prepared(self, labels: Iterable[Labels]) -> Self:
-        """Fit the seeds' levels and limits on perfect maps of the training frames."""
+        """Fit the seeds' levels and limits on perfect maps of the training frames.
+
+        Where the tips of two cells meet, both edges are faint: below the level with the fewest errors no seed is taken.
+        """
         counts, areas, sides = np.zeros(256, np.int64), [np.zeros(0, np.int64)], [self.seeding.extent]
+        errors = np.zeros(256, np.int64)
         for frame in labels:
             maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in self.ideal(frame).items()}
-            counts += np.bincount(self.seed_map(maps).ravel(), minlength=256)
+            values = self.seed_map(maps)
+            counts += np.bincount(values.ravel(), minlength=256)
+            errors += level_errors(values, frame, smallest=self.seeding.smallest)
             areas.append(np.unique(frame[frame > 0], return_counts=True)[1])
             boxes = [box for box in ndimage.find_objects(frame.astype(np.int32)) if box is not None]
             sides += [max(side.stop - side.start for side in box) for box in boxes]
         found = np.concatenate(areas)
+        limits = class_limits(counts, self.seeding.classes) or self.seeding.levels
         seeding = dataclasses.replace(
             self.seeding,
-            levels=class_limits(counts, self.seeding.classes) or self.seeding.levels,
+            levels=tuple(np.unique(np.maximum(limits, errors.argmin())).tolist()),
             largest=int(found.max()) if len(found) else self.seeding.largest,
             extent=max(sides),
         )
