@@ -164,13 +164,13 @@ class MultiCellNet:
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks for a contour (fill), it for its seed (radius), this for its pixels (extent).
+        """A pixel looks for a contour (fill), it for its seed (radius), this for its pixels (extent − 1).
 
         These for their basin (radius), it for other seeds (radius), and they for what makes them seeds (extent), px.
         """
         if self.decoding != "contours":
             return self.balloon.fill
-        return self.balloon.fill + 3 * self.balloon.radius + 2 * self.seeding.extent
+        return self.balloon.fill + 3 * self.balloon.radius + 2 * self.seeding.extent - 1
 
     @property
     def link(self) -> int:
