@@ -20,9 +20,9 @@ from cellscale.intensity import Intensity
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.cleaning import Cleaning
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import GAP_REACH, above, gaps, rims
-from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
@@ -115,10 +115,7 @@ class BorderWeightedUNet:
 
     def stages(self) -> tuple[Stage, ...]:
         """One network, one loss."""
-        update = Update(
-            trains=("unet",), loss=weighted_bce, optimizer=self.adam.optimizer, learning_rate=self.adam.factor
-        )
-        return (Stage(name="cross-entropy", updates=(update,)),)
+        return (one_update("cross-entropy", weighted_bce, self.adam),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The sigmoid of the only channel, (n, y, x)."""

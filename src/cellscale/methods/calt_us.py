@@ -23,9 +23,9 @@ from cellscale.kernels.components import connected_components
 from cellscale.kernels.distances import distance_transform
 from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import grown_through
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import SQUARE, above, flooded_cells, large_enough, marked_basins, renumbered, rims
-from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
@@ -183,13 +183,7 @@ class CaltUS:
 
     def stages(self) -> tuple[Stage, ...]:
         """One network, one loss."""
-        update = Update(
-            trains=("unet",),
-            loss=partial(regularised_cross_entropy, weight=self.j_weight),
-            optimizer=self.adam.optimizer,
-            learning_rate=self.adam.factor,
-        )
-        return (Stage(name="youden-j", updates=(update,)),)
+        return (one_update("youden-j", partial(regularised_cross_entropy, weight=self.j_weight), self.adam),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """Softmax, (n, y, x)."""

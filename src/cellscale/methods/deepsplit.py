@@ -24,9 +24,9 @@ from cellscale.intensity import Intensity
 from cellscale.kernels.touching import contact_regions, separated
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.cleaning import Cleaning
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import above, rims
-from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
 
@@ -302,21 +302,16 @@ class DeepSplit:
 
     def stages(self) -> tuple[Stage, ...]:
         """Segmentation, then both; or both from the start."""
+        both = ("segmentation", "separation")
         if self.schedule == "simultaneous":
-            return (self._stage("both", ("segmentation", "separation"), self._joint(1.0)),)
-        one = self._stage("segmentation", ("stage_one",), segmentation_loss)
-        two = self._stage("separation", ("segmentation", "separation"), self._joint(self.segmentation_share))
-        return (
-            dataclasses.replace(one, share=self.stage_one, on_end=start_from_stage_one),
-            dataclasses.replace(two, share=1 - self.stage_one),
-        )
+            return (one_update("both", self._joint(1.0), self.adam, trains=both),)
+        one = one_update("segmentation", segmentation_loss, self.adam, trains=("stage_one",), share=self.stage_one)
+        loss = self._joint(self.segmentation_share)
+        two = one_update("separation", loss, self.adam, trains=both, share=1 - self.stage_one)
+        return (dataclasses.replace(one, on_end=start_from_stage_one), two)
 
     def _joint(self, share: float) -> Any:
         return partial(joint_loss, share=share, detached=self.detached)
-
-    def _stage(self, name: str, trains: tuple[str, ...], loss: Any) -> Stage:
-        update = Update(trains=trains, loss=loss, optimizer=self.adam.optimizer, learning_rate=self.adam.factor)
-        return Stage(name=name, updates=(update,))
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """Sigmoid of the segmentation, stage one's where there is one, and of the separation, (n, y, x)."""

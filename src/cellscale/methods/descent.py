@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
+
+from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +56,16 @@ class RMSProp:
 def half_cosine(progress: float) -> float:
     """From 1 to 0 along half a cosine."""
     return (1 + math.cos(math.pi * progress)) / 2
+
+
+def one_update(
+    name: str,
+    loss: Callable[[Networks, Batch], Terms],
+    descent: Adam | RMSProp,
+    *,
+    trains: tuple[str, ...] = ("unet",),
+    share: float = 1.0,
+) -> Stage:
+    """A stage in which some networks descend on one loss."""
+    update = Update(trains=trains, loss=loss, optimizer=descent.optimizer, learning_rate=descent.factor)
+    return Stage(name=name, updates=(update,), share=share)

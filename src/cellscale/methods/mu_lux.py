@@ -25,9 +25,9 @@ from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import separated
 from cellscale.kernels.watershed import filled
 from cellscale.kernels.weights import ronneberger
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import above, flooded_cells, marked_basins
-from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
@@ -164,13 +164,7 @@ class MuLux:
 
     def stages(self) -> tuple[Stage, ...]:
         """One network, one loss."""
-        update = Update(
-            trains=("unet",),
-            loss=weighted_squares,
-            optimizer=self.adam.optimizer,
-            learning_rate=self.adam.factor,
-        )
-        return (Stage(name="squares", updates=(update,)),)
+        return (one_update("squares", weighted_squares, self.adam),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """Two probabilities, (n, y, x)."""

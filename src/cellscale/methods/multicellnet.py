@@ -24,9 +24,9 @@ from cellscale.intensity import Intensity
 from cellscale.kernels.contours import Contours, Motion, evolve
 from cellscale.kernels.distances import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import above, large_enough, pieces, renumbered
-from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.methods.search import minimum_areas, searched
 from cellscale.networks.unet import UNetShape, chained_reach
 
@@ -214,10 +214,7 @@ class MultiCellNet:
     def stages(self) -> tuple[Stage, ...]:
         """Both networks, one loss."""
         loss = partial(coupled_dice, weights=self.weights, squared=self.squared)
-        update = Update(
-            trains=("region", "edge"), loss=loss, optimizer=self.adam.optimizer, learning_rate=self.adam.factor
-        )
-        return (Stage(name="dice", updates=(update,)),)
+        return (one_update("dice", loss, self.adam, trains=("region", "edge")),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """f_r and f_e, (n, y, x)."""

@@ -23,7 +23,7 @@ from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.errors import InputError, RunError
 from cellscale.intensity import Intensity
 from cellscale.methods.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
-from cellscale.methods.descent import RMSProp
+from cellscale.methods.descent import RMSProp, one_update
 from cellscale.methods.objects import large_enough
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.methods.search import minimum_areas, searched
@@ -262,10 +262,7 @@ class CrossEntropy:
 
     def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:
         """One network, one loss."""
-        update = Update(
-            trains=("estimator",), loss=cross_entropy, optimizer=rmsprop.optimizer, learning_rate=rmsprop.factor
-        )
-        return (Stage(name="cross-entropy", updates=(update,)),)
+        return (one_update("cross-entropy", cross_entropy, rmsprop, trains=("estimator",)),)
 
 
 @dataclass(frozen=True, kw_only=True)

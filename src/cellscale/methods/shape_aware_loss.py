@@ -26,7 +26,7 @@ from cellscale.intensity import Intensity
 from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import rim_weights
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, renumbered, rims
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.methods.search import LEVELS, minimum_areas, searched
@@ -150,13 +150,7 @@ class BinaryUNet:
 
     def stages(self) -> tuple[Stage, ...]:
         """One network, one loss."""
-        update = Update(
-            trains=("unet",),
-            loss=partial(unet_loss, loss=self.loss),
-            optimizer=self.adam.optimizer,
-            learning_rate=self.adam.factor,
-        )
-        return (Stage(name=self.loss.kind, updates=(update,)),)
+        return (one_update(self.loss.kind, partial(unet_loss, loss=self.loss), self.adam),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The sigmoid of the only channel, (n, y, x)."""

@@ -22,9 +22,9 @@ from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.intensity import Intensity
 from cellscale.kernels.touching import separated, touching_classes
 from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, shape_aware_weights
-from cellscale.methods.descent import Adam
+from cellscale.methods.descent import Adam, one_update
 from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
-from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
@@ -56,13 +56,7 @@ def surprise(networks: Networks, batch: Batch) -> Tensor:
 
 def one_stage(adam: Adam) -> tuple[Stage, ...]:
     """Weighted cross-entropy from the first step to the last."""
-    return (stage("cross-entropy", cross_entropy, adam),)
-
-
-def stage(name: str, loss: Any, adam: Adam, share: float = 1.0) -> Stage:
-    """One network, one loss."""
-    update = Update(trains=("unet",), loss=loss, optimizer=adam.optimizer, learning_rate=adam.factor)
-    return Stage(name=name, updates=(update,), share=share)
+    return (one_update("cross-entropy", cross_entropy, adam),)
 
 
 def mean_balance(counts: Counts) -> float:
@@ -134,8 +128,8 @@ class Focal:
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """Cross-entropy for the warm-up, if any, then the focal loss."""
-        focal = stage("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
-        return (stage("warm-up", cross_entropy, adam, share=self.warm_up), focal) if self.warm_up > 0 else (focal,)
+        focal = one_update("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
+        return (one_update("warm-up", cross_entropy, adam, share=self.warm_up), focal) if self.warm_up > 0 else (focal,)
 
 
 @dataclass(frozen=True, kw_only=True)
