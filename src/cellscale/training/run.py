@@ -85,7 +85,8 @@ class Training:
     def predicted(self) -> list[tuple[Prediction, Labels]]:
         """Predictions and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
-        return predicted(self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision)
+        precision, flips = self.settings.precision, self.settings.flips
+        return predicted(self.method, self.networks, frames, device=str(self.device), precision=precision, flips=flips)
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0."""

@@ -25,12 +25,18 @@ def padded(image: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
 
 
 def frame_prediction(
-    method: Method, networks: Networks, image: NDArray[np.float32], *, device: str, precision: Precision
+    method: Method,
+    networks: Networks,
+    image: NDArray[np.float32],
+    *,
+    device: str,
+    precision: Precision,
+    flips: bool = False,
 ) -> Prediction:
     """Maps or candidates of a whole frame (c, y, x), after the intensity rule, as one window."""
     window = padded(image, method.multiple)
     found: Prediction
-    (found,) = windows_to_maps(method, networks, window[None], device=device, precision=precision)
+    (found,) = windows_to_maps(method, networks, window[None], device=device, precision=precision, flips=flips)
     if isinstance(found, Candidates):
         shape, core = (image.shape[1], image.shape[2]), max(window.shape[1:])
         one = Windows(shape=shape, core=core, multiple=method.multiple, reach=method.reach)
@@ -39,13 +45,14 @@ def frame_prediction(
 
 
 def predicted(
-    method: Method, networks: Networks, frames: Frames, *, device: str, precision: Precision
+    method: Method, networks: Networks, frames: Frames, *, device: str, precision: Precision, flips: bool = False
 ) -> list[tuple[Prediction, Labels]]:
     """Predictions and true labels of each frame."""
     found = []
     for image, truth in (frames[i] for i in range(len(frames))):
         seen = mapped(image, method.intensity)
-        found.append((frame_prediction(method, networks, seen, device=device, precision=precision), truth))
+        maps = frame_prediction(method, networks, seen, device=device, precision=precision, flips=flips)
+        found.append((maps, truth))
     return found
 
 
