@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def accuracy(monkeypatch, capsys):
+def accuracy(folder, monkeypatch, capsys):
     """The benchmark as a command, in this process."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setenv("CELLSCALE_DATA", str(folder))
