@@ -34,7 +34,7 @@ from cellscale.arrays import Box
 from cellscale.checkpoints import Model, load_model
 from cellscale.methods.inference import windows_to_maps
 from cellscale.ngff.images import open_image
-from cellscale.tiles.windows import Windows
+from cellscale.tiles.windows import windows_of
 from cellscale.training.frames import mapped
 
 TRAINING = ("width=16", "crop=128", "validate_every=1000", "threads=1")
@@ -71,7 +71,7 @@ def floor(store: str, model: Model, output: str) -> dict[str, Any]:
     """Forward passes over as many pixels as the image has."""
     image = open_image(store)
     height, width = image.size("y"), image.size("x")
-    windows = Windows(shape=(height, width), core=BLOCK, multiple=model.method.multiple, reach=model.method.reach)
+    windows = windows_of(model.method, (height, width), BLOCK)
     side = min(BLOCK, -(-height // 16) * 16)
     block = np.random.default_rng(0).random((side, side), np.float32)
     for _ in range(max(1, round(image.size("t") * height * width / side**2))):

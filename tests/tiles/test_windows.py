@@ -33,6 +33,17 @@ def test_a_core_is_surrounded_by_the_reach_except_where_one_window_is_all(n: int
             assert (box.y0, box.y1) == (0, -(-n // 8) * 8)
 
 
+@given(st.integers(1, 200), st.integers(0, 30))
+def test_framed_windows_have_a_halo_at_every_side(n: int, reach: int) -> None:
+    windows = Windows(shape=(n, n), core=32, multiple=8, reach=reach, framed=True)
+    for window in range(len(windows)):
+        box, inner = windows.window_box(window), windows.core_box(window)
+        assert box.shape == windows.window_shape
+        assert box.shape[0] % 8 == 0
+        assert inner.y0 - box.y0 == windows.halo
+        assert box.y1 - inner.y1 >= windows.halo
+
+
 def test_windows_of_a_box() -> None:
     windows = Windows(shape=(100, 100), core=32, multiple=8, reach=4)
     assert windows.touching(Box(30, 0, 40, 10)) == [0, 4]
