@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from scipy import ndimage
 
+from annotated import DATA, parts
 from cellscale.arrays import Labels
 from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
@@ -25,7 +24,6 @@ from cellscale.training.run import TrainingSettings, train
 from cellscale.training.validation import predicted, scored
 
 SCORES = ("dsc", "cds", "f1", "seg", "splits", "merges")
-Pairs = list[tuple[np.ndarray, Labels]]
 BEFORE = {"holes": 0, "specks": 0, "neck": 0}
 AFTER = {"holes": 16, "specks": 8, "neck": 8}
 UNET = {"rule": "equalise", "squares": True}
@@ -38,34 +36,6 @@ RUNS = {
     "simultaneous Branch-Net": ("branchnet", {"schedule": "simultaneous"}),
     "simultaneous Double-U-Net": ("double-unet", {"schedule": "simultaneous"}),
 }
-
-
-def dense(labels: Labels) -> bool:
-    """At least 20 cells, of which a fifth lie within 2 px of another."""
-    ids = np.unique(labels[labels > 0])
-    beyond = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
-    near = (ndimage.maximum_filter(labels, 5) != labels) | (ndimage.minimum_filter(beyond, 5) != labels)
-    return len(ids) >= 20 and len(np.unique(labels[near & (labels > 0)])) >= 0.2 * len(ids)
-
-
-def dsb(folder: Path) -> tuple[Pairs, Pairs, Pairs]:
-    """Dense images of all sizes in the order of their files, permuted by seed 0, 80 / 10 / 10."""
-    found: Pairs = []
-    for path in sorted((folder / "DSB2018-fluo").glob("*.npz")):
-        stack = np.load(path)
-        masks = stack["masks"].astype(np.uint32)
-        found += [(image[None], mask) for image, mask in zip(stack["images"], masks, strict=True) if dense(mask)]
-    order = np.random.default_rng(0).permutation(len(found))
-    ends = [round(share * len(found)) for share in (0.8, 0.9)]
-    learn, choose, test = ([found[i] for i in part] for part in np.split(order, ends))
-    return learn, choose, test
-
-
-def dic(folder: Path) -> tuple[Pairs, Pairs, Pairs]:
-    """Frames 0:64, 64:72 and 72:84 of sequence 01 with silver truth."""
-    images, labels = (tifffile.imread(folder / "DIC-C2DH-HeLa" / f"01_{name}.tif") for name in ("raw", "st_seg"))
-    found = [(image[None], mask.astype(np.uint32)) for image, mask in zip(images, labels, strict=True)]
-    return found[:64], found[64:72], found[72:84]
 
 
 def processed(method: Method, pairs: Sequence[tuple[dict[str, np.ndarray], Labels]]) -> Method:
@@ -85,7 +55,8 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--output", type=Path, default=Path("deepsplit_tables.jsonl"))
     given = parser.parse_args()
-    learn, choose, test = {"dsb": dsb, "dic": dic}[given.data](Path(os.environ["CELLSCALE_DATA"]))
+    data = DATA[{"dsb": "dsb-dense"}.get(given.data, given.data)]
+    learn, choose, test = parts(data.read(Path(os.environ["CELLSCALE_DATA"])), data.split)
     settings = TrainingSettings(
         steps=given.steps, crop=given.crop, threads=1, loader_workers=0, validate_every=10**6, device="cpu"
     )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepsplit_tables import dic
+from annotated import DATA, parts
 from matplotlib.figure import Figure
 
 from cellscale.methods import load_method
@@ -52,7 +52,9 @@ def lambda_plot(history: Path, file: Path) -> None:
 
 def variants(title: str, method: Method, chosen: Any) -> dict[str, Method]:
     """The trained method, and itself with other decodings, each tuned on the validation frames."""
-    others = {f"{title}, {name}": replaced(method, {"decoding": name}).tuned(chosen) for name in DECODINGS.get(title, ())}
+    others = {
+        f"{title}, {name}": replaced(method, {"decoding": name}).tuned(chosen) for name in DECODINGS.get(title, ())
+    }
     return {title: method, **others}
 
 
@@ -66,7 +68,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("multicellnet_table.jsonl"))
     given = parser.parse_args()
-    learn, choose, test = dic(Path(os.environ["CELLSCALE_DATA"]))
+    learn, choose, test = parts(DATA["dic"].read(Path(os.environ["CELLSCALE_DATA"])), DATA["dic"].split)
     settings = TrainingSettings(
         steps=given.steps, crop=given.crop, threads=1, loader_workers=0, validate_every=10**6, device="cpu"
     )

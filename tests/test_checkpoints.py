@@ -1,12 +1,15 @@
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
-from cellscale.checkpoints import Model, digest, load_model, save_model
+from cellscale.checkpoints import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.methods import load_method
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -133,3 +136,34 @@ def test_a_place_that_cannot_be_written_is_named(model, tmp_path):
 def test_an_unknown_protocol_is_refused(model):
     with pytest.raises(StoreError, match="Cannot open nothing://m"):
         save_model(model, "nothing://m")
+
+
+def test_a_model_that_comes_with_the_package_has_a_name(model, tmp_path, monkeypatch):
+    save_model(model, f"{tmp_path}/models/discs")
+    (tmp_path / "models" / "discs" / "card.md").write_text("# Round cells\n\nData: none.\n")
+    shipped = tmp_path / "models"
+    (listed,) = shipped_models(shipped)
+    assert {**listed, "bytes": 0} == {
+        "name": "discs",
+        "summary": "Round cells",
+        "method": "dwm",
+        "pixel_size_um": [0.5, 0.25],
+        "bytes": 0,
+    }
+    assert digest(load_model("discs", shipped=shipped)) == digest(model)
+    monkeypatch.chdir(tmp_path)
+    other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
+    save_model(other, "discs")
+    assert load_model("discs", shipped=shipped).method.name == "saw"
+    with pytest.raises(MissingError, match=r"No model at disks: expected .* comes with cellscale \(discs\)"):
+        load_model("disks", shipped=shipped)
+
+
+def test_the_package_takes_its_models_along():
+    """Every model in the package has a card, is small, and loads; the build takes all files of such a folder."""
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["cellscale"]
+    assert "models/*/*" in built
+    for found in shipped_models():
+        assert found["bytes"] <= 10 * 2**20
+        assert load_model(str(SHIPPED / found["name"])).method.name == found["method"]
+        assert (SHIPPED / found["name"] / "card.md").read_text().count("\n") > 5

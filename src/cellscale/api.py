@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from cellscale import evaluation
-from cellscale.checkpoints import Model
+from cellscale.checkpoints import Model, load_model, shipped_models
 from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
@@ -24,7 +24,7 @@ from cellscale.segmentation.forecast import forecast
 from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.selection import spread, training_data, without
-from cellscale.training.run import TrainingSettings
+from cellscale.training.run import TrainingSettings, check_start
 
 log = logging.getLogger("cellscale")
 Progress = Callable[[str, int, int], None]
@@ -43,11 +43,17 @@ def methods() -> list[dict[str, Any]]:
     return [{"name": m.name, "paper": m.paper, "summary": m.summary, "settings": settings_of(m)} for m in found]
 
 
+def models() -> list[dict[str, Any]]:
+    """List the models that come with cellscale: name, summary, method, pixel_size_um, bytes."""
+    return shipped_models()
+
+
 def train(
     method: str,
     data: Sequence[str],
     *,
     output: str,
+    start: str | Model | None = None,
     labels_name: str = "truth",
     frames: Frames = None,
     validate_frames: Frames = None,
@@ -72,6 +78,8 @@ def train(
         URLs of the images.
     output : str
         Folder of the model, any fsspec URL.
+    start : str or Model
+        Start from the weights and settings of this model of the same method: a folder, or a name of `models()`.
     labels_name : str
         Label layer to learn from.
     frames, validate_frames : tuple of int
@@ -108,10 +116,13 @@ def train(
     CellscaleError
         For unknown names and settings, data that do not fit, or an existing model.
     """
-    chosen = load_method(method)
+    begun = load_model(start, storage_options) if isinstance(start, str) else start
+    chosen = begun.method if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, assignments, fields)
     chosen = replaced(chosen, read.section("method"))
+    if begun:
+        check_start(begun, load_method(method).name, chosen)
     over = {} if steps is None else {"steps": steps}
     settings = replaced(TrainingSettings(), {**read.section("training"), **over})
     engine = replaced(FanOut(), read.section("engine"))
@@ -127,6 +138,7 @@ def train(
             held_out,
             output=address_of(output),
             settings=settings,
+            start=begun,
             workers=workers,
             gpus=engine.gpus,
             resume=resume,

@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from cellscale.methods.protocol import Method
 FORMAT = 1
 """Version of the folder's layout."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+SHIPPED = Path(__file__).with_name("models")
+"""Folder of the models that come with the package: NAME/model.json, NAME/weights.safetensors, NAME/card.md."""
 KINDS = {
     "method": str,
     "settings": dict,
@@ -111,14 +114,34 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     folder.write(DESCRIPTION, text.encode())
 
 
-def _read(url: str, storage_options: Mapping[str, Any] | None) -> tuple[bytes, bytes]:
+def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) -> tuple[bytes, bytes]:
     folder = Folder(url=url, storage_options=storage_options or {})
     content, weights = folder.read(DESCRIPTION), folder.read(WEIGHTS)
     if content is None or weights is None:
+        names = [found["name"] for found in shipped_models(shipped)]
+        if url in names:
+            return _read(str(shipped / url), None, shipped)
         raise MissingError(
-            f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}. Make one with `cellscale train`."
+            f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}, or the name of a model that comes "
+            f"with cellscale ({', '.join(names) or 'there is none'}). Make one with `cellscale train`."
         )
     return content, weights
+
+
+def shipped_models(folder: Path = SHIPPED) -> list[dict[str, Any]]:
+    """List the models that come with the package: name, summary (title of its card), method, pixel_size_um, bytes."""
+    return [_listed(path.parent) for path in sorted(folder.glob(f"*/{DESCRIPTION}"))]
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    description = _description((folder / DESCRIPTION).read_bytes(), str(folder))
+    return {
+        "name": folder.name,
+        "summary": (folder / "card.md").read_text().partition("\n")[0].strip("# "),
+        "method": description["method"],
+        "pixel_size_um": description["pixel_size_um"],
+        "bytes": (folder / WEIGHTS).stat().st_size,
+    }
 
 
 def _description(content: bytes, url: str) -> dict[str, Any]:
@@ -142,8 +165,17 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
     return dict(found)
 
 
-def load_model(url: str, storage_options: Mapping[str, Any] | None = None) -> Model:
+def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, shipped: Path = SHIPPED) -> Model:
     """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
+
+    Parameters
+    ----------
+    url : str
+        Folder of the model, or the name of one that comes with the package; a folder of that name goes first.
+    storage_options : mapping
+        Options for fsspec.
+    shipped : Path
+        Folder of the models that have names.
 
     Raises
     ------
@@ -154,7 +186,7 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None) -> Mo
     StoreError
         If the folder cannot be read, or weights and description do not belong together.
     """
-    content, weights = _read(url, storage_options)
+    content, weights = _read(url, storage_options, shipped)
     found = _description(content, url)
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
         raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")

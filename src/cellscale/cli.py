@@ -180,10 +180,26 @@ def methods_command(as_json: bool) -> None:
     out.print(table)
 
 
+@cli.command("models")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models_command(as_json: bool) -> None:
+    """List the models that come with cellscale, for `segment --model` and `train --from`."""
+    found = cellscale.models()
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    table = Table("model", "what it is", "method", "pixel size, µm", "size")
+    for model in found:
+        size = " × ".join(f"{length:g}" for length in model["pixel_size_um"] or ())
+        table.add_row(model["name"], model["summary"], model["method"], size, _bytes(model["bytes"]))
+    out.print(table)
+
+
 @cli.command("train")
 @click.argument("method")
 @click.argument("data", nargs=-1, required=True)
 @click.option("--output", required=True, help="Folder of the trained model, any fsspec URL.")
+@click.option("--from", "start", metavar="MODEL", help="Start from this model: a folder, or a name of `models`.")
 @click.option("--labels-name", default="truth", show_default=True, help="Label layer to learn from.")
 @click.option("--frames", type=FRAMES, help="Frames to learn from, half-open.")
 @click.option("--validate-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
@@ -207,7 +223,7 @@ def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options:
 
 
 SEGMENTATION = (
-    click.option("--model", required=True, help="Folder of a trained model."),
+    click.option("--model", required=True, help="Folder of a trained model, or a name of `cellscale models`."),
     click.option("--name", default="cells", show_default=True, help="Name of the label layer to write."),
     click.option("--output", help="Store to write to; the image's own where it is left out."),
     click.option("--tile", type=click.IntRange(min=16), default=1024, show_default=True, help="Side of a tile, px."),

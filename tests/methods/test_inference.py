@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from cellscale.errors import InputError
 from cellscale.methods import load_method
 from cellscale.methods.inference import stored, windows_to_maps
 
@@ -47,3 +48,18 @@ def test_bf16_is_near_fp32(method, networks):
     (exact,), (near,) = (windows_to_maps(method, networks, windows(1), precision=p) for p in ("fp32", "bf16"))
     difference = np.abs(exact["cell"].astype(int) - near["cell"])
     assert 0 < difference.max() < 20
+
+
+def test_flips_make_a_prediction_that_turns_with_its_window(method, networks):
+    window = windows(1)
+    (found,) = windows_to_maps(method, networks, window, precision="fp32", flips=True)
+    (turned,) = windows_to_maps(method, networks, window[..., ::-1, :].copy(), precision="fp32", flips=True)
+    (plain,) = windows_to_maps(method, networks, window, precision="fp32")
+    assert abs(found["cell"].astype(int) - turned["cell"][::-1]).max() <= 1
+    assert abs(found["cell"].astype(int) - plain["cell"]).max() > 1
+
+
+def test_candidates_have_no_flips():
+    method = load_method("maskrcnn", width=4)
+    with pytest.raises(InputError, match=r"predicts candidates, which have no mean\. Set flips=false"):
+        windows_to_maps(method, method.networks(), np.zeros((1, 1, 64, 64), np.float32), flips=True)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from cellscale.arrays import Box
+from cellscale.checkpoints import Model
 from cellscale.engine.fan_out import FanOut
 from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.folders import Folder
@@ -51,10 +53,16 @@ def image(tmp_path: Path) -> NgffImage:
 
 
 def segmented(
-    image: NgffImage, name: str, *, spread: Spread = one_by_one, overwrite: bool = False, **settings: Any
+    image: NgffImage,
+    name: str,
+    *,
+    spread: Spread = one_by_one,
+    overwrite: bool = False,
+    model: Model | None = None,
+    **settings: Any,
 ) -> Report:
     """Segment with the blobs method."""
-    model = blobs_model(channels=len(settings.get("channels", (0,))))
+    model = model or blobs_model(channels=len(settings.get("channels", (0,))))
     scratch = Folder(url=f"{image.url}/.cellscale-{name}", storage_options=image.storage_options)
     run = plan(image, model, Settings(**{"precision": "fp32", **settings}), scratch)
     target = Target(store=image.url, name=name, overwrite=overwrite)
@@ -119,6 +127,17 @@ def test_windows_of_any_core_give_the_same_labels(image: NgffImage) -> None:
     segmented(image, "small", window=32, tile=50)
     segmented(image, "large", window=128, tile=50)
     assert equal(arrays(image, "small"), arrays(image, "large"))
+
+
+def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> None:
+    model = blobs_model()
+    (weight,) = model.networks["blur"].parameters()
+    weight.data *= torch.linspace(0, 2, 5)
+    segmented(image, "plain", model=model, window=64)
+    for name, settings in {"one": {"tile": 37}, "two": {"tile": 211}, "three": {"tile": 50, "task_px": 1000}}.items():
+        segmented(image, name, model=model, window=64, flips=True, **settings)
+        assert equal(arrays(image, "one"), arrays(image, name))
+    assert not equal(arrays(image, "plain"), arrays(image, "one"))
 
 
 def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:

@@ -109,21 +109,27 @@ def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them():
     assert not same(before, tensors({"judge": nets["judge"]}))
 
 
+OTHER = dataclasses.replace(SETTINGS, average=0.9, patience=2, schedule="cosine", warmup=2)
+SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
+"""Validation scores by step: the best one is not the last."""
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, OTHER])
 @pytest.mark.parametrize("stages", [ONE, TWO])
-def test_an_interrupted_run_continues_bit_for_bit(stages):
+def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
     whole = networks()
     kept = []
 
     def keep(state):
-        kept.append((dataclasses.replace(state, optimizers=copied(state.optimizers)), tensors(whole)))
+        kept.append((State(**copied(vars(state))), tensors(whole)))
 
-    run(stages, whole, hooks=Hooks(save=keep))
+    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=SCORES.get))
     assert [state.step for state, _ in kept] == [2, 4, 6, 8]
     for state, values in kept[:3]:
         nets = networks()
         for name, network in nets.items():
             network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(name)})
-        run(stages, nets, state=state)
+        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=SCORES.get))
         assert same(tensors(whole), tensors(nets))
 
 
@@ -131,6 +137,57 @@ def copied(states):
     """What a file would hold."""
     clone = torch.utils._pytree.tree_map
     return clone(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, states)
+
+
+def test_the_average_is_validated_and_kept():
+    nets, seen, moved = networks(), [], [tensors(networks())]
+    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda _: seen.append(tensors(nets)) or 0.0)
+    run(ONE, nets, settings=dataclasses.replace(SETTINGS, average=0.5), hooks=hooks)
+    wanted = moved[0]["maker.0.weight"]
+    for step, values in enumerate(moved[1:], 1):
+        wanted = wanted + (1 - min(0.5, (1 + step) / (10 + step))) * (values["maker.0.weight"] - wanted)
+        if step % SETTINGS.validate_every == 0:
+            torch.testing.assert_close(seen[step // 2 - 1]["maker.0.weight"], wanted)
+    assert same(tensors(nets), seen[-1])
+    assert same({"judge.0.weight": nets["judge"][0].weight}, moved[0])
+    assert int(nets["maker"][1].num_batches_tracked) == 8
+
+
+def test_an_average_does_not_change_what_is_learned():
+    plain, averaged = [], []
+    for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, average=0.9), averaged)):
+        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda _: 0.0)
+        run(ONE, networks(), settings=settings, hooks=hooks)
+    assert plain == averaged
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
+    nets, seen = networks(), {}
+
+    def validate(step):
+        seen[step] = tensors(nets)
+        return SCORES[step]
+
+    state = run(
+        ONE, nets, settings=dataclasses.replace(SETTINGS, patience=5, average=average), hooks=Hooks(validate=validate)
+    )
+    assert state.step == 8
+    assert same(seen[4], tensors(nets))
+    assert not same(seen[8], tensors(nets))
+
+
+def test_the_settings_patience_ends_a_stage():
+    settings = dataclasses.replace(SETTINGS, steps=20, patience=2)
+    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda step: -step)).step == 6
+
+
+def test_a_schedule_of_the_settings_replaces_the_methods_own():
+    settings = dataclasses.replace(SETTINGS, schedule="cosine", warmup=3)
+    found = [settings.rate(lambda progress: 0.0, step, 10) for step in range(11)]
+    cosine = [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]
+    assert found == pytest.approx([cosine[0] / 4, cosine[1] / 2, cosine[2] * 0.75, *cosine[3:]])
+    assert SETTINGS.rate(lambda progress: 1 - progress, 5, 10) == 0.5
 
 
 def test_the_rate_follows_the_progress_through_the_stage():

@@ -9,7 +9,7 @@ from cellscale.checkpoints import digest, load_model
 from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.methods import load_method
 from cellscale.training import saved
-from cellscale.training.run import train
+from cellscale.training.run import check_start, train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import padded, predicted, scored
 from tests.methods.test_conformance import FRAMES
@@ -71,6 +71,35 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path):
             run(folder, on_progress=killed_at(step))
         assert digest(run(folder, resume=True)) == digest(whole)
         assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+
+
+def test_a_training_starts_from_a_model(tmp_path):
+    first = run(tmp_path / "first")
+    settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
+    flat = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
+    begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, start=first)
+    for key, value in begun.networks["unet"].named_parameters():
+        torch.testing.assert_close(value, first.networks["unet"].get_parameter(key))
+    assert begun.training["start"] == digest(first)
+
+
+def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
+    first = run(tmp_path / "first")
+    whole = run(tmp_path / "whole", start=first)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", start=first, on_progress=killed_at(6))
+    with pytest.raises(InputError, match=r"start: '.*' then, None now"):
+        run(tmp_path / "cut", resume=True)
+    assert digest(run(tmp_path / "cut", start=first, resume=True)) == digest(whole)
+
+
+def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
+    first = run(tmp_path / "first")
+    with pytest.raises(InputError, match=r"of method 'dwm', not 'saw'\. Name its method"):
+        check_start(first, "saw", first.method)
+    with pytest.raises(InputError, match="has other networks than these settings of 'dwm' make"):
+        check_start(first, "dwm", load_method("dwm", width=6, depth=2))
+    check_start(first, "dwm", first.method)
 
 
 def test_a_finished_training_is_returned_when_resumed(tmp_path):

@@ -44,6 +44,7 @@ class Job:
     validation: Sequence[Frames]
     output: str
     settings: TrainingSettings
+    start: Model | None
     storage_options: Mapping[str, Any]
     pixel_size_um: tuple[float, float] | None
     board: Any
@@ -77,6 +78,7 @@ def train_method(  # noqa: PLR0913
     *,
     output: str,
     settings: TrainingSettings | None = None,
+    start: Model | None = None,
     workers: int = 1,
     gpus: float = 0.0,
     failures: int = 2,
@@ -90,7 +92,7 @@ def train_method(  # noqa: PLR0913
 
     Parameters
     ----------
-    method, data, validation, output, settings, resume, overwrite, storage_options, pixel_size_um, on_progress
+    method, data, validation, output, settings, start, resume, overwrite, storage_options, pixel_size_um, on_progress
         As `cellscale.training.run.train`.
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
@@ -119,6 +121,7 @@ def train_method(  # noqa: PLR0913
             validation,
             output=output,
             settings=settings,
+            start=start,
             resume=resume,
             overwrite=overwrite,
             storage_options=options,
@@ -136,6 +139,7 @@ def train_method(  # noqa: PLR0913
         validation=validation,
         output=output,
         settings=settings,
+        start=start,
         storage_options=options,
         pixel_size_um=pixel_size_um,
         board=board,
@@ -220,6 +224,7 @@ def _work(config: dict[str, Any]) -> None:
             job.validation,
             output=job.output,
             settings=job.settings,
+            start=job.start,
             resume=True,
             storage_options=job.storage_options,
             pixel_size_um=job.pixel_size_um,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cellscale.arrays import Prediction, StoredMaps
+from cellscale.errors import InputError
 from cellscale.methods.protocol import Method, Networks
 
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
@@ -41,6 +42,27 @@ def stored(probabilities: Mapping[str, Tensor]) -> list[StoredMaps]:
     return [{name: values[i] for name, values in rounded.items()} for i in range(count)]
 
 
+def over_flips(method: Method, networks: Networks, images: Tensor) -> dict[str, Tensor]:
+    """Mean of the predictions of windows (n, c, y, x) and of their flips, turned back: (n, y, x) by name.
+
+    A window's sides are multiples of the networks' pooling, so that a flip moves their grid onto itself.
+
+    Raises
+    ------
+    InputError
+        If the method predicts candidates.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for axes in ((), (-2,), (-1,), (-2, -1)):
+        seen = images.flip(axes).contiguous(memory_format=torch.channels_last)
+        predicted = method.predict(networks, seen)
+        if isinstance(predicted, list):
+            raise InputError(f"Method {method.name!r} predicts candidates, which have no mean. Set flips=false.")
+        for name, values in predicted.items():
+            found.setdefault(name, []).append(values.float().flip(axes))
+    return {name: torch.stack(values).mean(0) for name, values in found.items()}
+
+
 def windows_to_maps(
     method: Method,
     networks: Networks,
@@ -48,6 +70,7 @@ def windows_to_maps(
     *,
     device: str = "cpu",
     precision: Precision = "auto",
+    flips: bool = False,
 ) -> Sequence[Prediction]:
     """Predict the maps or candidates of a batch of windows; the networks are left on `device` in evaluation mode.
 
@@ -63,6 +86,8 @@ def windows_to_maps(
         Where the networks run: cpu, cuda …
     precision : {"auto", "bf16", "fp32"}
         Arithmetic of the convolutions; auto: bf16 where the processor has it.
+    flips : bool
+        Whether maps are the mean over the window's four flips.
 
     Returns
     -------
@@ -73,5 +98,5 @@ def windows_to_maps(
         network.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     images = torch.from_numpy(windows).to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(device, precision):
-        found = method.predict(networks, images)
+        found = over_flips(method, networks, images) if flips else method.predict(networks, images)
         return found if isinstance(found, list) else stored(found)

@@ -56,6 +56,8 @@ class Settings:
     """Threads of one prediction; part of the arithmetic, so fixed for the run."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor has it."""
+    flips: bool = False
+    """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
     device: str = "cpu"
     """Where the networks run: cpu or cuda."""
     channels: tuple[str | int, ...] = ()

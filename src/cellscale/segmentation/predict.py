@@ -138,8 +138,9 @@ def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Itera
         batch = list(units[start : start + size])
         inputs = [_window(run, plane, window, known[plane]) for plane, window in batch]
         stacked = np.stack(inputs + inputs[-1:] * (size - len(inputs)))
+        how = run.settings
         predicted = windows_to_maps(
-            run.method, networks, stacked, device=run.settings.device, precision=run.settings.precision
+            run.method, networks, stacked, device=how.device, precision=how.precision, flips=how.flips
         )
         for unit, found in zip(batch, predicted, strict=False):
             yield unit, _of_core(run, unit[1], found)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cellscale.errors import RunError
 from cellscale.methods.inference import autocast
 from cellscale.methods.protocol import Batch, Networks, Stage, Update
+from cellscale.training.averages import Weights, copied, follow, holding, put
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
@@ -39,6 +40,10 @@ class State:
     """Validations since then."""
     optimizers: list[dict[str, Any]] = field(default_factory=list)
     """State of each update's optimizer in this stage; empty at its start."""
+    average: Weights = field(default_factory=dict)
+    """Running average of the weights over the stage; empty where none is asked for."""
+    chosen: Weights = field(default_factory=dict)
+    """Weights of the stage's best validation; empty where nothing waits for a better one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,7 @@ class Player:
 
     def move(self, batch: Batch, step: int, settings: TrainingSettings, workers: Workers) -> dict[str, float]:
         """Step once and return the loss terms."""
-        factor = self.update.learning_rate(min(1.0, step / self.steps))
+        factor = settings.rate(self.update.learning_rate, step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with only(self.networks, self.update.trains):
@@ -153,10 +158,16 @@ def run(
         players = [Player(update, networks, ends[state.stage] - state.begun) for update in stage.updates]
         for player, saved in zip(players, state.optimizers, strict=False):
             player.optimizer.load_state_dict(saved)
-        while state.step < ends[state.stage] and not _out_of_patience(stage, state):
+        if settings.average and not state.average:
+            state.average = copied(networks)
+        patience = settings.patience or stage.patience
+        while state.step < ends[state.stage] and not (patience and state.waited >= patience):
             _step(stage, players, next(steps), settings=settings, state=state, workers=workers, hooks=hooks)
+            if state.average:
+                follow(state.average, networks, settings.average, state.step - state.begun)
             if state.step % settings.validate_every == 0:
-                _validate(players, state, hooks)
+                _validate(players, networks, state, hooks, choose=bool(patience))
+        put(networks, state.chosen or state.average)
         if stage.on_end is not None:
             stage.on_end(networks)
         _next_stage(state)
@@ -198,13 +209,12 @@ def _step(
     hooks.on_step(stage.name, state.step, terms)
 
 
-def _out_of_patience(stage: Stage, state: State) -> bool:
-    return stage.patience is not None and state.waited >= stage.patience
-
-
-def _validate(players: list[Player], state: State, hooks: Hooks) -> None:
+def _validate(players: list[Player], networks: Networks, state: State, hooks: Hooks, *, choose: bool) -> None:
     if hooks.validate is not None:
-        score = hooks.validate(state.step)
+        with holding(networks, state.average):
+            score = hooks.validate(state.step)
+            if choose and score > state.best:
+                state.chosen = copied(networks)
         state.waited = 0 if score > state.best else state.waited + 1
         state.best = max(state.best, score)
     state.optimizers = [player.optimizer.state_dict() for player in players]
@@ -213,4 +223,4 @@ def _validate(players: list[Player], state: State, hooks: Hooks) -> None:
 
 def _next_stage(state: State) -> None:
     state.stage, state.begun = state.stage + 1, state.step
-    state.best, state.waited, state.optimizers = -math.inf, 0, []
+    state.best, state.waited, state.optimizers, state.average, state.chosen = -math.inf, 0, [], {}, {}

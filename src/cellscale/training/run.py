@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from cellscale.arrays import Labels, Prediction
-from cellscale.checkpoints import DESCRIPTION, Model, load_model, save_model
-from cellscale.errors import InputError
+from cellscale.checkpoints import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
+from cellscale.errors import InputError, StoreError
 from cellscale.folders import Folder
 from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
@@ -85,7 +85,8 @@ class Training:
     def predicted(self) -> list[tuple[Prediction, Labels]]:
         """Predictions and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
-        return predicted(self.method, self.networks, frames, device=str(self.device), precision=self.settings.precision)
+        precision, flips = self.settings.precision, self.settings.flips
+        return predicted(self.method, self.networks, frames, device=str(self.device), precision=precision, flips=flips)
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0."""
@@ -124,6 +125,7 @@ class Training:
             "frames": len(self.data),
             "validation_frames": len(pairs),
             "workers": self.workers.world,
+            "start": self.description.get("start"),
             "settings": {name: _json(value) for name, value in flat(self.settings).items()},
             "validation": {name: float(value) for name, value in found.items()},
         }
@@ -146,6 +148,7 @@ def train(  # noqa: PLR0913
     *,
     output: str,
     settings: TrainingSettings | None = None,
+    start: Model | None = None,
     resume: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -167,6 +170,8 @@ def train(  # noqa: PLR0913
         Folder of the model, any fsspec URL.
     settings : TrainingSettings
         Steps, crops, augmentation …
+    start : Model
+        The networks begin with its weights; None: with weights drawn from the seed.
     resume : bool
         Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is.
     overwrite : bool
@@ -190,7 +195,8 @@ def train(  # noqa: PLR0913
     ExistsError
         If `output` holds a model or an unfinished training.
     InputError
-        If data and method do not fit, or the unfinished training was another one.
+        If data and method do not fit, the model to start from has other networks, or the unfinished training was
+        another one.
     RunError
         If the loss is no finite number.
     """
@@ -203,7 +209,14 @@ def train(  # noqa: PLR0913
         return finished(output, method, folder.storage_options)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     training = _begun(
-        method, data, validation, settings=settings, folder=folder, workers=workers, on_progress=on_progress
+        method,
+        data,
+        validation,
+        settings=settings,
+        start=start,
+        folder=folder,
+        workers=workers,
+        on_progress=on_progress,
     )
     training.learn()
     if workers.rank == 0:
@@ -222,12 +235,13 @@ def finished(output: str, method: Method, storage_options: Mapping[str, Any]) ->
     return model
 
 
-def _begun(
+def _begun(  # noqa: PLR0913
     method: Method,
     data: Sequence[Frames],
     validation: Sequence[Frames],
     *,
     settings: TrainingSettings,
+    start: Model | None,
     folder: Folder,
     workers: Workers,
     on_progress: Progress,
@@ -241,6 +255,7 @@ def _begun(
         "frames": len(frames),
         "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
         "workers": workers.world,
+        **({"start": digest(start)} if start else {}),
     }
     content = folder.read(STATE)
     earlier = None if content is None else saved.unpacked(content, folder.url)
@@ -248,6 +263,8 @@ def _begun(
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
+    if start:
+        begin_with(start, networks)
     if earlier:
         earlier.continue_with(description, networks)
     for network in networks.values():
@@ -266,6 +283,30 @@ def _begun(
         workers=workers,
         on_progress=on_progress,
     )
+
+
+def begin_with(start: Model, networks: Mapping[str, nn.Module]) -> None:
+    """Put a model's weights into networks; InputError where they do not fit."""
+    try:
+        restore(networks, tensors(start.networks))
+    except StoreError as error:
+        raise InputError(
+            f"The model to start from has other networks than these settings of {start.method.name!r} make. "
+            "Leave out those that change a network's size or parts, such as width and depth."
+        ) from error
+
+
+def check_start(start: Model, name: str, method: Method) -> None:
+    """Refuse a model of another method than `name`, or one whose networks these settings changed.
+
+    Raises
+    ------
+    InputError
+        Tells which.
+    """
+    if start.method.name != name:
+        raise InputError(f"The model to start from is of method {start.method.name!r}, not {name!r}. Name its method.")
+    begin_with(start, method.networks())
 
 
 def prepared(method: Method, frames: Frames, on_progress: Progress) -> Method:

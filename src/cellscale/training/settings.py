@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cellscale.errors import InputError
+from cellscale.methods.descent import half_cosine
 from cellscale.methods.inference import Precision
 from cellscale.training.augment import Augmentation
 
@@ -25,6 +28,16 @@ class TrainingSettings:
     """All samples and first weights follow from it."""
     validate_every: int = 500
     """Steps between two validations; each also saves the training's state."""
+    patience: int = 0
+    """End a stage after so many validations without gain, with the weights of the best; 0: as the method says."""
+    average: float = 0.0
+    """Decay of a running average of the weights, e.g. 0.999, which is validated, tuned on and saved; 0: none."""
+    schedule: Literal["method", "cosine"] = "method"
+    """How the learning rate changes over a stage: as the method says, or to 0 along half a cosine."""
+    warmup: int = 0
+    """Steps at a stage's beginning in which the learning rate grows from 0."""
+    flips: bool = False
+    """Whether validation and tuning predict the mean over a frame's four flips, as a segmentation with `flips` does."""
     clip: float = 10.0
     """Longest gradient."""
     precision: Precision = "auto"
@@ -47,5 +60,15 @@ class TrainingSettings:
         for name, value in least.items():
             if value < 1:
                 raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
-        if min(self.threads, self.loader_workers, self.margin) < 0:
-            raise InputError("Settings 'threads', 'loader_workers' and 'margin' are at least 0.")
+        not_negative = ("threads", "loader_workers", "margin", "patience", "warmup")
+        for name in not_negative:
+            if getattr(self, name) < 0:
+                raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
+        if not 0 <= self.average < 1:
+            raise InputError(f"Setting 'average' is {self.average}; expected 0, or a decay below 1 such as 0.999.")
+
+    def rate(self, own: Callable[[float], float], step: int, steps: int) -> float:
+        """Factor on the learning rate at a step of a stage of so many; `own` is the method's, of the progress."""
+        progress = min(1.0, step / steps)
+        factor = own(progress) if self.schedule == "method" else half_cosine(progress)
+        return factor * min(1.0, (step + 1) / (self.warmup + 1))

@@ -18,27 +18,35 @@ from cellscale.training.frames import Frames, mapped
 
 
 def frame_prediction(
-    method: Method, networks: Networks, image: NDArray[np.float32], *, device: str, precision: Precision
+    method: Method,
+    networks: Networks,
+    image: NDArray[np.float32],
+    *,
+    device: str,
+    precision: Precision,
+    flips: bool = False,
 ) -> Prediction:
     """Maps or candidates of a whole frame (c, y, x), after the intensity rule, as one window."""
     shape = (image.shape[1], image.shape[2])
     one = windows_of(method, shape, max(shape))
     window = one.window_box(0)
     found: Prediction
-    (found,) = windows_to_maps(method, networks, cut(image, window)[None], device=device, precision=precision)
+    seen = cut(image, window)[None]
+    (found,) = windows_to_maps(method, networks, seen, device=device, precision=precision, flips=flips)
     if isinstance(found, Candidates):
         return owned(found, one, 0, seam=0)
     return part_of(found, one.core_box(0).within(window))
 
 
 def predicted(
-    method: Method, networks: Networks, frames: Frames, *, device: str, precision: Precision
+    method: Method, networks: Networks, frames: Frames, *, device: str, precision: Precision, flips: bool = False
 ) -> list[tuple[Prediction, Labels]]:
     """Predictions and true labels of each frame."""
     found = []
     for image, truth in (frames[i] for i in range(len(frames))):
         seen = mapped(image, method.intensity)
-        found.append((frame_prediction(method, networks, seen, device=device, precision=precision), truth))
+        maps = frame_prediction(method, networks, seen, device=device, precision=precision, flips=flips)
+        found.append((maps, truth))
     return found
 
 

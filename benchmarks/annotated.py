@@ -1,0 +1,94 @@
+"""The real annotated images as lists of (image (c, y, x), labels (y, x)), in an order that a split can cut.
+
+A split is three slices of that list, `LEARN/VALIDATE/TEST`: `0:64/64:72/72:84`; `0:72//72:84` validates on nothing;
+`0:72/4:72:9/72:84` holds every ninth frame out of those that are learned from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from scipy import ndimage
+
+from cellscale.arrays import Labels
+
+Pairs = list[tuple[np.ndarray, Labels]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """How a data set is read, and cut unless asked otherwise."""
+
+    read: Callable[[Path], Pairs]
+    split: str
+
+
+def sequence(name: str, *, sequence: str = "01", truth: str = "st_seg") -> Callable[[Path], Pairs]:
+    """The frames of a Cell Tracking Challenge sequence that have this truth, in time."""
+
+    def read(folder: Path) -> Pairs:
+        held = {kind: _pages(folder / name, f"{sequence}_{kind}") for kind in ("raw", truth)}
+        return [(held["raw"][frame][None], mask.astype(np.uint32)) for frame, mask in held[truth].items()]
+
+    return read
+
+
+def _pages(folder: Path, name: str) -> dict[int, np.ndarray]:
+    """The pages of a stack by the frames' numbers."""
+    numbers = map(int, (folder / f"{name}.frames.txt").read_text().split())
+    return dict(zip(numbers, tifffile.imread(folder / f"{name}.tif"), strict=True))
+
+
+def nuclei(folder: Path, keep: Callable[[Labels], bool] = lambda labels: True) -> Pairs:
+    """Images of all sizes in the order of their files, those whose labels are to be kept, permuted by seed 0."""
+    found: Pairs = []
+    for path in sorted((folder / "DSB2018-fluo").glob("*.npz")):
+        stack = np.load(path)
+        masks = stack["masks"].astype(np.uint32)
+        found += [(image[None], mask) for image, mask in zip(stack["images"], masks, strict=True) if keep(mask)]
+    return [found[i] for i in np.random.default_rng(0).permutation(len(found))]
+
+
+def dense(labels: Labels) -> bool:
+    """At least 20 cells, of which a fifth lie within 2 px of another."""
+    ids = np.unique(labels[labels > 0])
+    beyond = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
+    near = (ndimage.maximum_filter(labels, 5) != labels) | (ndimage.minimum_filter(beyond, 5) != labels)
+    return len(ids) >= 20 and len(np.unique(labels[near & (labels > 0)])) >= 0.2 * len(ids)
+
+
+def tenths(count: int) -> str:
+    """The split 80 / 10 / 10 of so many images."""
+    learned, chosen = (round(share * count) for share in (0.8, 0.9))
+    return f"0:{learned}/{learned}:{chosen}/{chosen}:{count}"
+
+
+DATA = {
+    "dic": DataSet(read=sequence("DIC-C2DH-HeLa"), split="0:64/64:72/72:84"),
+    "u373": DataSet(read=sequence("PhC-C2DH-U373", sequence="sceneA", truth="gt_seg"), split="0:10/10:12/12:15"),
+    "fluo-hela": DataSet(read=sequence("Fluo-N2DL-HeLa"), split="0:40/40:44/44:54"),
+    "psc": DataSet(read=sequence("PhC-C2DL-PSC"), split="0:85/85:91/91:101"),
+    "dsb": DataSet(read=nuclei, split=tenths(201)),
+    "dsb-dense": DataSet(read=lambda folder: nuclei(folder, dense), split=tenths(114)),
+}
+"""By name; `dsb` are all images of DSB2018-fluo, `dsb-dense` those with crowded nuclei."""
+
+
+def parts(pairs: Pairs, split: str) -> tuple[Pairs, Pairs, Pairs]:
+    """The frames that a split learns from, validates on and tests; each frame is in one part at most.
+
+    Raises
+    ------
+    ValueError
+        If it is not of the form LEARN/VALIDATE/TEST, has nothing to learn from or to test, or tests what was seen.
+    """
+    learn, choose, test = (
+        list(range(len(pairs)))[slice(*(int(n) if n else None for n in part.split(":")))] if part else []
+        for part in split.split("/")
+    )
+    learn = [i for i in learn if i not in set(choose)]
+    if not learn or not test or set(test) & {*learn, *choose}:
+        raise ValueError(f"Split {split!r} of {len(pairs)} frames: nothing to learn from, or tests what was seen.")
+    return tuple([pairs[i] for i in part] for part in (learn, choose, test))

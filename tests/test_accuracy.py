@@ -1,0 +1,54 @@
+"""The benchmark that fills the tables of results, on a tiny data set."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.methods.test_conformance import discs
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+LINE = ("saw", "u373", "--steps", "2", "--split", "0:4/1:4:2/4:6", "--set", "width=4", "--set", "crop=32")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six frames as the real data sets are stored."""
+    frames = [discs(seed) for seed in range(6)]
+    home = tmp_path / "PhC-C2DH-U373"
+    home.mkdir()
+    for kind, pages in {"raw": [f[0][0] for f in frames], "gt_seg": [f[1].astype(np.uint16) for f in frames]}.items():
+        tifffile.imwrite(home / f"sceneA_{kind}.tif", np.stack(pages), metadata={"axes": "TYX"})
+        (home / f"sceneA_{kind}.frames.txt").write_text("\n".join(map(str, range(len(pages)))))
+    return tmp_path
+
+
+@pytest.fixture
+def accuracy(folder, monkeypatch, capsys):
+    """The benchmark as a command, in this process."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("CELLSCALE_DATA", str(folder))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["accuracy.py", *words])
+        runpy.run_path(str(BENCHMARKS / "accuracy.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_run_is_a_line_and_lines_are_a_table(accuracy, tmp_path):
+    output = tmp_path / "all.jsonl"
+    quick = ("--set", "loader_workers=0", "--set", "batch_size=1", "--set", "threads=1")
+    accuracy(*LINE, *quick, "--seeds", "0,1", "--output", str(output))
+    first, second = map(json.loads, output.read_text().splitlines())
+    assert (first["seed"], second["seed"], first["steps_done"], first["width"]) == (0, 1, 2, 4)
+    assert [first[f"{part}_frames"] for part in ("learn", "validation", "test")] == [2, 2, 2]
+    assert {"seg", "det", "f1", "ap_50", "ap_90", "ap_mean"} <= first["scores"].keys()
+    printed = accuracy("--table", str(output)).splitlines()
+    assert printed[0] == "**u373** (0:4/1:4:2/4:6)"
+    assert printed[-1].startswith("| `saw` | width=4 crop=32 loader_workers=0 batch_size=1 threads=1 | 2 | 0, 1 | ")
