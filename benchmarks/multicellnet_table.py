@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from annotated import DATA, parts
 from matplotlib.figure import Figure
 
+from annotated import DATA, parts
 from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
 from cellscale.methods.settings import replaced
@@ -35,7 +35,7 @@ DECODINGS = {"multicellnet": ("difference", "region")}
 
 
 def lambda_plot(history: Path, file: Path) -> None:
-    """λ* over the steps: the logged terms are E1²/n and E2²/n with n = √(E1² + E2²), so the shares are λ*² and 1 − λ*²."""
+    """λ* over the steps: the logged terms are E1²/n and E2²/n, n = √(E1² + E2²); their shares are λ*² and 1 − λ*²."""
     terms: dict[str, dict[int, float]] = {"region": {}, "edge": {}}
     with history.open() as lines:
         for row in csv.DictReader(lines):

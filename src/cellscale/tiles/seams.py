@@ -46,7 +46,7 @@ class TileRecord:
 
 def _bands(labels: NDArray[np.int32], core: Box) -> Bands:
     """The parts of a (y, x) array above, below, left and right of a box in it."""
-    rows, columns = core.slices
+    rows = slice(core.y0, core.y1)
     return _copies(labels[: core.y0], labels[core.y1 :], labels[rows, : core.x0], labels[rows, core.x1 :])
 
 
