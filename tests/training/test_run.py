@@ -11,7 +11,7 @@ from cellscale.methods import load_method
 from cellscale.training import saved
 from cellscale.training.run import check_start, train
 from cellscale.training.settings import TrainingSettings
-from cellscale.training.validation import scored
+from cellscale.training.validation import predicted, scored
 from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
