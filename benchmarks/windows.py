@@ -15,21 +15,15 @@ from cellscale.methods.settings import replaced
 from cellscale.ngff.images import open_image
 from cellscale.tiles.candidates import SEAM_PX, gathered, owned
 from cellscale.tiles.frames import whole_frame
-from cellscale.tiles.windows import Windows, mirrored
+from cellscale.tiles.windows import cut, windows_of
 from cellscale.training.frames import mapped
-
-
-def cut(image: np.ndarray, box: Box) -> np.ndarray:
-    """A window of a frame (c, y, x), mirrored beyond it."""
-    height, width = image.shape[1:]
-    return np.ascontiguousarray(image[:, mirrored(box.y0, box.y1, height)[:, None], mirrored(box.x0, box.x1, width)])
 
 
 def labels_of(model: Model, frame: np.ndarray, core: int) -> tuple[Labels, int]:
     """Labels by windows of a core, and how often a limit was reached."""
     method = model.method
     shape = (frame.shape[1], frame.shape[2])
-    windows = Windows(shape=shape, core=core, multiple=method.multiple, reach=method.reach)
+    windows = windows_of(method, shape, core)
     parts, reached = [], 0
     for number in range(len(windows)):
         image = cut(frame, windows.window_box(number))

@@ -16,6 +16,8 @@ from cellscale.errors import InputError
 
 BINS = 65_536
 """Bins of a histogram: every value of an integer type up to 16 bits has its own."""
+PIECE = 2**20
+"""Pixels counted at once."""
 LIMITS = (-1.0, 3.0)
 """Mapped intensities are clipped to this range, so that hot pixels cannot upset a network."""
 
@@ -42,7 +44,9 @@ class Scale:
 
     def histogram(self, image: Image) -> NDArray[np.int64]:
         """Exact counts for each bin, (65536,)."""
-        return np.bincount(self.bins(image).ravel(), minlength=BINS)
+        parts = np.array_split(image.ravel(), -(-image.size // PIECE) or 1)
+        counts: NDArray[np.int64] = np.sum([np.bincount(self.bins(part), minlength=BINS) for part in parts], axis=0)
+        return counts
 
 
 @dataclass(frozen=True, kw_only=True)

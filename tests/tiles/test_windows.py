@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cellscale.arrays import Box
 from cellscale.errors import InputError
-from cellscale.tiles.windows import Windows, mirrored
+from cellscale.tiles.windows import Windows, cut, mirrored
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([8, 16, 64]), st.integers(0, 30))
@@ -33,6 +33,17 @@ def test_a_core_is_surrounded_by_the_reach_except_where_one_window_is_all(n: int
             assert (box.y0, box.y1) == (0, -(-n // 8) * 8)
 
 
+@given(st.integers(1, 200), st.integers(0, 30))
+def test_framed_windows_have_a_halo_at_every_side(n: int, reach: int) -> None:
+    windows = Windows(shape=(n, n), core=32, multiple=8, reach=reach, framed=True)
+    for window in range(len(windows)):
+        box, inner = windows.window_box(window), windows.core_box(window)
+        assert box.shape == windows.window_shape
+        assert box.shape[0] % 8 == 0
+        assert inner.y0 - box.y0 == windows.halo
+        assert box.y1 - inner.y1 >= windows.halo
+
+
 def test_windows_of_a_box() -> None:
     windows = Windows(shape=(100, 100), core=32, multiple=8, reach=4)
     assert windows.touching(Box(30, 0, 40, 10)) == [0, 4]
@@ -43,6 +54,12 @@ def test_mirrored_is_numpy_reflection(n: int, start: int, length: int) -> None:
     before, after = max(0, -start), max(0, start + length - n)
     padded = np.pad(np.arange(n), (before, after), mode="reflect")
     assert mirrored(start, start + length, n).tolist() == padded[start + before : start + before + length].tolist()
+
+
+def test_a_cut_beyond_the_image_is_numpy_reflection() -> None:
+    image = np.arange(60, dtype=np.float32).reshape(2, 5, 6)
+    expected = np.pad(image, [(0, 0), (2, 3), (1, 4)], mode="reflect")
+    assert (cut(image, Box(-2, -1, 8, 10)) == expected).all()
 
 
 def test_a_core_that_is_no_multiple_is_refused() -> None:

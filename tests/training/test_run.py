@@ -11,7 +11,7 @@ from cellscale.methods import load_method
 from cellscale.training import saved
 from cellscale.training.run import check_start, train
 from cellscale.training.settings import TrainingSettings
-from cellscale.training.validation import padded, predicted, scored
+from cellscale.training.validation import predicted, scored
 from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
@@ -135,8 +135,7 @@ def test_a_model_can_go_to_an_object_store():
     assert digest(load_model("memory://models/run")) == digest(model)
 
 
-def test_a_frame_is_padded_to_the_networks_multiple_and_cut_again():
-    assert padded(np.arange(30, dtype=np.float32).reshape(1, 5, 6), 4).shape == (1, 8, 8)
+def test_maps_of_a_frame_that_is_no_multiple_have_its_shape():
     torch.manual_seed(0)
     frames = [(FRAMES[0][0][:, :61, :50], FRAMES[0][1][:61, :50])]
     ((maps, truth),) = predicted(METHOD, METHOD.networks(), frames, device="cpu", precision="fp32")

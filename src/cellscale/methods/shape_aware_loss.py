@@ -33,8 +33,6 @@ from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
-CONTEXT = 192
-"""About how far the features of the small backbone look, px: beyond that a window's border changes no candidate."""
 Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
 
 
@@ -254,7 +252,7 @@ class Detection:
     """Cells may be so many times longer than the longest of the training frames; larger boxes are dropped and
     counted."""
     overlap: int = 0
-    """How far windows reach beyond their cores, px; 0: the longest side of a box and CONTEXT."""
+    """How far windows reach beyond their cores, px; 0: the longest side of a box."""
     score: float = 0.5
     """Candidates with a lower score are dropped; fitted by `tuned`."""
     most_overlap: float = 0.5
@@ -294,7 +292,7 @@ class MaskRCNN:
     @property
     def reach(self) -> int:
         """How far windows overlap: no prediction's reach, which is the whole window, px."""
-        return self.detection.overlap or self.longest + CONTEXT
+        return self.detection.overlap or self.longest
 
     @property
     def decode_reach(self) -> int:

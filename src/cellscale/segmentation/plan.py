@@ -28,7 +28,7 @@ from cellscale.ngff.images import NgffImage
 from cellscale.segmentation.records import Arrays, find, get
 from cellscale.tiles.grid import Grid
 from cellscale.tiles.strips import Strips
-from cellscale.tiles.windows import Windows
+from cellscale.tiles.windows import Windows, windows_of
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
@@ -243,8 +243,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
     """
     method = model.method
     shape = (image.size("y"), image.size("x"))
-    core = -(-settings.window // method.multiple) * method.multiple
-    windows = Windows(shape=shape, core=core, multiple=method.multiple, reach=method.reach)
+    windows = windows_of(method, shape, settings.window)
     channels = _channel_numbers(image, settings.channels, method.channels)
     level = image.levels[0]
     description = {
@@ -258,7 +257,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         "model": digest(model),
         "settings": dataclasses.asdict(settings),
         "channels": channels,
-        "window": {"shape": windows.window_shape, "core": core, "halo": windows.halo},
+        "window": {"shape": windows.window_shape, "core": windows.core, "halo": windows.halo},
         "versions": {
             "cellscale": version("cellscale"),
             "torch": torch.__version__,

@@ -46,12 +46,14 @@ class TileRecord:
 
 def _bands(labels: NDArray[np.int32], core: Box) -> Bands:
     """The parts of a (y, x) array above, below, left and right of a box in it."""
-    return (
-        labels[: core.y0],
-        labels[core.y1 :],
-        labels[core.y0 : core.y1, : core.x0],
-        labels[core.y0 : core.y1, core.x1 :],
-    )
+    rows = slice(core.y0, core.y1)
+    return _copies(labels[: core.y0], labels[core.y1 :], labels[rows, : core.x0], labels[rows, core.x1 :])
+
+
+def _copies(*bands: NDArray[np.int32]) -> Bands:
+    """Four bands without the arrays that they were cut from, since a task keeps those of many tiles."""
+    above, below, left, right = (band.copy() for band in bands)
+    return above, below, left, right
 
 
 def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np.int32], TileRecord]:
@@ -64,7 +66,7 @@ def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np
         tile=tile,
         count=len(nodes["area"]),
         ring=_bands(pieces.labels, inner),
-        rim=(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
+        rim=_copies(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
         nodes={**nodes, **_own(pieces, grid, valid)},
         edges=edges,
     )

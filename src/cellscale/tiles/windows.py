@@ -2,7 +2,8 @@
 
 All windows of a run have one shape. An axis that is longer than a core is read with a halo of the receptive field on
 both sides, mirrored beyond the image; an axis that fits into one core is read once, mirrored up to a multiple of the
-pooling.
+pooling. Methods whose labels depend on their windows have a halo there, too: cells at the frame's border then look the
+same through one window and through many.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellscale.arrays import Box
 from cellscale.errors import InputError
+from cellscale.methods.protocol import Method
 
 
 def _rounded_up(n: int, multiple: int) -> int:
@@ -32,6 +34,8 @@ class Windows:
     """Window sides are multiples of this (the networks' pooling), px."""
     reach: int
     """Receptive field of the networks, one side, px."""
+    framed: bool = False
+    """Whether an axis that fits into one core has a halo, too."""
 
     def __post_init__(self) -> None:
         if self.core < 1 or self.core % self.multiple:
@@ -45,7 +49,8 @@ class Windows:
     def _axis(self, n: int) -> tuple[int, int, int]:
         """Number of windows, size of a window and halo along an axis of n px."""
         if n <= self.core:
-            return 1, _rounded_up(n, self.multiple), 0
+            halo = self.halo if self.framed else 0
+            return 1, _rounded_up(n, self.multiple) + 2 * halo, halo
         return -(-n // self.core), self.core + 2 * self.halo, self.halo
 
     @property
@@ -80,6 +85,19 @@ class Windows:
         rows = range(inside.y0 // self.core, (inside.y1 - 1) // self.core + 1)
         columns = range(inside.x0 // self.core, (inside.x1 - 1) // self.core + 1)
         return [row * self.columns + column for row in rows for column in columns]
+
+
+def windows_of(method: Method, shape: tuple[int, int], core: int) -> Windows:
+    """The windows of a method over frames (y, x), with cores of at least `core` px."""
+    multiple, framed = method.multiple, method.whole == "windowed"
+    return Windows(shape=shape, core=_rounded_up(core, multiple), multiple=multiple, reach=method.reach, framed=framed)
+
+
+def cut(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+    """A box of an image (c, y, x), mirrored beyond it."""
+    height, width = image.shape[1:]
+    rows, columns = mirrored(box.y0, box.y1, height), mirrored(box.x0, box.x1, width)
+    return np.ascontiguousarray(image[:, rows[:, None], columns])
 
 
 def mirrored(start: int, stop: int, n: int) -> NDArray[np.int64]:

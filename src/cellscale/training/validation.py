@@ -7,21 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Candidates, Labels, Prediction, part_of
+from cellscale.arrays import Candidates, Labels, Prediction, part_of
 from cellscale.methods.inference import Precision, windows_to_maps
 from cellscale.methods.protocol import Method, Networks
 from cellscale.metrics import scores
 from cellscale.tiles.candidates import owned
 from cellscale.tiles.frames import whole_frame
-from cellscale.tiles.windows import Windows, mirrored
+from cellscale.tiles.windows import cut, windows_of
 from cellscale.training.frames import Frames, mapped
-
-
-def padded(image: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
-    """Mirror (c, y, x) at its lower and right border up to multiples of `multiple` px."""
-    height, width = (-(-n // multiple) * multiple for n in image.shape[1:])
-    rows, columns = mirrored(0, height, image.shape[1]), mirrored(0, width, image.shape[2])
-    return image[:, rows[:, None], columns]
 
 
 def frame_prediction(
@@ -34,14 +27,15 @@ def frame_prediction(
     flips: bool = False,
 ) -> Prediction:
     """Maps or candidates of a whole frame (c, y, x), after the intensity rule, as one window."""
-    window = padded(image, method.multiple)
+    shape = (image.shape[1], image.shape[2])
+    one = windows_of(method, shape, max(shape))
+    window = one.window_box(0)
     found: Prediction
-    (found,) = windows_to_maps(method, networks, window[None], device=device, precision=precision, flips=flips)
+    seen = cut(image, window)[None]
+    (found,) = windows_to_maps(method, networks, seen, device=device, precision=precision, flips=flips)
     if isinstance(found, Candidates):
-        shape, core = (image.shape[1], image.shape[2]), max(window.shape[1:])
-        one = Windows(shape=shape, core=core, multiple=method.multiple, reach=method.reach)
         return owned(found, one, 0, seam=0)
-    return part_of(found, Box.of(image.shape))
+    return part_of(found, one.core_box(0).within(window))
 
 
 def predicted(
