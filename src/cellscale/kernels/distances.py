@@ -1,4 +1,4 @@
-"""Exact Euclidean distances in linear time: two scans along the columns, then lower envelopes along the rows.
+"""Exact Euclidean distances in linear time, and the nearest and the two nearest labels.
 
 The image's border is not a source. A. Meijster et al., A general algorithm for computing distance transforms in linear
 time, 2000.
@@ -6,6 +6,7 @@ time, 2000.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -14,126 +15,175 @@ from numpy.typing import NDArray
 from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_sides, label_image, mask_image
+from cellscale.kernels.bands import in_bands
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.envelopes import FAR, LABEL, NONE, ROW, SQUARED, envelope, write_labels, write_squared
+from cellscale.kernels.transforms import REACH, in_columns, in_depth, in_rows
 
 
-@kernel
-def _others_above(labels: Labels, out: NDArray[np.int32]) -> None:
-    """Write the vertical distance to the nearest other label above, NONE where there is none."""
-    out[:1] = NONE
-    for y in range(1, labels.shape[0]):
-        for x in range(labels.shape[1]):
-            if labels[y, x] != labels[y - 1, x]:
-                out[y, x] = 1
-            else:
-                out[y, x] = NONE if out[y - 1, x] == NONE else out[y - 1, x] + 1
+def _steps(axes: int, spacing: Sequence[int] | None) -> tuple[int, ...]:
+    """Squared spacing of each axis."""
+    if spacing is None:
+        return (1,) * axes
+    if len(spacing) != axes or any(int(step) != step or step < 1 for step in spacing):
+        raise InputError(
+            f"spacing is {tuple(spacing)}; expected {axes} whole numbers from 1 on. Take a smaller unit, such as nm."
+        )
+    return tuple(int(step) ** 2 for step in spacing)
 
 
-@kernel
-def _others_in_row(
-    labels: Labels, out: NDArray[np.int32], sources: NDArray[np.int64], stack: NDArray[np.int64]
-) -> None:
-    """Replace squared distances within columns by squared distances; beyond a run's ends nothing is nearer."""
-    width = labels.size
-    a = 0
-    while a < width:
-        b = a + 1
-        while b < width and labels[b] == labels[a]:
-            b += 1
-        if labels[a] == 0:
-            out[a:b] = 0
-        else:
-            for x in range(a, b):
-                sources[SQUARED, x] = out[x]
-            begin, end = max(a - 1, 0), min(b + 1, width)
-            if a > 0:
-                sources[SQUARED, a - 1] = 0
-            if b < width:
-                sources[SQUARED, b] = 0
-            n = envelope(sources, (begin, end, a, b), stack)
-            write_squared(sources, stack, n, a, b, out)
-        a = b
+def _limits(shape: tuple[int, ...], steps: tuple[int, ...], cap: int | None, most: int) -> tuple[int, int]:
+    """Return the square of a distance that does not exist, and of the greatest that is wanted."""
+    far = most - max(steps) * REACH**2
+    longest = sum(step * side**2 for step, side in zip(steps, shape, strict=True))
+    if longest >= far:
+        raise InputError(f"Squared distances in {shape} px reach {longest}; expected less than {far}. Use tiles.")
+    if cap is not None and cap < 0:
+        raise InputError(f"cap is {cap}; expected 0 or more, or None for no limit.")
+    return far, far if cap is None else min(far, cap**2)
 
 
-@kernel
-def _others(labels: Labels, out: NDArray[np.int32]) -> None:
-    """Write the squared distance from each labelled pixel to the nearest pixel of another label."""
-    height, width = labels.shape
-    _others_above(labels, out)
-    below = np.full(width, NONE, np.int64)
-    sources, stack = np.zeros((3, width), np.int64), np.zeros((2, width), np.int64)
-    for y in range(height - 1, -1, -1):
-        for x in range(width):
-            if y + 1 < height:
-                if labels[y, x] != labels[y + 1, x]:
-                    below[x] = 1
-                elif below[x] != NONE:
-                    below[x] += 1
-            nearest = out[y, x]
-            if nearest == NONE or NONE < below[x] < nearest:
-                nearest = below[x]
-            out[y, x] = nearest * nearest if nearest != NONE else NONE
-        _others_in_row(labels[y], out[y], sources, stack)
-
-
-def _distances(labels: Labels, squared: bool) -> NDArray[np.float32] | NDArray[np.int32]:
+def _transformed(
+    labels: NDArray[Any], squared: bool, cap: int | None, spacing: Sequence[int] | None, threads: int
+) -> NDArray[Any]:
     check_sides(labels, "The image")
-    out = np.empty(labels.shape, np.int32)
-    _others(labels, out)
-    if squared:
-        return out
-    distances = np.sqrt(out, dtype=np.float32)
-    distances[out == FAR] = np.inf
-    return distances
+    volume = labels.reshape((1,) * (3 - labels.ndim) + labels.shape)
+    steps = (1,) * (3 - labels.ndim) + _steps(labels.ndim, spacing)
+    out = np.empty(volume.shape, np.int32 if spacing is None else np.int64)
+    limits = _limits(volume.shape, steps, cap, int(np.iinfo(out.dtype).max))
+    roots = np.empty((*volume.shape[:2], 0), np.float32)
+    if not squared:
+        roots = out.view(np.float32) if spacing is None else np.empty(volume.shape, np.float32)
+    depth, height, width = volume.shape
+    first = roots if depth == 1 else roots[:, :, :0]
+
+    def plane(z: int, threads: int) -> None:
+        vertical = np.empty((height, width), np.uint16)
+        in_bands(lambda a, b: in_columns(volume[z], a, b, vertical), width, threads)
+        in_bands(
+            lambda a, b: in_rows(volume[z], vertical, (a, b), steps[1:], limits, out[z], first[z]), height, threads
+        )
+
+    if depth == 1:
+        plane(0, threads)
+    elif out.size:
+        in_bands(lambda a, b: [plane(z, 1) for z in range(a, b)], depth, threads)
+        in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, out, roots), height, threads)
+    return (out if squared else roots).reshape(labels.shape)
 
 
 @overload
-def distance_transform(mask: Mask, *, squared: Literal[False] = False) -> NDArray[np.float32]: ...
+def distance_transform(
+    mask: Mask,
+    *,
+    squared: Literal[False] = False,
+    cap: int | None = None,
+    spacing: Sequence[int] | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32]: ...
 @overload
-def distance_transform(mask: Mask, *, squared: Literal[True]) -> NDArray[np.int32]: ...
-def distance_transform(mask: Mask, *, squared: bool = False) -> NDArray[np.float32] | NDArray[np.int32]:
+def distance_transform(
+    mask: Mask,
+    *,
+    squared: Literal[True],
+    cap: int | None = None,
+    spacing: Sequence[int] | None = None,
+    threads: int = 1,
+) -> NDArray[np.int32]: ...
+def distance_transform(
+    mask: Mask,
+    *,
+    squared: bool = False,
+    cap: int | None = None,
+    spacing: Sequence[int] | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32] | NDArray[np.int32]:
     """Distance of each True pixel to the nearest False pixel.
 
     Parameters
     ----------
-    mask : bool array, (y, x)
+    mask : bool array, (y, x) or (z, y, x)
         The pixels to measure; at most 32,766 px a side.
     squared : bool
         Return exact squared distances.
+    cap : int, optional
+        Distances from here on are equal to it; nothing is looked for beyond.
+    spacing : whole numbers, optional
+        Distance of neighbours along each axis in any unit, such as nm; distances are in it. 1 px unless given.
+    threads : int
+        So many work at once; the result does not depend on it.
 
     Returns
     -------
-    float32 array, (y, x), px, or int32 array, (y, x), px²
-        0 on False pixels. Without any False pixel: infinite, or FAR if squared.
+    float32 array, px or the spacing's unit; if squared, int32 array, px², or int64 array with a spacing
+        0 on False pixels. Without any False pixel and without a cap: infinite, or the type's greatest number.
     """
-    return _distances(mask_image(mask).astype(np.uint32), squared)
+    return _transformed(mask_image(mask, axes=3).view(np.uint8), squared, cap, spacing, threads)
 
 
 @overload
 def label_distance_transform(
-    labels: NDArray[np.integer[Any]], *, squared: Literal[False] = False
+    labels: NDArray[np.integer[Any]],
+    *,
+    squared: Literal[False] = False,
+    cap: int | None = None,
+    spacing: Sequence[int] | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]: ...
 @overload
-def label_distance_transform(labels: NDArray[np.integer[Any]], *, squared: Literal[True]) -> NDArray[np.int32]: ...
 def label_distance_transform(
-    labels: NDArray[np.integer[Any]], *, squared: bool = False
+    labels: NDArray[np.integer[Any]],
+    *,
+    squared: Literal[True],
+    cap: int | None = None,
+    spacing: Sequence[int] | None = None,
+    threads: int = 1,
+) -> NDArray[np.int32]: ...
+def label_distance_transform(
+    labels: NDArray[np.integer[Any]],
+    *,
+    squared: bool = False,
+    cap: int | None = None,
+    spacing: Sequence[int] | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32] | NDArray[np.int32]:
     """Distance of each labelled pixel to the nearest pixel of another label or of the background.
 
     Parameters
     ----------
-    labels : integer array, (y, x)
+    labels : integer array, (y, x) or (z, y, x)
         Cells; at most 32,766 px a side.
-    squared : bool
-        Return exact squared distances.
+    squared, cap, spacing, threads
+        As in `distance_transform`.
 
     Returns
     -------
-    float32 array, (y, x), px, or int32 array, (y, x), px²
-        0 on background. Where one label fills the image: infinite, or FAR if squared.
+    float32, int32 or int64 array
+        As in `distance_transform`; 0 on background. Where one label fills the image there is no other.
     """
-    return _distances(label_image(labels), squared)
+    return _transformed(label_image(labels, axes=3), squared, cap, spacing, threads)
+
+
+def signed_distance(
+    mask: Mask, *, cap: int | None = None, spacing: Sequence[int] | None = None, threads: int = 1
+) -> NDArray[np.float32]:
+    """Distance of each pixel to the nearest pixel of the other kind, negative outside the mask, by one transform.
+
+    Parameters
+    ----------
+    mask : bool array, (y, x) or (z, y, x)
+        What is inside.
+    cap, spacing, threads
+        As in `distance_transform`.
+
+    Returns
+    -------
+    float32 array
+        Never 0 unless capped at 0; infinite if all pixels are of one kind.
+    """
+    inside = mask_image(mask, axes=3)
+    distances = _transformed(inside.view(np.uint8) + np.uint8(1), False, cap, spacing, threads)
+    return np.negative(distances, out=distances, where=~inside)
 
 
 @kernel
@@ -180,7 +230,7 @@ def _nearest(labels: Labels, limit: int, nearest: Labels, squared: NDArray[np.in
             while b < width and labels[y, b] == 0:
                 b += 1
             if b > a:
-                n = envelope(sources, (max(a - 1, 0), min(b + 1, width), a, b), stack)
+                n = envelope(sources, (max(a - 1, 0), min(b + 1, width), a, b), 1, stack)
                 write_squared(sources, stack, n, a, b, squared[y])
                 write_labels(sources, stack, n, b, nearest[y])
             a = b + 1
@@ -308,7 +358,7 @@ def _second_in_row(
         for x in range(begin, end):
             chosen = first if first[LABEL, x] != winners[0, a] else second
             sources[:, x] = chosen[:, x]
-        n = envelope(sources, (begin, end, a, b), stack)
+        n = envelope(sources, (begin, end, a, b), 1, stack)
         _write(sources, stack, n, (a, b), out)
         a = b
 
@@ -328,7 +378,7 @@ def _two_nearest(
         _two_in_columns(y, above, below, first, second)
         for x in range(width):
             _see(below, x, labels[y, x], y)
-        _write(first, stack, envelope(first, (0, width, 0, width), stack), (0, width), winners)
+        _write(first, stack, envelope(first, (0, width, 0, width), 1, stack), (0, width), winners)
         _second_in_row(first, second, winners, followers)
         label1[y], squared1[y], label2[y], squared2[y] = winners[0], winners[2], followers[0], followers[2]
 
