@@ -64,7 +64,7 @@ def _transformed(
             lambda a, b: in_rows(volume[z], vertical, (a, b), steps[1:], limits, out[z], first[z]), height, threads
         )
 
-    if depth == 1:
+    if depth == 1 and out.size:
         plane(0, threads)
     elif out.size:
         in_bands(lambda a, b: [plane(z, 1) for z in range(a, b)], depth, threads)
