@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Labels, Mask
+from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.distances import nearest_label, two_nearest_labels
+from cellscale.kernels.distances import labels_for, two_nearest_labels
 from cellscale.kernels.envelopes import FAR
 
 
@@ -118,7 +119,7 @@ def contact_regions(labels: NDArray[np.integer[Any]], *, width: float) -> Mask:
     return found
 
 
-def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: int) -> Labels:
+def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: int, threads: int = 1) -> Labels:
     """Give each touching pixel to its nearest cell (Algorithm 2).
 
     Parameters
@@ -129,6 +130,8 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
         Pixels to be given away.
     radius : int
         Touching pixels farther than this from every cell (Euclidean, px) become background.
+    threads : int
+        So many work at once; the result does not depend on it.
 
     Returns
     -------
@@ -137,8 +140,9 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
     """
     image, mask = label_image(cells, "cells"), mask_image(touching, "touching")
     check_equal_shapes(image, mask, "cells and touching")
-    nearest, _ = nearest_label(image, radius=radius)
-    return np.where(mask, nearest, image)
+    if radius < 0:
+        raise InputError(f"radius is {radius} px; expected 0 or more.")
+    return labels_for(image, mask, radius=radius, threads=threads)
 
 
 @kernel
