@@ -1,6 +1,6 @@
 """How kernels are compiled: on first call, cached on disk, without the interpreter's lock and without fast-math.
 
-A compiled function is one file, named by all that it depends on: the kernels' sources, the versions of Python and
+A compiled function is one file, named by all that it depends on: the sources, the versions of Python and
 Numba, the processor and the types of the arguments. Processes that start at once may write a file twice, but never
 another's. (Numba's own index numbers the files; of two processes that compile at once, one may get the other's code.)
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import sys
 import uuid
 from collections.abc import Callable
@@ -26,11 +27,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @lru_cache
-def _digest_of(own: Path) -> str:
-    """Digest of a kernel's file and of all that it may have compiled into itself."""
-    sources = [own, *sorted(Path(__file__).parent.glob("*.py"))]
-    parts = [numba.__version__.encode(), sys.version.encode(), *(path.read_bytes() for path in sources)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+def _digest_of(source: Path) -> str:
+    """Digest of a file and of the kernels' files that it imports: their code may be compiled into its own."""
+    text = source.read_text()
+    imported = re.findall(r"^from cellscale\.kernels\.(\w+) import", text, re.MULTILINE)
+    parts = [text, *(_digest_of(Path(__file__).with_name(f"{name}.py")) for name in imported)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Compiled:
         return f"{self.source.stem}.{self.name}-"
 
     def _path(self, key: object) -> Path:
-        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        digest = hashlib.sha256(f"{numba.__version__} {sys.version} {key!r}".encode()).hexdigest()
         return self.folder / f"{self._stem}{_digest_of(self.source)[:24]}-{digest[:24]}.nbc"
 
     def load(self, key: object) -> Any:
