@@ -95,7 +95,8 @@ def test_long_images_stay_exact() -> None:
     ("function", "image", "message"),
     [
         (distance_transform, np.zeros((4, 4)), r"mask is of float64; expected booleans"),
-        (distance_transform, np.zeros((1, 4, 4), bool), r"mask has the shape \(1, 4, 4\); expected two axes"),
+        (distance_transform, np.zeros(4, bool), r"mask has the shape \(4,\); expected \(y, x\) or \(z, y, x\)"),
+        (nearest_label, np.zeros((1, 4, 4), int), r"labels has the shape \(1, 4, 4\); expected two axes"),
         (nearest_label, np.zeros((4, 4)), r"labels is of float64; expected integers"),
         (nearest_label, np.full((4, 4), -1), r"labels holds -1 to -1; labels are 0 to 4294967295"),
         (two_nearest_labels, np.full((4, 4), 2**32), r"labels holds 4294967296 to 4294967296"),

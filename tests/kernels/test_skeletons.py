@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from scipy import ndimage
 from skimage.morphology import convex_hull_image, skeletonize
 
-from cellscale.kernels.concavities import contours_and_skeletons, numbered, rims
+from cellscale.kernels.concavities import contours_and_skeletons, numbered
 from cellscale.kernels.skeletons import skeleton
-from cellscale.kernels.touching import separated
+from cellscale.kernels.touching import rims, separated
 from tests.cases import CASES
 from tests.kernels.images import cells, label_images, masks
 from tests.naive import neighbourhoods, shapes
