@@ -19,6 +19,8 @@ _PLACES = {
     "synthesize": "cellscale.movies:synthesize",
     "methods": "cellscale.api:methods",
     "demo": "cellscale.demo:demo",
+    "view": "cellscale.viewers.web:view",
+    "view_in_napari": "cellscale.viewers.desktop:view_in_napari",
     "open_image": "cellscale.ngff.views:open_image_view",
     "open_labels": "cellscale.ngff.views:open_labels_view",
     "load_model": "cellscale.checkpoints:load_model",
@@ -42,6 +44,8 @@ __all__ = [
     "segment",
     "synthesize",
     "train",
+    "view",
+    "view_in_napari",
 ]
 
 
