@@ -103,9 +103,9 @@ def at_cells(
     """Assert that the coloured pixels of a picture lie where the cells are, and nowhere else.
 
     Pixel (y, x) of the frame lies on the screen at origin + zoom · (y + ½, x + ½). Pixels within 2 px of the border of
-    a cell or the frame, on the frame or the screen, are not judged.
+    a cell or the frame, or 1 px on the screen, are not judged.
     """
-    margin = int(np.ceil(max(2, 2 / zoom)))
+    margin = int(np.ceil(max(2, 1 / zoom)))
     size = 2 * margin + 1
     same = ndimage.minimum_filter(labels, size) == ndimage.maximum_filter(labels, size)
     same &= np.pad(np.ones([side - 2 * margin for side in labels.shape], bool), margin)
