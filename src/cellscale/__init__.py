@@ -20,6 +20,8 @@ _PLACES = {
     "methods": "cellscale.api:methods",
     "models": "cellscale.api:models",
     "demo": "cellscale.demo:demo",
+    "view": "cellscale.viewers.web:view",
+    "view_in_napari": "cellscale.viewers.desktop:view_in_napari",
     "open_image": "cellscale.ngff.views:open_image_view",
     "open_labels": "cellscale.ngff.views:open_labels_view",
     "load_model": "cellscale.checkpoints:load_model",
@@ -44,6 +46,8 @@ __all__ = [
     "segment",
     "synthesize",
     "train",
+    "view",
+    "view_in_napari",
 ]
 
 
