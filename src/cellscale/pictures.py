@@ -68,7 +68,7 @@ def panels(image: Image, layers: Mapping[str, Labels]) -> bytes:
 
 
 def sheet(
-    rows: Mapping[str, Mapping[str, Image]], legend: Mapping[str, Sequence[float]], *, side: float = 3.5
+    rows: Mapping[str, Mapping[str, Image]], legend: Mapping[str, tuple[float, float, float]], *, side: float = 3.5
 ) -> bytes:
     """Draw pictures in rows and columns: PNG.
 
