@@ -15,6 +15,7 @@ _PLACES = {
     "train": "cellscale.api:train",
     "segment": "cellscale.api:segment",
     "plan": "cellscale.api:plan",
+    "upsample": "cellscale.api:upsample",
     "evaluate": "cellscale.api:evaluate",
     "synthesize": "cellscale.movies:synthesize",
     "methods": "cellscale.api:methods",
@@ -48,6 +49,7 @@ __all__ = [
     "segment",
     "synthesize",
     "train",
+    "upsample",
     "view",
     "view_in_napari",
 ]

@@ -9,12 +9,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from cellscale.arrays import Box, Labels
+from cellscale.arrays import Labels
 from cellscale.errors import MissingError
-from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.images import NgffImage
 from cellscale.ngff.imports import write_frame
-from cellscale.ngff.labels import open_labels, publish_labels, stage_labels
-from cellscale.viewers.contact_sheet import SHADES, labels_at, preview
+from cellscale.ngff.labels import publish_labels, stage_labels
+from cellscale.viewers.contact_sheet import SHADES, preview
 from tests.ngff.pictures import make, noise
 
 
@@ -58,14 +58,6 @@ def test_a_coarse_level_is_enough(tmp_path: Path) -> None:
     assert len(image.levels) == 2
     drawn = preview(image.url, output=str(tmp_path / "sheet.png"), longest=400)
     assert (drawn.level, drawn.labels, drawn.truth, drawn.frames) == (1, "truth", None, {0: {}})
-
-
-def test_labels_of_other_levels_lie_where_their_image_is(tmp_path: Path) -> None:
-    coarse = layered(tmp_path / "c.zarr", {"truth": grid(50, 60)}, frames=1)
-    fine = open_image(make(tmp_path / "f.zarr", noise(1, 100, 120), "tyx").url)
-    layer = open_labels(coarse.url, "truth")
-    found = labels_at(layer, fine, 0, Box(10, 0, 90, 120), t=0, z=0)
-    assert np.array_equal(found, np.repeat(np.repeat(grid(50, 60), 2, 0), 2, 1)[10:90])
 
 
 def test_an_unknown_layer_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cellscale.folders import Folder, address
 from cellscale.metrics import differences as fates
 from cellscale.ngff.images import NgffImage
 from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.scales import labels_at
 from cellscale.pictures import colours, grey, rims, sheet
 from cellscale.viewers.scenes import TRUTH, Scene, scene
 
@@ -58,25 +59,6 @@ def _middle(image: NgffImage, level: int) -> Box:
     whole = Box(0, 0, image.size("y", level), image.size("x", level))
     y, x = whole.y1 // 2, whole.x1 // 2
     return Box(y, x, y, x).grow(LARGEST_PX // 2).clip(whole)
-
-
-def labels_at(layer: LabelLayer, image: NgffImage, level: int, box: Box, *, t: int, z: int) -> Labels:
-    """A layer's labels where a box of a level of its image is, from the layer's level of the nearest size.
-
-    The layer may have other levels than the image and a single frame or slice; each pixel gets the label at its middle.
-    """
-    shape = image.size("y", level), image.size("x", level)
-    heights = [layer.size("y", number) for number in range(len(layer.levels))]
-    chosen = int(np.argmin([abs(np.log(height / shape[0])) for height in heights]))
-    sides = layer.size("y", chosen), layer.size("x", chosen)
-    rows, columns = (
-        ((2 * np.arange(start, stop) + 1) * side) // (2 * size)
-        for start, stop, side, size in zip((box.y0, box.x0), (box.y1, box.x1), sides, shape, strict=True)
-    )
-    part = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-    frame, plane = (min(at, layer.size(axis, chosen) - 1) for axis, at in (("t", t), ("z", z)))
-    labels = layer.read(part, t=frame, z=plane, level=chosen)
-    return labels[np.ix_(rows - part.y0, columns - part.x0)]
 
 
 def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict[str, Image], Mapping[str, int]]:
