@@ -137,6 +137,7 @@ SEGMENTATION = (
     click.option(
         "--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection."
     ),
+    click.option("--level", default="0", show_default=True, help="Level of the pyramid; auto: nearest to the model's."),
     click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name."),
     click.option("--publish-holes", is_flag=True, help="Publish although tiles failed, with holes; exit status 3."),
     click.option("--report", help="Folder for a copy of the run's report, of a failed run, too."),

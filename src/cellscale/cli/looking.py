@@ -1,7 +1,9 @@
-"""Commands for looking: view."""
+"""Commands for looking: view, preview."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import threading
 import webbrowser
 from typing import Any
@@ -45,4 +47,26 @@ def _wait() -> None:
         return
 
 
-COMMANDS = (view_command,)
+@click.command("preview")
+@click.argument("image")
+@click.option("--output", default="preview.png", show_default=True, help="The PNG, any fsspec URL.")
+@click.option("--labels", help="Layer to show; the last one that is not the truth.")
+@click.option("--truth", default="truth", show_default=True, help="Layer to compare with, where there is one.")
+@click.option("--labels-store", help="Another store that holds label layers of IMAGE.")
+@click.option("--frame", "frames", type=click.IntRange(min=0), multiple=True, help="Frame to draw, may be repeated.")
+@click.option("--count", type=click.IntRange(min=1), default=4, show_default=True, help="Frames, where none is named.")
+@click.option("--channel", type=click.IntRange(min=0), default=0, show_default=True, help="Channel to draw.")
+@click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="Slice to draw.")
+@click.option("--longest", type=click.IntRange(min=16), default=1024, show_default=True, help="Longest side read, px.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+@storage_options
+def preview_command(image: str, as_json: bool, **options: Any) -> None:
+    """Draw frames of IMAGE, labels, outlines and what was missed, split, merged or spurious, as one PNG."""
+    drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(drawn), indent=1))
+    else:
+        out.print(f"{drawn.picture}: frames {', '.join(map(str, drawn.frames))}, level {drawn.level}")
+
+
+COMMANDS = (view_command, preview_command)
