@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
@@ -17,6 +16,7 @@ from cellscale.kernels.compiling import kernel
 from cellscale.kernels.concavities import contours_and_skeletons
 from cellscale.kernels.distances import distance_transform, nearest_label, two_nearest_labels
 from cellscale.kernels.envelopes import FAR
+from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
 
 UNDERFLOW = 104
@@ -159,7 +159,9 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
     return weights
 
 
-def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float32], Mask]:
+def contour_complexity(
+    labels: NDArray[np.integer[Any]], *, cap: int | None = None
+) -> tuple[NDArray[np.float32], Mask]:
     """Measure how narrow cells and concavities are at their contours.
 
     With t a separated cell and r = hull(t) without t its concavity: φ_K is the distance to the skeletons of all t and
@@ -169,6 +171,8 @@ def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.flo
     ----------
     labels : integer array, (y, x)
         Cells; touching ones are separated first.
+    cap : int, optional
+        Distances from here on are equal to it, px.
 
     Returns
     -------
@@ -178,7 +182,7 @@ def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.flo
         Γ_H.
     """
     contours, skeletons = contours_and_skeletons(separated(labels))
-    distances = distance_transform(~skeletons)
+    distances = distance_transform(~skeletons, cap=cap)
     return np.where(contours, distances, np.float32(0)), contours
 
 
@@ -236,10 +240,11 @@ def shape_aware_weights(
         raise InputError(f"spread is {spread!r}; expected 'both' or 'inside'.")
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
-    distances, contours = contour_complexity(labels)
+    distances, contours = contour_complexity(labels, cap=math.ceil(tau))
     narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
     copied = _spread((narrow + offset).astype(np.float32), contours, radius)
     if spread == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0
-    smooth = ndimage.gaussian_filter(copied, sigma, mode="nearest", truncate=4.0)
-    return np.asarray(smooth / np.float32(1 + offset), np.float32)
+    smooth = gaussian(copied, sigma=sigma)
+    smooth /= np.float32(1 + offset)
+    return smooth
