@@ -17,6 +17,8 @@ _PLACES = {
     "plan": "cellscale.api:plan",
     "upsample": "cellscale.api:upsample",
     "evaluate": "cellscale.api:evaluate",
+    "export_table": "cellscale.tables:export_table",
+    "doctor": "cellscale.health:doctor",
     "synthesize": "cellscale.movies:synthesize",
     "methods": "cellscale.api:methods",
     "models": "cellscale.api:models",
@@ -36,7 +38,9 @@ __all__ = [
     "CellscaleError",
     "__version__",
     "demo",
+    "doctor",
     "evaluate",
+    "export_table",
     "import_images",
     "load_model",
     "methods",
@@ -60,7 +64,9 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'cellscale' has no attribute {name!r}")
     module, _, attribute = _PLACES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    # Kept, because the import has put the module under the name `demo`.
+    globals()[name] = getattr(importlib.import_module(module), attribute)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

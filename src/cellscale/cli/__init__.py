@@ -17,8 +17,8 @@ import click
 from rich.table import Table
 
 import cellscale
-from cellscale.cli.looking import COMMANDS
-from cellscale.cli.terminal import FRAMES, log, out, print_scores, progress, storage_options
+from cellscale.cli import checking, looking
+from cellscale.cli.terminal import FRAMES, as_json, log, out, print_scores, progress, storage_options
 
 HOLES = 3
 """Exit status of a segmentation that was published with holes."""
@@ -48,9 +48,10 @@ def cli(context: click.Context, quiet: bool) -> None:
 @click.option("--frames", type=FRAMES, help="Half-open range of frames.")
 @click.option("--axes", help="Meaning of the source's axes, e.g. tyx, czyx.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@as_json
 @storage_options
 @click.pass_obj
-def import_command(quiet: bool, /, source: str, destination: str, **options: Any) -> None:
+def import_command(quiet: bool, /, source: str, destination: str, as_json: bool, **options: Any) -> None:
     """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
     with progress(quiet) as show:
         image = cellscale.import_images(
@@ -67,6 +68,10 @@ def import_command(quiet: bool, /, source: str, destination: str, **options: Any
             storage_options=options["storage_options"],
             on_progress=show,
         )
+    if as_json:
+        told = {"image": image.url, "shape": image.levels[0].shape, "axes": image.axes, "dtype": str(image.dtype)}
+        click.echo(json.dumps(told, indent=1))
+        return
     out.print(f"{destination}: {' × '.join(map(str, image.levels[0].shape))} ({', '.join(image.axes)}), {image.dtype}")
 
 
@@ -85,7 +90,7 @@ def methods_command(as_json: bool) -> None:
 
 
 @cli.command("models")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 def models_command(as_json: bool) -> None:
     """List the models that come with cellscale, for `segment --model` and `train --from`."""
     found = cellscale.models()
@@ -115,12 +120,16 @@ def models_command(as_json: bool) -> None:
 @click.option("--steps", type=int, help="Number of training steps.")
 @click.option("--address", help="Ray cluster; this machine where it is left out.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@as_json
 @storage_options
 @click.pass_obj
-def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options: Any) -> None:
+def train_command(quiet: bool, /, method: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train METHOD on OME-Zarr images DATA that have label layers."""
     with progress(quiet) as show:
         model = cellscale.train(method, list(data), on_progress=show, **options)
+    if as_json:
+        click.echo(json.dumps({"model": options["output"], **model.training}, indent=1))
+        return
     for name, value in model.training.get("validation", {}).items():
         out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")
     out.print(f"Model: {options['output']}")
@@ -176,7 +185,7 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -
 @cli.command("plan")
 @click.argument("image")
 @_segmentation
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 def plan_command(image: str, as_json: bool, **options: Any) -> None:
     """Tell what `segment` with the same words would do: tasks, bytes, memory, and time from a trial on this machine."""
     found = cellscale.plan(image, **options)
@@ -251,9 +260,10 @@ def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
 @click.option("--ngff", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write.")
 @click.option("--landmarks", is_flag=True, help="Add combs, corner diagonals and cells larger than a tile.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@as_json
 @storage_options
 @click.pass_obj
-def synthesize_command(quiet: bool, /, destination: str, shape: str, **options: Any) -> None:
+def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bool, **options: Any) -> None:
     """Write a synthetic time-lapse with exact labels to DESTINATION."""
     try:
         sizes = tuple(int(part) for part in shape.split(","))
@@ -263,22 +273,29 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, **options: 
         raise click.BadParameter(f"{shape!r} is no T,Y,X such as 10,512,512.", param_hint="--shape")
     with progress(quiet) as show:
         cellscale.synthesize(destination, shape=sizes, on_progress=show, **options)
-    out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
+    if as_json:
+        click.echo(json.dumps({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
+    else:
+        out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
 
 
 @cli.command("demo")
 @click.option("--output", default="demo", show_default=True, help="Folder to write to.")
+@as_json
 @click.pass_obj
-def demo_command(quiet: bool, output: str) -> None:
+def demo_command(quiet: bool, output: str, as_json: bool) -> None:
     """Make a time-lapse, train a little, segment it on a local Ray, score it and draw a picture."""
     with progress(quiet) as show:
         result = cellscale.demo(output, on_progress=show)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+        return
     print_scores({name: result["scores"][name] for name in ("seg", "det", "precision", "recall", "f1", "dice")})
     out.print(f"Image, truth and labels: {result['image']}\nModel: {result['model']}\nPicture: {result['picture']}")
     out.print("Next:", *(f"  {line}" for line in result["next"]), sep="\n")
 
 
-for command in COMMANDS:
+for command in (*looking.COMMANDS, *checking.COMMANDS):
     cli.add_command(command)
 
 

@@ -104,6 +104,9 @@ storage_options = click.option(
 )
 
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def print_scores(scores: dict[str, Any]) -> None:
     """Print numbers by name."""
     table = Table("score", "value")
