@@ -141,7 +141,7 @@ def train(
             settings=settings,
             start=begun,
             workers=workers,
-            gpus=engine.gpus,
+            engine=engine,
             resume=resume,
             overwrite=overwrite,
             storage_options=storage_options,

@@ -1,12 +1,13 @@
 import dataclasses
 import os
+import signal
 from collections.abc import Sequence
 
 import pytest
 import torch
 
 from cellscale.checkpoints import digest, load_model
-from cellscale.engine.fan_out import cluster
+from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.engine.trainer import train_method
 from cellscale.errors import ExistsError, InputError, RunError
 from cellscale.methods import load_method
@@ -83,7 +84,7 @@ def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path):
 def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
     steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
-        train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, failures=0)
+        train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
 
 
 class Watched(Sequence):
@@ -107,5 +108,44 @@ def test_an_error_that_would_come_again_is_not_tried_again(tmp_path):
     steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     settings = dataclasses.replace(SETTINGS, loader_workers=0)
     with pytest.raises(RunError, match="Lower the learning rate"):
-        train_method(steep, [Watched(notes)], output=str(tmp_path / "m"), settings=settings, failures=2)
+        train_method(steep, [Watched(notes)], output=str(tmp_path / "m"), settings=settings, engine=FanOut(failures=2))
     assert len({path.name for path in notes.iterdir()} - {str(os.getpid())}) == 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deadly(Sequence):
+    """Frames whose reading kills the reader by signal 9, once, after so many looks."""
+
+    after: int
+    mark: str
+
+    def __len__(self):
+        return len(FRAMES)
+
+    def __getitem__(self, i):
+        looks = LOOKS.setdefault(self.mark, [])
+        looks.append(i)
+        if len(looks) > self.after and os.path.exists(self.mark):
+            os.unlink(self.mark)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return FRAMES[i]
+
+
+LOOKS = {}
+"""What this process has looked at, by the name of the mark."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp_path, seed):
+    settings = dataclasses.replace(SETTINGS, steps=12, loader_workers=0, cache_mb=0)
+    mark = tmp_path / "mark"
+    after = int(torch.randint(8, 15, (1,), generator=torch.Generator().manual_seed(seed)))
+    digests = []
+    for name in ("calm", "deadly"):
+        frames = Deadly(after=after, mark=str(mark))
+        model = train_method(METHOD, [frames], [], output=f"{tmp_path}/{name}", settings=settings, workers=2)
+        digests.append(digest(model))
+        assert not mark.exists()
+        mark.touch()
+    assert digests[0] == digests[1]

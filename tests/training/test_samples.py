@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from cellscale.errors import InputError
 from cellscale.methods import load_method
+from cellscale.movies import import_images
+from cellscale.ngff.images import open_image
+from cellscale.selection import training_data
 from cellscale.training.augment import Augmentation
+from cellscale.training.frames import Joined, shares
 from cellscale.training.samples import Samples, batches
 from cellscale.training.settings import TrainingSettings
 from tests.methods.test_conformance import discs
@@ -80,3 +85,66 @@ def test_batches_from_a_later_step_are_the_same_ones(samples):
 def test_a_loader_process_makes_the_same_batches(samples):
     apart = batches(samples, dataclasses.replace(SETTINGS, loader_workers=1), first=3)
     assert all(equal(a, b) for a, b in zip(batches(samples, SETTINGS, first=3), apart, strict=True))
+
+
+def test_data_sets_have_shares_of_the_samples():
+    frames = Watched(parts=([discs(0)], [discs(i) for i in range(1, 5)]))
+    assert shares(frames, ()) is None
+    assert shares(frames, (1, 3)).tolist() == pytest.approx([0.25] + [0.1875] * 4)
+    samples = Samples(load_method("dwm", depth=1), frames, dataclasses.replace(SETTINGS, store_weights=(0.0, 2.0)))
+    for i in range(30):
+        samples[i]
+    assert set(frames.seen) == {1, 2, 3, 4}
+    with pytest.raises(InputError, match=r"'store_weights' is .*expected 2 numbers, one for each data set"):
+        shares(frames, (1.0, 2.0, 3.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watched(Joined):
+    """Data sets that note which frames are read."""
+
+    seen: list[int] = dataclasses.field(default_factory=list)
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return super().__getitem__(index)
+
+
+def test_what_lies_where_nobody_annotated_changes_nothing():
+    image, labels = discs(0)
+    hidden = np.zeros(labels.shape, bool)
+    hidden[:, 30:] = True
+    rng = np.random.default_rng(0)
+    other = image.copy()
+    other[:, hidden] = rng.permutation(image[:, hidden], axis=1)
+    settings = dataclasses.replace(SETTINGS, unknown=999)
+    partial = np.where(hidden, 999, labels).astype(np.uint32)
+    first, second = (Samples(load_method("saw", depth=1), [(i, partial)], settings) for i in (image, other))
+    plain = Samples(load_method("saw", depth=1), [(image, labels)], SETTINGS)
+    assert all(equal(first[i], second[i]) for i in range(8))
+    assert any(not equal(first[i], plain[i]) for i in range(8))
+    assert max(int(first[i]["labels"].max()) for i in range(8)) < 999
+
+
+def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
+    image, labels = discs(0)
+    fine = np.kron(image, np.ones((1, 2, 2), np.uint8)).astype(np.uint16) * 9 + 30_000
+    stores = {"coarse": (image, labels, 1.0), "fine": (fine, np.kron(labels, np.ones((2, 2), np.uint32)), 0.5)}
+    parts = []
+    for name, (pixels, masks, size) in stores.items():
+        np.save(tmp_path / f"{name}.npy", pixels)
+        np.save(tmp_path / f"{name}-masks.npy", masks[None].astype(np.uint16))
+        sources = {"labels": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
+        import_images(str(tmp_path / f"{name}.npy"), str(tmp_path / f"{name}.zarr"), **sources)
+        parts.append(training_data(open_image(str(tmp_path / f"{name}.zarr")), "truth", 1, None))
+    areas = {}
+    for same in (False, True):
+        settings = dataclasses.replace(SETTINGS, crop=64, same_scale=same, augmentation=Augmentation(warped=0.0))
+        for part in (0, 1):
+            chosen = dataclasses.replace(settings, store_weights=tuple(float(part == i) for i in (0, 1)))
+            samples = Samples(load_method("dwm", depth=1), Joined(parts=tuple(parts)), chosen)
+            cells = [np.unique(samples[i]["labels"], return_counts=True)[1][1:] for i in range(40)]
+            areas[same, part] = np.max(np.concatenate(cells))
+    assert areas[True, 0] == areas[False, 0]
+    assert 0.7 < areas[True, 1] / areas[True, 0] < 1.4
+    assert areas[False, 1] / areas[False, 0] > 2

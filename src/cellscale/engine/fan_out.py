@@ -41,6 +41,10 @@ class FanOut:
     """Processors for each task of a segmentation."""
     gpus: float = 0.0
     """GPUs for each task that predicts, and for each training worker."""
+    failures: int = 2
+    """How often training workers that died are restarted; they go on from the last checkpoint."""
+    least_workers: int = 0
+    """Fewest training workers that go on when nodes come and go; 0: always as many as were asked for."""
 
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False

@@ -20,6 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.checkpoints import Model, load_model
+from cellscale.engine.fan_out import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.folders import Folder, options_for
 from cellscale.methods.protocol import Method
@@ -31,6 +32,8 @@ from cellscale.training.workers import Workers
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that spin while they wait slow each other, and the sample loaders, down many times on a busy machine."""
+RESIZE_S = 60.0
+"""Pause between two looks for room for more workers of a training whose number may change, s."""
 POLL_S = 0.5
 """Pause between two looks at the workers' progress, s."""
 
@@ -49,6 +52,8 @@ class Job:
     pixel_size_um: tuple[float, float] | None
     board: Any
     """Handle of the Board."""
+    elastic: bool
+    """Whether the number of workers may change."""
 
 
 class Board:
@@ -80,8 +85,7 @@ def train_method(  # noqa: PLR0913
     settings: TrainingSettings | None = None,
     start: Model | None = None,
     workers: int = 1,
-    gpus: float = 0.0,
-    failures: int = 2,
+    engine: FanOut | None = None,
     resume: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -96,10 +100,8 @@ def train_method(  # noqa: PLR0913
         As `cellscale.training.run.train`.
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
-    gpus : float
-        GPUs of each worker.
-    failures : int
-        How often the workers are restarted after a crash.
+    engine : FanOut
+        GPUs of each worker, how often workers are restarted after a crash, and with how few the training goes on.
 
     Returns
     -------
@@ -111,9 +113,9 @@ def train_method(  # noqa: PLR0913
     CellscaleError
         As `cellscale.training.run.train`.
     RunError
-        If the workers failed more often than `failures`.
+        If the workers failed more often than the engine allows.
     """
-    settings, options = settings or TrainingSettings(), dict(storage_options or {})
+    settings, options, engine = settings or TrainingSettings(), dict(storage_options or {}), engine or FanOut()
     if workers == 0:
         return train(
             method,
@@ -129,7 +131,7 @@ def train_method(  # noqa: PLR0913
             on_progress=on_progress,
         )
     check_data(data, validation, method.channels)
-    check_workers(workers, gpus)
+    check_workers(engine.least_workers or workers, engine.gpus)
     folder = Folder(url=output, storage_options=options)
     claim(folder, resume=resume, overwrite=overwrite)
     board = ray.remote(num_cpus=0)(Board).remote()
@@ -143,9 +145,10 @@ def train_method(  # noqa: PLR0913
         storage_options=options,
         pixel_size_um=pixel_size_um,
         board=board,
+        elastic=0 < engine.least_workers < workers,
     )
     with watched(board, on_progress):
-        _fit(job, workers=workers, gpus=gpus, failures=failures)
+        _fit(job, engine, workers)
     return load_model(output, options)
 
 
@@ -166,25 +169,26 @@ def check_workers(workers: int, gpus: float) -> None:
             )
 
 
-def _fit(job: Job, *, workers: int, gpus: float, failures: int) -> None:
+def _fit(job: Job, engine: FanOut, workers: int) -> None:
     """Run the job on the workers; their scratch folder goes at the end."""
     fs, root = fsspec.url_to_fs(job.output, **options_for(job.output, job.storage_options))
     scratch = f"{str(root).rstrip('/')}/ray"
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=workers,
-            use_gpu=gpus > 0,
-            resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
+        torch_config=TorchConfig(backend="nccl" if engine.gpus else "gloo"),
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]
+            num_workers=(engine.least_workers, workers) if job.elastic else workers,  # type: ignore[arg-type]
+            use_gpu=engine.gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": engine.gpus} if engine.gpus else {})},
+            elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         # mypy sees the RunConfig of Train V1.
         run_config=RunConfig(  # type: ignore[call-arg]
             name="training",
             storage_path=scratch,
             storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
-            failure_config=FailureConfig(max_failures=failures),
+            failure_config=FailureConfig(max_failures=engine.failures),
             worker_runtime_env={"env_vars": PATIENT_THREADS},
         ),
     )
@@ -228,7 +232,7 @@ def _work(config: dict[str, Any]) -> None:
             resume=True,
             storage_options=job.storage_options,
             pixel_size_um=job.pixel_size_um,
-            workers=Workers(rank=rank, world=world, local=context.get_local_world_size()),
+            workers=Workers(rank=rank, world=world, local=context.get_local_world_size(), elastic=job.elastic),
             on_progress=_posting(job) if rank == 0 else lambda step, done, total: None,
         )
     except CellscaleError as error:

@@ -56,16 +56,16 @@ def smooth_field(rng: np.random.Generator, size: int, spacing: int) -> NDArray[n
 
 
 def coordinates(
-    rng: np.random.Generator, center: tuple[float, float], size: int, how: Augmentation
+    rng: np.random.Generator, center: tuple[float, float], size: int, how: Augmentation, scale: float = 1.0
 ) -> NDArray[np.float32]:
-    """Frame coordinates of each pixel of a view of size² px around `center`: float32, (2, size, size)."""
+    """Frame coordinates of each pixel of a view around `center`, `scale` px of the frame each: (2, size, size)."""
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     points = np.stack(np.broadcast_arrays(axis[:, None], axis[None, :]))
-    angle, zoom = 0.0, 1.0
+    angle, zoom = 0.0, 1 / scale
     warped = rng.random() < how.warped
     if warped:
         angle = np.radians(rng.uniform(-how.rotation, how.rotation))
-        zoom = how.scale ** rng.uniform(-1, 1)
+        zoom *= how.scale ** rng.uniform(-1, 1)
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     turned = np.einsum("ij,jyx->iyx", np.array([[cos, -sin], [sin, cos]], np.float32), points)
     if warped and how.elastic > 0:

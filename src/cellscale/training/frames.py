@@ -66,6 +66,47 @@ class Joined:
         raise IndexError(index)
 
 
+def shares(frames: Frames, weights: Sequence[float]) -> NDArray[np.float64] | None:
+    """Probability of each frame where data sets have weights: a set's part is spread evenly over its frames.
+
+    Raises
+    ------
+    InputError
+        If there is not one weight for each data set, or they are no weights.
+    """
+    if not weights:
+        return None
+    counts = [len(part) for part in frames.parts] if isinstance(frames, Joined) else [len(frames)]
+    if len(weights) != len(counts) or min(weights) < 0 or max(weights) <= 0:
+        raise InputError(
+            f"Setting 'store_weights' is {list(weights)}; expected {len(counts)} numbers, one for each data set, at "
+            "least 0 and one above it."
+        )
+    found = np.repeat([weight / max(1, count) for weight, count in zip(weights, counts, strict=True)], counts)
+    return np.asarray(found / found.sum(), np.float64)
+
+
+def scales(frames: Frames) -> list[float]:
+    """Each frame's pixels for one pixel of the first data set; 1 where a size is not known."""
+    parts = frames.parts if isinstance(frames, Joined) else (frames,)
+    sizes = [part.image.pixel_size_um() if isinstance(part, TrainingData) else None for part in parts]
+    found = [sizes[0][0] / size[0] if sizes[0] and size else 1.0 for size in sizes]
+    return [scale for scale, part in zip(found, parts, strict=True) for _ in range(len(part))]
+
+
+def blank(image: NDArray[np.float32], labels: Labels, unknown: int) -> tuple[NDArray[np.float32], Labels]:
+    """Take away what lies under the label `unknown`: no cell, and each channel's median elsewhere; 0: nothing is.
+
+    No loss can then tell what was there, whatever its form; the price is that the network does not see it either.
+    """
+    hidden = (labels == unknown) if unknown else np.zeros(labels.shape, bool)
+    if not hidden.any():
+        return image, labels
+    known = image[:, ~hidden]
+    values = np.median(known, axis=1) if known.size else np.zeros(len(image), np.float32)
+    return np.where(hidden, values[:, None, None], image).astype(np.float32), np.where(hidden, 0, labels)
+
+
 def mapping_of(channel: Image, rule: Intensity) -> Mapping:
     """Fit the intensity rule on a whole channel, as a segmentation does."""
     scale = Scale.of(channel.dtype, float(channel.min()), float(channel.max()))
@@ -80,9 +121,9 @@ def mapped(image: Image, rule: Intensity) -> NDArray[np.float32]:
 class MappedFrames:
     """Frames after the intensity rule, the latest ones kept in memory."""
 
-    def __init__(self, frames: Frames, rule: Intensity, budget_bytes: int) -> None:
-        """Keep at most `budget_bytes` of decoded frames, but always one."""
-        self._frames, self._rule, self._budget = frames, rule, budget_bytes
+    def __init__(self, frames: Frames, rule: Intensity, budget_bytes: int, unknown: int = 0) -> None:
+        """Keep at most `budget_bytes` of decoded frames, but always one; what has the label `unknown` is blank."""
+        self._frames, self._rule, self._budget, self._unknown = frames, rule, budget_bytes, unknown
         self._kept: OrderedDict[int, tuple[NDArray[np.float32], Labels]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -91,7 +132,7 @@ class MappedFrames:
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], Labels]:
         if index not in self._kept:
             image, labels = self._frames[index]
-            self._kept[index] = mapped(image, self._rule), labels
+            self._kept[index] = blank(mapped(image, self._rule), labels, self._unknown)
             while len(self._kept) > 1 and self._bytes() > self._budget:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -85,8 +86,16 @@ class Training:
     def predicted(self) -> list[tuple[Prediction, Labels]]:
         """Predictions and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
-        precision, flips = self.settings.precision, self.settings.flips
-        return predicted(self.method, self.networks, frames, device=str(self.device), precision=precision, flips=flips)
+        how = self.settings
+        return predicted(
+            self.method,
+            self.networks,
+            frames,
+            device=str(self.device),
+            precision=how.precision,
+            flips=how.flips,
+            unknown=how.unknown,
+        )
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0."""
@@ -254,12 +263,12 @@ def _begun(  # noqa: PLR0913
         "method": method.name,
         "frames": len(frames),
         "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
-        "workers": workers.world,
+        "workers": "any" if workers.elastic else workers.world,
         **({"start": digest(start)} if start else {}),
     }
     content = folder.read(STATE)
     earlier = None if content is None else saved.unpacked(content, folder.url)
-    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, on_progress)
+    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.unknown, on_progress)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
@@ -309,12 +318,13 @@ def check_start(start: Model, name: str, method: Method) -> None:
     begin_with(start, method.networks())
 
 
-def prepared(method: Method, frames: Frames, on_progress: Progress) -> Method:
-    """Fit the method's statistics on the labels of all training frames."""
+def prepared(method: Method, frames: Frames, unknown: int, on_progress: Progress) -> Method:
+    """Fit the method's statistics on the labels of all training frames; the label `unknown` is background."""
 
     def labels() -> Iterator[Any]:
         for i in range(len(frames)):
-            yield frames[i][1]
+            found = frames[i][1]
+            yield np.where(found == unknown, 0, found) if unknown else found
             on_progress("prepare", i + 1, len(frames))
 
     return method.prepared(labels())

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cellscale.methods.protocol import Batch, Method
 from cellscale.training.augment import coordinates, other_intensities, view_of_image, view_of_labels
-from cellscale.training.frames import Frames, MappedFrames
+from cellscale.training.frames import Frames, MappedFrames, scales, shares
 from cellscale.training.settings import TrainingSettings
 
 
@@ -25,16 +25,22 @@ class Samples(Dataset[dict[str, Tensor]]):
     def __init__(self, method: Method, frames: Frames, settings: TrainingSettings) -> None:
         """Decode nothing yet: loader processes read the frames that they need."""
         self._method, self._settings = method, settings
-        self._frames = MappedFrames(frames, method.intensity, settings.cache_mb * 2**20)
+        self._frames = MappedFrames(frames, method.intensity, settings.cache_mb * 2**20, settings.unknown)
+        self._shares = shares(frames, settings.store_weights)
+        self._scales = scales(frames) if settings.same_scale else [1.0] * len(frames)
         self.crop = -(-settings.crop // method.multiple) * method.multiple
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
         rng = np.random.default_rng([self._settings.seed, index])
-        image, labels = self._frames[int(rng.integers(len(self._frames)))]
+        count = len(self._frames)
+        number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
+        image, labels = self._frames[number]
         margin, how = self._settings.margin, self._settings.augmentation
         inner = slice(margin, margin + self.crop)
-        points = coordinates(rng, self._center(rng, labels.shape), self.crop + 2 * margin, how)
+        scale = self._scales[number]
+        center = self._center(rng, labels.shape, self.crop * scale)
+        points = coordinates(rng, center, self.crop + 2 * margin, how, scale)
         view = view_of_labels(labels, points)
         targets = self._method.targets(view)
         seen = other_intensities(view_of_image(image, points[:, inner, inner]), rng, how)
@@ -44,9 +50,9 @@ class Samples(Dataset[dict[str, Tensor]]):
             "labels": torch.from_numpy(view[inner, inner].astype(np.int64)),
         }
 
-    def _center(self, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[float, float]:
-        """A place where the sample fits into the frame, or the middle of an axis that is too short."""
-        y, x = (rng.uniform(min(self.crop, n) / 2, n - min(self.crop, n) / 2) for n in shape[:2])
+    def _center(self, rng: np.random.Generator, shape: tuple[int, ...], size: float) -> tuple[float, float]:
+        """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short."""
+        y, x = (rng.uniform(min(size, n) / 2, n - min(size, n) / 2) for n in shape[:2])
         return (y - 0.5, x - 0.5)
 
 

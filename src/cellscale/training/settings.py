@@ -48,6 +48,12 @@ class TrainingSettings:
     """Threads of the arithmetic of one worker; 0: its share of the machine's processors."""
     loader_workers: int = 1
     """Processes that prepare samples for one worker; 0: none, the training waits for each sample."""
+    store_weights: tuple[float, ...] = ()
+    """Relative part of the samples from each data set, in their order; empty: as many as it has frames."""
+    same_scale: bool = False
+    """Whether all samples have the pixel size of the first data set; else pixels are taken as they are."""
+    unknown: int = 0
+    """Label of pixels that nobody has annotated: nothing is learned from them, or scored there; 0: there are none."""
     cache_mb: int = 1024
     """Decoded frames kept by each of these processes, MB."""
     log_every: int = 10
@@ -60,7 +66,7 @@ class TrainingSettings:
         for name, value in least.items():
             if value < 1:
                 raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
-        not_negative = ("threads", "loader_workers", "margin", "patience", "warmup")
+        not_negative = ("threads", "loader_workers", "margin", "patience", "warmup", "unknown")
         for name in not_negative:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")

@@ -14,7 +14,7 @@ from cellscale.metrics import scores
 from cellscale.tiles.candidates import owned
 from cellscale.tiles.frames import whole_frame
 from cellscale.tiles.windows import cut, windows_of
-from cellscale.training.frames import Frames, mapped
+from cellscale.training.frames import Frames, blank, mapped
 
 
 def frame_prediction(
@@ -39,12 +39,20 @@ def frame_prediction(
 
 
 def predicted(
-    method: Method, networks: Networks, frames: Frames, *, device: str, precision: Precision, flips: bool = False
+    method: Method,
+    networks: Networks,
+    frames: Frames,
+    *,
+    device: str,
+    precision: Precision,
+    flips: bool = False,
+    unknown: int = 0,
 ) -> list[tuple[Prediction, Labels]]:
-    """Predictions and true labels of each frame."""
+    """Predictions and true labels of each frame; what has the label `unknown` is blank."""
     found = []
-    for image, truth in (frames[i] for i in range(len(frames))):
-        seen = mapped(image, method.intensity)
+    for i in range(len(frames)):
+        image, labels = frames[i]
+        seen, truth = blank(mapped(image, method.intensity), labels, unknown)
         maps = frame_prediction(method, networks, seen, device=device, precision=precision, flips=flips)
         found.append((maps, truth))
     return found

@@ -19,6 +19,8 @@ class Workers:
     """Number of workers."""
     local: int = 1
     """Number of workers on this machine, which share its processors."""
+    elastic: bool = False
+    """Whether a training may go on with another number of workers; it then ends with other weights."""
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of a tensor over the workers, without gradient."""
