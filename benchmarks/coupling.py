@@ -1,8 +1,8 @@
 """How far contours by tiles differ from those of the whole frame: none by basins, some with Icy's mutual push.
 
 Run `python benchmarks/coupling.py --side 4096 --cells 4000 --tile 512`: maps of a synthetic frame, perfect or with
-edges of a tenth of their height, owners of pixels compared. A push travels through a chain of touching cells, farther than
-any ring of a tile; between perfect edges contours do not meet.
+edges of a tenth of their height, owners of pixels compared. A push travels through a chain of touching cells, farther
+than any ring of a tile; between perfect edges contours do not meet.
 """
 
 import argparse
