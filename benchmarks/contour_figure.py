@@ -31,7 +31,8 @@ def main() -> None:
     box = Box(0, 0, opened.size("y") // 16 * 16, opened.size("x") // 16 * 16)
     image = mapped(opened.read(box, t=arguments.frame, z=0)[:1], model.method.intensity)
     maps = windows_to_maps(model.method, model.networks, image[None])[0]
-    figure, axes = plt.subplots(1, len(MOMENTS) + 1, figsize=(4 * len(MOMENTS) + 4, 4), layout="tight")
+    figure, axes = plt.subplots(2, 3, figsize=(12, 8.6), layout="constrained")
+    axes = axes.ravel()
     for axis, moment in zip(axes, MOMENTS, strict=False):
         balloon = model.method.balloon
         stopped = replace(balloon, motion=replace(balloon.motion, iterations=moment))
@@ -47,7 +48,7 @@ def main() -> None:
     axes[-1].set_title("cells")
     for axis in axes:
         axis.axis("off")
-    figure.savefig(arguments.output, dpi=80)
+    figure.savefig(arguments.output, dpi=75)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ TRAININGS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "multicellnet": ("multicellnet", {}),
     "multicellnet-equal": ("multicellnet", {"weights": "equal"}),
     "l2s": ("l2s", {}),
+    "l2s-dark": ("l2s", {"bright": False}),
 }
 DECODINGS = {"multicellnet": ("difference", "region")}
 """Decodings of a trained model that are tuned and scored beside its own."""

@@ -23,6 +23,7 @@ from cellscale.ngff.labels import list_labels, open_labels
 from tests.blobs import blobs_model, blurred_noise
 
 ROOT = Path(__file__).parents[1]
+PATH = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
 
 
 def cellscale(*words: Any, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +32,7 @@ def cellscale(*words: Any, check: bool = True, **environment: str) -> subprocess
         [sys.executable, "-m", "cellscale", *map(str, words)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1", **environment},
         check=False,
     )
     assert not check or done.returncode == 0, done.stderr
@@ -196,7 +197,7 @@ def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> Non
     cellscale("segment", movie, *words, "--name", "undisturbed", "--address", "local")
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "killed"]
     driver = subprocess.Popen(
-        [*command, "--address", "local"], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+        [*command, "--address", "local"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.DEVNULL
     )
     scratch = movie / ".cellscale-killed"
     while driver.poll() is None and not list(scratch.glob("predict/*0")):

@@ -15,11 +15,17 @@ _PLACES = {
     "train": "cellscale.api:train",
     "segment": "cellscale.api:segment",
     "plan": "cellscale.api:plan",
+    "upsample": "cellscale.api:upsample",
     "evaluate": "cellscale.api:evaluate",
+    "export_table": "cellscale.tables:export_table",
+    "doctor": "cellscale.health:doctor",
     "synthesize": "cellscale.movies:synthesize",
     "methods": "cellscale.api:methods",
     "models": "cellscale.api:models",
     "demo": "cellscale.demo:demo",
+    "preview": "cellscale.viewers.contact_sheet:preview",
+    "view": "cellscale.viewers.web:view",
+    "view_in_napari": "cellscale.viewers.desktop:view_in_napari",
     "open_image": "cellscale.ngff.views:open_image_view",
     "open_labels": "cellscale.ngff.views:open_labels_view",
     "load_model": "cellscale.checkpoints:load_model",
@@ -32,7 +38,9 @@ __all__ = [
     "CellscaleError",
     "__version__",
     "demo",
+    "doctor",
     "evaluate",
+    "export_table",
     "import_images",
     "load_model",
     "methods",
@@ -40,10 +48,14 @@ __all__ = [
     "open_image",
     "open_labels",
     "plan",
+    "preview",
     "save_model",
     "segment",
     "synthesize",
     "train",
+    "upsample",
+    "view",
+    "view_in_napari",
 ]
 
 
@@ -52,7 +64,9 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'cellscale' has no attribute {name!r}")
     module, _, attribute = _PLACES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    # Kept, because the import has put the module under the name `demo`.
+    globals()[name] = getattr(importlib.import_module(module), attribute)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ from cellscale.folders import address as address_of
 from cellscale.job import segmentation_job
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import replaced
+from cellscale.ngff import scales
 from cellscale.ngff.images import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.segmentation.forecast import forecast
@@ -160,6 +161,7 @@ def segment(
     frames: Frames = None,
     channels: str | Sequence[str | int] | None = None,
     z: str = "each",
+    level: str | int = 0,
     overwrite: bool = False,
     publish_holes: bool = False,
     report: str | None = None,
@@ -192,6 +194,9 @@ def segment(
         Channels by number or name, in the model's order; None: the first ones.
     z : {"each", "max"}
         Each slice on its own, or the maximum over all slices.
+    level : int or "auto"
+        Level of the pyramid to segment; auto: the one whose pixel size is nearest to the model's. The labels have the
+        size of this level.
     overwrite : bool
         Replace an existing layer, and drop an unfinished run with other settings.
     publish_holes : bool
@@ -230,6 +235,7 @@ def segment(
         frames=frames,
         channels=channels,
         z=z,
+        level=level,
         overwrite=overwrite,
         publish_holes=publish_holes,
         report=report,
@@ -320,3 +326,41 @@ def evaluate(
     found = open_labels(image, labels, storage_options=storage_options)
     true = open_labels(truth_store or image, truth, storage_options=storage_options)
     return evaluation.evaluate(found, true, chosen_frames(frames, found.size("t"), image), on_progress=on_progress)
+
+
+def upsample(
+    image: str,
+    *,
+    labels: str = "cells",
+    name: str | None = None,
+    storage_options: Options = None,
+    on_progress: Progress = _silent,
+) -> str:
+    """Write a layer of the size of its image from one that was segmented at a coarser level.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image, which holds the layer.
+    labels : str
+        Name of the layer.
+    name : str
+        Name of the new one; None: the same with `-full`.
+    storage_options : mapping
+        Options for fsspec.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    str
+        URL of the new layer.
+
+    Raises
+    ------
+    CellscaleError
+        For an image or layer that does not exist, or another layer of the new name.
+    """
+    opened = open_image(image, storage_options=storage_options)
+    layer = open_labels(image, labels, storage_options=storage_options)
+    return scales.upsample(opened, layer, name or f"{labels}-full", on_progress=on_progress).url

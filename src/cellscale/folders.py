@@ -164,12 +164,12 @@ class Folder:
             if local:
                 file_system.mv(target, path)
 
-    def read(self, name: str) -> bytes | None:
-        """Content of a file, or None where there is none."""
+    def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
+        """Content of a file or of its bytes [start, stop), or None where there is none."""
         file_system, path = self._open(name)
         with explained("read", f"{self.url}/{name}"):
             try:
-                data: bytes = file_system.cat_file(path)
+                data: bytes = file_system.cat_file(path, start=start, end=stop)
             except FileNotFoundError:
                 return None
             return data
@@ -180,6 +180,16 @@ class Folder:
         with explained("look for", f"{self.url}/{name}"):
             file_system.invalidate_cache()
             return bool(file_system.exists(path))
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, or None where there is none."""
+        file_system, path = self._open(name)
+        with explained("look for", f"{self.url}/{name}"):
+            try:
+                found = file_system.info(path)
+            except FileNotFoundError:
+                return None
+            return int(found["size"]) if found["type"] == "file" else None
 
     def names(self, inner: str = "") -> frozenset[str]:
         """Names of the files and folders directly in an inner folder; none where there is no such folder."""

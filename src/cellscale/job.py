@@ -13,6 +13,7 @@ from cellscale.evaluation import Frames, chosen_frames
 from cellscale.folders import Folder, address
 from cellscale.methods.settings import replaced
 from cellscale.ngff.images import open_image
+from cellscale.ngff.scales import fitting
 from cellscale.segmentation.plan import Run, Settings, plan
 from cellscale.segmentation.run import Target
 
@@ -37,6 +38,7 @@ def segmentation_job(
     frames: Frames = None,
     channels: str | Sequence[str | int] | None = None,
     z: str = "each",
+    level: str | int = 0,
     overwrite: bool = False,
     publish_holes: bool = False,
     report: str | None = None,
@@ -47,13 +49,13 @@ def segmentation_job(
 ) -> Job:
     """Open image and model and plan the run; the parameters are those of `cellscale.segment`."""
     options = dict(storage_options or {})
-    opened = open_image(image, storage_options=storage_options)
+    loaded = load_model(model, storage_options) if isinstance(model, str) else model
+    opened = fitting(open_image(image, storage_options=storage_options), level, loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
     read = read_config(config, assignments, fields)
     span = chosen_frames(frames, opened.size("t"), image)
     given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}
     settings = replaced(Settings(), {**given, **read.section("segmentation")})
-    loaded = load_model(model, storage_options) if isinstance(model, str) else model
     target = Target(
         store=address(output) if output else opened.url,
         name=name,

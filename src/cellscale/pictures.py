@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from cellscale.arrays import Image, Labels
@@ -61,6 +62,39 @@ def panels(image: Image, layers: Mapping[str, Labels]) -> bytes:
         panel.imshow(pixels, interpolation="nearest")
     for panel in axes.flat:
         panel.axis("off")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=90)
+    return content.getvalue()
+
+
+def sheet(
+    rows: Mapping[str, Mapping[str, Image]], legend: Mapping[str, tuple[float, float, float]], *, side: float = 3.5
+) -> bytes:
+    """Draw pictures in rows and columns: PNG.
+
+    Parameters
+    ----------
+    rows : mapping of str to mappings of str to arrays, (y, x, 3) in [0, 1]
+        Pictures by the title of their column, by the title of their row.
+    legend : mapping of str to colours
+        Shown below; nothing is shown for none.
+    side : float
+        Width of a picture, inches of 90 px.
+    """
+    height, width = next(iter(next(iter(rows.values())).values())).shape[:2]
+    columns = max(len(row) for row in rows.values())
+    figure = Figure(figsize=(side * columns, (side * height / width + 0.35) * len(rows) + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for panel in axes.flat:
+        panel.axis("off")
+    for line, (name, row) in zip(axes, rows.items(), strict=True):
+        for panel, (title, pixels) in zip(line, row.items(), strict=False):
+            panel.imshow(pixels, interpolation="nearest")
+            panel.set_title(f"{name}: {title}", fontsize=9)
+    patches = [Patch(facecolor=colour, label=name) for name, colour in legend.items()]
+    if patches:
+        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=9)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=90)
     return content.getvalue()

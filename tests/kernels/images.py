@@ -6,6 +6,10 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 small = st.tuples(st.integers(0, 14), st.integers(0, 14))
+volumes = arrays.arrays(
+    np.uint32, st.tuples(*[st.integers(0, 6)] * 3), elements=st.sampled_from([0, 1, 1, 1, 2])
+)
+spacings = st.tuples(*[st.integers(1, 5)] * 3)
 noise = arrays.arrays(np.uint32, small, elements=st.sampled_from([0, 0, 0, 1, 2, 3, 7]))
 
 
@@ -22,3 +26,9 @@ def cells(draw, longest=22):
 
 label_images = noise | cells()
 masks = label_images.map(lambda labels: labels > 0)
+
+
+def scattered(shape, share, seed=0, labels=9):
+    """A few labelled pixels, far from one another."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(shape) < share, rng.integers(1, labels + 1, shape), 0).astype(np.uint32)

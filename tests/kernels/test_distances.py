@@ -10,11 +10,12 @@ from cellscale.kernels.distances import (
     distance_transform,
     label_distance_transform,
     nearest_label,
+    signed_distance,
     two_nearest_labels,
 )
 from cellscale.kernels.envelopes import FAR
 from tests.cases import CASES
-from tests.kernels.images import label_images, masks
+from tests.kernels.images import label_images, masks, scattered, spacings, volumes
 from tests.naive import distances as naive
 
 
@@ -30,6 +31,57 @@ def test_label_distances_are_those_of_all_pairs(labels) -> None:
     found = label_distance_transform(labels, squared=True)
     assert found.dtype == np.int32
     assert np.array_equal(found, naive.label_distance_transform(labels))
+
+
+@given(volumes, spacings, st.none() | st.integers(0, 12))
+def test_distances_in_volumes_are_those_of_all_pairs(labels, spacing, cap) -> None:
+    found = label_distance_transform(labels, squared=True, cap=cap)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, naive.label_distance_transform(labels, cap=cap))
+    expected = naive.label_distance_transform(labels, spacing, cap)
+    assert np.array_equal(label_distance_transform(labels, squared=True, spacing=spacing, cap=cap), expected)
+    mask = labels > 0
+    expected = naive.label_distance_transform(mask.astype(int), spacing)
+    assert np.array_equal(distance_transform(mask, squared=True, spacing=spacing), expected)
+
+
+@given(label_images, spacings, st.integers(0, 30))
+def test_spaced_and_capped_distances_are_those_of_all_pairs(labels, spacing, cap) -> None:
+    plane = spacing[1:]
+    expected = naive.label_distance_transform(labels, plane, cap)
+    assert np.array_equal(label_distance_transform(labels, squared=True, spacing=plane, cap=cap), expected)
+    assert np.array_equal(label_distance_transform(labels, spacing=plane, cap=cap), np.sqrt(expected).astype("f4"))
+
+
+@given(masks, spacings)
+def test_signed_distances_are_those_of_all_pairs(mask, spacing) -> None:
+    assert np.array_equal(signed_distance(mask), naive.signed_distance(mask))
+    assert np.array_equal(signed_distance(mask, spacing=spacing[1:]), naive.signed_distance(mask, spacing[1:]))
+
+
+@pytest.mark.parametrize("shape", [(40, 900), (900, 40), (300, 300), (40, 30, 400), (300, 20, 30)])
+@pytest.mark.parametrize("share", [0.00005, 0.001, 0.02])
+def test_far_distances_equal_scipy(shape, share) -> None:
+    mask = scattered(shape, share) == 0
+    mask[(0,) * mask.ndim] = False
+    spacing = (7, 3, 2)[-mask.ndim :]
+    assert np.array_equal(distance_transform(mask), ndimage.distance_transform_edt(mask).astype(np.float32))
+    expected = np.rint(ndimage.distance_transform_edt(mask, spacing) ** 2)
+    assert np.array_equal(distance_transform(mask, squared=True, spacing=spacing), expected)
+    expected = ndimage.distance_transform_edt(mask, spacing).astype(np.float32)
+    assert np.array_equal(distance_transform(mask, spacing=spacing, cap=70), np.minimum(expected, 70))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (130, 70), (3, 5, 7), (20, 30, 70)])
+@pytest.mark.parametrize("threads", [2, 3, 9])
+def test_distances_do_not_depend_on_the_number_of_threads(shape, threads) -> None:
+    labels = scattered(shape, 0.9, labels=2)
+    for spacing in (None, (3, 2, 1)[-labels.ndim :]):
+        one = label_distance_transform(labels, spacing=spacing)
+        assert np.array_equal(label_distance_transform(labels, spacing=spacing, threads=threads), one)
+    plane = scattered(shape[-2:], 0.01)
+    for one, many in zip(nearest_label(plane, radius=9), nearest_label(plane, radius=9, threads=threads), strict=True):
+        assert np.array_equal(one, many)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if (CASES[case] == 0).any()])
@@ -55,6 +107,18 @@ def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
     expected, expected_squared = naive.nearest_label(labels, radius)
     assert np.array_equal(nearest, expected)
     assert np.array_equal(squared, expected_squared)
+
+
+@pytest.mark.parametrize("radius", [40, 63, 64, 100, 127, 128, 200])
+def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius) -> None:
+    labels = scattered((280, 600), 0.0003)
+    labels[:, 330:] = 0
+    nearest, squared = nearest_label(labels)
+    far = squared > radius**2
+    assert far.any()
+    found, found_squared = nearest_label(labels, radius=radius)
+    assert np.array_equal(found, np.where(far, 0, nearest))
+    assert np.array_equal(found_squared, np.where(far, FAR, squared))
 
 
 def test_of_equally_near_pixels_the_first_in_raster_order_decides() -> None:
@@ -95,7 +159,8 @@ def test_long_images_stay_exact() -> None:
     ("function", "image", "message"),
     [
         (distance_transform, np.zeros((4, 4)), r"mask is of float64; expected booleans"),
-        (distance_transform, np.zeros((1, 4, 4), bool), r"mask has the shape \(1, 4, 4\); expected two axes"),
+        (distance_transform, np.zeros(4, bool), r"mask has the shape \(4,\); expected \(y, x\) or \(z, y, x\)"),
+        (nearest_label, np.zeros((1, 4, 4), int), r"labels has the shape \(1, 4, 4\); expected two axes"),
         (nearest_label, np.zeros((4, 4)), r"labels is of float64; expected integers"),
         (nearest_label, np.full((4, 4), -1), r"labels holds -1 to -1; labels are 0 to 4294967295"),
         (two_nearest_labels, np.full((4, 4), 2**32), r"labels holds 4294967296 to 4294967296"),
@@ -104,6 +169,15 @@ def test_long_images_stay_exact() -> None:
             lambda labels: nearest_label(labels, radius=-1),
             np.zeros((4, 4), int),
             r"radius is -1 px; expected 0 or more",
+        ),
+        (lambda mask: distance_transform(mask, cap=-1), np.zeros((4, 4), bool), r"cap is -1; expected 0 or more"),
+        (lambda mask: distance_transform(mask, threads=0), np.zeros((4, 4), bool), r"threads is 0; expected 1 or"),
+        (lambda mask: distance_transform(mask, spacing=(1, 0.5)), np.zeros((4, 4), bool), r"expected 2 whole numbers"),
+        (lambda mask: distance_transform(mask, spacing=(1,)), np.zeros((4, 4), bool), r"expected 2 whole numbers"),
+        (
+            lambda mask: distance_transform(mask, spacing=(2**31, 2**31)),
+            np.zeros((4, 4), bool),
+            r"Squared distances in \(1, 4, 4\) px reach",
         ),
     ],
 )

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.morphology import convex_hull_image, skeletonize
 
-from cellscale.kernels.concavities import contours_and_skeletons, numbered, rims
+from cellscale.kernels.concavities import contours_and_skeletons, numbered
 from cellscale.kernels.skeletons import skeleton
-from cellscale.kernels.touching import separated
+from cellscale.kernels.touching import rims, separated
 from tests.cases import CASES
 from tests.kernels.images import cells, label_images, masks
 from tests.naive import neighbourhoods, shapes
@@ -21,6 +22,13 @@ def parts_and_holes(mask):
 @given(masks)
 def test_thinning_deletes_what_whole_passes_delete(mask) -> None:
     assert np.array_equal(skeleton(mask), shapes.skeleton(mask))
+
+
+@given(masks, st.integers(40, 140))
+def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left) -> None:
+    wide = np.zeros((mask.shape[0] + 3, 200), bool)
+    wide[2 : 2 + mask.shape[0], left : left + mask.shape[1]] = mask
+    assert np.array_equal(skeleton(wide)[2:-1, left : left + mask.shape[1]], skeleton(mask))
 
 
 @settings(max_examples=200)

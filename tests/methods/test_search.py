@@ -1,7 +1,11 @@
 import numpy as np
+import pytest
+from scipy import ndimage
 
-from cellscale.methods import load_method
+from cellscale.methods import METHODS, load_method
 from cellscale.methods.search import cells_of, minimum_areas, quality, searched
+from cellscale.tiles.frames import whole_frame
+from tests.blobs import blurred_noise
 
 
 def frame():
@@ -37,6 +41,21 @@ def test_thresholds_that_share_a_pixel_move_together():
     assert quality(tuned, [(maps, truth)]) > 0.95
     assert tuned.thresholds.gamma1 > 140 / 255
     assert tuned.thresholds.gamma2 < 90 / 255
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if load_method(name).maps])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_sees_the_cells_of_a_segmentation(name, seed):
+    method = load_method(name)
+    noise = [blurred_noise((96, 110), 10 * seed + i) / 2000 - 1 for i in range(len(method.maps))]
+    ideal = method.ideal(ndimage.label(blurred_noise((96, 110), seed) > 2100)[0].astype(np.uint32))
+    values = [ideal[name] + 0.4 * other for name, other in zip(method.maps, noise, strict=True)]
+    maps = {name: (255 * value.clip(0, 1)).astype(np.uint8) for name, value in zip(method.maps, values, strict=True)}
+    found, whole = cells_of(method, maps), whole_frame(method, maps)
+    pairs = np.unique(np.stack([found[whole > 0], whole[whole > 0]]), axis=1)
+    assert np.array_equal(found > 0, whole > 0)
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+    assert whole.any()
 
 
 def test_equal_settings_keep_what_was_there():

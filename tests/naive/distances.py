@@ -5,17 +5,28 @@ import numpy as np
 FAR = np.iinfo(np.int32).max
 
 
-def to_nearest(where, y, x):
-    """Squared distance from one pixel to the nearest of a set, FAR without any."""
-    rows, columns = np.nonzero(where)
-    return min(((rows - y) ** 2 + (columns - x) ** 2).tolist(), default=FAR)
+def to_nearest(where, pixel, spacing):
+    """Squared distance from one pixel to the nearest of a set."""
+    squared = sum(((axis - at) * step) ** 2 for axis, at, step in zip(np.nonzero(where), pixel, spacing, strict=True))
+    return min(squared.tolist(), default=None)
 
 
-def label_distance_transform(labels):
-    squared = np.zeros(labels.shape, np.int32)
-    for y, x in zip(*np.nonzero(labels), strict=True):
-        squared[y, x] = to_nearest(labels != labels[y, x], y, x)
+def label_distance_transform(labels, spacing=None, cap=None):
+    squared = np.zeros(labels.shape, np.int32 if spacing is None else np.int64)
+    for pixel in zip(*np.nonzero(labels), strict=True):
+        nearest = to_nearest(labels != labels[pixel], pixel, spacing or (1,) * labels.ndim)
+        if nearest is None:
+            squared[pixel] = np.iinfo(squared.dtype).max if cap is None else cap**2
+        else:
+            squared[pixel] = nearest if cap is None else min(nearest, cap**2)
     return squared
+
+
+def signed_distance(mask, spacing=None):
+    """Distance to the other kind by a look at all pixels of it, negative outside."""
+    squared = label_distance_transform(mask + 1, spacing)
+    far = squared == np.iinfo(squared.dtype).max
+    return np.where(mask, 1, -1) * np.where(far, np.inf, np.sqrt(squared)).astype(np.float32)
 
 
 def two_nearest_labels(labels):

@@ -142,3 +142,20 @@ def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
         **by_centroid(true_cells, predicted_cells),
         **contours(truth, prediction),
     }
+
+
+def fates(truth: Labels, prediction: Labels) -> NDArray[np.int64]:
+    """1 right, 2 missed, 3 split, 4 merged, 5 spurious, painted cell by cell; predicted cells over true ones."""
+    painted = np.zeros(truth.shape, np.int64)
+    true, found = cells(truth), cells(prediction)
+    merging = [sum(covers(p, cell) for cell in true) > 1 for p in found]
+    parted = [sum(covers(cell, p) for p in found) > 1 for cell in true]
+    for cell, split in zip(true, parted, strict=True):
+        merged = any(covers(p, cell) for p, many in zip(found, merging, strict=True) if many)
+        right = any(jaccard(cell, p) > 0.5 for p in found)
+        painted[cell] = 4 if merged else 3 if split else 1 if right else 2
+    for p, merged in zip(found, merging, strict=True):
+        split = any(covers(cell, p) for cell, many in zip(true, parted, strict=True) if many)
+        right = any(jaccard(cell, p) > 0.5 for cell in true)
+        painted[p] = 4 if merged else 3 if split else 1 if right else 5
+    return painted

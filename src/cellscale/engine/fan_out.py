@@ -21,6 +21,8 @@ from cellscale.errors import RunError
 
 LOOK_S = 0.05
 """Longest pause between two looks at the pending tasks, s."""
+GROWTH_S = 1.0
+"""Pause between two looks at the size of the cluster, s."""
 MOST_PENDING = 50_000
 """Tasks submitted at any time on the largest cluster; 100,000 are known to stall Ray's scheduler."""
 
@@ -56,8 +58,10 @@ class FanOut:
         remote = ray.remote(**options)(_attempted)
         waiting = deque((task, 1) for task in tasks)
         pending: dict[Any, tuple[Any, int]] = {}
+        limit, looked = self._limit(), time.monotonic()
         while waiting or pending:
-            limit = self._limit()
+            if time.monotonic() - looked > GROWTH_S:
+                limit, looked = self._limit(), time.monotonic()
             while waiting and len(pending) < limit:
                 task, attempt = waiting.popleft()
                 pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt

@@ -14,21 +14,36 @@ LONGEST_SIDE = 32_766
 """Squared distances in images up to this size fit into int32, px."""
 
 
-def _check_plane(image: NDArray[Any], name: str) -> None:
-    if image.ndim != 2:
+def _check_axes(image: NDArray[Any], name: str, most: int) -> None:
+    if image.ndim != 2 and most == 2:
         raise InputError(f"{name} has the shape {image.shape}; expected two axes (y, x). Pass one plane at a time.")
+    if image.ndim not in (2, 3):
+        raise InputError(f"{name} has the shape {image.shape}; expected (y, x) or (z, y, x). Pass one frame at a time.")
 
 
-def label_image(labels: NDArray[np.integer[Any]], name: str = "labels") -> Labels:
+def label_image(labels: NDArray[np.integer[Any]], name: str = "labels", *, axes: int = 2) -> Labels:
     """Return a label image as contiguous uint32, (y, x); without a copy where it is that already.
+
+    Parameters
+    ----------
+    labels : integer array, (y, x)
+        Cells.
+    name : str
+        What the caller calls them.
+    axes : int
+        3: (z, y, x) is accepted too.
+
+    Returns
+    -------
+    uint32 array
 
     Raises
     ------
     InputError
-        If it does not have two axes, is not of integers, or holds a number that uint32 cannot.
+        If it has other axes, is not of integers, or holds a number that uint32 cannot.
     """
     image = np.asarray(labels)
-    _check_plane(image, name)
+    _check_axes(image, name, axes)
     if image.dtype == np.uint32:
         return np.ascontiguousarray(image)
     if not np.issubdtype(image.dtype, np.integer):
@@ -41,16 +56,16 @@ def label_image(labels: NDArray[np.integer[Any]], name: str = "labels") -> Label
     return np.ascontiguousarray(image, np.uint32)
 
 
-def mask_image(mask: Mask, name: str = "mask") -> Mask:
-    """Return a mask as a contiguous array, (y, x).
+def mask_image(mask: Mask, name: str = "mask", *, axes: int = 2) -> Mask:
+    """Return a mask as a contiguous array, (y, x), or with 3 `axes` also (z, y, x).
 
     Raises
     ------
     InputError
-        If it does not have two axes or is not of booleans.
+        If it has other axes or is not of booleans.
     """
     image = np.asarray(mask)
-    _check_plane(image, name)
+    _check_axes(image, name, axes)
     if image.dtype != np.bool_:
         raise InputError(f"{name} is of {image.dtype}; expected booleans. Compare first, for example labels > 0.")
     return np.ascontiguousarray(image)

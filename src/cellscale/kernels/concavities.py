@@ -16,6 +16,7 @@ from cellscale.kernels.arguments import label_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.overlaps import label_areas
 from cellscale.kernels.skeletons import removable, skeleton, thin
+from cellscale.kernels.touching import rims
 from cellscale.kernels.unions import relabel
 
 LARGEST_TABLE = 2**22
@@ -111,28 +112,6 @@ def _add_concavities(labels: Labels, boxes: NDArray[np.int64], contours: Mask, s
             for x in range(x0, x1):
                 if pixels[origin + y * step + x]:
                     skeletons[y, x] = True
-
-
-@kernel
-def _rims(labels: Labels, out: Mask) -> None:
-    height, width = labels.shape
-    for y in range(height):
-        for x in range(width):
-            label = labels[y, x]
-            out[y, x] = label > 0 and (
-                (y > 0 and labels[y - 1, x] != label)
-                or (y + 1 < height and labels[y + 1, x] != label)
-                or (x > 0 and labels[y, x - 1] != label)
-                or (x + 1 < width and labels[y, x + 1] != label)
-            )
-
-
-def rims(labels: NDArray[np.integer[Any]]) -> Mask:
-    """Cell pixels with a 4-neighbour of another label or of the background; the image's border is neither."""
-    image = label_image(labels)
-    out = np.empty(image.shape, np.bool_)
-    _rims(image, out)
-    return out
 
 
 def numbered(labels: Labels) -> tuple[Labels, int]:

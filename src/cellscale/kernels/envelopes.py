@@ -1,6 +1,6 @@
 """Lower envelopes of parabolas: which column's source is the nearest where in a row.
 
-In a row, column c with its nearest source at squared distance f(c) offers (x − c)² + f(c). Two such parabolas cross
+In a row, column c with its nearest source at squared distance f(c) offers step · (x − c)² + f(c). Two such parabolas cross
 once, also in the strict order (distance, source row, source column), so envelopes settle ties exactly; whole numbers
 throughout.
 
@@ -8,8 +8,6 @@ P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +24,19 @@ LABEL, ROW, SQUARED = 0, 1, 2
 
 
 @kernel
-def _last_before(sources: NDArray[np.int64], i: int, u: int) -> int:
+def _last_before(sources: NDArray[np.int64], i: int, u: int, step: int) -> int:
     """Return the last x at which the source of column i comes before that of column u > i."""
-    ahead: int = u * u - i * i + sources[SQUARED, u] - sources[SQUARED, i]
+    ahead: int = step * (u * u - i * i) + sources[SQUARED, u] - sources[SQUARED, i]
     if sources[ROW, u] < sources[ROW, i]:
         ahead -= 1
-    return math.floor(ahead / (2 * (u - i)))
+    return ahead // (2 * step * (u - i))
 
 
 @kernel
-def envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], stack: NDArray[np.int64]) -> int:
+def envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], step: int, stack: NDArray[np.int64]) -> int:
     """Find which of the columns span[0] … span[1] − 1 wins where, for x from span[2] to span[3] − 1.
 
-    Row 0 of `stack` gets the winning columns, row 1 the x from which each wins; returned is their number.
+    `step` is the squared spacing of the columns. Row 0 of `stack` gets the winning columns, row 1 the x from which each wins; returned is their number.
     """
     begin, end, first, stop = span
     n = 0
@@ -46,7 +44,7 @@ def envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], stack:
         if sources[SQUARED, u] != NONE:
             start = first
             while n > 0:
-                start = _last_before(sources, stack[0, n - 1], u) + 1
+                start = _last_before(sources, stack[0, n - 1], u, step) + 1
                 if start > stack[1, n - 1]:
                     break
                 n -= 1

@@ -11,24 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Labels, Mask
+from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.distances import nearest_label, two_nearest_labels
+from cellscale.kernels.distances import labels_for, two_nearest_labels
 from cellscale.kernels.envelopes import FAR
+
+NOBODY = np.iinfo(np.uint32).max
+"""Above every label less one."""
 
 
 @kernel
 def _separate(labels: Labels, out: Labels) -> None:
+    """Compare numbers less one: background becomes the greatest, so the least around a pixel tells of a lower label."""
     height, width = labels.shape
+    column = np.full(width + 2, NOBODY, np.uint32)
+    middle, left, right = column[1 : width + 1], column[:width], column[2:]
     for y in range(height):
+        here, above, below = labels[y], labels[max(y - 1, 0)], labels[min(y + 1, height - 1)]
+        found = out[y]
         for x in range(width):
-            label = labels[y, x]
-            out[y, x] = label
-            if label > 1:
-                for j in range(max(y - 1, 0), min(y + 2, height)):
-                    for i in range(max(x - 1, 0), min(x + 2, width)):
-                        if 0 < labels[j, i] < label:
-                            out[y, x] = 0
+            one, two, three = np.uint32(here[x] - 1), np.uint32(above[x] - 1), np.uint32(below[x] - 1)
+            middle[x] = min(one, min(two, three))
+        for x in range(width):
+            least = min(middle[x], min(left[x], right[x]))
+            found[x] = np.uint32(0) if least < np.uint32(here[x] - 1) else here[x]
 
 
 def separated(labels: NDArray[np.integer[Any]]) -> Labels:
@@ -52,18 +59,27 @@ def separated(labels: NDArray[np.integer[Any]]) -> Labels:
     return out
 
 
-def rims(labels: NDArray[np.integer[Any]]) -> Mask:
-    """Return the cell pixels with a 4-neighbour of another label, background included: bool, (y, x).
+@kernel
+def _rims(labels: Labels, out: Mask) -> None:
+    height, width = labels.shape
+    row = np.empty(width + 2, np.uint32)
+    middle, left, right = row[1 : width + 1], row[:width], row[2:]
+    for y in range(height):
+        here, above, below, found = labels[y], labels[max(y - 1, 0)], labels[min(y + 1, height - 1)], out[y]
+        middle[:] = here
+        row[0], row[width + 1] = here[0], here[width - 1]
+        for x in range(width):
+            aside = (left[x] ^ here[x]) | (right[x] ^ here[x])
+            found[x] = (here[x] > 0) & ((aside | (above[x] ^ here[x]) | (below[x] ^ here[x])) != 0)
 
-    The border of the image is no neighbour.
-    """
-    rim = np.zeros(labels.shape, bool)
-    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    rim[1:] |= down
-    rim[:-1] |= down
-    rim[:, 1:] |= right
-    rim[:, :-1] |= right
-    return rim & (labels > 0)
+
+def rims(labels: NDArray[np.integer[Any]]) -> Mask:
+    """Cell pixels with a 4-neighbour of another label or of the background; the image's border is neither."""
+    image = label_image(labels)
+    out = np.empty(image.shape, np.bool_)
+    if out.size:
+        _rims(image, out)
+    return out
 
 
 def _grown(padded: Mask) -> Mask:
@@ -118,7 +134,7 @@ def contact_regions(labels: NDArray[np.integer[Any]], *, width: float) -> Mask:
     return found
 
 
-def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: int) -> Labels:
+def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: int, threads: int = 1) -> Labels:
     """Give each touching pixel to its nearest cell (Algorithm 2).
 
     Parameters
@@ -129,6 +145,8 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
         Pixels to be given away.
     radius : int
         Touching pixels farther than this from every cell (Euclidean, px) become background.
+    threads : int
+        So many work at once; the result does not depend on it.
 
     Returns
     -------
@@ -137,8 +155,9 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
     """
     image, mask = label_image(cells, "cells"), mask_image(touching, "touching")
     check_equal_shapes(image, mask, "cells and touching")
-    nearest, _ = nearest_label(image, radius=radius)
-    return np.where(mask, nearest, image)
+    if radius < 0:
+        raise InputError(f"radius is {radius} px; expected 0 or more.")
+    return labels_for(image, mask, radius=radius, threads=threads)
 
 
 @kernel

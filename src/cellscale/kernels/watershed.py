@@ -118,9 +118,10 @@ def inner_distance(mask: Mask, *, cap: int) -> NDArray[np.uint8]:
     """
     if not 1 <= cap <= LARGEST_CAP:
         raise InputError(f"cap is {cap} px; expected 1 to {LARGEST_CAP}.")
-    squared = np.minimum(distance_transform(mask, squared=True), cap**2).astype(np.int64)
-    levels = np.floor(np.sqrt(LEVELS_A_PX**2 * squared)).astype(np.int64)
-    return (LEVELS_A_PX * cap - levels).astype(np.uint8)
+    levels = np.floor(np.sqrt(LEVELS_A_PX**2 * np.arange(cap**2 + 1)))
+    table = (LEVELS_A_PX * cap - levels).astype(np.uint8)
+    heights: NDArray[np.uint8] = table[distance_transform(mask, squared=True, cap=cap)]
+    return heights
 
 
 def without_specks(mask: Mask, area: int) -> Mask:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
+from cellscale.kernels.compiling import kernel
 from cellscale.kernels.concavities import contours_and_skeletons
 from cellscale.kernels.distances import distance_transform, nearest_label, two_nearest_labels
 from cellscale.kernels.envelopes import FAR
+from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
+
+UNDERFLOW = 104
+"""exp(−UNDERFLOW) is 0 in float32."""
 
 
 def _check_positive(value: float, name: str) -> None:
@@ -103,8 +108,21 @@ def distance_weights(classes: NDArray[Any], *, beta: float = 30.0) -> NDArray[np
         1 on all that is not background; 0 everywhere if there is nothing else.
     """
     _check_positive(beta, "beta")
-    distances = distance_transform(np.asarray(classes) == 0)
-    return np.asarray(1 - np.minimum(distances / np.float32(beta), 1), np.float32)
+    weights = distance_transform(np.asarray(classes) == 0, cap=math.ceil(beta))
+    weights /= np.float32(beta)
+    np.minimum(weights, 1, out=weights)
+    return np.subtract(1, weights, out=weights)
+
+
+@kernel
+def _look_up(squared: NDArray[np.int32], table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    for i in range(squared.size):
+        out[i] = table[squared[i]]
+
+
+def _vanishing(alpha: float, sigma: float, shape: tuple[int, ...]) -> int:
+    """A distance at which a float32 weight is 0 or that is longer than the image, px."""
+    return min(math.ceil(sigma * math.sqrt(2 * max(math.log(alpha), 0) + 2 * UNDERFLOW)), sum(shape) + 1)
 
 
 def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
@@ -129,11 +147,21 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
         0 everywhere without a rim.
     """
     _check_positive(sigma, "sigma")
-    distances = distance_transform(~rims(label_image(labels)))
-    return (alpha * np.exp(-(distances.astype(np.float64) ** 2) / (2 * sigma**2))).astype(np.float32)
+    far = rims(label_image(labels))
+    np.logical_not(far, out=far)
+    cap = _vanishing(alpha, sigma, far.shape)
+    squared = distance_transform(far, squared=True, cap=cap)
+    distances = np.sqrt(np.arange(cap**2 + 1), dtype=np.float64).astype(np.float32)
+    table = (alpha * np.exp(-(distances.astype(np.float64) ** 2) / (2 * sigma**2))).astype(np.float32)
+    table[-1] = 0
+    weights = squared.view(np.float32)
+    _look_up(squared.reshape(-1), table, weights.reshape(-1))
+    return weights
 
 
-def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float32], Mask]:
+def contour_complexity(
+    labels: NDArray[np.integer[Any]], *, cap: int | None = None
+) -> tuple[NDArray[np.float32], Mask]:
     """Measure how narrow cells and concavities are at their contours.
 
     With t a separated cell and r = hull(t) without t its concavity: φ_K is the distance to the skeletons of all t and
@@ -143,6 +171,8 @@ def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.flo
     ----------
     labels : integer array, (y, x)
         Cells; touching ones are separated first.
+    cap : int, optional
+        Distances from here on are equal to it, px.
 
     Returns
     -------
@@ -152,7 +182,7 @@ def contour_complexity(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.flo
         Γ_H.
     """
     contours, skeletons = contours_and_skeletons(separated(labels))
-    distances = distance_transform(~skeletons)
+    distances = distance_transform(~skeletons, cap=cap)
     return np.where(contours, distances, np.float32(0)), contours
 
 
@@ -210,10 +240,11 @@ def shape_aware_weights(
         raise InputError(f"spread is {spread!r}; expected 'both' or 'inside'.")
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
-    distances, contours = contour_complexity(labels)
+    distances, contours = contour_complexity(labels, cap=math.ceil(tau))
     narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
     copied = _spread((narrow + offset).astype(np.float32), contours, radius)
     if spread == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0
-    smooth = ndimage.gaussian_filter(copied, sigma, mode="nearest", truncate=4.0)
-    return np.asarray(smooth / np.float32(1 + offset), np.float32)
+    smooth = gaussian(copied, sigma=sigma)
+    smooth /= np.float32(1 + offset)
+    return smooth

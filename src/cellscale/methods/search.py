@@ -32,7 +32,9 @@ def cells_of(method: Method, prediction: Prediction) -> Labels:
     """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
     frame = Box.of(shape_of(prediction))
     pieces = method.decode(prediction, frame)
-    targets = method.unite(*tables_of(pieces, frame, origin=(0, 0), width=frame.x1))
+    nodes, edges = tables_of(pieces, frame, origin=(0, 0), width=frame.x1)
+    # Pieces are numbered from 1, objects from 0.
+    targets = method.unite(nodes, {**edges, "a": edges["a"] - 1, "b": edges["b"] - 1})
     table = np.concatenate([[0], targets + 1]).astype(np.uint32)
     labels: Labels = table[pieces.labels]
     return labels

@@ -61,7 +61,8 @@ def _coordinates(
     return made
 
 
-def _view(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
+def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
+    """A level of an opened image or label layer, lazily, with physical coordinates."""
     planes.check_range("Level", level, len(source.levels), url=source.url)
     found = source.levels[level]
     with source.store.array(found.path) as array:
@@ -98,7 +99,7 @@ def open_image_view(url: str, *, level: int = 0, storage_options: Mapping[str, A
         As `open_image` does; MissingError for a level that does not exist.
     """
     image = open_image(url, storage_options=storage_options)
-    view = _view(image, level)
+    view = view_of(image, level)
     return view.assign_coords(c=list(image.channels)) if "c" in image.axes else view
 
 
@@ -129,4 +130,4 @@ def open_labels_view(
         As `open_labels` does; MissingError for a level that does not exist.
     """
     layer = open_labels(url, name, storage_options=storage_options)
-    return _view(layer, level)
+    return view_of(layer, level)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from cellscale.arrays import Table
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS
 from cellscale.segmentation.decode import unpacked
-from cellscale.segmentation.plan import Run, Step, Unit
-from cellscale.segmentation.records import Arrays, find, get, put
+from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiles.seams import TileRecord
 from cellscale.tiles.strips import Judged, Strip, join_strip, labels_of, sweep
 
@@ -39,39 +39,26 @@ def _table(arrays: Arrays, prefix: str) -> Table:
     return {name[len(prefix) :]: column for name, column in arrays.items() if name.startswith(prefix)}
 
 
-class Records:
-    """Records of a run's steps, the latest ones kept: units of one task share theirs."""
+class Joined:
+    """What a run's steps left of tiles and strips, the latest kept."""
 
     def __init__(self, run: Run) -> None:
         """Read nothing yet."""
-        self.run = run
-        self._found = lru_cache(maxsize=4)(partial(find, run.scratch))
+        self.run, self.records = run, Records(run.scratch)
         self._decoded = lru_cache(maxsize=4)(self._unpacked)
 
-    def _name(self, step: Step, unit: Unit) -> str:
-        """The record of a unit's task, or of the unit alone if it was tried alone."""
-        task, position = step.place(unit)
-        name = step.record_name(task)
-        return step.record_name(task, position) if self._found(name) is None else name
-
-    def of(self, step: Step, unit: Unit) -> Arrays:
-        """The record that holds a unit's results."""
-        name = self._name(step, unit)
-        return self._found(name) or get(self.run.scratch, name)
-
     def _unpacked(self, name: str) -> dict[tuple[int, int], TileRecord]:
-        arrays = self._found(name) or get(self.run.scratch, name)
-        made = unpacked(arrays, self.run.grid, self.run.method.link)
+        made = unpacked(self.records.named(name), self.run.grid, self.run.method.link)
         return {(plane, tile.tile): tile for plane, tile in made}
 
     def tile(self, plane: int, tile: int) -> TileRecord:
         """What decoding left of a tile."""
         unit = (plane,) if self.run.fused else (plane, tile)
-        return self._decoded(self._name(self.run.decode, unit))[plane, tile]
+        return self._decoded(self.records.name(self.run.decode, unit))[plane, tile]
 
     def strip(self, plane: int, strip: int) -> Strip:
         """A strip of tiles, joined."""
-        arrays = self.of(self.run.strips, (plane, strip))
+        arrays = self.records.of(self.run.strips, (plane, strip))
         prefix = f"{plane}/{strip}/"
         return Strip(
             offsets=arrays[f"{prefix}offsets"],
@@ -84,10 +71,10 @@ class Records:
 
 def join_strips(run: Run, units: Sequence[Unit]) -> Arrays:
     """Join the tiles of strips (plane, strip)."""
-    records, arrays = Records(run), dict[str, NDArray[np.generic]]()
+    joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
     for plane, strip in units:
         tiles = (*run.rows.tiles(strip), *run.rows.at_top(strip + 1))
-        made = join_strip({tile: records.tile(plane, tile) for tile in tiles}, run.rows, strip)
+        made = join_strip({tile: joined.tile(plane, tile) for tile in tiles}, run.rows, strip)
         arrays |= _flat(made, f"{plane}/{strip}/")
     return arrays
 
@@ -98,9 +85,9 @@ def join(run: Run, units: Sequence[Unit]) -> Arrays:
     The record of a plane says how many cells begin in each strip, after which strips its objects and cells were settled
     (`places`, rows of strip and strip), and how many cells have each flag.
     """
-    records, arrays = Records(run), dict[str, NDArray[np.generic]]()
+    joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
     for (plane,) in units:
-        strips = (records.strip(plane, strip) for strip in range(len(run.rows)))
+        strips = (joined.strip(plane, strip) for strip in range(len(run.rows)))
         counts, flags, places = np.zeros(len(run.rows), np.int64), dict.fromkeys(FLAGS, 0), []
         for after, judged in enumerate(sweep(strips, run.method.unite)):
             put(run.scratch, cells_name(plane, after), _flat(judged, ""))
@@ -125,17 +112,17 @@ class Numbering:
 
     def __init__(self, run: Run) -> None:
         """Read nothing yet."""
-        self.run, self.records = run, Records(run)
+        self.run, self.joined = run, Joined(run)
         self._judged = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
         self._cells = lru_cache(maxsize=4)(self._cells_of)
         self._labels = lru_cache(maxsize=4)(self._labels_of)
 
     def before(self, plane: int, strip: int) -> int:
         """Number of cells that begin above a strip."""
-        return int(self.records.of(self.run.join, (plane,))[f"{plane}/counts"][:strip].sum())
+        return int(self.joined.records.of(self.run.join, (plane,))[f"{plane}/counts"][:strip].sum())
 
     def _places(self, plane: int, strip: int) -> list[int]:
-        places = self.records.of(self.run.join, (plane,))[f"{plane}/places"]
+        places = self.joined.records.of(self.run.join, (plane,))[f"{plane}/places"]
         return [int(after) for after in places[places[:, 0] == strip, 1]]
 
     def cells(self, plane: int, strip: int) -> Table:
@@ -154,7 +141,7 @@ class Numbering:
 
     def _labels_of(self, plane: int, strip: int) -> NDArray[np.uint32]:
         """The label of each piece of a strip."""
-        joined = self.records.strip(plane, strip)
+        joined = self.joined.strip(plane, strip)
         firsts = np.full(len(joined.nodes["area"]), -1, np.int64)
         for after in self._places(plane, strip):
             judged = self._judged(plane, after)
@@ -171,7 +158,7 @@ class Numbering:
         """Lookup from the piece numbers 0 … n of a tile to labels."""
         strip = self.run.rows.of_tile(tile)
         place = tile - self.run.rows.tiles(strip).start
-        start, stop = self.records.strip(plane, strip).offsets[place : place + 2]
+        start, stop = self.joined.strip(plane, strip).offsets[place : place + 2]
         return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, strip)[start:stop]])
 
 

@@ -13,6 +13,7 @@ import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 
@@ -195,11 +196,28 @@ class Run:
         """One unit for each plane."""
         return self._step("join", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
 
-    def record_of(self, step: Step, unit: Unit) -> Arrays:
-        """Read the record that holds a unit's results."""
+
+class Records:
+    """Records of a run's steps, the latest ones kept: units of one task share theirs."""
+
+    def __init__(self, scratch: Folder) -> None:
+        """Read nothing yet."""
+        self._find = lru_cache(maxsize=4)(partial(find, scratch))
+        self._scratch = scratch
+
+    def name(self, step: Step, unit: Unit) -> str:
+        """The record of a unit's task, or of the unit alone if it was tried alone."""
         task, position = step.place(unit)
-        whole = find(self.scratch, step.record_name(task))
-        return get(self.scratch, step.record_name(task, position)) if whole is None else whole
+        name = step.record_name(task)
+        return step.record_name(task, position) if self._find(name) is None else name
+
+    def named(self, name: str) -> Arrays:
+        """The record of this name."""
+        return self._find(name) or get(self._scratch, name)
+
+    def of(self, step: Step, unit: Unit) -> Arrays:
+        """The record that holds a unit's results."""
+        return self.named(self.name(step, unit))
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from cellscale.errors import InputError
 from cellscale.intensity import BINS, Mapping, Scale
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, put
 from cellscale.tiles.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiles.windows import mirrored
@@ -103,9 +103,9 @@ def missing_of(run: Run, units: Sequence[Unit]) -> Arrays:
     return {"missing": np.array(missing, np.int64)}
 
 
-def mappings_of(run: Run, plane: int) -> list[Mapping]:
+def mappings_of(run: Run, plane: int, records: Records) -> list[Mapping]:
     """Read back the mapping of each channel of a plane."""
-    record = run.record_of(run.survey, (plane,))
+    record = records.of(run.survey, (plane,))
     row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
     return [
         Mapping(
@@ -132,7 +132,8 @@ def _window(run: Run, plane: int, window: int, mappings: Sequence[Mapping]) -> N
 def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
     """Predict windows (plane, window) and yield what belongs to their cores; the last batch is filled up."""
     torch.set_num_threads(run.settings.threads)
-    known = {plane: mappings_of(run, plane) for plane in {unit[0] for unit in units}}
+    records = Records(run.scratch)
+    known = {plane: mappings_of(run, plane, records) for plane in sorted({unit[0] for unit in units})}
     size = run.settings.batch
     for start in range(0, len(units), size):
         batch = list(units[start : start + size])

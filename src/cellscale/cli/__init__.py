@@ -10,114 +10,18 @@ import json
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import cellscale
+from cellscale.cli import checking, looking
+from cellscale.cli.terminal import FRAMES, as_json, log, out, print_scores, progress, storage_options
 
-out = Console(soft_wrap=True)
-"""Where results go."""
-log = logging.getLogger("cellscale")
 HOLES = 3
 """Exit status of a segmentation that was published with holes."""
-
-
-class FrameRange(click.ParamType[tuple[int, int | None]]):
-    """A half-open range of frames, A:B; an end that is left out is the sequence's."""
-
-    name = "A:B"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read `A:B`, or a single frame `A`."""
-        if not isinstance(value, str):
-            return value
-        start, colon, stop = value.partition(":")
-        try:
-            first = int(start or 0)
-            return first, (int(stop) if stop else (None if colon else first + 1))
-        except ValueError:
-            self.fail(f"{value!r} is no frame range such as 0:64 (half-open).", param, ctx)
-
-
-FRAMES = FrameRange()
-
-
-@dataclass
-class Shown:
-    """The steps of a run as bars on a terminal, or as about ten lines for each step elsewhere."""
-
-    bars: Progress | None = None
-    quiet: bool = False
-    known: dict[str, Any] = field(default_factory=dict)
-    """Bar of each step, or when its first task was waited for, s."""
-    notes: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """Show how far a step is."""
-        if self.bars is not None:
-            if step not in self.known:
-                self.known[step] = self.bars.add_task(step, total=total, note="")
-            self.bars.update(self.known[step], completed=done, total=total, note=self.notes.get(step, ""))
-        elif not self.quiet:
-            self._line(step, done, total)
-
-    def note(self, step: str, text: str) -> None:
-        """Keep what the next bar or line says of a step's pace."""
-        self.notes[step] = text
-
-    def _line(self, step: str, done: int, total: int) -> None:
-        began = self.known.setdefault(step, time.monotonic())
-        if done and (done == total or done % max(1, total // 10) == 0):
-            left = (time.monotonic() - began) / done * (total - done)
-            notes = [self.notes[step]] if step in self.notes else []
-            notes += [f"{left:.0f} s left"] if done < total else []
-            log.info("%s: %d of %d done%s", step, done, total, f" ({', '.join(notes)})" if notes else "")
-
-
-@contextmanager
-def progress(quiet: bool) -> Iterator[Shown]:
-    """Show the steps of a run."""
-    if quiet or not sys.stderr.isatty():
-        yield Shown(quiet=quiet)
-        return
-    left = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*left, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bars:
-        yield Shown(bars=bars)
-
-
-def _options(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any] | None:
-    """Join the JSON objects of a repeated option."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        try:
-            found |= json.loads(text)
-        except (ValueError, TypeError) as error:
-            raise click.BadParameter(f"{text!r} is no JSON object: {error}.") from error
-    return found or None
-
-
-storage_options = click.option(
-    "--storage-options",
-    multiple=True,
-    metavar="JSON",
-    callback=_options,
-    help='Options for fsspec, e.g. {"anon": true}; for stores of several kinds {"s3": {…}, "https": {…}}.',
-)
-
-
-def _print_scores(scores: dict[str, Any]) -> None:
-    table = Table("score", "value")
-    for name, value in scores.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    out.print(table)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -144,9 +48,10 @@ def cli(context: click.Context, quiet: bool) -> None:
 @click.option("--frames", type=FRAMES, help="Half-open range of frames.")
 @click.option("--axes", help="Meaning of the source's axes, e.g. tyx, czyx.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@as_json
 @storage_options
 @click.pass_obj
-def import_command(quiet: bool, /, source: str, destination: str, **options: Any) -> None:
+def import_command(quiet: bool, /, source: str, destination: str, as_json: bool, **options: Any) -> None:
     """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
     with progress(quiet) as show:
         image = cellscale.import_images(
@@ -163,6 +68,10 @@ def import_command(quiet: bool, /, source: str, destination: str, **options: Any
             storage_options=options["storage_options"],
             on_progress=show,
         )
+    if as_json:
+        told = {"image": image.url, "shape": image.levels[0].shape, "axes": image.axes, "dtype": str(image.dtype)}
+        click.echo(json.dumps(told, indent=1))
+        return
     out.print(f"{destination}: {' × '.join(map(str, image.levels[0].shape))} ({', '.join(image.axes)}), {image.dtype}")
 
 
@@ -181,7 +90,7 @@ def methods_command(as_json: bool) -> None:
 
 
 @cli.command("models")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 def models_command(as_json: bool) -> None:
     """List the models that come with cellscale, for `segment --model` and `train --from`."""
     found = cellscale.models()
@@ -211,12 +120,16 @@ def models_command(as_json: bool) -> None:
 @click.option("--steps", type=int, help="Number of training steps.")
 @click.option("--address", help="Ray cluster; this machine where it is left out.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@as_json
 @storage_options
 @click.pass_obj
-def train_command(quiet: bool, /, method: str, data: tuple[str, ...], **options: Any) -> None:
+def train_command(quiet: bool, /, method: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train METHOD on OME-Zarr images DATA that have label layers."""
     with progress(quiet) as show:
         model = cellscale.train(method, list(data), on_progress=show, **options)
+    if as_json:
+        click.echo(json.dumps({"model": options["output"], **model.training}, indent=1))
+        return
     for name, value in model.training.get("validation", {}).items():
         out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")
     out.print(f"Model: {options['output']}")
@@ -233,6 +146,7 @@ SEGMENTATION = (
     click.option(
         "--z", type=click.Choice(["each", "max"]), default="each", show_default=True, help="Slices, or projection."
     ),
+    click.option("--level", default="0", show_default=True, help="Level of the pyramid; auto: nearest to the model's."),
     click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name."),
     click.option("--publish-holes", is_flag=True, help="Publish although tiles failed, with holes; exit status 3."),
     click.option("--report", help="Folder for a copy of the run's report, of a failed run, too."),
@@ -271,7 +185,7 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -
 @cli.command("plan")
 @click.argument("image")
 @_segmentation
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 def plan_command(image: str, as_json: bool, **options: Any) -> None:
     """Tell what `segment` with the same words would do: tasks, bytes, memory, and time from a trial on this machine."""
     found = cellscale.plan(image, **options)
@@ -334,7 +248,7 @@ def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
     if json_file:
         with click.open_file(json_file, "w", atomic=True) as stream:
             json.dump(scores, stream, indent=1)
-    _print_scores(scores)
+    print_scores(scores)
 
 
 @cli.command("synthesize")
@@ -346,9 +260,10 @@ def evaluate_command(image: str, json_file: str | None, **options: Any) -> None:
 @click.option("--ngff", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write.")
 @click.option("--landmarks", is_flag=True, help="Add combs, corner diagonals and cells larger than a tile.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing destination.")
+@as_json
 @storage_options
 @click.pass_obj
-def synthesize_command(quiet: bool, /, destination: str, shape: str, **options: Any) -> None:
+def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bool, **options: Any) -> None:
     """Write a synthetic time-lapse with exact labels to DESTINATION."""
     try:
         sizes = tuple(int(part) for part in shape.split(","))
@@ -358,19 +273,30 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, **options: 
         raise click.BadParameter(f"{shape!r} is no T,Y,X such as 10,512,512.", param_hint="--shape")
     with progress(quiet) as show:
         cellscale.synthesize(destination, shape=sizes, on_progress=show, **options)
-    out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
+    if as_json:
+        click.echo(json.dumps({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
+    else:
+        out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
 
 
 @cli.command("demo")
 @click.option("--output", default="demo", show_default=True, help="Folder to write to.")
+@as_json
 @click.pass_obj
-def demo_command(quiet: bool, output: str) -> None:
+def demo_command(quiet: bool, output: str, as_json: bool) -> None:
     """Make a time-lapse, train a little, segment it on a local Ray, score it and draw a picture."""
     with progress(quiet) as show:
         result = cellscale.demo(output, on_progress=show)
-    _print_scores({name: result["scores"][name] for name in ("seg", "det", "precision", "recall", "f1", "dice")})
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+        return
+    print_scores({name: result["scores"][name] for name in ("seg", "det", "precision", "recall", "f1", "dice")})
     out.print(f"Image, truth and labels: {result['image']}\nModel: {result['model']}\nPicture: {result['picture']}")
     out.print("Next:", *(f"  {line}" for line in result["next"]), sep="\n")
+
+
+for command in (*looking.COMMANDS, *checking.COMMANDS):
+    cli.add_command(command)
 
 
 def main() -> NoReturn:

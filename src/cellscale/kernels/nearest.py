@@ -1,0 +1,284 @@
+"""The compiled parts of nearest labels: by looking around within a radius, by envelopes at any distance, and two of them.
+
+Equally near pixels come in raster order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.arrays import Labels
+from cellscale.kernels.compiling import kernel
+from cellscale.kernels.envelopes import FAR, LABEL, NONE, ROW, SQUARED, envelope, write_labels, write_squared
+from cellscale.kernels.transforms import BLOCK
+
+MIDDLE = 128
+"""Offsets of less than this fit into a key, px."""
+NOTHING = 1 << 30
+"""Key of a column without a label within the radius."""
+
+
+@kernel
+def offsets_in_columns(labels: Labels, radius: int, begin: int, end: int, out: NDArray[np.uint8]) -> None:
+    """Write MIDDLE plus the offset to the nearest labelled pixel in columns `begin` … `end` − 1, the upper one of two.
+
+    0 where there is none within `radius`.
+    """
+    height = labels.shape[0]
+    steps = np.full(end - begin, radius + 1, np.uint8)
+    for y in range(height):
+        here, found = labels[y, begin:end], out[y, begin:end]
+        for x in range(steps.size):
+            steps[x] = np.uint8(0) if here[x] > 0 else min(np.uint8(steps[x] + np.uint8(1)), np.uint8(radius + 1))
+            found[x] = steps[x]
+    steps[:] = radius + 1
+    for y in range(height - 1, -1, -1):
+        here, found = labels[y, begin:end], out[y, begin:end]
+        for x in range(steps.size):
+            steps[x] = np.uint8(0) if here[x] > 0 else min(np.uint8(steps[x] + np.uint8(1)), np.uint8(radius + 1))
+            offset = np.uint8(MIDDLE - found[x]) if found[x] <= steps[x] else np.uint8(MIDDLE + steps[x])
+            found[x] = offset if min(found[x], steps[x]) <= radius else np.uint8(0)
+
+
+@kernel
+def _look(keys: NDArray[np.int32], radius: int, wanted: NDArray[np.bool_], best: NDArray[np.int32]) -> None:
+    """Find the least key within `radius` columns, no farther than the farthest wanted pixel of a block needs."""
+    for begin in range(0, best.size, BLOCK):
+        mine, asked = best[begin : begin + BLOCK], wanted[begin : begin + BLOCK]
+        farthest = np.int32(0)
+        for k in range(mine.size):
+            farthest = max(farthest, mine[k] if asked[k] else np.int32(0))
+        for i in range(1, radius + 1):
+            if i * i > farthest >> 16:
+                break
+            left, right = keys[begin + MIDDLE - i :], keys[begin + MIDDLE + i :]
+            before, after = np.int32((i * i << 16) + MIDDLE - i), np.int32((i * i << 16) + MIDDLE + i)
+            for k in range(mine.size):
+                mine[k] = min(mine[k], min(np.int32(left[k] + before), np.int32(right[k] + after)))
+
+
+@kernel
+def nearest_within(
+    labels: Labels,
+    offsets: NDArray[np.uint8],
+    radius: int,
+    wanted: NDArray[np.bool_],
+    rows: tuple[int, int],
+    nearest: Labels,
+    squared: NDArray[np.int32],
+) -> None:
+    """Write the nearest label of the wanted pixels of some rows; the others keep theirs.
+
+    Candidates are ordered by one number, squared distance << 16 | row << 8 | column, rows and columns from the pixel
+    and MIDDLE added to both: of equally near pixels the first in raster order wins.
+
+    Parameters
+    ----------
+    labels : uint32 array, (y, x)
+        Cells.
+    offsets : uint8 array, (y, x)
+        What `offsets_in_columns` writes.
+    radius : int
+        Less than MIDDLE, px.
+    wanted : bool array, (y, x) or (1, x)
+        What gets a label; or one row for all rows.
+    rows : tuple of int
+        First row and last + 1.
+    nearest : uint32 array, (y, x)
+        Gets labels.
+    squared : int32 array, (y, x) or (y, 0)
+        Gets squared distances, FAR where there is no label, if there is room.
+    """
+    width = labels.shape[1]
+    keys, best = np.full(width + 2 * MIDDLE, NOTHING, np.int32), np.empty(width, np.int32)
+    limit = ((radius * radius) << 16) | 0xFFFF
+    for y in range(rows[0], rows[1]):
+        asked = wanted[min(y, wanted.shape[0] - 1)]
+        for x in range(width):
+            offset = np.int32(offsets[y, x])
+            aside = np.int32(offset - MIDDLE)
+            key = np.int32((aside * aside << 16) | (offset << 8)) if offset > 0 else np.int32(NOTHING)
+            keys[MIDDLE + x] = key
+            best[x] = key + MIDDLE
+        _look(keys, radius, asked, best)
+        for x in range(width):
+            key = best[x]
+            nearest[y, x] = labels[y, x]
+            if asked[x]:
+                row, column = y + ((key >> 8) & 255) - MIDDLE, x + (key & 255) - MIDDLE
+                nearest[y, x] = labels[row, column] if key <= limit else 0
+        for x in range(squared.shape[1]):
+            squared[y, x] = best[x] >> 16 if best[x] <= limit else FAR
+
+
+@kernel
+def _nearest_in_columns(labels: Labels, rows: NDArray[np.int32]) -> None:
+    """Write the row of the nearest labelled pixel of the column, the upper one of two; NONE where there is none."""
+    height, width = labels.shape
+    above, below = np.full(width, NONE, np.int32), np.full(width, NONE, np.int32)
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] > 0:
+                above[x] = y
+            rows[y, x] = above[x]
+    for y in range(height - 1, -1, -1):
+        for x in range(width):
+            if labels[y, x] > 0:
+                below[x] = y
+            if rows[y, x] == NONE or (below[x] != NONE and below[x] - y < y - rows[y, x]):
+                rows[y, x] = below[x]
+
+
+@kernel
+def _load_sources(labels: Labels, rows: NDArray[np.int32], y: int, limit: int, sources: NDArray[np.int64]) -> None:
+    for x in range(rows.size):
+        row = rows[x]
+        squared = (row - y) * (row - y)
+        inside = row != NONE and squared <= limit
+        sources[ROW, x] = row
+        sources[SQUARED, x] = squared if inside else NONE
+        sources[LABEL, x] = labels[row, x] if inside else 0
+
+
+@kernel
+def nearest_at_all(labels: Labels, limit: int, nearest: Labels, squared: NDArray[np.int32]) -> None:
+    """Write the nearest label and its squared distance by envelopes, for any distance."""
+    height, width = labels.shape
+    _nearest_in_columns(labels, squared)
+    sources, stack = np.zeros((3, width), np.int64), np.zeros((2, width), np.int64)
+    for y in range(height):
+        _load_sources(labels, squared[y], y, limit, sources)
+        nearest[y] = labels[y]
+        squared[y] = 0
+        a = 0
+        while a < width:
+            b = a
+            while b < width and labels[y, b] == 0:
+                b += 1
+            if b > a:
+                n = envelope(sources, (max(a - 1, 0), min(b + 1, width), a, b), 1, stack)
+                write_squared(sources, stack, n, a, b, squared[y])
+                write_labels(sources, stack, n, b, nearest[y])
+            a = b + 1
+        for x in range(width):
+            if squared[y, x] > limit:
+                squared[y, x] = FAR
+                nearest[y, x] = 0
+
+
+@kernel
+def _two_above(labels: Labels, first: Labels, row1: NDArray[np.int32], second: Labels, row2: NDArray[np.int32]) -> None:
+    """Write labels and rows of the two nearest different labels at or above each pixel; row NONE: there is none."""
+    height, width = labels.shape
+    seen = np.full((4, width), NONE, np.int64)
+    for y in range(height):
+        for x in range(width):
+            _see(seen, x, labels[y, x], y)
+            first[y, x], row1[y, x] = max(seen[0, x], 0), seen[1, x]
+            second[y, x], row2[y, x] = max(seen[2, x], 0), seen[3, x]
+
+
+@kernel
+def _see(seen: NDArray[np.int64], x: int, label: int, y: int) -> None:
+    """Put one pixel into the two last different labels of its column: rows label, row, label, row."""
+    if label > 0:
+        if label != seen[0, x]:
+            seen[2, x], seen[3, x] = seen[0, x], seen[1, x]
+            seen[0, x] = label
+        seen[1, x] = y
+
+
+@kernel
+def _closer(y: int, up: int, down: int) -> bool:
+    """Whether row `up` ≤ y exists and comes before row `down` > y."""
+    return up != NONE and (down == NONE or y - up <= down - y)
+
+
+@kernel
+def _offer(sources: NDArray[np.int64], x: int, y: int, label: int, row: int) -> None:
+    sources[LABEL, x] = label
+    sources[ROW, x] = row
+    sources[SQUARED, x] = (row - y) * (row - y) if row != NONE else NONE
+
+
+@kernel
+def _two_in_columns(
+    y: int, above: NDArray[np.int64], below: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> None:
+    """Put the two nearest different labels above and below together: what each column offers in row y."""
+    for x in range(above.shape[1]):
+        if _closer(y, above[1, x], below[1, x]):
+            near, far, closer_side = above, below, True
+        else:
+            near, far, closer_side = below, above, False
+        _offer(first, x, y, near[0, x], near[1, x])
+        k = 0 if far[0, x] != near[0, x] else 2
+        up, down = (near[3, x], far[k + 1, x]) if closer_side else (far[k + 1, x], near[3, x])
+        if _closer(y, up, down) == closer_side:
+            _offer(second, x, y, near[2, x], near[3, x])
+        else:
+            _offer(second, x, y, far[k, x], far[k + 1, x])
+
+
+@kernel
+def _write(
+    sources: NDArray[np.int64], stack: NDArray[np.int64], n: int, span: tuple[int, int], out: NDArray[np.int64]
+) -> None:
+    """Write label, column and squared distance of the winners for x from span[0] to span[1] − 1."""
+    a, b = span
+    if n == 0:
+        out[0, a:b], out[1, a:b], out[2, a:b] = 0, NONE, FAR
+    for k in range(n):
+        column = stack[0, k]
+        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
+            out[0, x] = sources[LABEL, column]
+            out[1, x] = column
+            out[2, x] = (x - column) * (x - column) + sources[SQUARED, column]
+
+
+@kernel
+def _second_in_row(
+    first: NDArray[np.int64], second: NDArray[np.int64], winners: NDArray[np.int64], out: NDArray[np.int64]
+) -> None:
+    """Find the nearest label that is not the nearest.
+
+    Along a row the winning columns ascend, with or without a label. Where label A wins from a to b − 1, the best of the
+    others therefore comes from a column between those that win at a − 1 and at b: each column is seen a few times.
+    """
+    width = winners.shape[1]
+    sources, stack = np.zeros((3, width), np.int64), np.zeros((2, width), np.int64)
+    a = 0
+    while a < width:
+        b = a + 1
+        while b < width and winners[0, b] == winners[0, a]:
+            b += 1
+        begin = winners[1, a - 1] if a > 0 else 0
+        end = winners[1, b] + 1 if b < width else width
+        for x in range(begin, end):
+            chosen = first if first[LABEL, x] != winners[0, a] else second
+            sources[:, x] = chosen[:, x]
+        n = envelope(sources, (begin, end, a, b), 1, stack)
+        _write(sources, stack, n, (a, b), out)
+        a = b
+
+
+@kernel
+def two_nearest(
+    labels: Labels, label1: Labels, squared1: NDArray[np.int32], label2: Labels, squared2: NDArray[np.int32]
+) -> None:
+    """Write the two nearest different labels and their squared distances."""
+    height, width = labels.shape
+    _two_above(labels, label1, squared1, label2, squared2)
+    above, below = np.zeros((4, width), np.int64), np.full((4, width), NONE, np.int64)
+    first, second = np.zeros((3, width), np.int64), np.zeros((3, width), np.int64)
+    winners, followers = np.zeros((3, width), np.int64), np.zeros((3, width), np.int64)
+    stack = np.zeros((2, width), np.int64)
+    for y in range(height - 1, -1, -1):
+        above[0], above[1], above[2], above[3] = label1[y], squared1[y], label2[y], squared2[y]
+        _two_in_columns(y, above, below, first, second)
+        for x in range(width):
+            _see(below, x, labels[y, x], y)
+        _write(first, stack, envelope(first, (0, width, 0, width), 1, stack), (0, width), winners)
+        _second_in_row(first, second, winners, followers)
+        label1[y], squared1[y], label2[y], squared2[y] = winners[0], winners[2], followers[0], followers[2]

@@ -1,0 +1,160 @@
+"""A contact sheet: frames below each other; image, labels, outlines and what differs from the truth beside each other.
+
+A coarse level of the pyramid is enough for looking, so that an image of any size makes a sheet in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cellscale.arrays import Box, Image, Labels
+from cellscale.errors import unknown
+from cellscale.folders import Folder, address
+from cellscale.metrics import differences as fates
+from cellscale.ngff.images import NgffImage
+from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.scales import labels_at
+from cellscale.pictures import colours, grey, rims, sheet
+from cellscale.viewers.scenes import TRUTH, Scene, scene
+
+SHADES = {
+    fates.RIGHT: (0.35, 0.45, 0.35),
+    fates.MISSED: (0.15, 0.45, 1.0),
+    fates.SPLIT: (1.0, 0.6, 0.0),
+    fates.MERGED: (0.9, 0.2, 0.9),
+    fates.SPURIOUS: (1.0, 0.15, 0.15),
+}
+"""Colour of each fate."""
+RIM = (1.0, 0.8, 0.0)
+LARGEST_PX = 4096
+"""Side of what is read where even the coarsest level is larger: its middle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What was drawn."""
+
+    picture: str
+    """URL of the PNG."""
+    level: int
+    """Of the image's pyramid."""
+    labels: str | None
+    truth: str | None
+    frames: Mapping[int, Mapping[str, int]]
+    """Number of cells at that level by fate, for each frame; empty without truth."""
+
+
+def coarse_level(image: NgffImage, longest: int) -> int:
+    """The finest level whose sides are at most `longest` px, or the coarsest."""
+    sides = [max(image.size("y", level), image.size("x", level)) for level in range(len(image.levels))]
+    return next((level for level, side in enumerate(sides) if side <= longest), len(sides) - 1)
+
+
+def _middle(image: NgffImage, level: int) -> Box:
+    """The part of a level that is drawn: all of it unless it is very large."""
+    whole = Box(0, 0, image.size("y", level), image.size("x", level))
+    y, x = whole.y1 // 2, whole.x1 // 2
+    return Box(y, x, y, x).grow(LARGEST_PX // 2).clip(whole)
+
+
+def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict[str, Image], Mapping[str, int]]:
+    """The pictures of a frame by title, and its cells by fate."""
+    row = {"image": grey(pixels)}
+    counts: Mapping[str, int] = {}
+    if found is not None:
+        row |= {"labels": colours(found), "outlines": np.where(rims(found)[..., None], RIM, row["image"])}
+    if found is not None and true is not None:
+        compared = fates.differences(true, found)
+        counts = compared.counts
+        table = np.array([(0, 0, 0), *(SHADES[fate] for fate in sorted(SHADES))])
+        painted = np.where(rims(true)[..., None], 1.0, table[compared.pixels])
+        wrong = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "right" and count)
+        row[wrong or "no differences"] = painted
+    return row, counts
+
+
+def _chosen(shown: Scene, labels: str | None, truth: str) -> tuple[LabelLayer | None, LabelLayer | None]:
+    """The layer to show and the truth to hold it against; None for what there is not."""
+    layers = {layer.name: layer for layer in shown.labels}
+    if labels is not None and labels not in layers:
+        raise unknown(f"label layer of {shown.image.url}", labels, layers)
+    true = layers.pop(truth, None)
+    found = layers.get(labels) if labels is not None else next(reversed(layers.values()), None)
+    return (true, None) if found is None else (found, true)
+
+
+def _frames(image: NgffImage, layer: LabelLayer | None, frames: Sequence[int] | None, count: int) -> list[int]:
+    """The frames to draw: `count` of those with labels, evenly spread, where none are named."""
+    if frames is not None:
+        return list(frames)
+    known = (layer.metadata.get("frames") if layer else None) or range(image.size("t"))
+    spread = np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)
+    return [int(known[i]) for i in spread]
+
+
+def preview(
+    image: str,
+    *,
+    output: str = "preview.png",
+    labels: str | None = None,
+    truth: str = TRUTH,
+    labels_store: str | None = None,
+    frames: Sequence[int] | None = None,
+    count: int = 4,
+    channel: int = 0,
+    z: int = 0,
+    longest: int = 1024,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Sheet:
+    """Draw frames of an image, a label layer, its outlines and its differences to the truth.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image.
+    output : str
+        The PNG, any fsspec URL.
+    labels : str, optional
+        Layer to show; None: the last one that is not the truth, or the truth where there is no other.
+    truth : str
+        Layer to compare with, where there is one of this name.
+    labels_store : str, optional
+        Another store that holds label layers of the image.
+    frames : sequence of int, optional
+        Frames to draw; None: `count` of those that have labels, evenly spread.
+    count : int
+        Number of frames.
+    channel, z : int
+        Channel and slice.
+    longest : int
+        The finest level of the pyramid whose sides are at most so many px is drawn, or the coarsest.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    Sheet
+        Where the picture is, and the cells by fate for each frame.
+
+    Raises
+    ------
+    CellscaleError
+        For an image, layer, frame, slice or channel that does not exist, or a picture that cannot be written.
+    """
+    shown = scene(image, labels_store=labels_store, z=z, storage_options=storage_options)
+    found, true = _chosen(shown, labels, truth)
+    level = coarse_level(shown.image, longest)
+    box, rows, counts = _middle(shown.image, level), {}, {}
+    for t in _frames(shown.image, found, frames, count):
+        pixels = shown.image.read(box, t=t, z=z, channels=[channel], level=level)[0]
+        drawn = [labels_at(layer, shown.image, level, box, t=t, z=z) if layer else None for layer in (found, true)]
+        rows[f"frame {t}"], counts[t] = _row(pixels, *drawn)
+    legend = {name: SHADES[fate] for fate, name in fates.NAMES.items()} if found and true else {}
+    place, _, name = address(output).rpartition("/")
+    Folder(url=place, storage_options=dict(storage_options or {})).write(name, sheet(rows, legend))
+    layers = [layer.name if layer else None for layer in (found, true)]
+    return Sheet(picture=output, level=level, labels=layers[0], truth=layers[1], frames=counts)

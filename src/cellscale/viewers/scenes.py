@@ -1,0 +1,76 @@
+"""What is looked at: an image, its label layers, a frame and a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cellscale.errors import MissingError
+from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
+
+TRUTH = "truth"
+"""Name of the layer that others are held against."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """An image and what lies on it; nothing is read."""
+
+    image: NgffImage
+    labels: tuple[LabelLayer, ...]
+    """The truth first, so that what was found is drawn over it."""
+    t: int
+    z: int
+
+
+def _opened(url: str, names: Sequence[str] | None, options: Mapping[str, Any] | None) -> list[LabelLayer]:
+    wanted = list_labels(url, storage_options=options) if names is None else names
+    return [open_labels(url, name, storage_options=options) for name in wanted]
+
+
+def scene(
+    url: str,
+    *,
+    labels: Sequence[str] | None = None,
+    labels_store: str | None = None,
+    frame: int | None = None,
+    z: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Scene:
+    """Open an image and its label layers.
+
+    Parameters
+    ----------
+    url : str
+        The image.
+    labels : sequence of str, optional
+        Names of layers; None: all, of the image and of `labels_store`.
+    labels_store : str, optional
+        Another store that holds label layers of the image.
+    frame : int, optional
+        To begin with; None: the first one that has labels.
+    z : int
+        Slice.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Raises
+    ------
+    CellscaleError
+        As `open_image` and `open_labels` do; MissingError for a frame or slice that does not exist.
+    """
+    image = open_image(url, storage_options=storage_options)
+    if labels is None:
+        found = _opened(image.url, None, storage_options)
+        found += _opened(labels_store, None, storage_options) if labels_store else []
+    else:
+        found = _opened(labels_store or image.url, labels, storage_options)
+    found.sort(key=lambda layer: layer.name != TRUTH)
+    annotated = [t for layer in found[-1:] for t in layer.metadata.get("frames") or ()]
+    t = frame if frame is not None else min(annotated, default=0)
+    for axis, number, kind in (("t", t, "Frame"), ("z", z, "Slice")):
+        if not 0 <= number < image.size(axis):
+            raise MissingError(f"{kind} {number} of {image.url}: it has {image.size(axis)}, counted from 0.")
+    return Scene(image=image, labels=tuple(found), t=t, z=z)

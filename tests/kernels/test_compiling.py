@@ -1,0 +1,64 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+PROCESSES = 16
+CALLS = """
+import sys
+import numpy as np
+from cellscale.kernels.unions import root
+
+chains = {kind: np.array([0, 0, 1, 2], kind) for kind in (np.int64, np.int32)}
+turn = int(sys.argv[1]) % 2
+print("ready", flush=True)
+sys.stdin.readline()
+for kind in [*chains][turn:] + [*chains][:turn]:
+    print(kind.__name__, root(chains[kind], 3), chains[kind].tolist(), chains[kind].dtype)
+print("hits", sum(root.stats.cache_hits.values()))
+"""
+
+
+def started(folder: Path, turn: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CALLS, str(turn)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def said(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
+    """What the processes find when they are let go at once, in the order of the types."""
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return [sorted(process.communicate(timeout=300)[0].splitlines()) for process in processes]
+
+
+def test_sixteen_processes_that_compile_at_once_into_one_folder_get_their_own_code(tmp_path) -> None:
+    right = [f"{kind} 0 [0, 0, 1, 1] {kind}" for kind in ("int32", "int64")]
+    first = said([started(tmp_path, turn) for turn in range(PROCESSES)])
+    assert [[line for line in lines if not line.startswith("hits")] for lines in first] == [right] * PROCESSES
+    (after,) = said([started(tmp_path, 0)])
+    assert after == ["hits 2", *right]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".nbc"]
+
+
+def test_other_sources_find_nothing_and_take_the_place(tmp_path) -> None:
+    from cellscale.kernels.compiling import Compiled, _digest_of
+
+    source = tmp_path / "lines.py"
+    kept = Compiled(folder=tmp_path, source=source, name="add")
+    for text in ("a + b", "a - b"):
+        source.write_text(text)
+        _digest_of.cache_clear()
+        assert kept.load(("int64", "int64")) is None
+        kept.save(("int64", "int64"), text)
+        kept.save(("int32", "int64"), text)
+        assert kept.load(("int64", "int64")) == text
+        assert len(list(tmp_path.glob("*.nbc"))) == 2

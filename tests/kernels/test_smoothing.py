@@ -1,0 +1,19 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cellscale.kernels.smoothing import gaussian
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 50), (50, 3), (40, 70)])
+@pytest.mark.parametrize("sigma", [0, 0.3, 0.7, 3.0, 5.2])
+def test_a_smoothed_plane_equals_scipy(shape, sigma) -> None:
+    image = np.random.default_rng(0).random(shape, np.float32)
+    expected = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0) if image.size else image
+    assert np.array_equal(gaussian(image, sigma=sigma), expected)
+
+
+def test_the_image_is_not_changed() -> None:
+    image = np.eye(5, dtype=np.float32)
+    gaussian(image, sigma=2)
+    assert np.array_equal(image, np.eye(5))

@@ -1,0 +1,57 @@
+"""Napari on a virtual display: our layers, and what napari-ome-zarr makes of our stores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellscale.arrays import Box
+from cellscale.ngff.labels import open_labels
+from tests.viewers import stores
+from tests.viewers.pages import at_cells, changed, display, keep
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+PYTHON = os.environ.get("NAPARI_PYTHON", sys.executable)
+"""The interpreter of an environment that has napari; this one's where it is not set."""
+
+
+@pytest.fixture(scope="module")
+def screen() -> Iterator[str]:
+    if subprocess.run([PYTHON, "-c", "import napari, qtpy"], capture_output=True, check=False).returncode:
+        pytest.skip("no napari: pip install 'cellscale[napari]', or name the python that has it in NAPARI_PYTHON")
+    if not shutil.which("Xvfb"):
+        pytest.skip("no Xvfb on the path (Debian: xvfb, libegl1, libgl1, libxcb-cursor0)")
+    with display() as name:
+        yield name
+
+
+@pytest.mark.parametrize("reader", ["plugin", "cellscale"])
+@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
+def test_a_window(screen: str, tmp_path: Path, ngff: str, reader: str) -> None:
+    image = stores.movie(tmp_path, ngff=ngff)
+    out = tmp_path / "shot.npz"
+    subprocess.run(
+        [PYTHON, "-m", "tests.viewers.napari_window", image.url, str(out), reader],
+        cwd=ROOT,
+        env={**os.environ, "DISPLAY": screen, "QT_QPA_PLATFORM": "xcb", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        check=True,
+        timeout=300,
+    )
+    with np.load(out) as found:
+        shot, bare, zoom, centre = found["canvas"], found["bare"], float(found["zoom"]), found["centre_um"]
+        assert [entry.split()[0] for entry in found["layers"]] == ["Image", "Labels"]
+        if reader == "cellscale":
+            assert found["layers"][-1] == "Labels truth True"
+            keep(found["window"], "napari.png")
+    scale = zoom * 0.5
+    origin = np.array(shot.shape[:2]) / 2 - zoom * centre - scale / 2
+    labels = open_labels(image.url, "truth").read(Box(0, 0, *stores.SMALL), t=1)
+    at_cells(shot, changed(shot, bare), labels, (origin[0], origin[1]), scale)
