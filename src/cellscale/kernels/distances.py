@@ -220,16 +220,12 @@ def nearest_label(
     return nearest, squared
 
 
-def _near(
-    labels: Labels, radius: int, wanted: Mask, nearest: Labels, squared: NDArray[np.int32], threads: int
-) -> None:
+def _near(labels: Labels, radius: int, wanted: Mask, nearest: Labels, squared: NDArray[np.int32], threads: int) -> None:
     """Write the labels of the wanted pixels and, if there is room, squared distances; a radius below MIDDLE."""
     offsets = np.empty(labels.shape, np.uint8)
     height, width = labels.shape
     in_bands(lambda a, b: offsets_in_columns(labels, radius, a, b, offsets), width, threads)
-    in_bands(
-        lambda a, b: nearest_within(labels, offsets, radius, wanted, (a, b), nearest, squared), height, threads
-    )
+    in_bands(lambda a, b: nearest_within(labels, offsets, radius, wanted, (a, b), nearest, squared), height, threads)
 
 
 def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -> Labels:
