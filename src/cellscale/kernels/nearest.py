@@ -1,4 +1,4 @@
-"""The compiled parts of nearest labels: by looking around within a radius, by envelopes at any distance, and two of them.
+"""The compiled parts of nearest labels: looking around within a radius, envelopes at any distance, and two of them.
 
 Equally near pixels come in raster order.
 """
@@ -55,7 +55,7 @@ def _look(keys: NDArray[np.int32], radius: int, wanted: NDArray[np.bool_], best:
             left, right = keys[begin + MIDDLE - i :], keys[begin + MIDDLE + i :]
             before, after = np.int32((i * i << 16) + MIDDLE - i), np.int32((i * i << 16) + MIDDLE + i)
             for k in range(mine.size):
-                mine[k] = min(mine[k], min(np.int32(left[k] + before), np.int32(right[k] + after)))
+                mine[k] = min(mine[k], np.int32(left[k] + before), np.int32(right[k] + after))
 
 
 @kernel

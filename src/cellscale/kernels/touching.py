@@ -32,9 +32,9 @@ def _separate(labels: Labels, out: Labels) -> None:
         found = out[y]
         for x in range(width):
             one, two, three = np.uint32(here[x] - 1), np.uint32(above[x] - 1), np.uint32(below[x] - 1)
-            middle[x] = min(one, min(two, three))
+            middle[x] = min(one, two, three)
         for x in range(width):
-            least = min(middle[x], min(left[x], right[x]))
+            least = min(middle[x], left[x], right[x])
             found[x] = np.uint32(0) if least < np.uint32(here[x] - 1) else here[x]
 
 

@@ -159,9 +159,7 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
     return weights
 
 
-def contour_complexity(
-    labels: NDArray[np.integer[Any]], *, cap: int | None = None
-) -> tuple[NDArray[np.float32], Mask]:
+def contour_complexity(labels: NDArray[np.integer[Any]], *, cap: int | None = None) -> tuple[NDArray[np.float32], Mask]:
     """Measure how narrow cells and concavities are at their contours.
 
     With t a separated cell and r = hull(t) without t its concavity: φ_K is the distance to the skeletons of all t and
