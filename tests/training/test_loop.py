@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from cellscale.errors import RunError
+from cellscale.errors import InputError, RunError
 from cellscale.methods.protocol import Batch, Stage, Update
 from cellscale.training import loop
+from cellscale.training.clock import Stopwatch
 from cellscale.training.loop import Hooks, State, ends_of
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
@@ -266,3 +267,33 @@ def test_gradients_are_clipped():
     )
     loop.Player(plain, nets, 1).move(next(batches(0)), 0, dataclasses.replace(SETTINGS, clip=0.5), Workers())
     assert 0 < float((nets["maker"][3].bias - before).abs().detach()) <= 0.5
+
+
+def test_a_batch_in_parts_moves_as_a_whole_one():
+    nets, others = networks(), networks()
+    for some in (nets, others):  # neither drops features nor normalises over the batch
+        some["maker"] = nn.Sequential(some["maker"][0], some["maker"][3])
+    batch = next(batches(0))
+    wide = dataclasses.replace(batch, image=torch.cat([batch.image, batch.image.flip(2)]))
+    wide = dataclasses.replace(wide, labels=torch.zeros(4, 8, 8, dtype=torch.int64))
+    terms = [
+        loop.Player(ONE[0].updates[0], some, 8).move(
+            wide, 0, dataclasses.replace(SETTINGS, accumulate=count), Workers()
+        )
+        for some, count in ((nets, 1), (others, 2))
+    ]
+    assert terms[0] == pytest.approx(terms[1])
+    gradients = [some["maker"][0].weight.grad for some in (nets, others)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
+
+
+def test_parts_must_be_of_equal_size():
+    with pytest.raises(InputError, match="'accumulate' is 3; expected a divisor of batch_size, 4"):
+        dataclasses.replace(SETTINGS, accumulate=3)
+
+
+def test_a_clock_tells_where_the_time_went():
+    clock = Stopwatch(device=torch.device("cpu"))
+    run(TWO, networks(), hooks=Hooks(clock=clock))
+    assert set(clock.seconds) == {"data", "forward", "backward", "exchange", "optimizer"}
+    assert all(seconds > 0 for seconds in clock.seconds.values())

@@ -1,13 +1,20 @@
 import dataclasses
 import json
+import os
+import random
+import signal
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 
 from cellscale.checkpoints import digest, load_model
 from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.methods import load_method
+from cellscale.movies import import_images
+from cellscale.ngff.images import open_image
+from cellscale.selection import training_data
 from cellscale.training import saved
 from cellscale.training.run import check_start, train
 from cellscale.training.settings import TrainingSettings
@@ -133,6 +140,51 @@ def test_without_held_out_frames_thresholds_stay(tmp_path):
 def test_a_model_can_go_to_an_object_store():
     model = run("memory://models/run")
     assert digest(load_model("memory://models/run")) == digest(model)
+
+
+@pytest.mark.slow
+def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
+    images, masks = (np.stack(of) for of in zip(*((image[0], labels) for image, labels in FRAMES), strict=True))
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "masks.npy", masks.astype(np.uint16))
+    digests = []
+    for place, options in ((str(tmp_path), {}), ("s3://cells/training", s3)):
+        movie = f"{place}/movie.zarr"
+        words = {"labels": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
+        import_images(str(tmp_path / "images.npy"), movie, **words)
+        image = open_image(movie, storage_options=options)
+        data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]
+        asked = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
+        with pytest.raises(Killed):
+            train(METHOD, data[:1], data[1:], **asked, on_progress=killed_at(6))
+        digests.append(digest(train(METHOD, data[:1], data[1:], **asked, resume=True)))
+        assert digest(load_model(f"{place}/model", options)) == digests[-1]
+    assert digests[0] == digests[1]
+
+
+def shot(folder, settings, step):
+    """Train in a process of its own that dies by signal 9 after a step."""
+
+    def progress(stage, done, total):
+        if stage != "prepare" and done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(folder, settings=settings, on_progress=progress)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path, seed):
+    """With all that a state holds: loader processes, averages, best weights, warm-up."""
+    extras = {"average": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
+    settings = dataclasses.replace(SETTINGS, **extras)
+    whole = run(tmp_path / "whole", settings=settings)
+    step = random.Random(seed).randrange(1, SETTINGS.steps)
+    process = torch.multiprocessing.get_context("spawn").Process(target=shot, args=(tmp_path / "cut", settings, step))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert digest(run(tmp_path / "cut", settings=settings, resume=True)) == digest(whole)
 
 
 def test_maps_of_a_frame_that_is_no_multiple_have_its_shape():

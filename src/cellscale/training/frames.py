@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from cellscale.arrays import Box, Image, Labels
 from cellscale.errors import InputError
 from cellscale.intensity import Intensity, Mapping, Scale
-from cellscale.ngff.images import NgffImage
-from cellscale.ngff.labels import LabelLayer
+
+if TYPE_CHECKING:
+    from cellscale.ngff.images import NgffImage
+    from cellscale.ngff.labels import LabelLayer
 
 
 class Frames(Protocol):

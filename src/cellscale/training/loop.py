@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from cellscale.errors import RunError
 from cellscale.methods.inference import autocast
-from cellscale.methods.protocol import Batch, Networks, Stage, Update
+from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
 from cellscale.training.averages import Weights, copied, follow, holding, put
+from cellscale.training.clock import Clock, no_clock
+from cellscale.training.samples import parts_of
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
@@ -54,6 +56,8 @@ class Hooks:
     """Called after each step with the stage's name, the number of steps done and the loss terms."""
     validate: Callable[[int], float] | None = None
     """Called every `validate_every` steps with the number of steps done; returns a score, the same on all workers."""
+    clock: Clock = no_clock
+    """Measures data, forward, backward, exchange and optimizer."""
     save: Callable[[State], None] = lambda state: None
     """Called after each validation, and every `validate_every` steps without one."""
 
@@ -88,20 +92,30 @@ class Player:
         self.optimizer = update.optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
-    def move(self, batch: Batch, step: int, settings: TrainingSettings, workers: Workers) -> dict[str, float]:
+    def move(
+        self, batch: Batch, step: int, settings: TrainingSettings, workers: Workers, clock: Clock = no_clock
+    ) -> dict[str, float]:
         """Step once and return the loss terms."""
         factor = settings.rate(self.update.learning_rate, step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with only(self.networks, self.update.trains):
             self.optimizer.zero_grad(set_to_none=True)
-            with autocast(batch.image.device.type, settings.precision):
-                terms = self.update.loss(self.networks, batch)
-            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        workers.average(self.parameters, self._statistics())
-        nn.utils.clip_grad_norm_(self.parameters, settings.clip)
-        self.optimizer.step()
-        return {name: float(value.detach()) for name, value in terms.items()}
+            found = [self._gradients(part, settings, clock) for part in parts_of(batch, settings.accumulate)]
+        with clock("exchange"):
+            workers.average(self.parameters, self._statistics())
+        with clock("optimizer"):
+            nn.utils.clip_grad_norm_(self.parameters, settings.clip)
+            self.optimizer.step()
+        return {name: sum(float(terms[name]) for terms in found) / len(found) for name in found[0]}
+
+    def _gradients(self, batch: Batch, settings: TrainingSettings, clock: Clock) -> Terms:
+        """Add a part's gradients, and return its terms."""
+        with clock("forward"), autocast(batch.image.device.type, settings.precision):
+            terms = self.update.loss(self.networks, batch)
+        with clock("backward"):
+            (torch.stack(list(terms.values())).sum() / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach() for name, value in terms.items()}
 
     def _statistics(self) -> list[Tensor]:
         buffers = [buffer for name in self.update.trains for buffer in self.networks[name].buffers()]
@@ -162,7 +176,9 @@ def run(
             state.average = copied(networks)
         patience = settings.patience or stage.patience
         while state.step < ends[state.stage] and not (patience and state.waited >= patience):
-            _step(stage, players, next(steps), settings=settings, state=state, workers=workers, hooks=hooks)
+            with hooks.clock("data"):
+                batch = next(steps)
+            _step(stage, players, batch, settings=settings, state=state, workers=workers, hooks=hooks)
             if state.average:
                 follow(state.average, networks, settings.average, state.step - state.begun)
             if state.step % settings.validate_every == 0:
@@ -202,7 +218,7 @@ def _step(
     terms: dict[str, float] = {}
     for player in players:
         if player.update.moves(state.step - state.begun):
-            terms |= player.move(batch, state.step - state.begun, settings, workers)
+            terms |= player.move(batch, state.step - state.begun, settings, workers, hooks.clock)
     if not all(map(math.isfinite, terms.values())):
         raise RunError(f"Step {state.step} of stage {stage.name!r}: the loss is {terms}. Lower the learning rate.")
     state.step += 1

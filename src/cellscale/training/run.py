@@ -20,6 +20,7 @@ from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
 from cellscale.methods.settings import flat, replaced
 from cellscale.training import loop, saved
+from cellscale.training.clock import Clock, Stopwatch, no_clock
 from cellscale.training.frames import Frames, Joined, TrainingData, check_data
 from cellscale.training.history import History
 from cellscale.training.samples import Samples, batch_of, batches
@@ -62,6 +63,7 @@ class Training:
     history: History
     workers: Workers = field(default_factory=Workers)
     on_progress: Progress = _silent
+    clock: Clock = no_clock
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
@@ -111,7 +113,8 @@ class Training:
 
     def learn(self) -> None:
         """Run the method's schedule."""
-        hooks = loop.Hooks(on_step=self.log, validate=self.validate if self.held_out else None, save=self.save)
+        validate = self.validate if self.held_out else None
+        hooks = loop.Hooks(on_step=self.log, validate=validate, save=self.save, clock=self.clock)
         loop.run(
             self.method.stages(),
             self.networks,
@@ -136,6 +139,7 @@ class Training:
             "workers": self.workers.world,
             "start": self.description.get("start"),
             "settings": {name: _json(value) for name, value in flat(self.settings).items()},
+            **({"profile_s": self.clock.seconds} if isinstance(self.clock, Stopwatch) else {}),
             "validation": {name: float(value) for name, value in found.items()},
         }
         networks = {name: network.cpu().eval() for name, network in self.networks.items()}
@@ -278,6 +282,8 @@ def _begun(  # noqa: PLR0913
         earlier.continue_with(description, networks)
     for network in networks.values():
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.compile:
+            network.compile()
     return Training(
         method=fitted,
         networks=networks,
@@ -291,6 +297,7 @@ def _begun(  # noqa: PLR0913
         history=earlier.history if earlier else History(every=settings.log_every),
         workers=workers,
         on_progress=on_progress,
+        clock=Stopwatch(device=device) if settings.profile else no_clock,
     )
 
 

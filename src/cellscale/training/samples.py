@@ -7,6 +7,7 @@ skeleton, hull or gap sees a cell that the sample cuts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -85,3 +86,20 @@ def batch_of(values: dict[str, Tensor], device: torch.device, mean: Callable[[Te
     moved = {name: value.to(device, non_blocking=True) for name, value in values.items()}
     image = moved.pop("image").contiguous(memory_format=torch.channels_last)
     return Batch(image=image, labels=moved.pop("labels"), targets=moved, mean=mean)
+
+
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """Split a batch into so many of equal size."""
+    if count == 1:
+        return [batch]
+    size = len(batch.image) // count
+    cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
+    return [
+        replace(
+            batch,
+            image=batch.image[cut],
+            labels=batch.labels[cut],
+            targets={name: values[cut] for name, values in batch.targets.items()},
+        )
+        for cut in cuts
+    ]

@@ -20,6 +20,8 @@ class TrainingSettings:
     """Number of steps of all stages together."""
     batch_size: int = 4
     """Samples of each worker in a step."""
+    accumulate: int = 1
+    """Parts in which a worker's samples pass through the networks, one after the other: less memory, same mean loss."""
     crop: int = 256
     """Side of a sample, px; rounded up to the method's multiple."""
     margin: int = 32
@@ -42,6 +44,10 @@ class TrainingSettings:
     """Longest gradient."""
     precision: Precision = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor has it."""
+    compile: bool = False
+    """Whether torch.compile makes code for the networks first; other rounding, and minutes at the start."""
+    profile: bool = False
+    """Whether the model tells where the time of its training went."""
     device: str = "auto"
     """Where the networks run: cpu, cuda; auto: cuda where there is one."""
     threads: int = 0
@@ -61,7 +67,7 @@ class TrainingSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        least = {"steps": self.steps, "batch_size": self.batch_size, "crop": self.crop}
+        least = {"steps": self.steps, "batch_size": self.batch_size, "crop": self.crop, "accumulate": self.accumulate}
         least |= {"validate_every": self.validate_every, "log_every": self.log_every}
         for name, value in least.items():
             if value < 1:
@@ -70,6 +76,10 @@ class TrainingSettings:
         for name in not_negative:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"Setting 'accumulate' is {self.accumulate}; expected a divisor of batch_size, {self.batch_size}."
+            )
         if not 0 <= self.average < 1:
             raise InputError(f"Setting 'average' is {self.average}; expected 0, or a decay below 1 such as 0.999.")
 
