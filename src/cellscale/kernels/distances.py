@@ -240,6 +240,8 @@ def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -
 
     Only blocks of pixels with a wanted one look around. Shapes and types are the caller's to check.
     """
+    if radius < 0:
+        raise InputError(f"radius is {radius} px; expected 0 or more.")
     if radius >= MIDDLE:
         return np.where(wanted, nearest_label(labels, radius=radius)[0], labels)
     nearest = np.empty_like(labels)

@@ -49,6 +49,8 @@ def _look(keys: NDArray[np.int32], radius: int, wanted: NDArray[np.bool_], best:
         farthest = np.int32(0)
         for k in range(mine.size):
             farthest = max(farthest, mine[k] if asked[k] else np.int32(0))
+        if farthest >= NOTHING and keys[begin + MIDDLE - radius : begin + MIDDLE + mine.size + radius].min() >= NOTHING:
+            continue
         for i in range(1, radius + 1):
             if i * i > farthest >> 16:
                 break
