@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint docs bench clean
 
 demo: $(READY)
 	$(BIN)/cellscale demo --output demo
@@ -12,11 +12,16 @@ test: lint
 	$(BIN)/pytest
 
 test-slow: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt 'selenium>=4.30' '.[docs]'
 	$(BIN)/pytest -m slow --timeout 3600
 
+docs: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[docs]'
+	$(BIN)/mkdocs build --strict --site-dir site
+
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find src -name '*.py')
@@ -31,4 +36,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,20 +1,28 @@
-"""Each kernel beside its best-known peer, in one process and by turns: milliseconds and their ratio.
+"""Each kernel beside its best-known peer, in one process and by turns: times, floors, ratios, and a plot over size.
 
-Run `python benchmarks/kernels.py --size 1024`. Peers that are not installed are left out. One thread each.
+Run `python benchmarks/kernels.py --size 1024 --volume 128`. Peers that are not installed are left out. One thread each
+but where the name says otherwise; times of one thread are processor times, so that a busy machine counts little. The
+floor of a kernel is the time in which this machine copies the bytes that it must read and write at least.
 """
 
 import argparse
 import importlib.util
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cc3d
 import edt
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
-from skimage.measure import label
-from skimage.morphology import remove_small_objects, skeletonize
+from skimage.measure import label, regionprops
+from skimage.morphology import convex_hull_image, remove_small_objects, skeletonize
 from skimage.segmentation import expand_labels, find_boundaries, watershed
 from sklearn.ensemble import RandomForestClassifier
 
@@ -29,13 +37,52 @@ from cellscale.kernels.distances import (
 )
 from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
-from cellscale.kernels.touching import assign_touching, grown_through, separated, touching_classes
+from cellscale.kernels.touching import assign_touching, grown_through, rims, separated, touching_classes
 from cellscale.kernels.unions import relabel
 from cellscale.kernels.watershed import basins, filled, inner_distance
-from cellscale.kernels.weights import rim_weights, ronneberger, shape_aware_weights
+from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger, shape_aware_weights
 from cellscale.methods.pixel_forest import Forest
 
 Call = Callable[[], Any]
+SAMPLE = 8
+"""Of the transforms for each cell, so many are measured."""
+SLOWEST = 2**24
+"""SciPy's and scikit-image's transforms are measured up to so many pixels."""
+FIRST = """
+import time
+import numpy as np
+from cellscale.kernels import components, distances, overlaps, tables, touching, unions, watershed
+
+mask = np.zeros((64, 64), bool)
+mask[5:20, 5:20] = mask[5:20, 25:40] = True
+begin, processor = time.perf_counter(), time.process_time()
+labels, count = components.connected_components(mask)
+touching.assign_touching(labels, ~mask, radius=5)
+heights = watershed.inner_distance(mask, cap=20)
+watershed.basins(heights, mask)
+tables.piece_table(labels, count, origin=(0, 0), width=64)
+tables.border_table(labels, heights, core=(0, 0, 64, 64))
+tables.intensity_sums(labels, count, labels.astype(np.int64))
+unions.merge(3, np.array([[0, 1]]))
+unions.relabel(labels, np.arange(count + 1))
+overlaps.overlap_table(labels, labels)
+print(time.perf_counter() - begin, time.process_time() - processor)
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One kernel and one peer."""
+
+    name: str
+    kernel: Call
+    moved: int
+    """Bytes to be read and written at least, for each pixel."""
+    peer: str = ""
+    other: Call | None = None
+    times: float = 1.0
+    """The peer's whole work, in calls of `other`."""
+    threads: int = 1
 
 
 def cluttered(size: int, spacing: int = 60) -> Labels:
@@ -52,14 +99,49 @@ def cluttered(size: int, spacing: int = 60) -> Labels:
     return labels
 
 
-def one_transform_for_each_cell(labels: Labels) -> np.ndarray:
-    """The usual way to the two nearest cells, in the memory of two images."""
+def dense_and_sparse(size: int) -> dict[str, Labels]:
+    """A plane full of cells, and one with a cell in thirty."""
+    dense = cluttered(size)
+    kept = np.random.default_rng(1).random(int(dense.max()) + 1) < 1 / 30
+    kept[:2] = False, True
+    return {"dense": dense, "sparse": np.where(kept[dense], dense, 0).astype(np.uint32)}
+
+
+def balls(size: int, spacing: int = 40) -> Labels:
+    """Balls at random places in a volume, one for each `spacing`³ voxels: many of them touch."""
+    rng = np.random.default_rng(7)
+    labels = np.zeros((size, size, size), np.uint32)
+    ball = np.indices((spacing,) * 3) - spacing / 2
+    ball = (ball**2).sum(axis=0)
+    for number in range(1, (size // spacing) ** 3 + 1):
+        z, y, x = rng.integers(0, size - spacing, 3)
+        box = labels[z : z + spacing, y : y + spacing, x : x + spacing]
+        box[(ball < rng.uniform(0.3, 0.5) ** 2 * spacing**2) & (box == 0)] = number
+    return labels
+
+
+def some_transforms(labels: Labels) -> np.ndarray:
+    """The usual way to the two nearest cells, a transform for each, in the memory of two images; for SAMPLE of them."""
     first, second = np.full(labels.shape, np.inf), np.full(labels.shape, np.inf)
-    for number in np.unique(labels[labels > 0]):
+    for number in np.unique(labels[labels > 0])[:SAMPLE]:
         distances = edt.edt(labels != number)
         second = np.minimum(second, np.maximum(first, distances))
         first = np.minimum(first, distances)
     return first + second
+
+
+def pieces_of_scikit_image(labels: Labels, tau: float) -> np.ndarray:
+    """The shape-aware weight map by a loop over the cells, each in its own box."""
+    apart = separated(labels)
+    contours, skeletons = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    for cell in regionprops(apart):
+        for figure in (cell.image, convex_hull_image(cell.image, offset_coordinates=False) & ~cell.image):
+            padded = np.pad(figure, 1)
+            contours[cell.slice] |= find_boundaries(padded, connectivity=1, mode="inner")[1:-1, 1:-1]
+            skeletons[cell.slice] |= skeletonize(padded)[1:-1, 1:-1]
+    narrow = np.maximum(1 - ndimage.distance_transform_edt(~skeletons) / tau, 0)
+    far, (rows, columns) = ndimage.distance_transform_edt(~contours, return_indices=True)
+    return ndimage.gaussian_filter(np.where(far <= 20, narrow[rows, columns], 0).astype(np.float32), 3.0)
 
 
 def scipy_nearest(labels: Labels) -> np.ndarray:
@@ -89,102 +171,224 @@ def scipy_rim_weights(labels: Labels) -> np.ndarray:
     return 10 * np.exp(-(ndimage.distance_transform_edt(~rims) ** 2) / 50)
 
 
-def pairs(labels: Labels, apart: Labels) -> Iterator[tuple[str, Call, str, Call | None]]:
-    """Kernel, its call, peer, the peer's call."""
-    mask, touching = labels > 0, touching_classes(labels) == 2
-    table = np.arange(int(labels.max()) + 1, dtype=np.uint32)
-    keys = (labels.astype(np.uint64) << np.uint64(32)) | apart
-    yield "distance_transform", lambda: distance_transform(mask), "scipy", lambda: ndimage.distance_transform_edt(mask)
-    yield "distance_transform", lambda: distance_transform(mask), "edt", lambda: edt.edt(mask)
-    yield "label_distance_transform", lambda: label_distance_transform(labels), "edt", lambda: edt.edt(labels)
-    yield "nearest_label", lambda: nearest_label(labels), "scipy", lambda: scipy_nearest(labels)
-    yield (
-        "nearest_label, 10 px",
-        lambda: nearest_label(labels, radius=10),
-        "skimage.expand_labels",
-        lambda: expand_labels(labels, 10),
+def distances(labels: Labels) -> Iterator[Pair]:
+    """Transforms of planes and volumes."""
+    mask = labels > 0
+    small = labels.size <= SLOWEST
+    for name, image in (("binary", mask), ("binary, outside", ~mask)):
+        yield Pair(f"distance, {name}", lambda i=image: distance_transform(i), 5, "edt", lambda i=image: edt.edt(i))
+        if small:
+            yield Pair(
+                f"distance, {name}",
+                lambda i=image: distance_transform(i),
+                5,
+                "scipy",
+                lambda i=image: ndimage.distance_transform_edt(i),
+            )
+    yield Pair("distance, labels", lambda: label_distance_transform(labels), 8, "edt", lambda: edt.edt(labels))
+    yield Pair(
+        "distance, labels, 2 threads",
+        lambda: label_distance_transform(labels, threads=2),
+        8,
+        "edt, 2 threads",
+        lambda: edt.edt(labels, parallel=2),
+        threads=2,
     )
-    each = (lambda: one_transform_for_each_cell(labels)) if labels.max() <= 100 else None
-    yield "two_nearest_labels", lambda: two_nearest_labels(labels), "edt, once a cell", each
-    yield "separated", lambda: separated(labels), "", None
-    yield "touching_classes", lambda: touching_classes(labels), "scipy", lambda: scipy_classes(apart)
-    yield "assign_touching", lambda: assign_touching(apart, touching, radius=8), "", None
-    yield "grown_through", lambda: grown_through(apart, touching, steps=3), "", None
-    yield "connected_components", lambda: connected_components(mask), "skimage", lambda: label(mask, connectivity=1)
-    yield "connected_components", lambda: connected_components(mask), "scipy", lambda: ndimage.label(mask)
-    if importlib.util.find_spec("cc3d"):
-        import cc3d
+    spacing = (3, 2, 1)[: labels.ndim]
+    yield Pair(
+        "distance, labels, spacing",
+        lambda: label_distance_transform(labels, spacing=spacing),
+        8,
+        "edt",
+        lambda: edt.edt(labels, anisotropy=spacing),
+    )
 
-        yield (
-            "connected_components",
-            lambda: connected_components(mask),
+
+def components(labels: Labels) -> Iterator[Pair]:
+    """Components and overlaps of planes and volumes."""
+    mask = labels > 0
+    shifted = np.roll(labels, 5, axis=-1)
+    keys = (labels.astype(np.uint64) << np.uint64(32)) | shifted
+    few, many = (4, 8) if labels.ndim == 2 else (6, 26)
+    for connectivity in (few, many):
+        yield Pair(
+            f"components, {connectivity}",
+            lambda c=connectivity: connected_components(mask, connectivity=c),
+            5,
             "cc3d",
-            lambda: cc3d.connected_components(mask, connectivity=4),
+            lambda c=connectivity: cc3d.connected_components(mask, connectivity=c),
         )
-    yield (
+    if labels.size <= SLOWEST:
+        ours, theirs = lambda: connected_components(mask, connectivity=few), lambda: label(mask, connectivity=1)
+        yield Pair(f"components, {few}", ours, 5, "skimage", theirs)
+        yield Pair(f"components, {few}", ours, 5, "scipy", lambda: ndimage.label(mask))
+    yield Pair(
         "overlap_table",
-        lambda: overlap_table(labels, apart),
+        lambda: overlap_table(labels, shifted),
+        8,
         "np.unique of pairs",
         lambda: np.unique(keys, return_counts=True),
     )
-    yield "label_areas", lambda: label_areas(labels), "np.bincount", lambda: np.bincount(labels.ravel())
-    yield "relabel", lambda: relabel(labels, table), "np.take", lambda: np.take(table, labels)
-    if importlib.util.find_spec("fastremap"):
-        import fastremap
+    yield Pair("label_areas", lambda: label_areas(labels), 4, "np.bincount", lambda: np.bincount(labels.ravel()))
+    table = np.arange(int(labels.max()) + 1, dtype=np.uint32)
+    yield Pair("relabel", lambda: relabel(labels, table), 8, "np.take", lambda: np.take(table, labels))
 
-        entries = dict(enumerate(table.tolist()))
-        yield "relabel", lambda: relabel(labels, table), "fastremap", lambda: fastremap.remap(labels, entries)
-        yield (
-            "label_areas",
-            lambda: label_areas(labels),
-            "fastremap",
-            lambda: fastremap.unique(labels, return_counts=True),
+
+def neighbours(labels: Labels) -> Iterator[Pair]:
+    """Nearest labels and what is made of them."""
+    apart, touching = separated(labels), touching_classes(labels) == 2
+    if labels.size <= SLOWEST:
+        for radius in (5, 10, 20):
+            yield Pair(
+                f"nearest_label, {radius} px",
+                lambda r=radius: nearest_label(labels, radius=r),
+                12,
+                "skimage expand_labels",
+                lambda r=radius: expand_labels(labels, r),
+            )
+        yield Pair(
+            "assign_touching, 8 px",
+            lambda: assign_touching(apart, touching, radius=8),
+            9,
+            "skimage expand_labels",
+            lambda: np.where(touching, expand_labels(apart, 8), apart),
         )
+        yield Pair("nearest_label", lambda: nearest_label(labels), 12, "scipy", lambda: scipy_nearest(labels))
+    cells = len(np.unique(labels)) - 1
+    yield Pair(
+        "two_nearest_labels",
+        lambda: two_nearest_labels(labels),
+        20,
+        f"edt, once a cell ({cells})",
+        lambda: some_transforms(labels),
+        times=cells / min(SAMPLE, cells),
+    )
+    yield Pair("separated", lambda: separated(labels), 8)
+    yield Pair("touching_classes", lambda: touching_classes(labels), 5, "scipy", lambda: scipy_classes(apart))
+    yield Pair("grown_through", lambda: grown_through(apart, touching, steps=3), 9)
+
+
+def weights(labels: Labels) -> Iterator[Pair]:
+    """Weight maps and skeletons."""
+    apart, background, inner = separated(labels), labels == 0, ~rims(labels)
+    yield Pair(
+        "distance_weights",
+        lambda: distance_weights(labels),
+        8,
+        "its own distance",
+        lambda: distance_transform(background),
+    )
+    yield Pair("rim_weights", lambda: rim_weights(labels), 8, "its own distance", lambda: distance_transform(inner))
+    yield Pair("ronneberger", lambda: ronneberger(labels), 8)
+    if labels.size <= SLOWEST:
+        yield Pair("rim_weights", lambda: rim_weights(labels), 8, "scipy", lambda: scipy_rim_weights(labels))
+        yield Pair(
+            "shape_aware_weights",
+            lambda: shape_aware_weights(labels, tau=10.0),
+            8,
+            "skimage, in a loop",
+            lambda: pieces_of_scikit_image(labels, 10.0),
+        )
+        yield Pair("skeleton", lambda: skeleton(apart > 0), 2, "skimage", lambda: skeletonize(apart > 0))
+    yield Pair("contours_and_skeletons", lambda: contours_and_skeletons(apart), 6)
+
+
+def basins_and_forests(labels: Labels) -> Iterator[Pair]:
+    """What decoding needs besides, up to 1024² px."""
+    mask = labels > 0
     heights = inner_distance(mask, cap=31)
-    yield "basins", lambda: basins(heights, mask), "skimage watershed", lambda: watershed(heights, mask=mask)
-    yield "filled", lambda: filled(mask, 64), "skimage", lambda: remove_small_objects(~mask, max_size=64)
+    yield Pair("inner_distance, 31 px", lambda: inner_distance(mask, cap=31), 2)
+    yield Pair("basins", lambda: basins(heights, mask), 6, "skimage watershed", lambda: watershed(heights, mask=mask))
+    yield Pair("filled", lambda: filled(mask, 64), 2, "skimage", lambda: remove_small_objects(~mask, max_size=64))
     fitted, values = forest_on(labels)
     packed = Forest(len(fitted), 100)
     packed.take(fitted)
-    yield "forest_votes", lambda: packed(values), "scikit-learn", lambda: fitted.predict_proba(values)
-    yield "skeleton", lambda: skeleton(apart > 0), "skimage", lambda: skeletonize(apart > 0)
-    yield "contours_and_skeletons", lambda: contours_and_skeletons(apart), "", None
-    yield "ronneberger", lambda: ronneberger(labels), "", None
-    yield "rim_weights", lambda: rim_weights(labels), "scipy", lambda: scipy_rim_weights(labels)
-    yield "shape_aware_weights", lambda: shape_aware_weights(labels, tau=10.0), "", None
+    yield Pair("forest_votes", lambda: packed(values), 40, "scikit-learn", lambda: fitted.predict_proba(values))
+    if importlib.util.find_spec("fastremap"):
+        import fastremap
+
+        entries = {number: number for number in range(int(labels.max()) + 1)}
+        table = np.arange(int(labels.max()) + 1, dtype=np.uint32)
+        yield Pair("relabel", lambda: relabel(labels, table), 8, "fastremap", lambda: fastremap.remap(labels, entries))
 
 
-def milliseconds(call: Call) -> float:
-    start = time.perf_counter()
+def milliseconds(call: Call, clock: Callable[[], float]) -> float:
+    start = clock()
     call()
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (clock() - start)
 
 
-def row(name: str, kernel: Call, peer: str, other: Call | None, repeats: int) -> str:
-    """Measure by turns, after one call that is not counted: medians, median ratio and its range."""
-    kernel()
-    if other is None:
-        ours = sorted(milliseconds(kernel) for _ in range(repeats))
-        return f"{name:26s} {median(ours):10.2f}   ({ours[0]:.2f} … {ours[-1]:.2f})"
-    other()
-    both = [(milliseconds(kernel), milliseconds(other)) for _ in range(repeats)]
-    ratios = sorted(theirs / ours for ours, theirs in both)
-    ours, theirs = (median(times) for times in zip(*both, strict=True))
-    spread = f"{median(ratios):8.2f}   ({ratios[0]:.2f} … {ratios[-1]:.2f})"
-    return f"{name:26s} {ours:10.2f}   {peer:22s} {theirs:10.2f} {spread}"
+def copied_a_millisecond() -> float:
+    """Bytes that this machine reads and writes in a millisecond when it copies 128 MB."""
+    source = np.ones(2**24, np.int64)
+    target = np.empty_like(source)
+    best = min(milliseconds(lambda: np.copyto(target, source), time.process_time) for _ in range(5))
+    return 2 * source.nbytes / best
+
+
+def row(pair: Pair, pixels: int, copied: float, repeats: int) -> tuple[str, float]:
+    """Measure by turns, after one call that is not counted: a line of the table, and our median in ms."""
+    clock = time.process_time if pair.threads == 1 else time.perf_counter
+    calls = [pair.kernel] + [pair.other] * (pair.other is not None)
+    rounds = [[milliseconds(call, clock) for call in calls] for _ in range(repeats + 1)][1:]
+    ours = median(times[0] for times in rounds)
+    line = f"| {pair.name} | {ours:.2f} | {1e6 * ours / pixels:.1f} | {ours / (pair.moved * pixels / copied):.1f} |"
+    if pair.other is None:
+        return f"{line} | |", ours
+    ratios = sorted(pair.times * theirs / mine for mine, theirs in rounds)
+    return f"{line} {pair.peer} | {median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f}) |", ours
+
+
+def plotted(found: dict[str, list[tuple[int, float]]], path: Path) -> None:
+    """Draw time over pixels for the kernels that were measured at two sizes or more."""
+    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    for (name, points), marker in zip(sorted(found.items()), "osv^<>DPX*ph" * 9, strict=False):
+        if len(points) > 1:
+            axes.loglog(*zip(*sorted(points), strict=True), marker + "-", ms=4, lw=1, label=name)
+    axes.set(xlabel="pixels", ylabel="ms")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=130)
+
+
+def images(sizes: list[int], volumes: list[int]) -> Iterator[tuple[str, Labels]]:
+    for size in sizes:
+        for kind, labels in dense_and_sparse(size).items():
+            yield f"{size}², {kind}", labels
+    for size in volumes:
+        yield f"{size}³, dense", balls(size)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs="*", default=[320, 1024], help="side of the image, px")
-    parser.add_argument("--repeats", type=int, default=7, help="measurements of each")
+    parser.add_argument("--size", type=int, nargs="*", default=[512, 1024], help="sides of planes, px")
+    parser.add_argument("--volume", type=int, nargs="*", default=[], help="sides of volumes, px")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each")
+    parser.add_argument("--only", default="", help="kernels whose names begin so")
+    parser.add_argument("--plot", type=Path, help="where to draw the times over the sizes")
     arguments = parser.parse_args()
-    for size in arguments.size:
-        labels = cluttered(size)
-        print(f"\n{size} × {size} px, {len(np.unique(labels)) - 1} cells; ratio: peer's time / ours")
-        print(f"{'kernel':26s} {'ms':>10s}   {'peer':22s} {'ms':>10s} {'ratio':>8s}   (least … greatest)")
-        for name, kernel, peer, other in pairs(labels, separated(labels)):
-            print(row(name, kernel, peer, other, arguments.repeats), flush=True)
+    copied = copied_a_millisecond()
+    found: dict[str, list[tuple[int, float]]] = {}
+    for title, labels in images(arguments.size, arguments.volume):
+        print(f"\n### {title}: {len(np.unique(labels)) - 1} cells\n")
+        print("| kernel | ms | ns a pixel | times the floor | peer | peer's time / ours |\n|---|---|---|---|---|---|")
+        groups = [distances, components] + [neighbours, weights] * (labels.ndim == 2)
+        groups += [basins_and_forests] * (labels.ndim == 2 and labels.size <= 1024**2)
+        for pair in (pair for group in groups for pair in group(labels)):
+            if pair.name.startswith(arguments.only):
+                line, ours = row(pair, labels.size, copied, arguments.repeats)
+                print(line, flush=True)
+                if "sparse" not in title and pair.threads == 1:
+                    found.setdefault(f"{pair.name}, {labels.ndim}-D", []).append((labels.size, ours))
+    if arguments.plot:
+        plotted({name: sorted(dict(points).items()) for name, points in found.items()}, arguments.plot)
+    command = [sys.executable, "-c", FIRST]
+    done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(5)][1:]
+    wall, processor = (median(times) for times in zip(*(map(float, each.stdout.split()) for each in done), strict=True))
+    print(
+        f"\nFirst calls of a segmentation's kernels in a fresh process: {wall:.2f} s, {processor:.2f} s of a processor"
+    )
+    print(f"Copying: {copied / 1e6:.1f} GB/s, read and written.")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from dask_image.ndmeasure import label
 from ome_zarr.writer import write_labels
 
 import cellscale
-from cellscale.arrays import Box
+from cellscale.arrays import Box, Prediction
 from cellscale.checkpoints import Model, load_model
 from cellscale.methods.inference import windows_to_maps
+from cellscale.methods.protocol import Method, Networks
 from cellscale.ngff.images import open_image
+from cellscale.segmentation import predict
 from cellscale.tiles.windows import windows_of
 from cellscale.training.frames import mapped
 
@@ -79,13 +82,21 @@ def floor(store: str, model: Model, output: str) -> dict[str, Any]:
         probabilities(model, block)
     shape = windows.window_shape
     overlap = len(windows) * shape[0] * shape[1] / (height * width)
-    return {"overlap": overlap}
+    return {"overlap": overlap, "windows": len(windows) * image.size("t")}
 
 
 def ours(store: str, model: Model, output: str) -> dict[str, Any]:
-    """Segment into another store."""
+    """Segment into another store, and count the windows that the network sees."""
+    seen = 0
+
+    def counting(method: Method, networks: Networks, windows: np.ndarray, **words: Any) -> Sequence[Prediction]:
+        nonlocal seen
+        seen += len(windows)
+        return windows_to_maps(method, networks, windows, **words)
+
+    predict.windows_to_maps = counting
     report = cellscale.segment(store, model=model, output=output, address="local")
-    return {"cells": report["cells"], "seconds": report["seconds"]}
+    return {"cells": report["cells"], "windows": seen, "seconds": report["seconds"]}
 
 
 def dasked(store: str, model: Model, output: str) -> dict[str, Any]:

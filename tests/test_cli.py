@@ -212,6 +212,25 @@ def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> Non
     assert all(np.array_equal(layers[0].read(box, t=t), layers[1].read(box, t=t)) for t in range(5))
 
 
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
+    movie = work / "movie.zarr"
+    words = ["--model", str(work / "model"), "--tile", "50", "--set", "window=64", "--set", "task_px=20000"]
+    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "stopped"]
+    driver = subprocess.Popen(
+        [*command, "--address", "local"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.PIPE, text=True
+    )
+    scratch = movie / ".cellscale-stopped"
+    while driver.poll() is None and not list(scratch.glob("predict/*0")):
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert said.splitlines()[-1].startswith("cellscale: stopped. Repeat the command")
+    assert "Traceback" not in said
+    assert "stopped" not in list_labels(str(movie))
+    assert "tasks reused" in cellscale("segment", movie, *words, "--name", "stopped", "--address", "local").stderr
+
+
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     code = "import sys, cellscale; print([m for m in ('torch', 'ray', 'numba', 'zarr') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -91,7 +91,7 @@ def sheet(
     for line, (name, row) in zip(axes, rows.items(), strict=True):
         for panel, (title, pixels) in zip(line, row.items(), strict=False):
             panel.imshow(pixels, interpolation="nearest")
-            panel.set_title(f"{name}: {title}", fontsize=9)
+            panel.set_title(f"{name}: {title}" if name else title, fontsize=9)
     patches = [Patch(facecolor=colour, label=name) for name, colour in legend.items()]
     if patches:
         figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=9)

@@ -3,7 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 PROCESSES = 16
 CALLS = """
 import sys

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas, overlap_table
-from tests.kernels.images import label_images
+from tests.kernels.images import label_images, volumes
 
 
 @given(label_images, st.integers(0, 2**32 - 1))
@@ -18,6 +18,16 @@ def test_overlaps_are_the_counts_of_pairs(labels, seed) -> None:
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == [
         (*pair, count) for pair, count in sorted(expected.items())
     ]
+
+
+@given(volumes, st.integers(2, 5))
+def test_overlaps_of_volumes_are_the_same_with_threads(labels, threads) -> None:
+    other = labels[::-1]
+    columns = overlap_table(labels, other, threads=threads)
+    expected = sorted(Counter(zip(labels.ravel().tolist(), other.ravel().tolist(), strict=True)).items())
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == [(*pair, n) for pair, n in expected]
+    for one, many in zip(label_areas(labels), label_areas(labels, threads=threads), strict=True):
+        assert np.array_equal(one, many)
 
 
 @given(label_images)

@@ -5,8 +5,14 @@ import numpy as np
 FAR = np.iinfo(np.int32).max
 
 
-def to_nearest(where, pixel, spacing):
-    """Squared distance from one pixel to the nearest of a set."""
+def to_nearest(where, y, x):
+    """Squared distance from one pixel to the nearest of a set, FAR without any."""
+    nearest = spaced(where, (y, x), (1, 1))
+    return FAR if nearest is None else nearest
+
+
+def spaced(where, pixel, spacing):
+    """Squared distance from one pixel to the nearest of a set, along axes of any spacing; None without any."""
     squared = sum(((axis - at) * step) ** 2 for axis, at, step in zip(np.nonzero(where), pixel, spacing, strict=True))
     return min(squared.tolist(), default=None)
 
@@ -14,7 +20,7 @@ def to_nearest(where, pixel, spacing):
 def label_distance_transform(labels, spacing=None, cap=None):
     squared = np.zeros(labels.shape, np.int32 if spacing is None else np.int64)
     for pixel in zip(*np.nonzero(labels), strict=True):
-        nearest = to_nearest(labels != labels[pixel], pixel, spacing or (1,) * labels.ndim)
+        nearest = spaced(labels != labels[pixel], pixel, spacing or (1,) * labels.ndim)
         if nearest is None:
             squared[pixel] = np.iinfo(squared.dtype).max if cap is None else cap**2
         else:

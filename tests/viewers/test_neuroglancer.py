@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    pytest.importorskip("selenium", reason="selenium is not installed: pip install 'cellscale[viewers]'")
+    pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("no chromium and chromedriver on the path (Debian: chromium, chromium-driver)")
     with chromium(tmp_path_factory.mktemp("profile")) as driver:

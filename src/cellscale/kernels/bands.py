@@ -12,7 +12,7 @@ BANDS_A_THREAD = 4
 
 
 def in_bands(work: Callable[[int, int], None], size: int, threads: int) -> None:
-    """Call work(begin, end) for bands of the numbers 0 … `size` − 1, `threads` of them at once.
+    """Call work(begin, end) for bands of the numbers 0 … `size` − 1, `threads` of them at once; none is empty.
 
     Raises
     ------
@@ -21,10 +21,10 @@ def in_bands(work: Callable[[int, int], None], size: int, threads: int) -> None:
     """
     if threads < 1:
         raise InputError(f"threads is {threads}; expected 1 or more.")
-    if threads == 1:
+    if threads == 1 or size == 0:
         work(0, size)
         return
-    bands = BANDS_A_THREAD * threads
+    bands = min(BANDS_A_THREAD * threads, size)
     ends = [size * i // bands for i in range(bands + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, ends[:-1], ends[1:]))

@@ -21,9 +21,11 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba import njit
-from numba.core.serialize import dumps
+from numba.core import serialize
 
 F = TypeVar("F", bound=Callable[..., Any])
+PICKLED: Callable[[object], bytes] = serialize.dumps
+"""Numba's pickles; it has no types."""
 
 
 @lru_cache
@@ -65,7 +67,7 @@ class Compiled:
         """Write a file whole or not at all; what other sources left goes."""
         path = self._path(key)
         part = path.with_suffix(f".{uuid.uuid4().hex}")
-        part.write_bytes(dumps(data))
+        part.write_bytes(PICKLED(data))
         os.replace(part, path)
         for other in self.folder.glob(f"{self._stem}*.nbc"):
             if not other.name.startswith(f"{self._stem}{_digest_of(self.source)[:24]}"):
@@ -74,7 +76,7 @@ class Compiled:
 
 def kernel(function: F) -> F:
     """Compile a function of arrays and numbers; its results are equal on every run and in every thread."""
-    made = njit(nogil=True, cache=True, error_model="numpy")(function)
+    made: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
     cache = made._cache
     cache._cache_file = Compiled(
         folder=Path(cache.cache_path), source=Path(function.__code__.co_filename), name=function.__qualname__

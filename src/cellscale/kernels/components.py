@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -10,41 +11,66 @@ from numpy.typing import NDArray
 from cellscale.arrays import Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import mask_image
+from cellscale.kernels.bands import in_bands
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.unions import unite
 
 
 @kernel
-def _find_runs(mask: Mask, runs: NDArray[np.int32], starts: NDArray[np.int64]) -> int:
-    """Write first and last + 1 column of every run; `starts` is the first run of each row."""
+def _find_runs(rows: Mask, runs: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
+    """Write first and last + 1 column of every run, and how many each row has."""
     found = 0
-    for y in range(mask.shape[0]):
-        starts[y] = found
+    for y in range(rows.shape[0]):
+        before = found
         inside = False
-        for x in range(mask.shape[1]):
-            if mask[y, x] != inside:
+        for x in range(rows.shape[1]):
+            if rows[y, x] != inside:
                 runs[found, int(inside)] = x
                 found += inside
                 inside = not inside
         if inside:
-            runs[found, 1] = mask.shape[1]
+            runs[found, 1] = rows.shape[1]
             found += 1
-    starts[mask.shape[0]] = found
+        counts[y] = found - before
     return found
 
 
 @kernel
-def _unite_runs(runs: NDArray[np.int32], starts: NDArray[np.int64], gap: int, parent: NDArray[np.int64]) -> None:
-    """Unite runs of neighbouring rows that overlap; `gap` is 1 where corners count too."""
-    for y in range(1, starts.size - 1):
-        above, here = starts[y - 1], starts[y]
-        while above < starts[y] and here < starts[y + 1]:
-            if runs[above, 0] < runs[here, 1] + gap and runs[here, 0] < runs[above, 1] + gap:
-                unite(parent, above, here)
-            if runs[above, 1] < runs[here, 1]:
-                above += 1
-            else:
-                here += 1
+def _unite_rows(
+    runs: NDArray[np.int32], above: tuple[int, int], here: tuple[int, int], gap: int, parent: NDArray[np.int64]
+) -> None:
+    """Unite the runs of two rows that overlap; `gap` is 1 where corners count too."""
+    i, j = above[0], here[0]
+    while i < above[1] and j < here[1]:
+        if runs[i, 0] < runs[j, 1] + gap and runs[j, 0] < runs[i, 1] + gap:
+            unite(parent, i, j)
+        if runs[i, 1] < runs[j, 1]:
+            i += 1
+        else:
+            j += 1
+
+
+@kernel
+def _unite_runs(
+    runs: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    height: int,
+    gap: int,
+    band: tuple[int, int],
+    inside: bool,
+    parent: NDArray[np.int64],
+) -> None:
+    """Unite the runs of a band of rows with neighbours that are in the band, or with those that come before it."""
+    begin, end = band
+    for row in range(begin, end if inside else min(end, begin + height + 1)):
+        y = row % height
+        here = (starts[row], starts[row + 1])
+        if y > 0 and (row > begin) == inside:
+            _unite_rows(runs, (starts[row - 1], here[0]), here, gap, parent)
+        for aside in range(-gap, gap + 1):
+            other = row - height + aside
+            if other >= 0 and 0 <= y + aside < height and (other >= begin) == inside:
+                _unite_rows(runs, (starts[other], starts[other + 1]), here, gap, parent)
 
 
 @kernel
@@ -69,19 +95,23 @@ def _paint(
             out[y, runs[run, 0] : runs[run, 1]] = numbers[run]
 
 
-def connected_components(mask: Mask, *, connectivity: Literal[4, 8] = 4) -> tuple[NDArray[np.int32], int]:
+def connected_components(
+    mask: Mask, *, connectivity: Literal[4, 8, 6, 26] = 4, threads: int = 1
+) -> tuple[NDArray[np.int32], int]:
     """Number the connected components of a mask.
 
     Parameters
     ----------
-    mask : bool array, (y, x)
+    mask : bool array, (y, x) or (z, y, x)
         Foreground.
-    connectivity : {4, 8}
-        Whether pixels are connected through sides alone or through corners too.
+    connectivity : {4, 8, 6, 26}
+        Neighbours of a pixel: through its sides, or through corners (and edges) too; 6 or 26 in a volume.
+    threads : int
+        So many work at once; the result does not depend on it.
 
     Returns
     -------
-    labels : int32 array, (y, x)
+    labels : int32 array, as the mask
         0 is background; components are numbered from 1 in the raster order of their first pixels.
     count : int
         Number of components.
@@ -89,17 +119,33 @@ def connected_components(mask: Mask, *, connectivity: Literal[4, 8] = 4) -> tupl
     Raises
     ------
     InputError
-        If the mask is not a (y, x) array of booleans, or the connectivity is neither 4 nor 8.
+        If the mask is not an array of booleans with two or three axes, or the connectivity does not fit it.
     """
-    if connectivity not in (4, 8):
-        raise InputError(f"connectivity is {connectivity}; expected 4 (sides) or 8 (sides and corners).")
-    image = mask_image(mask)
-    height, width = image.shape
-    runs = np.empty((height * ((width + 1) // 2), 2), np.int32)
-    starts = np.zeros(height + 1, np.int64)
-    parent = np.arange(_find_runs(image, runs, starts), dtype=np.int64)
-    _unite_runs(runs, starts, int(connectivity == 8), parent)
+    image = mask_image(mask, axes=3)
+    if connectivity not in (allowed := (4, 8) if image.ndim == 2 else (6, 26)):
+        raise InputError(
+            f"connectivity is {connectivity}; expected {allowed[0]} (sides) or {allowed[1]} (sides and corners)."
+        )
+    gap = int(connectivity > 6)
+    height, width = image.shape[-2:]
+    rows = image.reshape(-1, width) if image.size else np.zeros((0, width), bool)
+    starts = np.zeros(len(rows) + 1, np.int64)
+    found: dict[int, NDArray[np.int32]] = {}
+
+    def find(begin: int, end: int) -> None:
+        runs = np.empty(((end - begin) * ((width + 1) // 2), 2), np.int32)
+        found[begin] = runs[: _find_runs(rows[begin:end], runs, starts[begin + 1 : end + 1])]
+
+    in_bands(find, len(rows), threads)
+    np.cumsum(starts, out=starts)
+    begins = sorted(found)
+    runs = found[0] if len(begins) == 1 else np.concatenate([found[begin] for begin in begins])
+    parent = np.arange(len(runs), dtype=np.int64)
+    in_bands(lambda a, b: _unite_runs(runs, starts, height, gap, (a, b), True, parent), len(rows), threads)
+    for band in pairwise([*begins[1:], len(rows)]):
+        _unite_runs(runs, starts, height, gap, band, False, parent)
     count = _number_runs(parent)
     labels = np.zeros(image.shape, np.int32)
-    _paint(runs, starts, parent, labels)
+    lines = labels.reshape(-1, width) if image.size else labels.reshape(0, width)
+    in_bands(lambda a, b: _paint(runs, starts[a : b + 1], parent, lines[a:b]), len(rows), threads)
     return labels, count

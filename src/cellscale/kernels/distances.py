@@ -61,13 +61,19 @@ def _transformed(
         vertical = np.empty((height, width), np.uint16)
         in_bands(lambda a, b: in_columns(volume[z], a, b, vertical), width, threads)
         in_bands(
-            lambda a, b: in_rows(volume[z], vertical, (a, b), steps[1:], limits, out[z], first[z]), height, threads
+            lambda a, b: in_rows(volume[z], vertical, (a, b), (steps[-2], steps[-1]), limits, out[z], first[z]),
+            height,
+            threads,
         )
+
+    def planes(begin: int, end: int) -> None:
+        for z in range(begin, end):
+            plane(z, 1)
 
     if depth == 1 and out.size:
         plane(0, threads)
     elif out.size:
-        in_bands(lambda a, b: [plane(z, 1) for z in range(a, b)], depth, threads)
+        in_bands(planes, depth, threads)
         in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, out, roots), height, threads)
     return (out if squared else roots).reshape(labels.shape)
 
@@ -182,8 +188,9 @@ def signed_distance(
         Never 0 unless capped at 0; infinite if all pixels are of one kind.
     """
     inside = mask_image(mask, axes=3)
-    distances = _transformed(inside.view(np.uint8) + np.uint8(1), False, cap, spacing, threads)
-    return np.negative(distances, out=distances, where=~inside)
+    distances: NDArray[np.float32] = _transformed(inside.view(np.uint8) + np.uint8(1), False, cap, spacing, threads)
+    np.negative(distances, out=distances, where=~inside)
+    return distances
 
 
 def nearest_label(
@@ -233,6 +240,8 @@ def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -
 
     Only blocks of pixels with a wanted one look around. Shapes and types are the caller's to check.
     """
+    if radius < 0:
+        raise InputError(f"radius is {radius} px; expected 0 or more.")
     if radius >= MIDDLE:
         return np.where(wanted, nearest_label(labels, radius=radius)[0], labels)
     nearest = np.empty_like(labels)

@@ -1,8 +1,8 @@
 """Lower envelopes of parabolas: which column's source is the nearest where in a row.
 
-In a row, column c with its nearest source at squared distance f(c) offers step · (x − c)² + f(c). Two such parabolas cross
-once, also in the strict order (distance, source row, source column), so envelopes settle ties exactly; whole numbers
-throughout.
+In a row, column c with its nearest source at squared distance f(c) offers step · (x − c)² + f(c). Two such parabolas
+cross once, also in the strict order (distance, source row, source column), so envelopes settle ties exactly; whole
+numbers throughout.
 
 P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2012.
 """
@@ -36,7 +36,8 @@ def _last_before(sources: NDArray[np.int64], i: int, u: int, step: int) -> int:
 def envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], step: int, stack: NDArray[np.int64]) -> int:
     """Find which of the columns span[0] … span[1] − 1 wins where, for x from span[2] to span[3] − 1.
 
-    `step` is the squared spacing of the columns. Row 0 of `stack` gets the winning columns, row 1 the x from which each wins; returned is their number.
+    `step` is the squared spacing of the columns. Row 0 of `stack` gets the winning columns, row 1 the x from which each
+    wins; returned is their number.
     """
     begin, end, first, stop = span
     n = 0

@@ -1,4 +1,4 @@
-"""The compiled parts of nearest labels: by looking around within a radius, by envelopes at any distance, and two of them.
+"""The compiled parts of nearest labels: looking around within a radius, envelopes at any distance, and two of them.
 
 Equally near pixels come in raster order.
 """
@@ -49,13 +49,15 @@ def _look(keys: NDArray[np.int32], radius: int, wanted: NDArray[np.bool_], best:
         farthest = np.int32(0)
         for k in range(mine.size):
             farthest = max(farthest, mine[k] if asked[k] else np.int32(0))
+        if farthest >= NOTHING and keys[begin + MIDDLE - radius : begin + MIDDLE + mine.size + radius].min() >= NOTHING:
+            continue
         for i in range(1, radius + 1):
             if i * i > farthest >> 16:
                 break
             left, right = keys[begin + MIDDLE - i :], keys[begin + MIDDLE + i :]
             before, after = np.int32((i * i << 16) + MIDDLE - i), np.int32((i * i << 16) + MIDDLE + i)
             for k in range(mine.size):
-                mine[k] = min(mine[k], min(np.int32(left[k] + before), np.int32(right[k] + after)))
+                mine[k] = min(mine[k], np.int32(left[k] + before), np.int32(right[k] + after))
 
 
 @kernel

@@ -165,7 +165,7 @@ def _thin_rows(bits: NDArray[np.uint64]) -> None:
         above[:] = 0
         quiet += 1
         for y in range(1, bits.shape[0] - 1):
-            latest = max(changed[y - 1], max(changed[y], changed[y + 1]))
+            latest = max(changed[y - 1], changed[y], changed[y + 1])
             row[:] = bits[y]
             if latest >= turn - 2 and _erase(above, row, bits[y + 1], turn % 2 == 1, bits[y, 1:-1]):
                 changed[y] = turn

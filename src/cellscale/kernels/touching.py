@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Labels, Mask
-from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.distances import labels_for, two_nearest_labels
@@ -32,9 +31,9 @@ def _separate(labels: Labels, out: Labels) -> None:
         found = out[y]
         for x in range(width):
             one, two, three = np.uint32(here[x] - 1), np.uint32(above[x] - 1), np.uint32(below[x] - 1)
-            middle[x] = min(one, min(two, three))
+            middle[x] = min(one, two, three)
         for x in range(width):
-            least = min(middle[x], min(left[x], right[x]))
+            least = min(middle[x], left[x], right[x])
             found[x] = np.uint32(0) if least < np.uint32(here[x] - 1) else here[x]
 
 
@@ -155,8 +154,6 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
     """
     image, mask = label_image(cells, "cells"), mask_image(touching, "touching")
     check_equal_shapes(image, mask, "cells and touching")
-    if radius < 0:
-        raise InputError(f"radius is {radius} px; expected 0 or more.")
     return labels_for(image, mask, radius=radius, threads=threads)
 
 

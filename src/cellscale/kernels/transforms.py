@@ -179,6 +179,35 @@ def in_rows(
 
 
 @kernel
+def _look_through(
+    squares: NDArray[Any], vertical: NDArray[np.uint16], step: int, limits: tuple[int, int], best: NDArray[Any]
+) -> bool:
+    """Look up to REACH planes to both sides for a slab (z, x); whether no pixel of it needs more."""
+    far, limit = limits
+    depth, width = squares.shape
+    kind = best.dtype.type
+    for z in range(depth):
+        mine, own, ends = best[z], squares[z], vertical[z]
+        for k in range(width):
+            distance = np.int64(ends[k])
+            end = step * distance * distance if distance < UNSEEN else far
+            mine[k] = kind(min(own[k], end, limit))
+        if mine.max() > step * REACH * REACH:
+            return False
+    for z in range(depth):
+        mine = best[z]
+        farthest = mine.max()
+        for i in range(1, REACH + 1):
+            offset = kind(step * i * i)
+            if offset >= farthest:
+                break
+            one, other = squares[z - i if z >= i else z], squares[z + i if z + i < depth else z]
+            for k in range(width):
+                mine[k] = min(mine[k], kind(min(one[k], other[k]) + offset))
+    return True
+
+
+@kernel
 def in_depth(
     labels: Labels,
     rows: tuple[int, int],
@@ -190,18 +219,26 @@ def in_depth(
     """Replace the squared distances within planes (z, y, x) by those within the volume, for some of the rows y."""
     far, limit = limits
     depth, _, width = labels.shape
-    squares, best = np.full((BLOCK, depth + 2 * REACH), far, out.dtype), np.empty((BLOCK, depth), out.dtype)
-    lines, scratch = np.empty((BLOCK, depth), labels.dtype), np.zeros((5, depth), np.int64)
     none = np.iinfo(out.dtype).max
+    ends, line = np.empty((depth, BLOCK), np.uint16), np.full(depth + 2 * REACH, far, out.dtype)
+    scratch = np.zeros((5, depth), np.int64)
     for y in range(rows[0], rows[1]):
         for begin in range(0, width, BLOCK):
             n = min(BLOCK, width - begin)
+            slab, squares, best = (
+                np.empty((depth, n), labels.dtype),
+                np.empty((depth, n), out.dtype),
+                np.empty((depth, n), out.dtype),
+            )
             for z in range(depth):
+                found = out[z, y, begin : begin + n]
+                slab[z] = labels[z, y, begin : begin + n]
                 for k in range(n):
-                    lines[k, z] = labels[z, y, begin + k]
-                    squared = out[z, y, begin + k]
-                    squares[k, REACH + z] = squared if squared != none else far
-            for k in range(n):
-                _settle(lines[k], squares[k], step, far, limit, best[k], scratch)
+                    squares[z, k] = found[k] if found[k] != none else far
+            in_columns(slab, 0, n, ends)
+            if not _look_through(squares, ends, step, limits, best):
+                for k in range(n):
+                    line[REACH : REACH + depth] = squares[:, k]
+                    _settle(slab[:, k].copy(), line, step, far, limit, best[:, k], scratch)
             for z in range(depth):
-                _write(best[:n, z], far, limit, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])
+                _write(best[z], far, limit, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])

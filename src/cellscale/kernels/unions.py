@@ -74,11 +74,10 @@ def ranks(first_pixels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @kernel
 def _look_up(labels: Labels, table: Labels, out: Labels) -> int:
-    flat, result = labels.ravel(), out.ravel()
-    for i in range(flat.size):
-        if flat[i] >= table.size:
+    for i in range(labels.size):
+        if labels[i] >= table.size:
             return i
-        result[i] = table[flat[i]]
+        out[i] = table[labels[i]]
     return -1
 
 
@@ -87,26 +86,26 @@ def relabel(labels: NDArray[np.integer[Any]], table: NDArray[np.integer[Any]]) -
 
     Parameters
     ----------
-    labels : integer array, (y, x)
+    labels : integer array, (y, x) or (z, y, x)
         Labels, at most len(table) − 1.
     table : integer array, (n,)
         The new label of each; table[0] is 0.
 
     Returns
     -------
-    uint32 array, (y, x)
+    uint32 array, as the labels
 
     Raises
     ------
     InputError
         If the background would change or a label has no entry.
     """
-    image, entries = label_image(labels), label_image(np.asarray(table).reshape(1, -1), "table")[0]
+    image, entries = label_image(labels, axes=3), label_image(np.asarray(table).reshape(1, -1), "table")[0]
     if entries.size == 0 or entries[0] != 0:
         raise InputError("table[0] is not 0: background would become a cell. Put 0 first.")
     out = np.empty_like(image)
-    missing = _look_up(image, entries, out)
+    missing = _look_up(image.reshape(-1), entries, out.reshape(-1))
     if missing >= 0:
-        at, label = divmod(missing, image.shape[1]), image.flat[missing]
+        at, label = tuple(int(i) for i in np.unravel_index(missing, image.shape)), image.flat[missing]
         raise InputError(f"Label {label} at pixel {at} has no entry in a table of {entries.size}.")
     return out

@@ -14,7 +14,7 @@ from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.concavities import contours_and_skeletons
-from cellscale.kernels.distances import distance_transform, nearest_label, two_nearest_labels
+from cellscale.kernels.distances import distance_transform, labels_for, two_nearest_labels
 from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
@@ -169,8 +169,6 @@ def contour_complexity(labels: NDArray[np.integer[Any]], *, cap: int | None = No
     ----------
     labels : integer array, (y, x)
         Cells; touching ones are separated first.
-    cap : int, optional
-        Distances from here on are equal to it, px.
 
     Returns
     -------
@@ -180,7 +178,7 @@ def contour_complexity(labels: NDArray[np.integer[Any]], *, cap: int | None = No
         Γ_H.
     """
     contours, skeletons = contours_and_skeletons(separated(labels))
-    distances = distance_transform(~skeletons, cap=cap)
+    distances = distance_transform(~skeletons)
     return np.where(contours, distances, np.float32(0)), contours
 
 
@@ -191,12 +189,15 @@ def saw_tau(labels: NDArray[np.integer[Any]]) -> float:
 
 
 def _spread(values: NDArray[np.float32], contours: Mask, radius: int) -> NDArray[np.float32]:
-    """Copy the values of contour pixels to the pixels around them, each from the nearest."""
-    pixels = np.flatnonzero(contours)
+    """Copy values of 0 and more, one for each contour pixel, to the pixels around, each from the nearest; else 0.
+
+    A value travels as its own label: its bits, plus one.
+    """
     sources: Labels = np.zeros(contours.shape, np.uint32)
-    sources.flat[pixels] = np.arange(1, pixels.size + 1)
-    nearest, _ = nearest_label(sources, radius=radius)
-    return np.concatenate([np.zeros(1, np.float32), values.flat[pixels]])[nearest]
+    sources[contours] = values.view(np.uint32) + np.uint32(1)
+    found = labels_for(sources, np.ones((1, contours.shape[1]), bool), radius=radius)
+    np.subtract(found, 1, out=found, where=found > 0)
+    return found.view(np.float32)
 
 
 def shape_aware_weights(
@@ -238,7 +239,8 @@ def shape_aware_weights(
         raise InputError(f"spread is {spread!r}; expected 'both' or 'inside'.")
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
-    distances, contours = contour_complexity(labels, cap=math.ceil(tau))
+    contours, skeletons = contours_and_skeletons(separated(labels))
+    distances = distance_transform(~skeletons, cap=math.ceil(tau))[contours]
     narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
     copied = _spread((narrow + offset).astype(np.float32), contours, radius)
     if spread == "inside":

@@ -1,0 +1,55 @@
+"""Draws images/targets-*.png: what the methods make of a few touching cells. Run from the repository's root."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+import cellscale
+from cellscale.methods import load_method
+from cellscale.pictures import colours, sheet
+
+FIGURES = {
+    "multicellnet": (("multicellnet", "region"), ("multicellnet", "edge"), ("unet-ronneberger", "weight")),
+    "weights": (("saw", "classes"), ("unet2", "weight"), ("dwm", "weight"), ("saw", "weight")),
+    "deepsplit": (("deepsplit", "cell"), ("deepsplit", "separation"), ("deepsplit", "separation_weight")),
+    "maskrcnn": (("maskrcnn", "weight"), ("mu-lux", "marker"), ("calt-us", "classes")),
+    "ribcage": (("ribcage", "classes"),),
+}
+"""Method and map, by the name of the figure."""
+SIDE = 110
+"""Of the crop, px."""
+
+
+def labels() -> np.ndarray:
+    """Some touching cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        cellscale.synthesize(f"{folder}/i.zarr", shape=(1, 300, 300), cells=60, seed=4)
+        frame = cellscale.open_labels(f"{folder}/i.zarr", "truth").values[0]
+    rows, columns = np.nonzero(frame)
+    y, x = int(np.median(rows)) - SIDE // 2, int(np.median(columns)) - SIDE // 2
+    return np.ascontiguousarray(frame[max(y, 0) :, max(x, 0) :][:SIDE, :SIDE])
+
+
+def shaded(values: np.ndarray) -> np.ndarray:
+    """From dark to bright, (y, x, 3)."""
+    return colormaps["viridis"](values / max(float(values.max()), 1e-9))[..., :3]
+
+
+def main() -> None:
+    """Write the figures."""
+    cells = labels()
+    for figure, shown in FIGURES.items():
+        row = {"labels": colours(cells)}
+        for name, key in shown:
+            row[f"{name}, {key}"] = shaded(load_method(name).prepared([cells]).targets(cells)[key])
+        content = io.BytesIO(sheet({"": row}, {}, side=2.4))
+        Image.open(content).convert("RGB").quantize(128).save(f"docs/images/targets-{figure}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

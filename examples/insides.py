@@ -1,0 +1,124 @@
+"""A method in one file, outside of the package: a small network learns cells and their insides.
+
+    cellscale train examples.insides:INSIDES movie.zarr --output model --validate-frames 8:10
+
+A pixel is inside where none of its 4 neighbours belongs to another label. Insides of touching cells do not touch, so
+they are the cells' cores; what else belongs to a cell goes to the nearest core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.intensity import Intensity
+from cellscale.methods.descent import Adam, one_update
+from cellscale.methods.objects import above, large_enough, pieces, rims
+from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
+from cellscale.methods.search import minimum_areas, searched
+
+DILATIONS = (1, 2, 4)
+"""Of three 5 × 5 convolutions."""
+
+
+def network(channels: int, width: int) -> nn.Module:
+    """Three dilated convolutions and two scores for each pixel; no pooling, no layer that looks at the whole window."""
+    layers: list[nn.Module] = []
+    for before, dilation in zip((channels, width, width), DILATIONS, strict=True):
+        layers += [nn.Conv2d(before, width, 5, padding=2 * dilation, dilation=dilation, bias=False)]
+        layers += [nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, 2, 1))
+
+
+def cross_entropy(networks: Networks, batch: Batch) -> Terms:
+    """Mean binary cross-entropy of cells and insides."""
+    scores = networks["dilated"](batch.image).float()
+    truth = torch.stack([batch.targets["cell"], batch.targets["inside"]], dim=1).float()
+    return {"bce": nn.functional.binary_cross_entropy_with_logits(scores, truth)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insides:
+    """Cells and insides by a small network."""
+
+    name: ClassVar[str] = "examples.insides:INSIDES"
+    paper: ClassVar[str] = "an example of the documentation"
+    summary: ClassVar[str] = "three dilated convolutions, cells and their insides"
+    join: ClassVar[Literal["links", "anchors"]] = "links"
+    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
+    maps: ClassVar[tuple[str, ...]] = ("cell", "inside")
+    multiple: ClassVar[int] = 1
+    reach: ClassVar[int] = 2 * sum(DILATIONS)
+    """How far a prediction looks, one side, px."""
+    adam: Adam = field(default_factory=lambda: Adam(learning_rate=0.01))
+    intensity: Intensity = field(default_factory=Intensity)
+    channels: int = 1
+    """Number of image channels."""
+    width: int = 12
+    """Feature maps of each convolution."""
+    threshold: float = 0.5
+    """A pixel is inside if its probability is greater; fitted by `tuned`."""
+    radius: int = 2
+    """A pixel goes to the nearest core at most this far away, px."""
+    minimum_area: int = 0
+    """Smaller cells are dropped, px; fitted by `tuned`."""
+
+    @property
+    def decode_reach(self) -> int:
+        """How far decoding looks into the maps, px."""
+        return self.radius
+
+    @property
+    def link(self) -> int:
+        """Longest distance between two pixels that are tied directly, px."""
+        return self.radius
+
+    def prepared(self, labels: Iterable[Labels]) -> Self:
+        """Nothing is counted in the training frames."""
+        return self
+
+    def targets(self, labels: Labels) -> Maps:
+        """What the network shall say of a crop."""
+        return {"cell": (labels > 0).astype(np.uint8), "inside": ((labels > 0) & ~rims(labels)).astype(np.uint8)}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """One network."""
+        return {"dilated": network(self.channels, self.width)}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One network, one loss."""
+        return (one_update("cross-entropy", cross_entropy, self.adam, trains=("dilated",)),)
+
+    def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
+        """Two probabilities, (n, y, x)."""
+        cell, inside = torch.sigmoid(networks["dilated"](windows).float()).unbind(dim=1)
+        return {"cell": cell, "inside": inside}
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """Components of the insides; what else is a cell's goes to the nearest."""
+        inside = above(maps["inside"], self.threshold)
+        return pieces(inside, above(maps["cell"], 0.5) & ~inside, self.radius, valid)
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """Drop small cells, once, after all tiles are joined."""
+        return large_enough(nodes, self.minimum_area)
+
+    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+        """Search the threshold and the minimum area on the validation frames."""
+        frames = list(pairs)
+        areas = minimum_areas(truth for _, truth in frames)
+        return searched(self, frames, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "minimum_area": areas})
+
+    def ideal(self, labels: Labels) -> Maps:
+        """The perfect prediction."""
+        return {name: target.astype(np.float32) for name, target in self.targets(labels).items()}
+
+
+INSIDES = Insides()

@@ -1,0 +1,80 @@
+"""The documentation says what is so: its commands parse, its examples run, its site builds."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cellscale.cli import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXECUTED = ("tutorial.md", "measuring.md")
+"""Pages whose blocks are run one after the other; a block with a title is for the reader alone."""
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of each block that has no title."""
+    return re.findall(r"^ *```(sh|python)\n(.*?)^ *```", page.read_text(), re.M | re.S)
+
+
+def commands(page: Path) -> list[str]:
+    """The lines that call cellscale, in blocks of all titles, without comments."""
+    found = re.findall(r"^ *```sh.*?\n(.*?)^ *```", page.read_text(), re.M | re.S)
+    lines = [line.split(" #")[0].strip() for text in found for line in text.replace("\\\n", " ").splitlines()]
+    return [line[line.index("cellscale ") :] for line in lines if re.search(r"(^|-- )cellscale ", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_parse(page: Path) -> None:
+    for line in commands(page):
+        name, *words = shlex.split(re.sub(r"\bN\b", "1", line))[1:]
+        command = cli.commands[name]
+        try:
+            command.make_context(name, list(words), parent=click.Context(cli, obj=False)).close()
+        except click.UsageError as error:
+            raise AssertionError(f"{page.name}: {line}: {error.format_message()}") from error
+
+
+def test_the_pages_have_commands() -> None:
+    assert sum(len(commands(page)) for page in PAGES) > 20
+
+
+def test_every_command_is_on_the_page_of_commands() -> None:
+    listed = set(re.findall(r"^\| `(\w+)", (ROOT / "docs" / "commands.md").read_text(), re.M))
+    assert listed == set(cli.commands)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXECUTED)
+def test_examples_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "cellscale"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cellscale "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    for language, group in itertools.groupby(blocks(ROOT / "docs" / name), key=operator.itemgetter(0)):
+        text = "".join(block for _, block in group)
+        words = ["sh", "-ec", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+    assert (tmp_path / "movie.zarr" / "labels" / "cells" / "objects.parquet").exists()
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install 'cellscale[docs]'")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Write a layer of the size of its image" in (tmp_path / "site" / "reference" / "index.html").read_text()
