@@ -1,8 +1,12 @@
 import dataclasses
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 
 from cellscale.errors import InputError
 from cellscale.methods import load_method
@@ -148,3 +152,35 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
     assert areas[True, 0] == areas[False, 0]
     assert 0.7 < areas[True, 1] / areas[True, 0] < 1.4
     assert areas[False, 1] / areas[False, 0] > 2
+
+
+class Noted(list):
+    """Frames that note who reads them."""
+
+    def __init__(self, notes):
+        super().__init__(FRAMES[:1])
+        self.notes = notes
+
+    def __getitem__(self, index):
+        (self.notes / str(os.getpid())).touch()
+        return super().__getitem__(index)
+
+    def __reduce__(self):
+        return Noted, (self.notes,)
+
+
+def shot(notes):
+    """Ask a loader process for a batch, then die by signal 9."""
+    samples = Samples(load_method("dwm", depth=1), Noted(notes), SETTINGS)
+    next(batches(samples, dataclasses.replace(SETTINGS, loader_workers=1), first=0))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_training_leaves_no_loader_behind(tmp_path):
+    process = torch.multiprocessing.get_context("spawn").Process(target=shot, args=(tmp_path,))
+    process.start()
+    process.join()
+    (loader,) = (path.name for path in tmp_path.iterdir())
+    while os.path.exists(f"/proc/{loader}"):
+        time.sleep(0.1)

@@ -6,6 +6,9 @@ skeleton, hull or gap sees a cell that the sample cuts.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -77,8 +80,17 @@ def batches(
 
 
 def _quiet(worker: int) -> None:
-    """Leave the processors to the training: a loader process computes with one thread."""
+    """Leave the processors to the training: a loader process computes with one thread, and ends with its parent."""
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed training leaves no loader behind: torch watches the fork server, which lives as long as the loader."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def batch_of(values: dict[str, Tensor], device: torch.device, mean: Callable[[Tensor], Tensor]) -> Batch:
