@@ -10,6 +10,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ from cellscale.methods.pixel_forest import Forest
 Call = Callable[[], Any]
 SAMPLE = 8
 """Of the transforms for each cell, so many are measured."""
-SLOWEST = 2**24
+SLOWEST = 2**21
 """SciPy's and scikit-image's transforms are measured up to so many pixels."""
 FIRST = """
 import time
@@ -367,6 +368,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kernels whose names begin so")
     parser.add_argument("--plot", type=Path, help="where to draw the times over the sizes")
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", "Failed to get convex hull")  # of cells of one or two pixels
     copied = copied_a_millisecond()
     found: dict[str, list[tuple[int, float]]] = {}
     for title, labels in images(arguments.size, arguments.volume):
