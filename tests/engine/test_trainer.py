@@ -4,6 +4,7 @@ import signal
 from collections.abc import Sequence
 
 import pytest
+import ray
 import torch
 
 from cellscale.checkpoints import digest, load_model
@@ -149,3 +150,12 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp
         assert not mark.exists()
         mark.touch()
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path):
+    engine = FanOut(least_workers=1)
+    model = train_method(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS, workers=64, engine=engine)
+    assert model.training["workers"] == min(64, int(ray.cluster_resources()["CPU"]))
+    with pytest.raises(InputError, match="64 workers need 64 CPUs"):
+        train_method(METHOD, [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS, workers=64)

@@ -109,6 +109,20 @@ def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
     check_start(first, "dwm", first.method)
 
 
+@pytest.mark.slow
+def test_compiled_networks_learn_what_others_do(tmp_path):
+    method = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
+    losses = {}
+    for on in (False, True):
+        settings = dataclasses.replace(SETTINGS, steps=2, log_every=1, compile=on, profile=on)
+        model = train(method, [FRAMES], output=str(tmp_path / str(on)), settings=settings)
+        lines = (tmp_path / str(on) / "history.csv").read_text().splitlines()[1:]
+        losses[on] = [float(line.rpartition(",")[2]) for line in lines]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-3)
+    assert set(model.training["profile_s"]) == {"data", "forward", "backward", "exchange", "optimizer"}
+    assert digest(load_model(str(tmp_path / "True"))) == digest(model)
+
+
 def test_a_finished_training_is_returned_when_resumed(tmp_path):
     assert digest(run(tmp_path / "m")) == digest(run(tmp_path / "m", resume=True, on_progress=killed_at(1)))
 
