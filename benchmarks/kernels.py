@@ -49,6 +49,22 @@ SAMPLE = 8
 """Of the transforms for each cell, so many are measured."""
 SLOWEST = 2**21
 """SciPy's and scikit-image's transforms are measured up to so many pixels."""
+DRAWN = (
+    "components, 26, 3-D",
+    "components, 4, 2-D",
+    "distance, binary, 2-D",
+    "distance, binary, 3-D",
+    "distance, labels, 2-D",
+    "distance, labels, 3-D",
+    "nearest_label, 10 px, 2-D",
+    "overlap_table, 2-D",
+    "relabel, 2-D",
+    "rim_weights, 2-D",
+    "shape_aware_weights, 2-D",
+    "skeleton, 2-D",
+    "two_nearest_labels, 2-D",
+)
+"""What the plot shows."""
 FIRST = """
 import time
 import numpy as np
@@ -341,10 +357,10 @@ def row(pair: Pair, pixels: int, copied: float, repeats: int) -> tuple[str, floa
 
 
 def plotted(found: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """Draw time over pixels for the kernels that were measured at two sizes or more."""
+    """Draw time over pixels for DRAWN kernels that were measured at two sizes or more."""
     figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
-    for (name, points), marker in zip(sorted(found.items()), "osv^<>DPX*ph" * 9, strict=False):
-        if len(points) > 1:
+    for (name, points), marker in zip(sorted(found.items()), "osv^<>DPX*phd" * 9, strict=False):
+        if name in DRAWN and len(points) > 1:
             axes.loglog(*zip(*sorted(points), strict=True), marker + "-", ms=4, lw=1, label=name)
     axes.set(xlabel="pixels", ylabel="ms")
     axes.grid(alpha=0.3)
