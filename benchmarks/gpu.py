@@ -5,7 +5,9 @@
 
 Needs torch, numba, SciPy, scikit-image and this package's folder on the path; no Zarr, no Ray (`train` also tifffile
 for TIFF stacks). One JSON line for each result. `rates` alternates the bare network (forward and backward over one
-batch on the device) with the loop (samples, targets, weights, loss, exchange, optimizer); medians over steps.
+batch on the device) with the loop (samples, targets, weights, loss, exchange, optimizer); medians over steps. On a CPU
+time is this process's own, so that other programs do not count, and neither do the processes that make samples:
+`sample_s` is what one sample costs them.
 """
 
 import argparse
@@ -36,6 +38,14 @@ from cellscale.training.workers import Workers
 
 WARM_UP = 5
 """Steps that are not timed."""
+
+
+def now(device: torch.device) -> float:
+    """Seconds: of the clock on a GPU, of this process on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
 
 
 def scenes(count: int, side: int) -> Frames:
@@ -70,13 +80,9 @@ def seconds(device: torch.device, work: Callable[[], Any], times: int) -> float:
     """Median time of a piece of work."""
     found = []
     for _ in range(WARM_UP + times):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        began = time.perf_counter()
+        began = now(device)
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - began)
+        found.append(now(device) - began)
     return statistics.median(found[WARM_UP:])
 
 
@@ -103,15 +109,15 @@ def bare_step(method: Method, settings: TrainingSettings, frames: Frames) -> Cal
 
 def loop_times(method: Method, settings: TrainingSettings, frames: Frames, clock: Stopwatch | None) -> list[float]:
     """Seconds of each step of a training, the first ones left out."""
-    ends: list[float] = []
+    ends, device = [], torch.device(settings.device)
 
     def note(stage: str, step: int, terms: Mapping[str, float]) -> None:
-        ends.append(time.perf_counter())
+        ends.append(now(device))
         if clock and step == WARM_UP:
             clock.seconds.clear()
 
     hooks = loop.Hooks(on_step=note, **({"clock": clock} if clock else {}))
-    learn(method, on(torch.device(settings.device), method), frames, settings, hooks)
+    learn(method, on(device, method), frames, settings, hooks)
     return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :], strict=False)]
 
 
@@ -130,8 +136,10 @@ def training_rates(name: str, given: argparse.Namespace, frames: Frames) -> dict
     loop_times(method, settings, frames, clock)
     total = sum(clock.seconds.values())
     one, other = statistics.median(bare), statistics.median(whole)
+    samples, numbers = Samples(method, frames, settings), iter(range(10**6))
     return {
         "training": name,
+        "sample_s": round(seconds(torch.device("cpu"), lambda: samples[next(numbers)], 10), 4),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "width": given.width,
         "batch": settings.batch_size,
