@@ -12,11 +12,11 @@ test: lint
 	$(BIN)/pytest
 
 test-slow: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt 'selenium>=4.30' '.[docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt 'selenium>=4.30' --editable '.[docs]'
 	$(BIN)/pytest -m slow --timeout 3600
 
 docs: $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict --site-dir site
 
 lint: $(READY)

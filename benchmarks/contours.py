@@ -1,7 +1,7 @@
 """Coupled contours of touching cells in one run, beside scikit-image's contour of a cell and its morphological snake.
 
-By turns and in one process, one thread each; scikit-image's contours are timed on a sample of the cells, in a crop
-around each, from the same seeds and with about as many points.
+By turns and in one process, one thread each, processor times; scikit-image's contours are timed on a sample of the
+cells, in a crop around each, from the same seeds and with about as many points.
 """
 
 import argparse
@@ -39,9 +39,9 @@ def speed_and_seeds(cells: Labels) -> tuple[np.ndarray, Labels]:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def window_of(cells: Labels, label: int) -> Box:

@@ -10,6 +10,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,24 @@ from cellscale.methods.pixel_forest import Forest
 Call = Callable[[], Any]
 SAMPLE = 8
 """Of the transforms for each cell, so many are measured."""
-SLOWEST = 2**24
+SLOWEST = 2**21
 """SciPy's and scikit-image's transforms are measured up to so many pixels."""
+DRAWN = (
+    "components, 26, 3-D",
+    "components, 4, 2-D",
+    "distance, binary, 2-D",
+    "distance, binary, 3-D",
+    "distance, labels, 2-D",
+    "distance, labels, 3-D",
+    "nearest_label, 10 px, 2-D",
+    "overlap_table, 2-D",
+    "relabel, 2-D",
+    "rim_weights, 2-D",
+    "shape_aware_weights, 2-D",
+    "skeleton, 2-D",
+    "two_nearest_labels, 2-D",
+)
+"""What the plot shows."""
 FIRST = """
 import time
 import numpy as np
@@ -340,10 +357,10 @@ def row(pair: Pair, pixels: int, copied: float, repeats: int) -> tuple[str, floa
 
 
 def plotted(found: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """Draw time over pixels for the kernels that were measured at two sizes or more."""
+    """Draw time over pixels for DRAWN kernels that were measured at two sizes or more."""
     figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
-    for (name, points), marker in zip(sorted(found.items()), "osv^<>DPX*ph" * 9, strict=False):
-        if len(points) > 1:
+    for (name, points), marker in zip(sorted(found.items()), "osv^<>DPX*phd" * 9, strict=False):
+        if name in DRAWN and len(points) > 1:
             axes.loglog(*zip(*sorted(points), strict=True), marker + "-", ms=4, lw=1, label=name)
     axes.set(xlabel="pixels", ylabel="ms")
     axes.grid(alpha=0.3)
@@ -367,6 +384,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kernels whose names begin so")
     parser.add_argument("--plot", type=Path, help="where to draw the times over the sizes")
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", "Failed to get convex hull")  # of cells of one or two pixels
     copied = copied_a_millisecond()
     found: dict[str, list[tuple[int, float]]] = {}
     for title, labels in images(arguments.size, arguments.volume):

@@ -35,6 +35,7 @@ def test_reach_settings_and_pieces() -> None:
     conformance.check_pieces(METHOD, maps)
 
 
+@pytest.mark.slow
 def test_training(tmp_path: Path) -> None:
     conformance.check_training(METHOD, FRAMES, tmp_path)
     conformance.check_sample_means(METHOD, FRAMES)

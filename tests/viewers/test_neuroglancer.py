@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from cellscale.arrays import Box
-from cellscale.ngff.images import NgffImage
+from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.labels import open_labels
+from cellscale.viewers.serving import serving
 from cellscale.viewers.states import scale_on_screen
 from cellscale.viewers.web import view
 from tests.viewers import stores
 from tests.viewers.pages import at_cells, chromium, drawn, keep, saturated
+from tests.viewers.test_third_party import foreign
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -79,11 +81,35 @@ def test_channels_are_layers(browser: Any, tmp_path: Path) -> None:
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
 
 
+@pytest.mark.parametrize(("ngff", "dtype"), [("0.4", "uint8"), ("0.5", "int32")])
+def test_labels_of_another_program(browser: Any, tmp_path: Path, ngff: str, dtype: str) -> None:
+    source = stores.movie(tmp_path, frames=2)
+    box = Box(0, 0, source.size("y"), source.size("x"))
+    pixels = np.stack([source.read(box, t=t)[0] for t in range(2)])
+    labels = np.stack([open_labels(source.url, "truth").read(box, t=t) for t in range(2)])
+    foreign(tmp_path / "other.zarr", pixels, labels.astype(dtype), ngff)
+    image = open_image(str(tmp_path / "other.zarr"))
+    with view(image.url, frame=1) as page:
+        check(browser, page.url, image, "nuclei", 1)
+
+
 def test_a_zip_file(browser: Any, tmp_path: Path) -> None:
     image = stores.movie(tmp_path, frames=1)
     shutil.make_archive(f"{tmp_path}/packed.zarr", "zip", image.url)
     with view(f"{tmp_path}/packed.zarr.zip") as page:
         check(browser, page.url, image, "truth", 0)
+
+
+def test_a_link_carries_the_view(browser: Any, tmp_path: Path) -> None:
+    """The page on the web is out of reach here: the same client on this machine gets what the link says."""
+    import neuroglancer
+
+    image = stores.movie(tmp_path)
+    with serving({"web": image.store}) as server:
+        link = view(f"{server}/web", frame=1).url
+        page = neuroglancer.Viewer()
+        check(browser, f"{page.get_viewer_url()}#{link.partition('#')[2]}", image, "truth", 1)
+        neuroglancer.stop()
 
 
 def test_the_command(browser: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,16 @@ def test_byte_ranges(server: str, mount: str, asked: str | None, status: int, fo
     if status == 206:
         start = CONTENT.index(found)
         assert headers["Content-Range"] == f"bytes {start}-{start + len(found) - 1}/200"
+
+
+def test_a_private_bucket_is_passed_on(s3: dict[str, Any]) -> None:
+    store = Store(url="s3://cells/served", storage_options=s3)
+    store.folder.write("inner/chunk", CONTENT)
+    with serving({"b": store}) as url:
+        assert ask(f"{url}/b/inner/chunk")[::2] == (200, CONTENT)
+        assert ask(f"{url}/b/inner/chunk", Range="bytes=-16")[::2] == (206, CONTENT[-16:])
+        assert ask(f"{url}/b/inner/chunk", Range="bytes=3-7")[::2] == (206, CONTENT[3:8])
+        assert ask(f"{url}/b/inner/none")[0] == 404
 
 
 def test_a_page_of_another_origin_may_ask(server: str) -> None:

@@ -13,8 +13,9 @@ from cellscale.errors import MissingError
 from cellscale.ngff.imports import write_frame
 from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.viewers.scenes import scene
+from cellscale.viewers.serving import serving
 from cellscale.viewers.states import HOSTED, contrast, link, state
-from cellscale.viewers.web import open_view
+from cellscale.viewers.web import open_view, view
 from tests.ngff.pictures import make, noise
 
 
@@ -69,3 +70,11 @@ def test_contrast_comes_from_the_frame(tmp_path: Path) -> None:
     assert contrast(image, 1) == [(pytest.approx(24.99), pytest.approx(2486.5, abs=1))]
     low, high = contrast(image, 0)[0]
     assert low < high
+
+
+def test_a_store_on_the_web_gets_a_link_and_no_server(tmp_path: Path) -> None:
+    shown = scene(labelled(tmp_path / "i.zarr", "cells"))
+    with serving({"web": shown.image.store}) as server, view(f"{server}/web") as page:
+        assert not page.here
+        assert page.url.startswith(f"{HOSTED}#!")
+        assert f"{server}/web/labels/cells/|zarr:" in urllib.parse.unquote(page.url)

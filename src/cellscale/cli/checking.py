@@ -1,4 +1,4 @@
-"""Commands around a run: doctor, table, upsample, completion."""
+"""Commands around a run: doctor, predict, table, upsample, completion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from click.shell_completion import get_completion_class
 from rich.table import Table
 
 import cellscale
-from cellscale.cli.terminal import out, progress, storage_options
+from cellscale.cli.terminal import FRAMES, out, progress, storage_options
 
 FAILED = 2
 """Exit status where a check failed."""
@@ -64,6 +64,24 @@ def upsample_command(quiet: bool, /, image: str, as_json: bool, **options: Any) 
     click.echo(json.dumps({"layer": url}) if as_json else url)
 
 
+@click.command("predict")
+@click.argument("image")
+@click.option("--model", required=True, help="Folder of a trained model, or a name of `cellscale models`.")
+@click.option("--output", required=True, help="Store of the maps to write.")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames.")
+@click.option("--level", default="0", show_default=True, help="Level of the pyramid; auto: nearest to the model's.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@click.option("--json", "as_json", is_flag=True, help="Print the URL of the maps as JSON.")
+@storage_options
+@click.pass_obj
+def predict_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
+    """Write the probability maps of IMAGE as an OME-Zarr image, a channel for each map."""
+    with progress(quiet) as show:
+        url = cellscale.predict(image, on_progress=show, **options)
+    click.echo(json.dumps({"maps": url}) if as_json else url)
+
+
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
@@ -74,4 +92,4 @@ def completion_command(context: click.Context, shell: str) -> None:
         click.echo(made(context.find_root().command, {}, "cellscale", "_CELLSCALE_COMPLETE").source())
 
 
-COMMANDS = (doctor_command, table_command, upsample_command, completion_command)
+COMMANDS = (doctor_command, predict_command, table_command, upsample_command, completion_command)

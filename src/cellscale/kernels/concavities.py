@@ -24,7 +24,7 @@ LARGEST_TABLE = 2**22
 
 @kernel
 def _boxes(labels: Labels, count: int) -> NDArray[np.int64]:
-    """Return y0, x0, y1, x1 of the labels 1 … count, half-open."""
+    """Return y0, x0, y1, x1 of the labels 1 … count, half-open; y1 is 0 where there is none."""
     boxes = np.zeros((count, 4), np.int64)
     boxes[:, :2] = max(labels.shape)
     for y in range(labels.shape[0]):
@@ -62,12 +62,31 @@ def _hull(labels: Labels, label: int, box: NDArray[np.int64], rows: NDArray[np.i
     height, absent = box[2] - box[0], labels.shape[1]
     rows[:2, :height] = absent
     for y in range(height):
-        for x in range(box[1], box[3]):
-            if labels[box[0] + y, x] == label:
-                rows[0, y] = min(rows[0, y], x)
-                rows[1, y] = -x
+        line = labels[box[0] + y]
+        first, last = box[1], box[3] - 1
+        while first <= last and line[first] != label:
+            first += 1
+        while last > first and line[last] != label:
+            last -= 1
+        if first <= last:
+            rows[0, y], rows[1, y] = first, -last
     _sag(rows[0, :height], absent, rows[2])
     _sag(rows[1, :height], absent, rows[2])
+
+
+@kernel
+def _fill(
+    labels: Labels, label: int, box: NDArray[np.int64], rows: NDArray[np.int64], pixels: NDArray[np.uint8]
+) -> bool:
+    """Set the pixels of the hull that are not the label's, in rows two longer than the box's; whether there are any."""
+    found = False
+    y0, x0, y1, x1 = box
+    for y in range(y1 - y0):
+        for x in range(rows[0, y], 1 - rows[1, y]):
+            outside = labels[y0 + y, x] != label
+            pixels[y * (x1 - x0 + 2) + x - x0] = outside
+            found |= outside
+    return found
 
 
 @kernel
@@ -90,26 +109,28 @@ def _add_concavities(labels: Labels, boxes: NDArray[np.int64], contours: Mask, s
     rows = np.zeros((3, height), np.int64)
     largest = 0
     for i in range(boxes.shape[0]):
-        largest = max(largest, (boxes[i, 2] - boxes[i, 0] + 2) * (boxes[i, 3] - boxes[i, 1] + 2))
+        if boxes[i, 2] > 0:
+            largest = max(largest, (boxes[i, 2] - boxes[i, 0] + 2) * (boxes[i, 3] - boxes[i, 1] + 2))
     scratch, queues = np.zeros(largest, np.uint8), np.zeros((3, largest), np.int32)
     for i in range(boxes.shape[0]):
         y0, x0, y1, x1 = boxes[i]
+        if y1 == 0:
+            continue
         step = x1 - x0 + 2
         pixels = scratch[: (y1 - y0 + 2) * step]
         pixels[:] = 0
         _hull(labels, i + 1, boxes[i], rows)
         origin = (1 - y0) * step + 1 - x0
+        if not _fill(labels, i + 1, boxes[i], rows, pixels[step + 1 :]):
+            continue
         for y in range(y0, y1):
             for x in range(rows[0, y - y0], 1 - rows[1, y - y0]):
-                pixels[origin + y * step + x] = labels[y, x] != i + 1
-        for y in range(y0, y1):
-            for x in range(x0, x1):
                 at = origin + y * step + x
                 if pixels[at] and _is_rim(pixels, at, y, x, (height, width, step)):
                     contours[y, x] = True
         thin(pixels, step, table, queues)
         for y in range(y0, y1):
-            for x in range(x0, x1):
+            for x in range(rows[0, y - y0], 1 - rows[1, y - y0]):
                 if pixels[origin + y * step + x]:
                     skeletons[y, x] = True
 
@@ -141,7 +162,10 @@ def contours_and_skeletons(labels: NDArray[np.integer[Any]]) -> tuple[Mask, Mask
     skeletons : bool array, (y, x)
         K: the skeletons of the cells and of the concavities.
     """
-    image, count = numbered(label_image(labels))
+    image = label_image(labels)
+    count = int(image.max(initial=0))
+    if count > LARGEST_TABLE:
+        image, count = numbered(image)
     contours, skeletons = rims(image), skeleton(image > 0)
     if count:
         _add_concavities(image, _boxes(image, count), contours, skeletons)

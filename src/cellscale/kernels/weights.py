@@ -188,15 +188,17 @@ def saw_tau(labels: NDArray[np.integer[Any]]) -> float:
     return float(distances.max(initial=0))
 
 
-def _spread(values: NDArray[np.float32], contours: Mask, radius: int) -> NDArray[np.float32]:
-    """Copy values of 0 and more, one for each contour pixel, to the pixels around, each from the nearest; else 0.
+def _spread(
+    values: NDArray[np.float32], at: NDArray[np.intp], shape: tuple[int, ...], radius: int
+) -> NDArray[np.float32]:
+    """Copy values of 0 and more from the pixels at raster indices to those around, each from the nearest; else 0.
 
     A value travels as its own label: its bits, plus one.
     """
-    sources: Labels = np.zeros(contours.shape, np.uint32)
-    sources[contours] = values.view(np.uint32) + np.uint32(1)
-    found = labels_for(sources, np.ones((1, contours.shape[1]), bool), radius=radius)
-    np.subtract(found, 1, out=found, where=found > 0)
+    sources: Labels = np.zeros(shape, np.uint32)
+    sources.reshape(-1)[at] = values.view(np.uint32) + np.uint32(1)
+    found = labels_for(sources, np.ones((1, shape[1]), bool), radius=radius)
+    found -= found > 0
     return found.view(np.float32)
 
 
@@ -240,9 +242,10 @@ def shape_aware_weights(
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
     contours, skeletons = contours_and_skeletons(separated(labels))
-    distances = distance_transform(~skeletons, cap=math.ceil(tau))[contours]
+    at = np.flatnonzero(contours)
+    distances = distance_transform(~skeletons, cap=math.ceil(tau)).reshape(-1)[at]
     narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
-    copied = _spread((narrow + offset).astype(np.float32), contours, radius)
+    copied = _spread((narrow + offset).astype(np.float32), at, contours.shape, radius)
     if spread == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0
     smooth = gaussian(copied, sigma=sigma)

@@ -9,13 +9,13 @@ same through one window and through many.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Box
 from cellscale.errors import InputError
-from cellscale.methods.protocol import Method
 
 
 def _rounded_up(n: int, multiple: int) -> int:
@@ -87,7 +87,26 @@ class Windows:
         return [row * self.columns + column for row in rows for column in columns]
 
 
-def windows_of(method: Method, shape: tuple[int, int], core: int) -> Windows:
+class Seen(Protocol):
+    """The part of a method that windows need."""
+
+    @property
+    def multiple(self) -> int:
+        """Window sides are multiples of this, px."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """How far a prediction looks, one side, px."""
+        ...
+
+    @property
+    def whole(self) -> Literal["exact", "windowed"]:
+        """Whether windows change nothing, or labels depend on them."""
+        ...
+
+
+def windows_of(method: Seen, shape: tuple[int, int], core: int) -> Windows:
     """The windows of a method over frames (y, x), with cores of at least `core` px."""
     multiple, framed = method.multiple, method.whole == "windowed"
     return Windows(shape=shape, core=_rounded_up(core, multiple), multiple=multiple, reach=method.reach, framed=framed)

@@ -75,8 +75,8 @@ def view_in_napari(
     """
     shown = scene(image, labels=labels, labels_store=labels_store, frame=frame, z=z, storage_options=storage_options)
     try:
-        import napari
+        from napari import Viewer, run
     except ImportError as error:
         raise MissingError(f"napari cannot be loaded ({error}). pip install 'cellscale[napari]'.") from error
-    add_layers(napari.Viewer(title=shown.image.url), shown)
-    napari.run()
+    add_layers(Viewer(title=shown.image.url), shown)
+    run()

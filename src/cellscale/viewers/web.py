@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +15,7 @@ from cellscale.viewers.scenes import Scene, scene
 from cellscale.viewers.serving import serving
 from cellscale.viewers.states import link, state
 
+log = logging.getLogger("cellscale")
 WEB = ("http://", "https://")
 
 
@@ -85,6 +87,11 @@ def open_view(shown: Scene, *, host: str = "127.0.0.1", port: int = 0) -> View:
     View
         Close it when it is no longer looked at.
     """
+    for layer in shown.labels:
+        if layer.dtype.kind == "i" and layer.dtype.itemsize == 8:
+            log.warning(
+                "layer %r is %s, which neuroglancer may not draw; napari and preview do", layer.name, layer.dtype
+            )
     servers, mounts = contextlib.ExitStack(), _mounts(shown)
     server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
     addresses = _addresses(shown, mounts, server)
