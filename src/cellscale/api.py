@@ -12,7 +12,6 @@ from cellscale import evaluation
 from cellscale.checkpoints import Model, load_model, shipped_models
 from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
-from cellscale.engine.trainer import train_method
 from cellscale.evaluation import Frames, chosen_frames
 from cellscale.folders import address as address_of
 from cellscale.job import segmentation_job
@@ -25,7 +24,7 @@ from cellscale.segmentation.forecast import forecast
 from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.selection import spread, training_data, without
-from cellscale.training.run import TrainingSettings, check_start
+from cellscale.training.settings import TrainingSettings
 
 log = logging.getLogger("cellscale")
 Progress = Callable[[str, int, int], None]
@@ -117,6 +116,10 @@ def train(
     CellscaleError
         For unknown names and settings, data that do not fit, or an existing model.
     """
+    # Ray Train and what draws the curves take seconds to import; the other commands do without.
+    from cellscale.engine.trainer import train_method
+    from cellscale.training.run import check_start
+
     begun = load_model(start, storage_options) if isinstance(start, str) else start
     chosen = begun.method if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}

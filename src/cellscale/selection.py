@@ -9,7 +9,7 @@ from cellscale.errors import InputError, MissingError
 from cellscale.evaluation import Frames, annotated, chosen_frames
 from cellscale.ngff.images import NgffImage
 from cellscale.ngff.labels import open_labels
-from cellscale.training.run import TrainingData
+from cellscale.training.frames import TrainingData
 
 
 def training_data(image: NgffImage, labels_name: str, channels: int, frames: Frames) -> TrainingData:

@@ -17,7 +17,6 @@ import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
 from cellscale.folders import Folder
-from cellscale.heap import steady_heap
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
@@ -98,7 +97,6 @@ class _Shared:
 
 def _perform(shared: _Shared, task: Task) -> None:
     """Do a task, then write its record."""
-    steady_heap()
     name, units = task
     arrays = shared.work(shared.argument, units)
     put(shared.run.scratch, name, {"units": np.array(units, np.int64), **arrays})
