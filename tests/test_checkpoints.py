@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from cellscale.arrays import Box
 from cellscale.checkpoints import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.methods import load_method
+from cellscale.synthetic import Scene
+from cellscale.training.validation import predicted, scored
 
 ROOT = Path(__file__).parents[1]
 
@@ -167,3 +170,12 @@ def test_the_package_takes_its_models_along():
         assert found["bytes"] <= 10 * 2**20
         assert load_model(str(SHIPPED / found["name"])).method.name == found["method"]
         assert (SHIPPED / found["name"] / "card.md").read_text().count("\n") > 5
+
+
+def test_the_model_of_nuclei_is_small_and_finds_nuclei_that_it_has_never_seen():
+    (listed,) = [found for found in shipped_models() if found["name"] == "nuclei"]
+    assert listed["bytes"] <= 10 * 2**20
+    model, scene, box = load_model("nuclei"), Scene(shape=(1, 256, 256), cells=40, seed=5), Box(0, 0, 256, 256)
+    frame = (scene.image(0, box)[None], scene.labels(0, box))
+    found = scored(model.method, predicted(model.method, model.networks, [frame], device="cpu", precision="auto"))
+    assert found["f1"] > 0.8
