@@ -216,8 +216,13 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
     movie = work / "movie.zarr"
     words = ["--model", str(work / "model"), "--tile", "50", "--set", "window=64", "--set", "task_px=20000"]
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "stopped"]
+    # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(
-        [*command, "--address", "local"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.PIPE, text=True
+        [*command, "--address", "local"],
+        env={**os.environ, "PYTHONPATH": PATH},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     scratch = movie / ".cellscale-stopped"
     while driver.poll() is None and not list(scratch.glob("predict/*0")):
