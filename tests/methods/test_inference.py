@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from cellscale.checkpoints import tensors
 from cellscale.errors import InputError
 from cellscale.methods import load_method
-from cellscale.methods.inference import stored, windows_to_maps
+from cellscale.methods.inference import folded, stored, windows_to_maps
 
 
 @pytest.fixture
@@ -63,3 +65,25 @@ def test_candidates_have_no_flips():
     method = load_method("maskrcnn", width=4)
     with pytest.raises(InputError, match=r"predicts candidates, which have no mean\. Set flips=false"):
         windows_to_maps(method, method.networks(), np.zeros((1, 1, 64, 64), np.float32), flips=True)
+
+
+@pytest.mark.parametrize("name", ["saw", "unet-binary", "deepsplit", "multicellnet", "ribcage-ce"])
+def test_folded_networks_compute_the_same_without_batchnorm(name):
+    torch.manual_seed(0)
+    method = load_method(name)
+    networks = method.networks()
+    for layer in (part for network in networks.values() for part in network.modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(std=0.1)
+            layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.5, 2)
+    before = {key: value.clone() for key, value in tensors(networks).items()}
+    found = folded(networks)
+    assert not any(isinstance(part, nn.BatchNorm2d) for network in found.values() for part in network.modules())
+    assert all(torch.equal(value, before[key]) for key, value in tensors(networks).items())
+    plain = {key: network.eval() for key, network in networks.items()}
+    with torch.inference_mode():
+        image = torch.rand(1, 1, 96, 96)
+        values, expected = method.predict(found, image), method.predict(plain, image)
+    for key in method.maps:
+        torch.testing.assert_close(values[key], expected[key], rtol=1e-3, atol=1e-4)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Candidates, Labels, Prediction, part_of
-from cellscale.methods.inference import Precision, windows_to_maps
+from cellscale.methods.inference import Precision, folded, windows_to_maps
 from cellscale.methods.protocol import Method, Networks
 from cellscale.metrics import scores
 from cellscale.tiles.candidates import owned
@@ -49,11 +49,11 @@ def predicted(
     unknown: int = 0,
 ) -> list[tuple[Prediction, Labels]]:
     """Predictions and true labels of each frame; what has the label `unknown` is blank."""
-    found = []
+    found, quick = [], folded(networks)
     for i in range(len(frames)):
         image, labels = frames[i]
         seen, truth = blank(mapped(image, method.intensity), labels, unknown)
-        maps = frame_prediction(method, networks, seen, device=device, precision=precision, flips=flips)
+        maps = frame_prediction(method, quick, seen, device=device, precision=precision, flips=flips)
         found.append((maps, truth))
     return found
 
