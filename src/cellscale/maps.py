@@ -14,6 +14,7 @@ from cellscale.checkpoints import Model
 from cellscale.errors import InputError
 from cellscale.folders import Folder
 from cellscale.job import Job, segmentation_job
+from cellscale.methods.inference import folded
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.writers import ImageWriter, create_image
 from cellscale.segmentation.plan import Run
@@ -29,7 +30,7 @@ def _plane_maps(run: Run, job: Job, plane: int) -> np.ndarray[Any, np.dtype[np.u
     put(scratch, alone.survey.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
     made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
     units = [(0, window) for window in range(len(run.windows))]
-    for (_, window), found in predictions_of(alone, job.model.networks, units):
+    for (_, window), found in predictions_of(alone, folded(job.model.networks), units):
         if not isinstance(found, Candidates):
             rows, columns = run.windows.core_box(window).slices
             made[:, rows, columns] = np.stack([found[name] for name in run.method.maps])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cellscale.arrays import Box, Candidates, Prediction, part_of
 from cellscale.errors import InputError
 from cellscale.intensity import BINS, Mapping, Scale
-from cellscale.methods.inference import folded, windows_to_maps
+from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, put
@@ -134,14 +134,14 @@ def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Itera
     torch.set_num_threads(run.settings.threads)
     records = Records(run.scratch)
     known = {plane: mappings_of(run, plane, records) for plane in sorted({unit[0] for unit in units})}
-    size, quick = run.settings.batch, folded(networks)
+    size = run.settings.batch
     for start in range(0, len(units), size):
         batch = list(units[start : start + size])
         inputs = [_window(run, plane, window, known[plane]) for plane, window in batch]
         stacked = np.stack(inputs + inputs[-1:] * (size - len(inputs)))
         how = run.settings
         predicted = windows_to_maps(
-            run.method, quick, stacked, device=how.device, precision=how.precision, flips=how.flips
+            run.method, networks, stacked, device=how.device, precision=how.precision, flips=how.flips
         )
         for unit, found in zip(batch, predicted, strict=False):
             yield unit, _of_core(run, unit[1], found)

@@ -17,6 +17,7 @@ import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
 from cellscale.folders import Folder
+from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
@@ -348,7 +349,7 @@ def segment(
 
 def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
     """All steps up to a layer that is complete and not yet listed."""
-    run, report = steps.run, steps.report
+    run, report, networks = steps.run, steps.report, folded(networks)
     _survey(steps, target)
     if not run.fused:
         instead = holes.no_maps if target.publish_holes else None

@@ -21,6 +21,7 @@ import numpy as np
 from cellscale.arrays import Box, Candidates, part_of
 from cellscale.errors import CellscaleError, RunError
 from cellscale.folders import Folder
+from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.decode import decoded, packed, pieces_name
 from cellscale.segmentation.plan import Run
@@ -41,7 +42,7 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
         survey_s_per_px; predict_s of a window; decode_s of a tile, compilation left out; maps_bytes of a window's core,
         pieces_bytes and record_bytes of a tile, as they are stored; tile_px; core_px; peak_bytes of the process.
     """
-    run, window = dataclasses.replace(run, scratch=SCRATCH), len(run.windows) // 2
+    run, networks, window = dataclasses.replace(run, scratch=SCRATCH), folded(networks), len(run.windows) // 2
     seen = run.windows.window_box(window).clip(Box.of(run.grid.shape))
     began = time.perf_counter()
     mappings = {"units": np.zeros((1, 1), np.int64), **surveyed(run, {0: [seen]})}
