@@ -47,7 +47,7 @@ def processed(method: Method, pairs: Sequence[tuple[dict[str, np.ndarray], Label
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", choices=["dsb", "dic"])
+    parser.add_argument("data", choices=["dsb", "dic", "dic-half"])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--width", type=int, default=8)

@@ -2,13 +2,15 @@
 
     python benchmarks/memory.py --work /tmp/bench --sizes 2048,4096,8192 --plot docs/images/memory.png
 
-Driver and worker are one process, started anew for each size; a small U-Net makes the largest frames affordable.
+Driver and worker are one process, started anew for each size, with the environment that workers have; a small U-Net
+makes the largest frames affordable.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -96,7 +98,8 @@ def main() -> None:
     for size in map(int, args.sizes.split(",")):
         write_frame(args.work, size)
         command = [sys.executable, __file__, "--work", str(args.work), "--only", str(size)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        environment = os.environ | {"MALLOC_ARENA_MAX": "2"}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         found.append(json.loads(done.stdout.splitlines()[-1]))
         print(json.dumps(found[-1]), flush=True)
     if args.plot:

@@ -303,6 +303,8 @@ def main() -> NoReturn:
     """Run the command line."""
     # Read by the threads of torch's arithmetic at their start: spinning threads starve each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # For the workers of a Ray on this machine: each thread that reads chunks would have a heap of its own, which grows.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -18,6 +18,7 @@ from cellscale.arrays import Box, Image, Prediction, part_of
 from cellscale.errors import RunError
 from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
+from cellscale.segmentation.ahead import ahead
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
 from cellscale.segmentation.records import Arrays, get, put
@@ -90,10 +91,11 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
             raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
         return found
 
+    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
+    parts = ahead(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
     made = []
-    for plane, tile in units:
-        box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-        made.append((plane, decoded(run, plane, tile, _assembled(run, plane, box, stored), box)))
+    for (plane, tile), part in zip(units, parts, strict=True):
+        made.append((plane, decoded(run, plane, tile, part, boxes[tile])))
     return packed(made)
 
 

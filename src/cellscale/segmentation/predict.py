@@ -19,6 +19,7 @@ from cellscale.errors import InputError
 from cellscale.intensity import BINS, Mapping, Scale
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Networks
+from cellscale.segmentation.ahead import ahead
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, put
 from cellscale.tiles.candidates import SEAM_PX, arrays_of, owned
@@ -129,19 +130,31 @@ def _window(run: Run, plane: int, window: int, mappings: Sequence[Mapping]) -> N
     return np.ascontiguousarray(mapped[:, rows - source.y0][:, :, columns - source.x0])
 
 
-def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
-    """Predict windows (plane, window) and yield what belongs to their cores; the last batch is filled up."""
-    torch.set_num_threads(run.settings.threads)
-    records = Records(run.scratch)
+def _batches(run: Run, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], NDArray[np.float32]]]:
+    """Units and the network's inputs, (n, c, y, x); the last batch is filled up."""
+    records, size = Records(run.scratch), run.settings.batch
     known = {plane: mappings_of(run, plane, records) for plane in sorted({unit[0] for unit in units})}
-    size = run.settings.batch
     for start in range(0, len(units), size):
         batch = list(units[start : start + size])
         inputs = [_window(run, plane, window, known[plane]) for plane, window in batch]
-        stacked = np.stack(inputs + inputs[-1:] * (size - len(inputs)))
-        how = run.settings
+        yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs)))
+
+
+def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
+    """Predict windows (plane, window) and yield what belongs to their cores.
+
+    The next batch is read meanwhile. On a device of its own the network goes on while the caller works.
+    """
+    torch.set_num_threads(run.settings.threads)
+    made = _predictions(run, networks, units)
+    return made if run.settings.device == "cpu" else ahead(made)
+
+
+def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
+    how = run.settings
+    for batch, inputs in ahead(_batches(run, units)):
         predicted = windows_to_maps(
-            run.method, networks, stacked, device=how.device, precision=how.precision, flips=how.flips
+            run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.flips
         )
         for unit, found in zip(batch, predicted, strict=False):
             yield unit, _of_core(run, unit[1], found)

@@ -17,6 +17,7 @@ import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
 from cellscale.folders import Folder
+from cellscale.heap import give_back
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
@@ -101,6 +102,7 @@ def _perform(shared: _Shared, task: Task) -> None:
     name, units = task
     arrays = shared.work(shared.argument, units)
     put(shared.run.scratch, name, {"units": np.array(units, np.int64), **arrays})
+    give_back()
 
 
 @dataclass(frozen=True, kw_only=True)
