@@ -60,6 +60,7 @@ def test_contours_by_tiles_are_those_of_the_whole_frame() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
 def test_saw_learns_real_cells_at_the_default_settings(data: Path, tmp_path: Path) -> None:
     """DIC-C2DH-HeLa, sequence 01, silver truth: SEG of held-out frames."""
     folder, movie, model = data / "DIC-C2DH-HeLa", str(tmp_path / "dic.zarr"), str(tmp_path / "model")
