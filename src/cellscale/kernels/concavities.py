@@ -82,10 +82,13 @@ def _fill(
     found = False
     y0, x0, y1, x1 = box
     for y in range(y1 - y0):
-        for x in range(rows[0, y], 1 - rows[1, y]):
-            outside = labels[y0 + y, x] != label
-            pixels[y * (x1 - x0 + 2) + x - x0] = outside
-            found |= outside
+        first, stop = rows[0, y], 1 - rows[1, y]
+        line, begin = labels[y0 + y, first:stop], y * (x1 - x0 + 2) + first - x0
+        outside = pixels[begin : begin + stop - first]
+        for x in range(line.size):
+            outside[x] = line[x] != label
+        for x in range(line.size):
+            found |= outside[x] != 0
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellscale.arrays import Labels
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.envelopes import FAR, LABEL, NONE, ROW, SQUARED, envelope, write_labels, write_squared
-from cellscale.kernels.transforms import BLOCK
+from cellscale.kernels.transforms import BLOCK, least
 
 MIDDLE = 128
 """Offsets of less than this fit into a key, px."""
@@ -49,7 +49,8 @@ def _look(keys: NDArray[np.int32], radius: int, wanted: NDArray[np.bool_], best:
         farthest = np.int32(0)
         for k in range(mine.size):
             farthest = max(farthest, mine[k] if asked[k] else np.int32(0))
-        if farthest >= NOTHING and keys[begin + MIDDLE - radius : begin + MIDDLE + mine.size + radius].min() >= NOTHING:
+        around = keys[begin + MIDDLE - radius : begin + MIDDLE + mine.size + radius]
+        if farthest >= NOTHING and least(around) >= NOTHING:
             continue
         for i in range(1, radius + 1):
             if i * i > farthest >> 16:

@@ -44,6 +44,24 @@ def in_columns(labels: Labels, begin: int, end: int, out: NDArray[np.uint16]) ->
 
 
 @kernel
+def greatest(values: NDArray[Any]) -> Any:
+    """Return the maximum; compiled, NumPy's own looks at one pixel at a time."""
+    found = values[0]
+    for k in range(values.size):
+        found = max(found, values[k])
+    return found
+
+
+@kernel
+def least(values: NDArray[Any]) -> Any:
+    """Return the minimum, as `greatest` does."""
+    found = values[0]
+    for k in range(values.size):
+        found = min(found, values[k])
+    return found
+
+
+@kernel
 def _bound(squares: NDArray[Any], step: int, ends: tuple[bool, bool], limit: int, best: NDArray[Any]) -> None:
     """Begin with the distances that a run's own pixels offer, and those to the ends that it has."""
     n = best.size
@@ -83,7 +101,7 @@ def _look(squares: NDArray[Any], step: int, best: NDArray[Any]) -> None:
     kind = best.dtype.type
     for begin in range(0, best.size, BLOCK):
         mine = best[begin : begin + BLOCK]
-        farthest = mine.max()
+        farthest = greatest(mine)
         for i in range(1, REACH + 1):
             offset = kind(step * i * i)
             if offset >= farthest:
@@ -117,7 +135,7 @@ def _settle(
             best[a:b] = 0
         else:
             _bound(squares[REACH + a : REACH + b], step, (a > 0, b < width), limit, best[a:b])
-            if (b - a > 2 * REACH or a == 0 or b == width) and best[a:b].max() > step * REACH * REACH:
+            if (b - a > 2 * REACH or a == 0 or b == width) and greatest(best[a:b]) > step * REACH * REACH:
                 _far_run(squares, (a, b), step, far, best, scratch)
         a = b
     _look(squares, step, best)
@@ -192,11 +210,11 @@ def _look_through(
             distance = np.int64(ends[k])
             end = step * distance * distance if distance < UNSEEN else far
             mine[k] = kind(min(own[k], end, limit))
-        if mine.max() > step * REACH * REACH:
+        if greatest(mine) > step * REACH * REACH:
             return False
     for z in range(depth):
         mine = best[z]
-        farthest = mine.max()
+        farthest = greatest(mine)
         for i in range(1, REACH + 1):
             offset = kind(step * i * i)
             if offset >= farthest:

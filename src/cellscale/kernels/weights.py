@@ -18,6 +18,7 @@ from cellscale.kernels.distances import distance_transform, labels_for, two_near
 from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
+from cellscale.kernels.transforms import UNSEEN, in_columns
 
 UNDERFLOW = 104
 """exp(−UNDERFLOW) is 0 in float32."""
@@ -188,6 +189,32 @@ def saw_tau(labels: NDArray[np.integer[Any]]) -> float:
     return float(distances.max(initial=0))
 
 
+@kernel
+def _look_aside(vertical: NDArray[np.uint16], at: NDArray[np.intp], limit: int, out: NDArray[np.float32]) -> None:
+    """Write the distances of some pixels, at raster indices, from those within columns; the square at most `limit`."""
+    width = vertical.shape[1]
+    for k in range(at.size):
+        row, x = vertical[at[k] // width], at[k] % width
+        best, i = limit, 0
+        while i * i < best and (i <= x or i < width - x):
+            left, right = np.int64(row[max(x - i, 0)]), np.int64(row[min(x + i, width - 1)])
+            if i <= x and left < UNSEEN:
+                best = min(best, i * i + left * left)
+            if i < width - x and right < UNSEEN:
+                best = min(best, i * i + right * right)
+            i += 1
+        out[k] = np.sqrt(np.float64(best))
+
+
+def _distances_at(at: NDArray[np.intp], sources: Mask, cap: int) -> NDArray[np.float32]:
+    """Distance of the pixels at raster indices to the nearest source, at most `cap`; none of the others is settled."""
+    vertical, found = np.empty(sources.shape, np.uint16), np.empty(at.size, np.float32)
+    if at.size:
+        in_columns((~sources).view(np.uint8), 0, sources.shape[1], vertical)
+        _look_aside(vertical, at, cap**2, found)
+    return found
+
+
 def _spread(
     values: NDArray[np.float32], at: NDArray[np.intp], shape: tuple[int, ...], radius: int
 ) -> NDArray[np.float32]:
@@ -243,7 +270,7 @@ def shape_aware_weights(
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
     contours, skeletons = contours_and_skeletons(separated(labels))
     at = np.flatnonzero(contours)
-    distances = distance_transform(~skeletons, cap=math.ceil(tau)).reshape(-1)[at]
+    distances = _distances_at(at, skeletons, math.ceil(tau))
     narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
     copied = _spread((narrow + offset).astype(np.float32), at, contours.shape, radius)
     if spread == "inside":
