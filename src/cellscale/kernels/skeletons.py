@@ -41,22 +41,23 @@ def removable() -> NDArray[np.uint8]:
 
 
 @kernel
-def _neighbourhood(pixels: NDArray[np.uint8], at: int, around: NDArray[np.int64]) -> int:
-    code = 0
-    for i in range(8):
-        code |= (pixels[at + around[i]] & 1) << i
+def _neighbourhood(pixels: NDArray[np.uint8], at: int, width: int) -> int:
+    above, below = at - width, at + width
+    code: int = (pixels[above] & 1) | (pixels[above + 1] & 1) << 1 | (pixels[at + 1] & 1) << 2
+    code |= (pixels[below + 1] & 1) << 3 | (pixels[below] & 1) << 4 | (pixels[below - 1] & 1) << 5
+    code |= (pixels[at - 1] & 1) << 6 | (pixels[above - 1] & 1) << 7
     return code
 
 
 @kernel
 def _survivors(
-    pixels: NDArray[np.uint8], queue: NDArray[np.int32], size: int, around: NDArray[np.int64], doomed: NDArray[np.uint8]
+    pixels: NDArray[np.uint8], queue: NDArray[np.int32], size: int, width: int, doomed: NDArray[np.uint8]
 ) -> int:
     """Move the pixels that this pass deletes to the front of the queue; return their number."""
     found = 0
     for k in range(size):
         at = queue[k]
-        if pixels[at] & 1 and doomed[_neighbourhood(pixels, at, around)]:
+        if pixels[at] & 1 and doomed[_neighbourhood(pixels, at, width)]:
             queue[found] = at
             found += 1
     return found
@@ -80,7 +81,7 @@ def thin(pixels: NDArray[np.uint8], width: int, table: NDArray[np.uint8], queues
     around = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width])
     sizes = np.zeros(2, np.int64)
     for at in range(width, pixels.size - width):
-        if pixels[at] and _neighbourhood(pixels, at, around) != 255:
+        if pixels[at] and _neighbourhood(pixels, at, width) != 255:
             queues[0, sizes[0]] = queues[1, sizes[0]] = at
             sizes[:] += 1
             pixels[at] |= 6
@@ -92,26 +93,22 @@ def thin(pixels: NDArray[np.uint8], width: int, table: NDArray[np.uint8], queues
             queues[2, k] = queues[turn, k]
             pixels[queues[turn, k]] &= 255 - bit
         sizes[turn] = 0
-        gone = _survivors(pixels, queues[2], size, around, table & np.uint8(turn + 1))
+        gone = _survivors(pixels, queues[2], size, width, table & np.uint8(turn + 1))
         for k in range(gone):
             pixels[queues[2, k]] &= 254
         for k in range(gone):
             for i in range(8):
-                _enqueue(pixels, queues[2, k] + around[i], queues, sizes)
+                at = queues[2, k] + around[i]
+                pixel = pixels[at]
+                if pixel & 1 and pixel != 7:
+                    for other in range(2):
+                        if pixel & 2 << other == 0:
+                            queues[other, sizes[other]] = at
+                            sizes[other] += 1
+                    pixels[at] = 7
         turn = 1 - turn
     for at in range(pixels.size):
         pixels[at] &= 1
-
-
-@kernel
-def _enqueue(pixels: NDArray[np.uint8], at: int, queues: NDArray[np.int32], sizes: NDArray[np.int64]) -> None:
-    """Have both passes look at a pixel of the figure, unless they will; bits 2 and 4 tell."""
-    for turn in range(2):
-        bit = 2 << turn
-        if pixels[at] & 1 and not pixels[at] & bit:
-            queues[turn, sizes[turn]] = at
-            sizes[turn] += 1
-            pixels[at] |= bit
 
 
 @kernel
