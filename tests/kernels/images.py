@@ -7,7 +7,7 @@ from scipy import ndimage
 
 small = st.tuples(st.integers(0, 14), st.integers(0, 14))
 volumes = arrays.arrays(np.uint32, st.tuples(*[st.integers(0, 6)] * 3), elements=st.sampled_from([0, 1, 1, 1, 2]))
-spacings = st.tuples(*[st.integers(1, 5)] * 3)
+spacings = st.tuples(*[st.integers(1, 5)] * 3) | st.sampled_from([(12, 6, 18), (5, 70_001, 30_011)])
 noise = arrays.arrays(np.uint32, small, elements=st.sampled_from([0, 0, 0, 1, 2, 3, 7]))
 
 

@@ -6,6 +6,7 @@ time, 2000.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -20,40 +21,51 @@ from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.nearest import MIDDLE, nearest_at_all, nearest_within, offsets_in_columns, two_nearest
 from cellscale.kernels.transforms import REACH, in_columns, in_depth, in_rows
 
+LONGEST = int(np.iinfo(np.int64).max)
+"""Squared distance where there is no source, with a spacing."""
 
-def _steps(axes: int, spacing: Sequence[int] | None) -> tuple[int, ...]:
-    """Squared spacing of each axis."""
+
+def _spaced(axes: int, spacing: Sequence[int] | None) -> tuple[tuple[int, ...], int]:
+    """Squared spacing of each axis in its greatest common measure, and the square of that."""
     if spacing is None:
-        return (1,) * axes
+        return (1,) * axes, 1
     if len(spacing) != axes or any(int(step) != step or step < 1 for step in spacing):
         raise InputError(
             f"spacing is {tuple(spacing)}; expected {axes} whole numbers from 1 on. Take a smaller unit, such as nm."
         )
-    return tuple(int(step) ** 2 for step in spacing)
+    measure = math.gcd(*(int(step) for step in spacing))
+    return tuple((int(step) // measure) ** 2 for step in spacing), measure**2
 
 
-def _limits(shape: tuple[int, ...], steps: tuple[int, ...], cap: int | None, most: int) -> tuple[int, int]:
-    """Return the square of a distance that does not exist, and of the greatest that is wanted."""
-    far = most - max(steps) * REACH**2
+def _far(shape: tuple[int, ...], steps: tuple[int, ...], unit: int, spaced: bool) -> tuple[type[Any], int]:
+    """Return the narrowest type for squared distances and the square of one that does not exist."""
     longest = sum(step * side**2 for step, side in zip(steps, shape, strict=True))
-    if longest >= far:
-        raise InputError(f"Squared distances in {shape} px reach {longest}; expected less than {far}. Use tiles.")
-    if cap is not None and cap < 0:
-        raise InputError(f"cap is {cap}; expected 0 or more, or None for no limit.")
-    return far, far if cap is None else min(far, cap**2)
+    narrow, wide = (int(np.iinfo(kind).max) - max(steps) * REACH**2 for kind in (np.int32, np.int64))
+    most = wide // unit if spaced else narrow
+    if longest >= most:
+        raise InputError(
+            f"Squared distances in {shape} px reach {longest * unit}; expected less than {most * unit}. Use tiles."
+        )
+    return (np.int32, narrow) if longest < narrow else (np.int64, wide)
 
 
 def _transformed(
     labels: NDArray[Any], squared: bool, cap: int | None, spacing: Sequence[int] | None, threads: int
 ) -> NDArray[Any]:
     check_sides(labels, "The image")
+    if cap is not None and cap < 0:
+        raise InputError(f"cap is {cap}; expected 0 or more, or None for no limit.")
     volume = labels.reshape((1,) * (3 - labels.ndim) + labels.shape)
-    steps = (1,) * (3 - labels.ndim) + _steps(labels.ndim, spacing)
-    out = np.empty(volume.shape, np.int32 if spacing is None else np.int64)
-    limits = _limits(volume.shape, steps, cap, int(np.iinfo(out.dtype).max))
+    spaced, unit = _spaced(labels.ndim, spacing)
+    steps = (1,) * (3 - labels.ndim) + spaced
+    kind, far = _far(volume.shape, steps, unit, spacing is not None)
+    most = LONGEST if cap is None else min(cap**2, LONGEST)
+    limits = far, far if cap is None else min(far, -(-most // unit))
+    units = float(unit), float(most)
+    out = np.empty(volume.shape, kind)
     roots = np.empty((*volume.shape[:2], 0), np.float32)
     if not squared:
-        roots = out.view(np.float32) if spacing is None else np.empty(volume.shape, np.float32)
+        roots = out.view(np.float32) if kind is np.int32 else np.empty(volume.shape, np.float32)
     depth, height, width = volume.shape
     first = roots if depth == 1 else roots[:, :, :0]
 
@@ -61,7 +73,7 @@ def _transformed(
         vertical = np.empty((height, width), np.uint16)
         in_bands(lambda a, b: in_columns(volume[z], a, b, vertical), width, threads)
         in_bands(
-            lambda a, b: in_rows(volume[z], vertical, (a, b), (steps[-2], steps[-1]), limits, out[z], first[z]),
+            lambda a, b: in_rows(volume[z], vertical, (a, b), (steps[-2], steps[-1]), limits, units, out[z], first[z]),
             height,
             threads,
         )
@@ -74,7 +86,11 @@ def _transformed(
         plane(0, threads)
     elif out.size:
         in_bands(planes, depth, threads)
-        in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, out, roots), height, threads)
+        in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, units, out, roots), height, threads)
+    if squared and spacing is not None:
+        none = out == np.iinfo(kind).max
+        out = np.minimum(out.astype(np.int64) * unit, most)
+        out[none] = LONGEST
     return (out if squared else roots).reshape(labels.shape)
 
 

@@ -142,13 +142,16 @@ def _settle(
 
 
 @kernel
-def _write(best: NDArray[Any], far: int, limit: int, out: NDArray[Any], roots: NDArray[np.float32]) -> None:
-    """Write squares, or, where there is room for them, distances."""
+def _write(
+    best: NDArray[Any], limits: tuple[int, int], units: tuple[float, float], out: NDArray[Any], roots: NDArray[np.float32]
+) -> None:
+    """Write squares, or, where there is room for them, distances in the unit of the spacing."""
+    far, limit = limits
     most = np.iinfo(out.dtype).max
     if roots.size > 0:
         for x in range(best.size):
             squared = min(abs(best[x]), limit)
-            roots[x] = np.sqrt(np.float64(squared)) if squared < far else np.inf
+            roots[x] = np.sqrt(min(np.float64(squared) * units[0], units[1])) if squared < far else np.inf
     else:
         for x in range(best.size):
             squared = min(abs(best[x]), limit)
@@ -162,6 +165,7 @@ def in_rows(
     rows: tuple[int, int],
     steps: tuple[int, int],
     limits: tuple[int, int],
+    units: tuple[float, float],
     out: NDArray[Any],
     roots: NDArray[np.float32],
 ) -> None:
@@ -179,6 +183,8 @@ def in_rows(
         Squared spacing of rows and columns.
     limits : tuple of int
         The value of a distance that does not exist, and the greatest that is wanted.
+    units : tuple of float
+        The square of one, and the square of the greatest distance that is written; for distances alone.
     out : int32 or int64 array, (y, x)
         Gets squared distances.
     roots : float32 array, (y, x) or (y, 0)
@@ -193,7 +199,7 @@ def in_rows(
             distance = np.int64(vertical[y, x])
             middle[x] = steps[0] * distance * distance if distance < UNSEEN else far
         _settle(labels[y], squares, steps[1], far, limit, best, scratch)
-        _write(best, far, limit, out[y], roots[y])
+        _write(best, limits, units, out[y], roots[y])
 
 
 @kernel
@@ -231,6 +237,7 @@ def in_depth(
     rows: tuple[int, int],
     step: int,
     limits: tuple[int, int],
+    units: tuple[float, float],
     out: NDArray[Any],
     roots: NDArray[np.float32],
 ) -> None:
@@ -259,4 +266,4 @@ def in_depth(
                     line[REACH : REACH + depth] = squares[:, k]
                     _settle(slab[:, k].copy(), line, step, far, limit, best[:, k], scratch)
             for z in range(depth):
-                _write(best[z], far, limit, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])
+                _write(best[z], limits, units, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])
