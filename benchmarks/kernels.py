@@ -7,12 +7,12 @@ floor of a kernel is the time in which this machine copies the bytes that it mus
 
 import argparse
 import importlib.util
-import subprocess
-import sys
+import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,6 +47,7 @@ from cellscale.methods.pixel_forest import Forest
 Call = Callable[[], Any]
 SAMPLE = 8
 """Of the transforms for each cell, so many are measured."""
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 SLOWEST = 2**21
 """SciPy's and scikit-image's transforms are measured up to so many pixels."""
 DRAWN = (
@@ -65,26 +66,6 @@ DRAWN = (
     "two_nearest_labels, 2-D",
 )
 """What the plot shows."""
-FIRST = """
-import time
-import numpy as np
-from cellscale.kernels import components, distances, overlaps, tables, touching, unions, watershed
-
-mask = np.zeros((64, 64), bool)
-mask[5:20, 5:20] = mask[5:20, 25:40] = True
-begin, processor = time.perf_counter(), time.process_time()
-labels, count = components.connected_components(mask)
-touching.assign_touching(labels, ~mask, radius=5)
-heights = watershed.inner_distance(mask, cap=20)
-watershed.basins(heights, mask)
-tables.piece_table(labels, count, origin=(0, 0), width=64)
-tables.border_table(labels, heights, core=(0, 0, 64, 64))
-tables.intensity_sums(labels, count, labels.astype(np.int64))
-unions.merge(3, np.array([[0, 1]]))
-unions.relabel(labels, np.arange(count + 1))
-overlaps.overlap_table(labels, labels)
-print(time.perf_counter() - begin, time.process_time() - processor)
-"""
 
 
 @dataclass(frozen=True)
@@ -140,7 +121,7 @@ def balls(size: int, spacing: int = 40) -> Labels:
 def some_transforms(labels: Labels) -> np.ndarray:
     """The usual way to the two nearest cells, a transform for each, in the memory of two images; for SAMPLE of them."""
     first, second = np.full(labels.shape, np.inf), np.full(labels.shape, np.inf)
-    for number in np.unique(labels[labels > 0])[:SAMPLE]:
+    for number in range(1, SAMPLE + 1):
         distances = edt.edt(labels != number)
         second = np.minimum(second, np.maximum(first, distances))
         first = np.minimum(first, distances)
@@ -271,7 +252,7 @@ def neighbours(labels: Labels) -> Iterator[Pair]:
             lambda: np.where(touching, expand_labels(apart, 8), apart),
         )
         yield Pair("nearest_label", lambda: nearest_label(labels), 12, "scipy", lambda: scipy_nearest(labels))
-    cells = len(np.unique(labels)) - 1
+    cells = int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
     yield Pair(
         "two_nearest_labels",
         lambda: two_nearest_labels(labels),
@@ -343,17 +324,34 @@ def copied_a_millisecond() -> float:
     return 2 * source.nbytes / best
 
 
-def row(pair: Pair, pixels: int, copied: float, repeats: int) -> tuple[str, float]:
-    """Measure by turns, after one call that is not counted: a line of the table, and our median in ms."""
+def repeats_of(pixels: int, most: int) -> int:
+    """Fewer where a call takes seconds."""
+    return min(most, 2 if pixels >= 2**26 else 3 if pixels >= 2**24 else most)
+
+
+def measured(pair: Pair, repeats: int) -> tuple[float, list[float]]:
+    """Measure by turns, after one call that is not counted: our median in ms, and the peer's times over ours."""
     clock = time.process_time if pair.threads == 1 else time.perf_counter
     calls = [pair.kernel] + [pair.other] * (pair.other is not None)
     rounds = [[milliseconds(call, clock) for call in calls] for _ in range(repeats + 1)][1:]
-    ours = median(times[0] for times in rounds)
-    line = f"| {pair.name} | {ours:.2f} | {1e6 * ours / pixels:.1f} | {ours / (pair.moved * pixels / copied):.1f} |"
-    if pair.other is None:
-        return f"{line} | |", ours
-    ratios = sorted(pair.times * theirs / mine for mine, theirs in rounds)
-    return f"{line} {pair.peer} | {median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f}) |", ours
+    return median(times[0] for times in rounds), sorted(
+        pair.times * other / times[0] for times in rounds for other in times[1:]
+    )
+
+
+def joined(cells: dict[tuple[str, str], dict[str, str]], titles: list[str]) -> str:
+    """One line for each kernel and peer, one column for each image."""
+    lines = [f"| kernel | peer | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
+    lines += [
+        f"| {name} | {peer} | {' | '.join(row.get(t, '') for t in titles)} |" for (name, peer), row in cells.items()
+    ]
+    return "\n".join(lines)
+
+
+def put_between(path: Path, text: str) -> None:
+    """Replace what a document holds between the two markers."""
+    before, rest = path.read_text().split(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
 
 
 def plotted(found: dict[str, list[tuple[int, float]]], path: Path) -> None:
@@ -380,33 +378,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, nargs="*", default=[512, 1024], help="sides of planes, px")
     parser.add_argument("--volume", type=int, nargs="*", default=[], help="sides of volumes, px")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="measurements of each; 3 from 2^24 px on, 2 from 2^26 px on"
+    )
     parser.add_argument("--only", default="", help="kernels whose names begin so")
+    parser.add_argument("--table", type=Path, help=f"a document that holds the table between {BEGIN} and {END}")
     parser.add_argument("--plot", type=Path, help="where to draw the times over the sizes")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "Failed to get convex hull")  # of cells of one or two pixels
     copied = copied_a_millisecond()
     found: dict[str, list[tuple[int, float]]] = {}
+    tables: dict[int, dict[tuple[str, str], dict[str, str]]] = {2: {}, 3: {}}
+    titles: dict[int, list[str]] = {2: [], 3: []}
     for title, labels in images(arguments.size, arguments.volume):
-        print(f"\n### {title}: {len(np.unique(labels)) - 1} cells\n")
-        print("| kernel | ms | ns a pixel | times the floor | peer | peer's time / ours |\n|---|---|---|---|---|---|")
+        print(f"\n{title}: {np.count_nonzero(np.bincount(labels.ravel())[1:])} cells", flush=True)
+        titles[labels.ndim].append(title)
         groups = [distances, components] + [neighbours, weights] * (labels.ndim == 2)
         groups += [basins_and_forests] * (labels.ndim == 2 and labels.size <= 1024**2)
         for pair in (pair for group in groups for pair in group(labels)):
             if pair.name.startswith(arguments.only):
-                line, ours = row(pair, labels.size, copied, arguments.repeats)
-                print(line, flush=True)
+                ours, ratios = measured(pair, repeats_of(labels.size, arguments.repeats))
+                floor = ours * copied / (pair.moved * labels.size)
+                cell = f"{1e6 * ours / labels.size:.1f} ns, {floor:.0f} floors"
+                cell += f"; {median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f})" if ratios else ""
+                print(f"  {pair.name:28} {pair.peer:24} {ours:10.2f} ms  {cell}", flush=True)
+                tables[labels.ndim].setdefault((pair.name, pair.peer.split(" (")[0]), {})[title] = cell
                 if "sparse" not in title and pair.threads == 1:
                     found.setdefault(f"{pair.name}, {labels.ndim}-D", []).append((labels.size, ours))
     if arguments.plot:
         plotted({name: sorted(dict(points).items()) for name, points in found.items()}, arguments.plot)
-    command = [sys.executable, "-c", FIRST]
-    done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(5)][1:]
-    wall, processor = (median(times) for times in zip(*(map(float, each.stdout.split()) for each in done), strict=True))
-    print(
-        f"\nFirst calls of a segmentation's kernels in a fresh process: {wall:.2f} s, {processor:.2f} s of a processor"
-    )
-    print(f"Copying: {copied / 1e6:.1f} GB/s, read and written.")
+    text = "\n\n".join(joined(tables[axes], titles[axes]) for axes in (2, 3) if titles[axes])
+    text += f"\n\nOne run, {date.today()}: copying {copied / 1e6:.1f} GB/s, read and written; at most "
+    text += f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB in use."
+    if arguments.table:
+        put_between(arguments.table, text)
+    else:
+        print("\n" + text)
 
 
 if __name__ == "__main__":

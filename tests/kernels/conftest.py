@@ -1,6 +1,16 @@
-"""Kernels are compiled on their first call, so no example has a deadline."""
+"""Kernels are compiled on their first call, so no example has a deadline; several threads also work on small arrays."""
 
+import pytest
 from hypothesis import settings
+
+from cellscale.kernels import bands
 
 settings.register_profile("compiled", deadline=None)
 settings.load_profile("compiled")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_on_small_arrays():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "SMALL", 0)
+        yield

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROCESSES = 16
 CALLS = """
 import sys
@@ -17,11 +19,31 @@ for kind in [*chains][turn:] + [*chains][:turn]:
     print(kind.__name__, root(chains[kind], 3), chains[kind].tolist(), chains[kind].dtype)
 print("hits", sum(root.stats.cache_hits.values()))
 """
+MANY = """
+import hashlib
+import sys
+import numpy as np
+from cellscale.kernels import components, distances, touching, watershed
+
+mask = np.random.default_rng(0).random((60, 70)) < 0.6
+print("ready", flush=True)
+sys.stdin.readline()
+labels, count = components.connected_components(mask)
+heights = watershed.inner_distance(mask, cap=20)
+found = [
+    labels,
+    heights,
+    distances.label_distance_transform(labels, spacing=(3, 2)),
+    touching.assign_touching(labels, ~mask, radius=5),
+    watershed.basins(heights, mask),
+]
+print(count, *(hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in found))
+"""
 
 
-def started(folder: Path, turn: int) -> subprocess.Popen[str]:
+def started(folder: Path, turn: int, calls: str = CALLS) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", CALLS, str(turn)],
+        [sys.executable, "-c", calls, str(turn)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -36,7 +58,7 @@ def said(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    return [sorted(process.communicate(timeout=300)[0].splitlines()) for process in processes]
+    return [sorted(process.communicate(timeout=1800)[0].splitlines()) for process in processes]
 
 
 def test_sixteen_processes_that_compile_at_once_into_one_folder_get_their_own_code(tmp_path) -> None:
@@ -61,3 +83,11 @@ def test_other_sources_find_nothing_and_take_the_place(tmp_path) -> None:
         kept.save(("int32", "int64"), text)
         assert kept.load(("int64", "int64")) == text
         assert len(list(tmp_path.glob("*.nbc"))) == 2
+
+
+@pytest.mark.slow
+def test_sixteen_processes_that_compile_many_kernels_at_once_find_the_same(tmp_path) -> None:
+    alone = said([started(tmp_path / "one", 0, MANY)])
+    assert len(alone[0][0].split()) == 6
+    for _ in ("compiled", "loaded"):
+        assert said([started(tmp_path / "all", turn, MANY) for turn in range(PROCESSES)]) == alone * PROCESSES

@@ -9,10 +9,12 @@ from cellscale.errors import InputError
 
 BANDS_A_THREAD = 4
 """More bands than threads, so that a thread that is held up does not hold up the others."""
+SMALL = 2**19
+"""Arrays with fewer pixels are worked on by one thread: starting others takes longer."""
 
 
-def in_bands(work: Callable[[int, int], None], size: int, threads: int) -> None:
-    """Call work(begin, end) for bands of the numbers 0 … `size` − 1, `threads` of them at once; none is empty.
+def worthwhile(threads: int, pixels: int) -> int:
+    """Return how many of the threads are worth starting for so many pixels.
 
     Raises
     ------
@@ -21,6 +23,11 @@ def in_bands(work: Callable[[int, int], None], size: int, threads: int) -> None:
     """
     if threads < 1:
         raise InputError(f"threads is {threads}; expected 1 or more.")
+    return threads if pixels >= SMALL else 1
+
+
+def in_bands(work: Callable[[int, int], None], size: int, threads: int) -> None:
+    """Call work(begin, end) for bands of the numbers 0 … `size` − 1, `threads` of them at once; none is empty."""
     if threads == 1 or size == 0:
         work(0, size)
         return

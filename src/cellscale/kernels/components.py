@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellscale.arrays import Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import mask_image
-from cellscale.kernels.bands import in_bands
+from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.unions import unite
 
@@ -126,7 +126,7 @@ def connected_components(
         raise InputError(
             f"connectivity is {connectivity}; expected {allowed[0]} (sides) or {allowed[1]} (sides and corners)."
         )
-    gap = int(connectivity > 6)
+    gap, threads = int(connectivity > 6), worthwhile(threads, image.size)
     height, width = image.shape[-2:]
     rows = image.reshape(-1, width) if image.size else np.zeros((0, width), bool)
     starts = np.zeros(len(rows) + 1, np.int64)

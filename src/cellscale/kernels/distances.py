@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_sides, label_image, mask_image
-from cellscale.kernels.bands import in_bands
+from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.nearest import MIDDLE, nearest_at_all, nearest_within, offsets_in_columns, two_nearest
 from cellscale.kernels.transforms import REACH, in_columns, in_depth, in_rows
@@ -67,6 +67,7 @@ def _transformed(
     if not squared:
         roots = out.view(np.float32) if kind is np.int32 else np.empty(volume.shape, np.float32)
     depth, height, width = volume.shape
+    threads = worthwhile(threads, volume.size)
     first = roots if depth == 1 else roots[:, :, :0]
 
     def plane(z: int, threads: int) -> None:
@@ -133,7 +134,7 @@ def distance_transform(
     spacing : whole numbers, optional
         Distance of neighbours along each axis in any unit, such as nm; distances are in it. 1 px unless given.
     threads : int
-        So many work at once; the result does not depend on it.
+        So many work at once, but one on less than 2¹⁹ pixels; the result does not depend on it.
 
     Returns
     -------
@@ -247,6 +248,7 @@ def _near(labels: Labels, radius: int, wanted: Mask, nearest: Labels, squared: N
     """Write the labels of the wanted pixels and, if there is room, squared distances; a radius below MIDDLE."""
     offsets = np.empty(labels.shape, np.uint8)
     height, width = labels.shape
+    threads = worthwhile(threads, labels.size)
     in_bands(lambda a, b: offsets_in_columns(labels, radius, a, b, offsets), width, threads)
     in_bands(lambda a, b: nearest_within(labels, offsets, radius, wanted, (a, b), nearest, squared), height, threads)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellscale.arrays import Labels
 from cellscale.kernels.arguments import check_equal_shapes, label_image
-from cellscale.kernels.bands import in_bands
+from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.compiling import kernel
 
 
@@ -44,7 +44,7 @@ def _counted_pairs(a: Labels, b: Labels, threads: int = 1) -> tuple[NDArray[np.u
         n = _runs_of_pairs(left[begin:end], right[begin:end], pairs, lengths)
         parts.append(_summed(pairs[:n], lengths[:n]))
 
-    in_bands(count, left.size, threads)
+    in_bands(count, left.size, worthwhile(threads, left.size))
     if len(parts) == 1:
         return parts[0]
     return _summed(np.concatenate([pairs for pairs, _ in parts]), np.concatenate([counts for _, counts in parts]))

@@ -143,7 +143,11 @@ def _settle(
 
 @kernel
 def _write(
-    best: NDArray[Any], limits: tuple[int, int], units: tuple[float, float], out: NDArray[Any], roots: NDArray[np.float32]
+    best: NDArray[Any],
+    limits: tuple[int, int],
+    units: tuple[float, float],
+    out: NDArray[Any],
+    roots: NDArray[np.float32],
 ) -> None:
     """Write squares, or, where there is room for them, distances in the unit of the spacing."""
     far, limit = limits
