@@ -60,8 +60,7 @@ def _transformed(
     steps = (1,) * (3 - labels.ndim) + spaced
     kind, far = _far(volume.shape, steps, unit, spacing is not None)
     most = LONGEST if cap is None else min(cap**2, LONGEST)
-    limits = far, far if cap is None else min(far, -(-most // unit))
-    units = float(unit), float(most)
+    limits = far, far if cap is None else min(far, -(-most // unit)), unit, most
     out = np.empty(volume.shape, kind)
     roots = np.empty((*volume.shape[:2], 0), np.float32)
     if not squared:
@@ -74,7 +73,7 @@ def _transformed(
         vertical = np.empty((height, width), np.uint16)
         in_bands(lambda a, b: in_columns(volume[z], a, b, vertical), width, threads)
         in_bands(
-            lambda a, b: in_rows(volume[z], vertical, (a, b), (steps[-2], steps[-1]), limits, units, out[z], first[z]),
+            lambda a, b: in_rows(volume[z], vertical, (a, b), (steps[-2], steps[-1]), limits, out[z], first[z]),
             height,
             threads,
         )
@@ -87,7 +86,7 @@ def _transformed(
         plane(0, threads)
     elif out.size:
         in_bands(planes, depth, threads)
-        in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, units, out, roots), height, threads)
+        in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, out, roots), height, threads)
     if squared and spacing is not None:
         none = out == np.iinfo(kind).max
         out = np.minimum(out.astype(np.int64) * unit, most)

@@ -143,23 +143,21 @@ def _settle(
 
 @kernel
 def _write(
-    best: NDArray[Any],
-    limits: tuple[int, int],
-    units: tuple[float, float],
-    out: NDArray[Any],
-    roots: NDArray[np.float32],
+    best: NDArray[Any], limits: tuple[int, int, int, int], out: NDArray[Any], roots: NDArray[np.float32]
 ) -> None:
     """Write squares, or, where there is room for them, distances in the unit of the spacing."""
-    far, limit = limits
-    most = np.iinfo(out.dtype).max
+    far, limit, unit, most = limits
+    none = np.iinfo(out.dtype).max
     if roots.size > 0:
         for x in range(best.size):
             squared = min(abs(best[x]), limit)
-            roots[x] = np.sqrt(min(np.float64(squared) * units[0], units[1])) if squared < far else np.inf
+            roots[x] = (
+                np.sqrt(min(np.float64(squared) * np.float64(unit), np.float64(most))) if squared < far else np.inf
+            )
     else:
         for x in range(best.size):
             squared = min(abs(best[x]), limit)
-            out[x] = squared if squared < far else most
+            out[x] = squared if squared < far else none
 
 
 @kernel
@@ -168,8 +166,7 @@ def in_rows(
     vertical: NDArray[np.uint16],
     rows: tuple[int, int],
     steps: tuple[int, int],
-    limits: tuple[int, int],
-    units: tuple[float, float],
+    limits: tuple[int, int, int, int],
     out: NDArray[Any],
     roots: NDArray[np.float32],
 ) -> None:
@@ -186,15 +183,14 @@ def in_rows(
     steps : tuple of int
         Squared spacing of rows and columns.
     limits : tuple of int
-        The value of a distance that does not exist, and the greatest that is wanted.
-    units : tuple of float
-        The square of one, and the square of the greatest distance that is written; for distances alone.
+        The square of a distance that does not exist and of the greatest that is wanted; what distances that are not
+        squares are multiplied by, squared, and the square of the greatest of them.
     out : int32 or int64 array, (y, x)
         Gets squared distances.
     roots : float32 array, (y, x) or (y, 0)
         Gets distances instead, if there is room.
     """
-    far, limit = limits
+    far, limit = limits[:2]
     width = labels.shape[1]
     squares, best = np.full(width + 2 * REACH, far, out.dtype), np.empty(width, out.dtype)
     middle, scratch = squares[REACH : REACH + width], np.zeros((5, width), np.int64)
@@ -203,7 +199,7 @@ def in_rows(
             distance = np.int64(vertical[y, x])
             middle[x] = steps[0] * distance * distance if distance < UNSEEN else far
         _settle(labels[y], squares, steps[1], far, limit, best, scratch)
-        _write(best, limits, units, out[y], roots[y])
+        _write(best, limits, out[y], roots[y])
 
 
 @kernel
@@ -240,13 +236,12 @@ def in_depth(
     labels: Labels,
     rows: tuple[int, int],
     step: int,
-    limits: tuple[int, int],
-    units: tuple[float, float],
+    limits: tuple[int, int, int, int],
     out: NDArray[Any],
     roots: NDArray[np.float32],
 ) -> None:
     """Replace the squared distances within planes (z, y, x) by those within the volume, for some of the rows y."""
-    far, limit = limits
+    far, limit = limits[:2]
     depth, _, width = labels.shape
     none = np.iinfo(out.dtype).max
     ends, line = np.empty((depth, BLOCK), np.uint16), np.full(depth + 2 * REACH, far, out.dtype)
@@ -265,9 +260,9 @@ def in_depth(
                 for k in range(n):
                     squares[z, k] = found[k] if found[k] != none else far
             in_columns(slab, 0, n, ends)
-            if not _look_through(squares, ends, step, limits, best):
+            if not _look_through(squares, ends, step, (far, limit), best):
                 for k in range(n):
                     line[REACH : REACH + depth] = squares[:, k]
                     _settle(slab[:, k].copy(), line, step, far, limit, best[:, k], scratch)
             for z in range(depth):
-                _write(best[z], limits, units, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])
+                _write(best[z], limits, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])
