@@ -195,14 +195,14 @@ def _look_aside(vertical: NDArray[np.uint16], at: NDArray[np.intp], limit: int, 
     width = vertical.shape[1]
     for k in range(at.size):
         row, x = vertical[at[k] // width], at[k] % width
-        best, i = limit, 0
+        best, i = np.int64(limit), np.int64(0)
         while i * i < best and (i <= x or i < width - x):
             left, right = np.int64(row[max(x - i, 0)]), np.int64(row[min(x + i, width - 1)])
             if i <= x and left < UNSEEN:
-                best = min(best, i * i + left * left)
+                best = np.int64(min(best, i * i + left * left))
             if i < width - x and right < UNSEEN:
-                best = min(best, i * i + right * right)
-            i += 1
+                best = np.int64(min(best, i * i + right * right))
+            i += np.int64(1)
         out[k] = np.sqrt(np.float64(best))
 
 
