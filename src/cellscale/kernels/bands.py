@@ -9,8 +9,8 @@ from cellscale.errors import InputError
 
 BANDS_A_THREAD = 4
 """More bands than threads, so that a thread that is held up does not hold up the others."""
-SMALL = 2**19
-"""Arrays with fewer pixels are worked on by one thread: starting others takes longer."""
+SMALL = 2**21
+"""Arrays with fewer pixels are worked on by one thread: starting others takes about as long as they save."""
 
 
 def worthwhile(threads: int, pixels: int) -> int:

@@ -133,7 +133,7 @@ def distance_transform(
     spacing : whole numbers, optional
         Distance of neighbours along each axis in any unit, such as nm; distances are in it. 1 px unless given.
     threads : int
-        So many work at once, but one on less than 2¹⁹ pixels; the result does not depend on it.
+        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
 
     Returns
     -------
