@@ -107,7 +107,7 @@ def connected_components(
     connectivity : {4, 8, 6, 26}
         Neighbours of a pixel: through its sides, or through corners (and edges) too; 6 or 26 in a volume.
     threads : int
-        As in `distance_transform`: one on less than 2²¹ pixels; the result does not depend on it.
+        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
 
     Returns
     -------

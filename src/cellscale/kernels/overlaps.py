@@ -60,7 +60,7 @@ def overlap_table(
     a, b : integer array, (y, x) or (z, y, x)
         Label images of equal shape.
     threads : int
-        As in `distance_transform`: one on less than 2²¹ pixels; the result does not depend on it.
+        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def label_areas(labels: NDArray[np.integer[Any]], *, threads: int = 1) -> tuple[
     labels : integer array, (y, x) or (z, y, x)
         Cells.
     threads : int
-        As in `distance_transform`: one on less than 2²¹ pixels; the result does not depend on it.
+        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
 
     Returns
     -------
