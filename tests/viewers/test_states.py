@@ -15,7 +15,7 @@ from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.viewers.scenes import scene
 from cellscale.viewers.serving import serving
 from cellscale.viewers.states import HOSTED, contrast, link, state
-from cellscale.viewers.web import open_view, view
+from cellscale.viewers.web import view
 from tests.ngff.pictures import make, noise
 
 
@@ -44,7 +44,7 @@ def test_layers_of_another_store(tmp_path: Path) -> None:
     layer = stage_labels(image, "cells", output=str(tmp_path / "o.zarr"), planes_z=1)
     publish_labels(layer)
     shown = scene(image.url, labels_store=str(tmp_path / "o.zarr"))
-    with open_view(shown) as page:
+    with view(shown) as page:
         image_address, labels_address = page.stores.values()
     assert image_address.rsplit("/", 1)[0] == labels_address.rsplit("/", 1)[0] != ""
 

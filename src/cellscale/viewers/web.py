@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -67,16 +67,16 @@ def _addresses(shown: Scene, mounts: Mapping[str, Store], server: str) -> dict[s
     return found
 
 
-def open_view(shown: Scene, *, host: str = "127.0.0.1", port: int = 0) -> View:
-    """Serve a scene and a neuroglancer page that shows it.
+def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
+    """Serve an image with its label layers and a neuroglancer page that shows them.
 
     Stores that are on the web are not served again. Without the package `neuroglancer`, and for stores on the web, the
     page is the one that its makers keep on the web.
 
     Parameters
     ----------
-    shown : Scene
-        What to show.
+    shown : Scene or str
+        What `scene` returns, or the URL of an image, with all its layers.
     host : str
         Address to listen on, as the browser can reach it.
     port : int
@@ -85,8 +85,14 @@ def open_view(shown: Scene, *, host: str = "127.0.0.1", port: int = 0) -> View:
     Returns
     -------
     View
-        Close it when it is no longer looked at.
+        Its `url` is the page; it is served until `close`.
+
+    Raises
+    ------
+    CellscaleError
+        For an image that cannot be opened, or a port that is taken.
     """
+    shown = scene(shown) if isinstance(shown, str) else shown
     for layer in shown.labels:
         if layer.dtype.kind == "i" and layer.dtype.itemsize == 8:
             log.warning(
@@ -116,49 +122,3 @@ def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, 
 def _stop(package: Any, viewer: Any) -> None:
     """Stop the server that sends a page."""
     package.stop()
-
-
-def view(
-    image: str,
-    *,
-    labels: Sequence[str] | None = None,
-    labels_store: str | None = None,
-    frame: int | None = None,
-    z: int = 0,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    storage_options: Mapping[str, Any] | None = None,
-) -> View:
-    """Serve an image with its label layers and a neuroglancer page that shows them.
-
-    Parameters
-    ----------
-    image : str
-        URL of the image.
-    labels : sequence of str, optional
-        Names of layers; None: all.
-    labels_store : str, optional
-        Another store that holds label layers of the image.
-    frame : int, optional
-        To begin with; None: the first one that has labels.
-    z : int
-        Slice to begin with.
-    host : str
-        Address to listen on, as the browser can reach it.
-    port : int
-        Of the page, the stores have the next one; 0: any two that are free.
-    storage_options : mapping, optional
-        For fsspec.
-
-    Returns
-    -------
-    View
-        Its `url` is the page; it is served until `close`.
-
-    Raises
-    ------
-    CellscaleError
-        For an image, layer, frame or slice that does not exist.
-    """
-    shown = scene(image, labels=labels, labels_store=labels_store, frame=frame, z=z, storage_options=storage_options)
-    return open_view(shown, host=host, port=port)
