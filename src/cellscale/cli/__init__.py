@@ -99,7 +99,7 @@ def models_command(as_json: bool) -> None:
         return
     table = Table("model", "what it is", "method", "pixel size, µm", "size")
     for model in found:
-        size = " × ".join(f"{length:g}" for length in model["pixel_size_um"] or ())
+        size = " × ".join(f"{length:g}" for length in model["pixel_size_um"] or ()) or "not known"
         table.add_row(model["name"], model["summary"], model["method"], size, _bytes(model["bytes"]))
     out.print(table)
 

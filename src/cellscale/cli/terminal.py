@@ -39,6 +39,8 @@ class FrameRange(click.ParamType[tuple[int, int | None]]):
 
 
 FRAMES = FrameRange()
+LINES = 10
+"""Lines that tell how far a step is, off a terminal."""
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Shown:
 
     def _line(self, step: str, done: int, total: int) -> None:
         began = self.known.setdefault(step, time.monotonic())
-        if done and (done == total or done % max(1, total // 10) == 0):
+        if done and done * LINES // total > (done - 1) * LINES // total:
             left = (time.monotonic() - began) / done * (total - done)
             notes = [self.notes[step]] if step in self.notes else []
             notes += [f"{left:.0f} s left"] if done < total else []

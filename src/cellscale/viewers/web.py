@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from cellscale.ngff.stores import Store, joined
 from cellscale.viewers.scenes import Scene, scene
-from cellscale.viewers.serving import serving
+from cellscale.viewers.serving import listening, serving
 from cellscale.viewers.states import link, state
 
 log = logging.getLogger("cellscale")
@@ -98,13 +98,14 @@ def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
             log.warning(
                 "layer %r is %s, which neuroglancer may not draw; napari and preview do", layer.name, layer.dtype
             )
-    servers, mounts = contextlib.ExitStack(), _mounts(shown)
-    server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
-    addresses = _addresses(shown, mounts, server)
-    content = state(shown.image, shown.labels, addresses, t=shown.t, z=shown.z)
-    here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
-    url = _page(content, servers, host, port) if here else link(content)
-    return View(url=url, stores=addresses, servers=servers)
+    mounts = _mounts(shown)
+    with contextlib.ExitStack() as servers:
+        server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
+        addresses = _addresses(shown, mounts, server)
+        content = state(shown.image, shown.labels, addresses, t=shown.t, z=shown.z)
+        here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
+        url = _page(content, servers, host, port) if here else link(content)
+        return View(url=url, stores=addresses, servers=servers.pop_all())
 
 
 def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, port: int) -> str:
@@ -112,7 +113,8 @@ def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, 
     import neuroglancer
 
     neuroglancer.set_server_bind_address(host, port)
-    viewer = neuroglancer.Viewer()
+    with listening(host, port):
+        viewer = neuroglancer.Viewer()
     viewer.set_state(dict(content))
     # The server forgets a page that nobody holds: the stack holds it until it is closed.
     servers.callback(_stop, neuroglancer, viewer)
