@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 from rich.table import Table
+from rich.text import Text
 
 import cellscale
 from cellscale.cli.terminal import FRAMES, out, progress, storage_options
@@ -32,7 +33,7 @@ def doctor_command(as_json: bool, **options: Any) -> None:
     else:
         table = Table("check", "status", "what was found")
         for finding in found:
-            table.add_row(finding.check, f"[{COLOURS[finding.status]}]{finding.status}", finding.text)
+            table.add_row(finding.check, Text(finding.status, COLOURS[finding.status]), finding.text)
         out.print(table)
     if any(finding.status == "failed" for finding in found):
         sys.exit(FAILED)

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-out = Console(soft_wrap=True)
-"""Where results go."""
+out = Console(soft_wrap=True, markup=False, emoji=False)
+"""Where results go; brackets in names of files, layers and extras are no markup."""
 log = logging.getLogger("cellscale")
 
 
