@@ -1,4 +1,4 @@
-"""What evaluation refuses."""
+"""Frames that have no labels are refused by name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import cellscale
 from cellscale.errors import MissingError
 from cellscale.ngff.imports import write_frame
 from cellscale.ngff.labels import publish_labels, stage_labels
+from cellscale.selection import training_data
 from tests.ngff.pictures import make, noise
 
 
@@ -24,3 +25,5 @@ def test_a_frame_that_was_not_segmented_is_named_beside_those_that_were(tmp_path
     with pytest.raises(MissingError, match="Frame 3 was not segmented in layer 'cells', which has 0:3, 4:5"):
         cellscale.evaluate(image.url)
     assert cellscale.evaluate(image.url, frames=(0, 3))["seg"] == 1
+    with pytest.raises(MissingError, match="No frame of 5:6 .* 'cells', which has 0:3, 4:5"):
+        training_data(image, "cells", 1, (5, None))

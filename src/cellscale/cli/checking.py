@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cellscale
-from cellscale.cli.terminal import FRAMES, out, progress, storage_options
+from cellscale.cli.terminal import FRAMES, counted, out, progress, storage_options
 
 FAILED = 2
 """Exit status where a check failed."""
@@ -48,7 +48,7 @@ def doctor_command(as_json: bool, **options: Any) -> None:
 def table_command(image: str, output: str, as_json: bool, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE as CSV."""
     rows = cellscale.export_table(image, output, **options)
-    click.echo(json.dumps({"rows": rows, "output": output}) if as_json else f"{rows} objects → {output}")
+    click.echo(json.dumps({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
 
 
 @click.command("upsample")

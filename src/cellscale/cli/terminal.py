@@ -109,6 +109,11 @@ storage_options = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 cell, 2 cells."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def print_scores(scores: dict[str, Any]) -> None:
     """Print numbers by name."""
     table = Table("score", "value")
