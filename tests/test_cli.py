@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import tifffile
 
 from cellscale.arrays import Box
 from cellscale.checkpoints import save_model
+from cellscale.cli.terminal import Shown
 from cellscale.ngff.images import open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from tests.blobs import blobs_model, blurred_noise
@@ -131,6 +133,11 @@ REFUSED = {
     "frames outside the image": (("segment", "{movie}", "--model", "{work}/model", "--frames", "2:9"), "0:5"),
     "frames that are no range": (("segment", "{movie}", "--model", "{work}/model", "--frames", "a:b"), "a:b"),
     "no such image": (("segment", "{work}/none.zarr", "--model", "{work}/model"), "none.zarr"),
+    "a TIFF in the place of an image": (
+        ("preview", "{work}/frames.tif", "--output", "{work}/x.png"),
+        "`cellscale import`",
+    ),
+    "a folder in the place of an image": (("preview", "{work}", "--output", "{work}/x.png"), "`cellscale import`"),
     "no such model": (("segment", "{movie}", "--model", "{work}/none"), "none"),
     "no such label layer": (("evaluate", "{movie}", "--labels", "celsl", "--frames", "0:1"), "truth"),
     "an existing layer": (("segment", "{movie}", "--model", "{work}/model", "--name", "truth"), "--overwrite"),
@@ -210,6 +217,16 @@ def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> Non
     box = Box.of(open_image(str(movie)).levels[0].shape)
     layers = [open_labels(str(movie), name) for name in ("undisturbed", "killed")]
     assert all(np.array_equal(layers[0].read(box, t=t), layers[1].read(box, t=t)) for t in range(5))
+
+
+@pytest.mark.parametrize(("total", "lines"), [(3, 3), (10, 10), (12, 10), (999, 10)])
+def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFixture, total: int, lines: int) -> None:
+    shown = Shown()
+    with caplog.at_level(logging.INFO, "cellscale"):
+        for done in range(total + 1):
+            shown("import", done, total)
+    assert len(caplog.messages) == lines
+    assert caplog.messages[-1] == f"import: {total} of {total} done"
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:

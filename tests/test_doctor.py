@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.table import Table
 
 import cellscale
 from cellscale.cli import cli
+from cellscale.cli.terminal import out
 from tests.ngff.pictures import make, noise
 
 
@@ -34,6 +36,15 @@ def test_what_is_wrong_is_told_with_status_2(cluster: None) -> None:
     found = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert found["image"]["status"] == found["write test"]["status"] == "failed"
     assert "/proc/none.zarr does not exist" in found["image"]["text"]
+
+
+def test_brackets_are_printed() -> None:
+    table = Table("what was found")
+    table.add_row("pip install 'cellscale[napari]'")
+    with out.capture() as caught:
+        out.print("run[red].zarr", table)
+    assert "run[red].zarr" in caught.get()
+    assert "cellscale[napari]" in caught.get()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -10,7 +10,7 @@ import pytest
 import cellscale
 from cellscale.arrays import Box
 from cellscale.checkpoints import Model
-from cellscale.errors import InputError
+from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
 from cellscale.ngff.images import open_image
 from cellscale.ngff.labels import open_labels
@@ -44,3 +44,10 @@ def test_a_detector_has_no_maps(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="candidates"):
         cellscale.predict(image.url, model=model, output=str(tmp_path / "maps.zarr"))
     assert not (tmp_path / "maps.zarr").exists()
+
+
+def test_an_unknown_option_is_named(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", blurred_noise((40, 40)), "yx")
+    for call in (cellscale.segment, cellscale.plan):
+        with pytest.raises(MissingError, match="Did you mean 'tile'"):
+            call(image.url, model=blobs_model(), tiles=32)

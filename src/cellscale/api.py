@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Unpack
 
 from cellscale import evaluation
 from cellscale.checkpoints import Model, load_model, shipped_models
@@ -14,7 +14,7 @@ from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut, cluster
 from cellscale.evaluation import Frames, chosen_frames
 from cellscale.folders import address as address_of
-from cellscale.job import segmentation_job
+from cellscale.job import SegmentationOptions, segmentation_job
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.settings import replaced
 from cellscale.ngff import scales
@@ -157,23 +157,10 @@ def segment(
     image: str,
     *,
     model: str | Model,
-    name: str = "cells",
-    output: str | None = None,
-    tile: int = 1024,
     address: str | None = None,
-    frames: Frames = None,
-    channels: str | Sequence[str | int] | None = None,
-    z: str = "each",
-    level: str | int = 0,
-    overwrite: bool = False,
-    publish_holes: bool = False,
-    report: str | None = None,
-    ngff: str | None = None,
-    config: str | None = None,
-    assignments: Sequence[str] = (),
-    storage_options: Options = None,
     on_progress: Progress = _silent,
     on_note: Callable[[str, str], None] = lambda step, note: None,
+    **options: Unpack[SegmentationOptions],
 ) -> dict[str, Any]:
     """Segment an OME-Zarr image by overlapping tiles on a Ray cluster and write an NGFF label layer.
 
@@ -182,42 +169,16 @@ def segment(
     image : str
         URL of the image.
     model : str or Model
-        A trained model, or the URL of its folder.
-    name : str
-        Name of the label layer.
-    output : str
-        Store to write to; None: the image's own.
-    tile : int
-        Side of a tile, px; the labels do not depend on it.
+        A trained model, the URL of its folder, or a name of `models()`.
     address : str
         Of a Ray cluster; None: RAY_ADDRESS or this machine; "local": this process, without Ray.
-    frames : tuple of int
-        Half-open range of frames; None: all.
-    channels : str or sequence
-        Channels by number or name, in the model's order; None: the first ones.
-    z : {"each", "max"}
-        Each slice on its own, or the maximum over all slices.
-    level : int or "auto"
-        Level of the pyramid to segment; auto: the one whose pixel size is nearest to the model's. The labels have the
-        size of this level.
-    overwrite : bool
-        Replace an existing layer, and drop an unfinished run with other settings.
-    publish_holes : bool
-        Publish the layer although tiles failed; they are background, and named in its metadata and report.
-    report : str
-        Folder for a copy of the run's report; it gets one of a run that failed, too.
-    ngff : {"0.5", "0.4"}
-        Version of another output store; None: the image's.
-    config : str
-        TOML file with [segmentation] and [engine].
-    assignments : sequence of str
-        Single settings as "key=value".
-    storage_options : mapping
-        Options for fsspec.
     on_progress : callable
         Called with step, done and total.
     on_note : callable
         Called with a step and a line on its pace.
+    **options
+        name, output, tile, frames, channels, z, level, overwrite, publish_holes, report, ngff, config, assignments,
+        storage_options: see `SegmentationOptions`.
 
     Returns
     -------
@@ -229,24 +190,7 @@ def segment(
     CellscaleError
         For input that does not fit, an existing layer, or a run with quarantined tiles whose holes nobody wanted.
     """
-    job = segmentation_job(
-        image,
-        model=model,
-        name=name,
-        output=output,
-        tile=tile,
-        frames=frames,
-        channels=channels,
-        z=z,
-        level=level,
-        overwrite=overwrite,
-        publish_holes=publish_holes,
-        report=report,
-        ngff=ngff,
-        config=config,
-        assignments=assignments,
-        storage_options=storage_options,
-    )
+    job = segmentation_job(image, model, options)
     about = {"method": job.model.method.name, "url": model if isinstance(model, str) else None}
     with nullcontext() if address == "local" else cluster(address):
         found = run_segmentation(
@@ -261,7 +205,9 @@ def segment(
     return {"layer": job.target.layer, "planes": len(job.run.planes), **dataclasses.asdict(found)}
 
 
-def plan(image: str, *, model: str | Model, address: str | None = None, **options: Any) -> dict[str, Any]:
+def plan(
+    image: str, *, model: str | Model, address: str | None = None, **options: Unpack[SegmentationOptions]
+) -> dict[str, Any]:
     """Tell what `segment` would do: tasks, bytes, memory and time, from a trial of one window and one tile here.
 
     Parameters
@@ -269,7 +215,7 @@ def plan(image: str, *, model: str | Model, address: str | None = None, **option
     image : str
         URL of the image; nothing is written.
     model : str or Model
-        A trained model, or the URL of its folder.
+        A trained model, the URL of its folder, or a name of `models()`.
     address : str
         Not used: the trial runs on this machine.
     **options
@@ -285,7 +231,7 @@ def plan(image: str, *, model: str | Model, address: str | None = None, **option
     CellscaleError
         For input that does not fit, or a trial that fails.
     """
-    job = segmentation_job(image, model=model, **options)
+    job = segmentation_job(image, model, options)
     return forecast(job.run, job.model.networks)
 
 

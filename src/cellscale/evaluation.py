@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from cellscale import metrics
@@ -29,16 +29,24 @@ def annotated(layer: LabelLayer, frames: range) -> list[int]:
     return [t for t in frames if listed is None or t in set(listed)]
 
 
+def ranges(frames: Sequence[int]) -> str:
+    """Ascending frames as half-open ranges: 0:3, 7:8."""
+    starts = [t for t in frames if t - 1 not in frames]
+    stops = [t + 1 for t in frames if t + 1 not in frames]
+    return ", ".join(f"{start}:{stop}" for start, stop in zip(starts, stops, strict=True)) or "no frame"
+
+
 def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
     """Frames that have truth; each must have been segmented."""
     chosen = annotated(true, frames)
     if not chosen:
         raise MissingError(f"No frame of {frames.start}:{frames.stop} has labels in layer {true.name!r}.")
-    outside = sorted({*chosen} - {*annotated(found, frames)})
+    segmented = annotated(found, range(found.size("t")))
+    outside = sorted({*chosen} - {*segmented})
     if outside:
         raise MissingError(
-            f"Frame {outside[0]} was not segmented in layer {found.name!r}. Choose --frames among those that were, "
-            "or segment the others."
+            f"Frame {outside[0]} was not segmented in layer {found.name!r}, which has {ranges(segmented)}. "
+            "Choose --frames among these, or segment the others."
         )
     return chosen
 

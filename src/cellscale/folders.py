@@ -81,6 +81,8 @@ def advice(error: BaseException, url: str) -> str:
                 "Check the address and its access rights; for a bucket give its own URL, e.g. s3://…, and credentials."
             )
         return f"Check the credentials: {_KEYS[_EXTRAS.get(url.partition(':')[0], 's3')]}."
+    if is_local(url):
+        return "Check the path."
     return "Check the URL, the storage options and the connection."
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from cellscale.checkpoints import Model, load_model
 from cellscale.config import names_of, read_config
 from cellscale.engine.fan_out import FanOut
+from cellscale.errors import unknown
 from cellscale.evaluation import Frames, chosen_frames
 from cellscale.folders import Folder, address
 from cellscale.methods.settings import replaced
@@ -28,46 +29,89 @@ class Job:
     engine: FanOut
 
 
-def segmentation_job(
-    image: str,
-    *,
-    model: str | Model,
-    name: str = "cells",
-    output: str | None = None,
-    tile: int = 1024,
-    frames: Frames = None,
-    channels: str | Sequence[str | int] | None = None,
-    z: str = "each",
-    level: str | int = 0,
-    overwrite: bool = False,
-    publish_holes: bool = False,
-    report: str | None = None,
-    ngff: str | None = None,
-    config: str | None = None,
-    assignments: Sequence[str] = (),
-    storage_options: Mapping[str, Any] | None = None,
-) -> Job:
-    """Open image and model and plan the run; the parameters are those of `cellscale.segment`."""
-    options = dict(storage_options or {})
-    loaded = load_model(model, storage_options) if isinstance(model, str) else model
-    opened = fitting(open_image(image, storage_options=storage_options), level, loaded.pixel_size_um)
+class PredictionOptions(TypedDict, total=False):
+    """What may be said of what is predicted, beside image and model."""
+
+    frames: Frames
+    """Half-open range of frames; None: all."""
+    channels: str | Sequence[str | int] | None
+    """Channels by number or name, in the model's order; None: the first ones."""
+    z: str
+    """Each slice on its own ("each", where it is left out), or the maximum over all slices ("max")."""
+    level: str | int
+    """Level of the pyramid, 0 where it is left out; "auto": the one whose pixel size is nearest to the model's."""
+    config: str | None
+    """TOML file with [segmentation] and [engine]."""
+    assignments: Sequence[str]
+    """Single settings as "key=value"."""
+    storage_options: Mapping[str, Any] | None
+    """Options for fsspec."""
+
+
+class SegmentationOptions(PredictionOptions, total=False):
+    """What may be said of a segmentation, beside image and model; the labels have the size of `level`."""
+
+    name: str
+    """Name of the label layer; "cells" where it is left out."""
+    output: str | None
+    """Store to write to; None: the image's own."""
+    tile: int
+    """Side of a tile, px, 1024 where it is left out; the labels do not depend on it."""
+    overwrite: bool
+    """Replace an existing layer, and drop an unfinished run with other settings."""
+    publish_holes: bool
+    """Publish the layer although tiles failed; they are background, and named in its metadata and report."""
+    report: str | None
+    """Folder for a copy of the run's report; it gets one of a run that failed, too."""
+    ngff: str | None
+    """Version of another output store, "0.4" or "0.5"; None: the image's."""
+
+
+def segmentation_job(image: str, model: str | Model, options: SegmentationOptions) -> Job:
+    """Open image and model and plan the run.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image.
+    model : str or Model
+        A trained model, or the URL of its folder.
+    options : mapping
+        See `SegmentationOptions`.
+
+    Raises
+    ------
+    CellscaleError
+        For an unknown option, and as `open_image`, `load_model` and `plan` do.
+    """
+    for name in options.keys() - SegmentationOptions.__optional_keys__:
+        raise unknown("option of a segmentation", name, SegmentationOptions.__optional_keys__)
+    storage = dict(options.get("storage_options") or {})
+    loaded = load_model(model, storage) if isinstance(model, str) else model
+    opened = fitting(open_image(image, storage_options=storage), options.get("level", 0), loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
-    read = read_config(config, assignments, fields)
-    span = chosen_frames(frames, opened.size("t"), image)
-    given = {"tile": tile, "z": z, "frames": (span.start, span.stop), "channels": _channel_words(channels)}
+    read = read_config(options.get("config"), options.get("assignments", ()), fields)
+    span = chosen_frames(options.get("frames"), opened.size("t"), image)
+    given = {key: value for key, value in options.items() if key in ("tile", "z")}
+    given |= {"frames": (span.start, span.stop), "channels": _channel_words(options.get("channels"))}
     settings = replaced(Settings(), {**given, **read.section("segmentation")})
-    target = Target(
-        store=address(output) if output else opened.url,
-        name=name,
-        output=address(output) if output else None,
-        version=ngff,
-        overwrite=overwrite,
-        publish_holes=publish_holes,
-        report=Folder(url=address(report), storage_options=options) if report else None,
-    )
-    scratch = Folder(url=f"{target.store.rstrip('/')}/.cellscale-{name}", storage_options=options)
+    target = _target(opened.url, options, storage)
+    scratch = Folder(url=f"{target.store.rstrip('/')}/.cellscale-{target.name}", storage_options=storage)
     engine = replaced(FanOut(), read.section("engine"))
     return Job(run=plan(opened, loaded, settings, scratch), model=loaded, target=target, engine=engine)
+
+
+def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]) -> Target:
+    output, report = options.get("output"), options.get("report")
+    return Target(
+        store=address(output) if output else image,
+        name=options.get("name", "cells"),
+        output=address(output) if output else None,
+        version=options.get("ngff"),
+        overwrite=options.get("overwrite", False),
+        publish_holes=options.get("publish_holes", False),
+        report=Folder(url=address(report), storage_options=storage) if report else None,
+    )
 
 
 def _channel_words(channels: str | Sequence[str | int] | None) -> tuple[str | int, ...]:

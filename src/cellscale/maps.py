@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from cellscale.arrays import Candidates
 from cellscale.checkpoints import Model
 from cellscale.errors import InputError
 from cellscale.folders import Folder
-from cellscale.job import Job, segmentation_job
+from cellscale.job import Job, PredictionOptions, SegmentationOptions, segmentation_job
 from cellscale.methods.inference import folded
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.writers import ImageWriter, create_image
@@ -38,7 +38,7 @@ def _plane_maps(run: Run, job: Job, plane: int) -> np.ndarray[Any, np.dtype[np.u
     return made
 
 
-def _writer(run: Run, output: str, options: dict[str, Any]) -> ImageWriter:
+def _writer(run: Run, output: str, **options: Any) -> ImageWriter:
     image = run.image
     sizes = {axis: image.size(axis) for axis in AXES} | {"c": len(run.method.maps)}
     sizes["z"] = 1 if run.settings.z == "max" else sizes["z"]
@@ -63,7 +63,7 @@ def predict(
     output: str,
     overwrite: bool = False,
     on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
-    **options: Any,
+    **options: Unpack[PredictionOptions],
 ) -> str:
     """Write the probability maps of an image as another image: uint8, round(255 p), a channel for each map.
 
@@ -75,7 +75,7 @@ def predict(
     image : str
         URL of the image.
     model : str or Model
-        A trained model, or the URL of its folder.
+        A trained model, the URL of its folder, or a name of `models()`.
     output : str
         The store to write.
     overwrite : bool
@@ -83,7 +83,7 @@ def predict(
     on_progress : callable
         Called with step, done and total.
     **options
-        As for `segment`: frames, channels, z, level, config, assignments, storage_options.
+        frames, channels, z, level, config, assignments, storage_options: see `PredictionOptions`.
 
     Returns
     -------
@@ -97,11 +97,11 @@ def predict(
     CellscaleError
         As `segment` does.
     """
-    job = segmentation_job(image, model=model, **options)
+    job = segmentation_job(image, model, cast("SegmentationOptions", options))
     run = job.run
     if not run.method.maps:
         raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")
-    writer = _writer(run, output, {"overwrite": overwrite, "storage_options": options.get("storage_options")})
+    writer = _writer(run, output, overwrite=overwrite, storage_options=options.get("storage_options"))
     try:
         for plane, (t, z) in enumerate(run.planes):
             for c, values in enumerate(_plane_maps(run, job, plane)):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cellscale.errors import InputError, MissingError
-from cellscale.evaluation import Frames, annotated, chosen_frames
+from cellscale.evaluation import Frames, annotated, chosen_frames, ranges
 from cellscale.ngff.images import NgffImage
 from cellscale.ngff.labels import open_labels
 from cellscale.training.frames import TrainingData
@@ -15,9 +15,13 @@ from cellscale.training.frames import TrainingData
 def training_data(image: NgffImage, labels_name: str, channels: int, frames: Frames) -> TrainingData:
     """The frames of a range that have labels, each slice on its own, with the first `channels` channels."""
     layer = open_labels(image.url, labels_name, storage_options=image.storage_options)
-    chosen = annotated(layer, chosen_frames(frames, image.size("t"), image.url))
+    asked = chosen_frames(frames, image.size("t"), image.url)
+    chosen = annotated(layer, asked)
     if not chosen:
-        raise MissingError(f"No frame of {frames} in {image.url} has labels in layer {labels_name!r}.")
+        raise MissingError(
+            f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {labels_name!r}, which has "
+            f"{ranges(annotated(layer, range(image.size('t'))))}. Choose frames among these."
+        )
     planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
     return TrainingData(image=image, labels=layer, planes=planes, channels=tuple(range(channels)))
 

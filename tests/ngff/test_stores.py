@@ -18,6 +18,7 @@ from cellscale.ngff.stores import Store
         (ImportError("no module s3fs"), "s3://b/i", "Install cellscale[s3]."),
         (PermissionError("Forbidden"), "s3://b/i", '{"anon": true} for a public bucket'),
         (PermissionError("denied"), "/data/i", "Check the permissions of the folder."),
+        (OSError("Is a directory"), "/data/i", "Check the path."),
         (OSError("403, message='FORBIDDEN'"), "https://b/i", "its access rights"),
         (OSError("timed out"), "s3://b/i", "Check the URL, the storage options and the connection."),
     ],

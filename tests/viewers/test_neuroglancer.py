@@ -16,6 +16,7 @@ import pytest
 from cellscale.arrays import Box
 from cellscale.ngff.images import NgffImage, open_image
 from cellscale.ngff.labels import open_labels
+from cellscale.viewers.scenes import scene
 from cellscale.viewers.serving import serving
 from cellscale.viewers.states import scale_on_screen
 from cellscale.viewers.web import view
@@ -55,14 +56,14 @@ def check(driver: Any, url: str, image: NgffImage, name: str, t: int) -> np.ndar
 @pytest.mark.parametrize("frame", [0, 2])
 def test_a_time_lapse(browser: Any, tmp_path: Path, ngff: str, frame: int) -> None:
     image = stores.movie(tmp_path, ngff=ngff)
-    with view(image.url, frame=frame) as page:
+    with view(scene(image.url, frame=frame)) as page:
         check(browser, page.url, image, "truth", frame)
 
 
 def test_numbers_of_32_bits(browser: Any, tmp_path: Path) -> None:
     image = stores.movie(tmp_path)
     name = stores.great_numbers(image)
-    with view(image.url, labels=[name]) as page:
+    with view(scene(image.url, labels=[name])) as page:
         check(browser, page.url, image, name, 0)
 
 
@@ -89,7 +90,7 @@ def test_labels_of_another_program(browser: Any, tmp_path: Path, ngff: str, dtyp
     labels = np.stack([open_labels(source.url, "truth").read(box, t=t) for t in range(2)])
     foreign(tmp_path / "other.zarr", pixels, labels.astype(dtype), ngff)
     image = open_image(str(tmp_path / "other.zarr"))
-    with view(image.url, frame=1) as page:
+    with view(scene(image.url, frame=1)) as page:
         check(browser, page.url, image, "nuclei", 1)
 
 
@@ -106,7 +107,7 @@ def test_a_link_carries_the_view(browser: Any, tmp_path: Path) -> None:
 
     image = stores.movie(tmp_path)
     with serving({"web": image.store}) as server:
-        link = view(f"{server}/web", frame=1).url
+        link = view(scene(f"{server}/web", frame=1)).url
         page = neuroglancer.Viewer()
         check(browser, f"{page.get_viewer_url()}#{link.partition('#')[2]}", image, "truth", 1)
         neuroglancer.stop()

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellscale.errors import MissingError
+from cellscale.errors import InputError, MissingError
 from cellscale.ngff.imports import write_frame
 from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.viewers.scenes import scene
 from cellscale.viewers.serving import serving
 from cellscale.viewers.states import HOSTED, contrast, link, state
-from cellscale.viewers.web import open_view, view
+from cellscale.viewers.web import view
 from tests.ngff.pictures import make, noise
 
 
@@ -44,9 +44,17 @@ def test_layers_of_another_store(tmp_path: Path) -> None:
     layer = stage_labels(image, "cells", output=str(tmp_path / "o.zarr"), planes_z=1)
     publish_labels(layer)
     shown = scene(image.url, labels_store=str(tmp_path / "o.zarr"))
-    with open_view(shown) as page:
+    with view(shown) as page:
         image_address, labels_address = page.stores.values()
     assert image_address.rsplit("/", 1)[0] == labels_address.rsplit("/", 1)[0] != ""
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 60), "yx")
+    with serving({}) as server:
+        taken = int(server.rpartition(":")[2])
+        with pytest.raises(InputError, match=f"port {taken}: .* the next one must be free"):
+            view(image.url, port=taken - 1)
 
 
 def test_the_state(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellscale.viewers.contact_sheet import preview
 from cellscale.viewers.scenes import scene
 from cellscale.viewers.states import state
-from cellscale.viewers.web import open_view
+from cellscale.viewers.web import view
 from tests.ngff.pictures import noise
 from tests.viewers.test_contact_sheet import grid
 
@@ -49,7 +49,7 @@ def test_labels_of_another_program(tmp_path: Path, ngff: str, dtype: str) -> Non
 
 def test_labels_that_browsers_do_not_draw_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     foreign(tmp_path / "other.zarr", noise(1, 40, 40), grid(40, 40)[None].astype("int64"), "0.5")
-    open_view(scene(str(tmp_path / "other.zarr"))).close()
+    view(scene(str(tmp_path / "other.zarr"))).close()
     assert "'nuclei' is int64" in caplog.text
 
 

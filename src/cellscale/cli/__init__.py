@@ -18,7 +18,7 @@ from rich.table import Table
 
 import cellscale
 from cellscale.cli import checking, looking
-from cellscale.cli.terminal import FRAMES, as_json, log, out, print_scores, progress, storage_options
+from cellscale.cli.terminal import FRAMES, as_json, counted, log, out, print_scores, progress, storage_options
 
 HOLES = 3
 """Exit status of a segmentation that was published with holes."""
@@ -99,7 +99,7 @@ def models_command(as_json: bool) -> None:
         return
     table = Table("model", "what it is", "method", "pixel size, µm", "size")
     for model in found:
-        size = " × ".join(f"{length:g}" for length in model["pixel_size_um"] or ())
+        size = " × ".join(f"{length:g}" for length in model["pixel_size_um"] or ()) or "not known"
         table.add_row(model["name"], model["summary"], model["method"], size, _bytes(model["bytes"]))
     out.print(table)
 
@@ -176,9 +176,12 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -
     if as_json:
         click.echo(json.dumps(report, indent=1))
     else:
-        out.print(f"{report['cells']} cells in {report['planes']} frames → {report['layer']}")
+        out.print(f"{counted(report['cells'], 'cell')} in {counted(report['planes'], 'frame')} → {report['layer']}")
     if report["holes"]:
-        click.echo(f"cellscale: {len(report['holes'])} holes, listed in {report['layer']}/report/report.html", err=True)
+        click.echo(
+            f"cellscale: {counted(len(report['holes']), 'hole')}, listed in {report['layer']}/report/report.html",
+            err=True,
+        )
         sys.exit(HOLES)
 
 

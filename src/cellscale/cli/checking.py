@@ -10,9 +10,10 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 from rich.table import Table
+from rich.text import Text
 
 import cellscale
-from cellscale.cli.terminal import FRAMES, out, progress, storage_options
+from cellscale.cli.terminal import FRAMES, counted, out, progress, storage_options
 
 FAILED = 2
 """Exit status where a check failed."""
@@ -32,7 +33,7 @@ def doctor_command(as_json: bool, **options: Any) -> None:
     else:
         table = Table("check", "status", "what was found")
         for finding in found:
-            table.add_row(finding.check, f"[{COLOURS[finding.status]}]{finding.status}", finding.text)
+            table.add_row(finding.check, Text(finding.status, COLOURS[finding.status]), finding.text)
         out.print(table)
     if any(finding.status == "failed" for finding in found):
         sys.exit(FAILED)
@@ -47,7 +48,7 @@ def doctor_command(as_json: bool, **options: Any) -> None:
 def table_command(image: str, output: str, as_json: bool, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE as CSV."""
     rows = cellscale.export_table(image, output, **options)
-    click.echo(json.dumps({"rows": rows, "output": output}) if as_json else f"{rows} objects → {output}")
+    click.echo(json.dumps({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
 
 
 @click.command("upsample")

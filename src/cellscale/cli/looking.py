@@ -27,11 +27,11 @@ from cellscale.cli.terminal import out, storage_options
 @storage_options
 def view_command(image: str, napari: bool, no_browser: bool, host: str, port: int, **options: Any) -> None:
     """Show IMAGE and its label layers in neuroglancer, or in napari, until Ctrl-C."""
-    options["labels"] = options["labels"] or None
+    shown = cellscale.scene(image, **{**options, "labels": options["labels"] or None})
     if napari:
-        cellscale.view_in_napari(image, **options)
+        cellscale.view_in_napari(shown)
         return
-    with cellscale.view(image, host=host, port=port, **options) as page:
+    with cellscale.view(shown, host=host, port=port) as page:
         out.print(page.url)
         if not no_browser:
             webbrowser.open(page.url)

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-out = Console(soft_wrap=True)
-"""Where results go."""
+out = Console(soft_wrap=True, markup=False, emoji=False)
+"""Where results go; brackets in names of files, layers and extras are no markup."""
 log = logging.getLogger("cellscale")
 
 
@@ -39,6 +39,8 @@ class FrameRange(click.ParamType[tuple[int, int | None]]):
 
 
 FRAMES = FrameRange()
+LINES = 10
+"""Lines that tell how far a step is, off a terminal."""
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Shown:
 
     def _line(self, step: str, done: int, total: int) -> None:
         began = self.known.setdefault(step, time.monotonic())
-        if done and (done == total or done % max(1, total // 10) == 0):
+        if done and done * LINES // total > (done - 1) * LINES // total:
             left = (time.monotonic() - began) / done * (total - done)
             notes = [self.notes[step]] if step in self.notes else []
             notes += [f"{left:.0f} s left"] if done < total else []
@@ -105,6 +107,11 @@ storage_options = click.option(
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 cell, 2 cells."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def print_scores(scores: dict[str, Any]) -> None:

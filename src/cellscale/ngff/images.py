@@ -13,7 +13,7 @@ import numpy as np
 
 from cellscale.arrays import Box, Image
 from cellscale.errors import InputError, MissingError
-from cellscale.folders import address, is_local
+from cellscale.folders import address, is_local, local_path
 from cellscale.ngff import planes
 from cellscale.ngff.metadata import (
     LENGTHS_UM,
@@ -210,13 +210,19 @@ def resolve(store: Store) -> tuple[Store, Node]:
     MissingError
         If there is no Zarr node.
     InputError
-        If it is no OME-Zarr image, or several.
+        If it is a file or no OME-Zarr image, or several.
     """
+    if is_local(store.url) and store.zip_file is None and local_path(store.url).is_file():
+        raise InputError(
+            f"{store.url} is a file; expected an OME-Zarr image. `cellscale import` makes one of TIFF, npz and npy."
+        )
     node = read_node(store)
     if node is None:
         there = store.occupied() if is_local(store.url) else False
         what = "is no Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
-        raise MissingError(f"{store.url} {what}. Give the URL of an OME-Zarr image's group.")
+        raise MissingError(
+            f"{store.url} {what}. Give the URL of an OME-Zarr image's group; `cellscale import` makes one of TIFFs."
+        )
     if node.kind == "array":
         raise InputError(f"{store.url} is a plain Zarr array, no OME-Zarr image. Give the URL of the image's group.")
     if "multiscales" in node.ome:

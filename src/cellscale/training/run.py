@@ -140,7 +140,7 @@ class Training:
             "start": self.description.get("start"),
             "settings": {name: _json(value) for name, value in flat(self.settings).items()},
             **({"profile_s": self.clock.seconds} if isinstance(self.clock, Stopwatch) else {}),
-            "validation": {name: float(value) for name, value in found.items()},
+            "validation": dict(found),
         }
         networks = {name: network.cpu().eval() for name, network in self.networks.items()}
         model = Model(method=tuned, networks=networks, pixel_size_um=pixel_size_um, training=summary)

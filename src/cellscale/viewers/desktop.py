@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cellscale.errors import MissingError
@@ -42,38 +42,20 @@ def add_layers(viewer: Any, shown: Scene) -> None:
             viewer.dims.set_current_step(axes.index(axis), number)
 
 
-def view_in_napari(
-    image: str,
-    *,
-    labels: Sequence[str] | None = None,
-    labels_store: str | None = None,
-    frame: int | None = None,
-    z: int = 0,
-    storage_options: Mapping[str, Any] | None = None,
-) -> None:
+def view_in_napari(shown: Scene | str) -> None:
     """Show an image and its label layers in a napari window, and wait until it is closed.
 
     Parameters
     ----------
-    image : str
-        URL of the image.
-    labels : sequence of str, optional
-        Names of layers; None: all.
-    labels_store : str, optional
-        Another store that holds label layers of the image.
-    frame : int, optional
-        To begin with; None: the first one that has labels.
-    z : int
-        Slice to begin with.
-    storage_options : mapping, optional
-        For fsspec.
+    shown : Scene or str
+        What `scene` returns, or the URL of an image, with all its layers.
 
     Raises
     ------
     CellscaleError
-        For an image, layer, frame or slice that does not exist; MissingError where napari is not installed.
+        For an image that cannot be opened; MissingError where napari is not installed.
     """
-    shown = scene(image, labels=labels, labels_store=labels_store, frame=frame, z=z, storage_options=storage_options)
+    shown = scene(shown) if isinstance(shown, str) else shown
     try:
         from napari import Viewer, run
     except ImportError as error:

@@ -31,7 +31,7 @@ def _opened(url: str, names: Sequence[str] | None, options: Mapping[str, Any] | 
 
 
 def scene(
-    url: str,
+    image: str,
     *,
     labels: Sequence[str] | None = None,
     labels_store: str | None = None,
@@ -39,12 +39,12 @@ def scene(
     z: int = 0,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Scene:
-    """Open an image and its label layers.
+    """Open an image and its label layers, to look at.
 
     Parameters
     ----------
-    url : str
-        The image.
+    image : str
+        URL of the image.
     labels : sequence of str, optional
         Names of layers; None: all, of the image and of `labels_store`.
     labels_store : str, optional
@@ -61,16 +61,16 @@ def scene(
     CellscaleError
         As `open_image` and `open_labels` do; MissingError for a frame or slice that does not exist.
     """
-    image = open_image(url, storage_options=storage_options)
+    opened = open_image(image, storage_options=storage_options)
     if labels is None:
-        found = _opened(image.url, None, storage_options)
+        found = _opened(opened.url, None, storage_options)
         found += _opened(labels_store, None, storage_options) if labels_store else []
     else:
-        found = _opened(labels_store or image.url, labels, storage_options)
+        found = _opened(labels_store or opened.url, labels, storage_options)
     found.sort(key=lambda layer: layer.name != TRUTH)
     annotated = [t for layer in found[-1:] for t in layer.metadata.get("frames") or ()]
     t = frame if frame is not None else min(annotated, default=0)
     for axis, number, kind in (("t", t, "Frame"), ("z", z, "Slice")):
-        if not 0 <= number < image.size(axis):
-            raise MissingError(f"{kind} {number} of {image.url}: it has {image.size(axis)}, counted from 0.")
-    return Scene(image=image, labels=tuple(found), t=t, z=z)
+        if not 0 <= number < opened.size(axis):
+            raise MissingError(f"{kind} {number} of {opened.url}: it has {opened.size(axis)}, counted from 0.")
+    return Scene(image=opened, labels=tuple(found), t=t, z=z)

@@ -122,6 +122,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[None]:
+    """Explain why a server cannot be started."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"Cannot listen on {host}, port {port}: {error}. Choose another port: it and the next one must be free."
+        ) from error
+
+
+@contextlib.contextmanager
 def serving(stores: Mapping[str, Store], *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve stores, each below its name, while the context lasts; yields the server's address, http://HOST:PORT.
 
@@ -133,9 +144,16 @@ def serving(stores: Mapping[str, Store], *, host: str = "127.0.0.1", port: int =
         Address to listen on; 127.0.0.1 is seen by this machine alone.
     port : int
         0: one that is free.
+
+    Raises
+    ------
+    InputError
+        If the address cannot be listened on.
     """
     folders = {name: served_folder(store) for name, store in stores.items()}
-    with ThreadingHTTPServer((host, port), partial(_Handler, folders)) as server:
+    with listening(host, port):
+        made = ThreadingHTTPServer((host, port), partial(_Handler, folders))
+    with made as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

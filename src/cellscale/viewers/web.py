@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from cellscale.ngff.stores import Store, joined
 from cellscale.viewers.scenes import Scene, scene
-from cellscale.viewers.serving import serving
+from cellscale.viewers.serving import listening, serving
 from cellscale.viewers.states import link, state
 
 log = logging.getLogger("cellscale")
@@ -67,88 +67,20 @@ def _addresses(shown: Scene, mounts: Mapping[str, Store], server: str) -> dict[s
     return found
 
 
-def open_view(shown: Scene, *, host: str = "127.0.0.1", port: int = 0) -> View:
-    """Serve a scene and a neuroglancer page that shows it.
+def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
+    """Serve an image with its label layers and a neuroglancer page that shows them.
 
     Stores that are on the web are not served again. Without the package `neuroglancer`, and for stores on the web, the
     page is the one that its makers keep on the web.
 
     Parameters
     ----------
-    shown : Scene
-        What to show.
+    shown : Scene or str
+        What `scene` returns, or the URL of an image, with all its layers.
     host : str
         Address to listen on, as the browser can reach it.
     port : int
         Of the page, the stores have the next one; 0: any two that are free.
-
-    Returns
-    -------
-    View
-        Close it when it is no longer looked at.
-    """
-    for layer in shown.labels:
-        if layer.dtype.kind == "i" and layer.dtype.itemsize == 8:
-            log.warning(
-                "layer %r is %s, which neuroglancer may not draw; napari and preview do", layer.name, layer.dtype
-            )
-    servers, mounts = contextlib.ExitStack(), _mounts(shown)
-    server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
-    addresses = _addresses(shown, mounts, server)
-    content = state(shown.image, shown.labels, addresses, t=shown.t, z=shown.z)
-    here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
-    url = _page(content, servers, host, port) if here else link(content)
-    return View(url=url, stores=addresses, servers=servers)
-
-
-def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, port: int) -> str:
-    """Address of a page of the package `neuroglancer`, which a server of its own sends."""
-    import neuroglancer
-
-    neuroglancer.set_server_bind_address(host, port)
-    viewer = neuroglancer.Viewer()
-    viewer.set_state(dict(content))
-    # The server forgets a page that nobody holds: the stack holds it until it is closed.
-    servers.callback(_stop, neuroglancer, viewer)
-    return str(viewer.get_viewer_url())
-
-
-def _stop(package: Any, viewer: Any) -> None:
-    """Stop the server that sends a page."""
-    package.stop()
-
-
-def view(
-    image: str,
-    *,
-    labels: Sequence[str] | None = None,
-    labels_store: str | None = None,
-    frame: int | None = None,
-    z: int = 0,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    storage_options: Mapping[str, Any] | None = None,
-) -> View:
-    """Serve an image with its label layers and a neuroglancer page that shows them.
-
-    Parameters
-    ----------
-    image : str
-        URL of the image.
-    labels : sequence of str, optional
-        Names of layers; None: all.
-    labels_store : str, optional
-        Another store that holds label layers of the image.
-    frame : int, optional
-        To begin with; None: the first one that has labels.
-    z : int
-        Slice to begin with.
-    host : str
-        Address to listen on, as the browser can reach it.
-    port : int
-        Of the page, the stores have the next one; 0: any two that are free.
-    storage_options : mapping, optional
-        For fsspec.
 
     Returns
     -------
@@ -158,7 +90,37 @@ def view(
     Raises
     ------
     CellscaleError
-        For an image, layer, frame or slice that does not exist.
+        For an image that cannot be opened, or a port that is taken.
     """
-    shown = scene(image, labels=labels, labels_store=labels_store, frame=frame, z=z, storage_options=storage_options)
-    return open_view(shown, host=host, port=port)
+    shown = scene(shown) if isinstance(shown, str) else shown
+    for layer in shown.labels:
+        if layer.dtype.kind == "i" and layer.dtype.itemsize == 8:
+            log.warning(
+                "layer %r is %s, which neuroglancer may not draw; napari and preview do", layer.name, layer.dtype
+            )
+    mounts = _mounts(shown)
+    with contextlib.ExitStack() as servers:
+        server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
+        addresses = _addresses(shown, mounts, server)
+        content = state(shown.image, shown.labels, addresses, t=shown.t, z=shown.z)
+        here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
+        url = _page(content, servers, host, port) if here else link(content)
+        return View(url=url, stores=addresses, servers=servers.pop_all())
+
+
+def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, port: int) -> str:
+    """Address of a page of the package `neuroglancer`, which a server of its own sends."""
+    import neuroglancer
+
+    neuroglancer.set_server_bind_address(host, port)
+    with listening(host, port):
+        viewer = neuroglancer.Viewer()
+    viewer.set_state(dict(content))
+    # The server forgets a page that nobody holds: the stack holds it until it is closed.
+    servers.callback(_stop, neuroglancer, viewer)
+    return str(viewer.get_viewer_url())
+
+
+def _stop(package: Any, viewer: Any) -> None:
+    """Stop the server that sends a page."""
+    package.stop()
