@@ -177,8 +177,21 @@ def segment(
     on_note : callable
         Called with a step and a line on its pace.
     **options
-        name, output, tile, frames, channels, z, level, overwrite, publish_holes, report, ngff, config, assignments,
-        storage_options: see `SegmentationOptions`.
+        What else may be said, each by its name:
+
+        - name: of the label layer; "cells".
+        - output: store to write to; None: the image's own.
+        - tile: side of a tile, px, 1024; the labels do not depend on it.
+        - frames: half-open range, (first, end); None: all.
+        - channels: by number or name, in the model's order; None: the first ones.
+        - z: "each" slice on its own, or "max", the maximum over all slices.
+        - level: of the pyramid, 0; "auto": the one whose pixel size is nearest to the model's; labels have its size.
+        - overwrite: replace an existing layer, and drop an unfinished run with other settings.
+        - publish_holes: publish although tiles failed; they are background, named in metadata and report.
+        - report: folder for a copy of the run's report; it gets one of a run that failed, too.
+        - ngff: version of another output store, "0.4" or "0.5"; None: the image's.
+        - config: TOML file with [segmentation] and [engine]; assignments: single settings as "key=value".
+        - storage_options: options for fsspec.
 
     Returns
     -------

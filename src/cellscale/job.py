@@ -30,41 +30,27 @@ class Job:
 
 
 class PredictionOptions(TypedDict, total=False):
-    """What may be said of what is predicted, beside image and model."""
+    """What may be said of what is predicted, beside image and model, as `cellscale.segment` says it."""
 
     frames: Frames
-    """Half-open range of frames; None: all."""
     channels: str | Sequence[str | int] | None
-    """Channels by number or name, in the model's order; None: the first ones."""
     z: str
-    """Each slice on its own ("each", where it is left out), or the maximum over all slices ("max")."""
     level: str | int
-    """Level of the pyramid, 0 where it is left out; "auto": the one whose pixel size is nearest to the model's."""
     config: str | None
-    """TOML file with [segmentation] and [engine]."""
     assignments: Sequence[str]
-    """Single settings as "key=value"."""
     storage_options: Mapping[str, Any] | None
-    """Options for fsspec."""
 
 
 class SegmentationOptions(PredictionOptions, total=False):
-    """What may be said of a segmentation, beside image and model; the labels have the size of `level`."""
+    """What may be said of a segmentation, beside image and model, as `cellscale.segment` says it."""
 
     name: str
-    """Name of the label layer; "cells" where it is left out."""
     output: str | None
-    """Store to write to; None: the image's own."""
     tile: int
-    """Side of a tile, px, 1024 where it is left out; the labels do not depend on it."""
     overwrite: bool
-    """Replace an existing layer, and drop an unfinished run with other settings."""
     publish_holes: bool
-    """Publish the layer although tiles failed; they are background, and named in its metadata and report."""
     report: str | None
-    """Folder for a copy of the run's report; it gets one of a run that failed, too."""
     ngff: str | None
-    """Version of another output store, "0.4" or "0.5"; None: the image's."""
 
 
 def segmentation_job(image: str, model: str | Model, options: SegmentationOptions) -> Job:
@@ -77,7 +63,7 @@ def segmentation_job(image: str, model: str | Model, options: SegmentationOption
     model : str or Model
         A trained model, or the URL of its folder.
     options : mapping
-        See `SegmentationOptions`.
+        What `cellscale.segment` takes beside them.
 
     Raises
     ------

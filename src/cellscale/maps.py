@@ -83,7 +83,7 @@ def predict(
     on_progress : callable
         Called with step, done and total.
     **options
-        frames, channels, z, level, config, assignments, storage_options: see `PredictionOptions`.
+        frames, channels, z, level, config, assignments, storage_options: as for `segment`.
 
     Returns
     -------

@@ -53,9 +53,10 @@ def _range(run: Run, plane: int, boxes: Sequence[Box]) -> NDArray[np.float64]:
     for box in boxes:
         values = read(run, plane, box)
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            t, z = run.planes[plane]
             raise InputError(
-                f"Frame {run.planes[plane]} of {run.image.url} has pixels that are no finite number in {box}. "
-                "Replace them before segmenting."
+                f"Frame {t}, slice {z} of {run.image.url} has pixels that are no finite number in rows "
+                f"{box.y0}:{box.y1}, columns {box.x0}:{box.x1}. Replace them before segmenting."
             )
         found.append([values.min(axis=(1, 2)), values.max(axis=(1, 2))])
     ends = np.array(found, np.float64)

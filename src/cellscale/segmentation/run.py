@@ -181,7 +181,7 @@ class Steps:
 
     def _note(self, step: Step, units: int, seconds: float) -> str:
         """How many units are done, how fast, and how many of the step were tried again."""
-        pace = f"{units} {step.kind}s, {units * step.unit_px / 1e6 / max(seconds, 1e-9):.1f} Mpx/s"
+        pace = f"{units} {step.kind}{'s' * (units != 1)}, {units * step.unit_px / 1e6 / max(seconds, 1e-9):.1f} Mpx/s"
         again = self.report.retried.get(step.name, 0)
         return pace + (f", {again} tried again" if again else "")
 
