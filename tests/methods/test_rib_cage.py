@@ -14,6 +14,8 @@ from cellscale.methods.rib_cage import Agreement, inner, one_hot, patches, refus
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
 from cellscale.tiles.frames import tiled_frame, whole_frame
 from cellscale.tiles.windows import Windows, mirrored
+from cellscale.training.averages import copied
+from cellscale.training.loop import only
 from cellscale.training.run import train
 from tests.methods.conformance import QUICK
 from tests.methods.test_conformance import FRAMES, GAME
@@ -124,15 +126,6 @@ def test_patches_are_squares_of_the_image_in_order():
     assert torch.equal(found[6], values[1, :, :4, :4])
 
 
-def test_noise_leaves_probabilities_and_the_true_class():
-    classes = torch.randint(3, (2, 8, 8))
-    assert torch.equal(one_hot(classes, 0.0).argmax(dim=1), classes)
-    noisy = one_hot(classes, 0.5)
-    torch.testing.assert_close(noisy.sum(dim=1), torch.ones(2, 8, 8))
-    assert torch.equal(noisy.argmax(dim=1), classes)
-    assert 0.5 <= float(noisy.max(dim=1).values.min()) < 0.9
-
-
 def batch_of(count=4, side=37):
     """Random crops of the frames' kind."""
     rng = np.random.default_rng(0)
@@ -165,12 +158,48 @@ def test_smoothing_asks_for_less_than_certainty():
     for smoothing in (0.0, 1.0):
         game = dataclasses.replace(method.training.game, smoothing=smoothing)
         losses.append(float(game.discriminator_loss(networks, batch)["true"]))
-    true = networks["discriminator"](inner(batch.image[::2]), one_hot(inner(batch.targets["classes"][::2]), 0.0))
+    true = networks["discriminator"](inner(batch.image[::2]), one_hot(inner(batch.targets["classes"][::2])))
     assert losses[1] - losses[0] == pytest.approx(float(true.mean()), abs=1e-5)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise):
+    torch.manual_seed(0)
+    game = load_method("ribcage", **{**GAME, "noise": noise}).training.game
+    seen = []
+    networks = {"discriminator": lambda images, values: seen.append(values) or values.mean(dim=(1, 2, 3))}
+    truth = one_hot(torch.randint(3, (2, 32, 32)))
+    true, estimated = game.judged(networks, torch.zeros(4, 1, 32, 32), truth, truth)
+    assert true.shape == estimated.shape == (8,)
+    for half in seen[0].tensor_split(2):
+        assert float((half - patches(truth, 16)).std()) == pytest.approx(noise, rel=0.05)
+
+
+@pytest.mark.parametrize("resting", ["batch", "running"])
+def test_the_player_that_rests_normalises_by_the_batch(resting):
+    """Running statistics that are far off change what the moving player learns from, or nothing."""
+    method, batch = load_method("ribcage", **{**GAME, "noise": 0.0, "resting": resting}), batch_of()
+    losses = {}
+    for shift in (0.0, 5.0):
+        torch.manual_seed(0)
+        networks = method.networks()
+        for network in networks.values():
+            for layer in network.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.running_mean += shift
+        for update in method.stages()[0].updates:
+            before = {name: copied({name: network}) for name, network in networks.items() if name not in update.trains}
+            with only(networks, update.trains), torch.no_grad():
+                terms = update.loss(networks, batch)
+            losses.setdefault(update.trains, []).append(float(sum(terms.values())))
+            after = {name: copied({name: networks[name]}) for name in before}
+            torch.testing.assert_close(after, before, rtol=0, atol=0)
+    for first, second in losses.values():
+        assert (first == second) == (resting == "batch")
+
+
 def test_the_players_take_turns_of_20_steps():
-    updates = load_method("ribcage").stages()[0].updates
+    updates = load_method("ribcage", estimator_steps=20, discriminator_steps=20).stages()[0].updates
     turns = ["".join("ed"[i] for i, update in enumerate(updates) if update.moves(step)) for step in range(80)]
     assert "".join(turns) == ("e" * 20 + "d" * 20) * 2
 

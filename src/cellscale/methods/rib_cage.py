@@ -8,7 +8,8 @@ the same estimator with cross-entropy, and against a discriminator that is a cla
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, Self, cast
@@ -104,11 +105,22 @@ def patches(values: Tensor, side: int) -> Tensor:
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def one_hot(classes: Tensor, noise: float) -> Tensor:
-    """True classes (n, y, x) as probabilities (n, 3, y, x), each raised by up to `noise` and divided by their sum."""
-    values = functional.one_hot(classes.long(), len(CLASSES)).movedim(3, 1).float()
-    raised = values + noise * torch.rand_like(values) if noise > 0 else values
-    return raised / raised.sum(dim=1, keepdim=True)
+def one_hot(classes: Tensor) -> Tensor:
+    """True classes (n, y, x) as probabilities 0 and 1, (n, 3, y, x)."""
+    return functional.one_hot(classes.long(), len(CLASSES)).movedim(3, 1).float()
+
+
+@contextmanager
+def batch_statistics(network: nn.Module, on: bool) -> Iterator[None]:
+    """Let a network that rests normalise by the batch, as when it learns; its running statistics stay as they are."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)] if on else []
+    for layer in layers:
+        layer.training, layer.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training, layer.track_running_stats = False, True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +130,20 @@ class Game:
     side: int = 64
     """Side of the squares that the discriminator looks at, px, a multiple of 16. Crops are cut into as many as fit; a
     crop of side + 21 px is one."""
-    estimator_steps: int = 20
-    """Steps of the estimator in its turn."""
-    discriminator_steps: int = 20
-    """Steps of the discriminator in its turn; the ratio of the two is the balance of the game."""
-    discriminator_rate: float = 1e-3
-    """Learning rate of the discriminator."""
+    estimator_steps: int = 1
+    """Steps of the estimator in its turn; the authors' 20 learn more slowly in small batches."""
+    discriminator_steps: int = 1
+    """Steps of the discriminator in its turn, 20 for the authors; the ratio of the two is the balance of the game."""
+    discriminator_rate: float = 2e-4
+    """Learning rate of the discriminator, 1e-3 for the authors; the slower it learns, the less sure it is."""
     smoothing: float = 0.0
     """True pairs are to be taken for true with 1 − this; not in the paper."""
     noise: float = 0.5
-    """Greatest noise on the true classes, which else are 0 and 1, as no estimate is; 0: none, as in the paper. (Without
-    it, 400 steps on Fluo-N2DL-HeLa found not one cell.)"""
+    """σ of normal noise on what the discriminator sees of true and estimated segmentations alike, so that it cannot
+    tell them by 0 and 1, which no estimate is; 0: none, as in the paper."""
+    resting: Literal["batch", "running"] = "batch"
+    """Whether the BatchNorm of the network that rests takes the batch's statistics, true and estimated pairs together
+    in the discriminator, as when it learns; or its running ones, which lag behind, and the game collapses."""
     least_agreement: float = 0.2
     """A training whose estimates agree less with the truth (Cohen's κ; up to 0.2 is called slight) ends with an error;
     −1: never. (A training with κ = 0.12 found not one cell, one with 0.18 a third.)"""
@@ -139,14 +154,23 @@ class Game:
         if min(self.estimator_steps, self.discriminator_steps) < 1:
             raise InputError("Settings 'estimator_steps' and 'discriminator_steps' are at least 1.")
 
+    def judged(self, networks: Networks, images: Tensor, true: Tensor, estimated: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds of the squares of true and of estimated segmentations; `images` are those of both, in one batch."""
+        pairs = torch.cat([true, estimated])
+        seen = pairs + self.noise * torch.randn_like(pairs)
+        scores = networks["discriminator"](patches(images, self.side), patches(seen, self.side))
+        first, second = torch.tensor_split(scores, [len(scores) * len(true) // len(pairs)])
+        return first, second
+
     def estimator_loss(self, networks: Networks, batch: Batch) -> Terms:
         """−log D(I, E(I)), the form of equation 4 whose gradient does not vanish while D is right."""
         scores = networks["estimator"](batch.image).float()
-        agreement = cast(Agreement, networks["agreement"])
+        classes, agreement = inner(batch.targets["classes"]), cast(Agreement, networks["agreement"])
         if agreement.training:
-            agreement.note(scores, inner(batch.targets["classes"]))
-        estimate = patches(torch.softmax(scores, dim=1), self.side)
-        taken = networks["discriminator"](patches(inner(batch.image), self.side), estimate)
+            agreement.note(scores, classes)
+        images, estimate = inner(batch.image), torch.softmax(scores, dim=1)
+        with batch_statistics(networks["discriminator"], self.resting == "batch" and networks["estimator"].training):
+            _, taken = self.judged(networks, torch.cat([images, images]), one_hot(classes), estimate)
         return {"estimator": functional.softplus(-taken).mean()}
 
     def discriminator_loss(self, networks: Networks, batch: Batch) -> Terms:
@@ -155,12 +179,10 @@ class Game:
             raise InputError(
                 "A step of the discriminator needs a true and an estimated sample. Set batch_size to 2 or more."
             )
-        estimate = torch.softmax(networks["estimator"](batch.image[1::2]).float(), dim=1)
-        truth = one_hot(inner(batch.targets["classes"][::2]), self.noise)
+        with batch_statistics(networks["estimator"], self.resting == "batch" and networks["discriminator"].training):
+            estimate = torch.softmax(networks["estimator"](batch.image[1::2]).float(), dim=1)
         images = torch.cat([inner(batch.image[::2]), inner(batch.image[1::2])])
-        pairs = (patches(images, self.side), patches(torch.cat([truth, estimate]), self.side))
-        scores = networks["discriminator"](*pairs)
-        true, estimated = torch.tensor_split(scores, [len(scores) * len(truth) // len(images)])
+        true, estimated = self.judged(networks, images, one_hot(inner(batch.targets["classes"][::2])), estimate)
         wanted = torch.full_like(true, 1 - self.smoothing)
         return {
             "true": functional.binary_cross_entropy_with_logits(true, wanted),
