@@ -49,6 +49,23 @@ def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(
         assert (sample["image"].dtype, sample["labels"].dtype) == (torch.float32, torch.int64)
 
 
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 12), (0.5, 18, 42), (1.0, 60, 60)])
+def test_samples_are_drawn_around_cells_for_the_share_that_is_asked_for(share, least, most):
+    """A small cell in a large frame; a frame without cells has samples, too."""
+    image, labels = np.zeros((1, 200, 200), np.uint8), np.zeros((200, 200), np.uint32)
+    settings = dataclasses.replace(SETTINGS, on_cells=share)
+    empty = Samples(load_method("dwm", depth=2), [(image, labels.copy())], settings)
+    assert empty[0]["labels"].shape == (32, 32)
+    labels[40:43, 140:143] = 1
+    samples = Samples(load_method("dwm", depth=2), [(image, labels)], settings)
+    assert least <= sum(bool(samples[i]["labels"].any()) for i in range(60)) <= most
+
+
+def test_a_share_of_samples_on_cells_is_a_share():
+    with pytest.raises(InputError, match=r"'on_cells' is 2\.0; expected a share from 0 to 1"):
+        TrainingSettings(on_cells=2.0)
+
+
 def test_targets_see_beyond_the_crop():
     """Weights at the border of a crop are those of the whole frame, for views that are only turned."""
     method = load_method("dwm", depth=1, beta=6)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cellscale.arrays import Labels
 from cellscale.methods.protocol import Batch, Method
 from cellscale.training.augment import coordinates, other_intensities, view_of_image, view_of_labels
 from cellscale.training.frames import Frames, MappedFrames, scales, shares
@@ -43,7 +44,7 @@ class Samples(Dataset[dict[str, Tensor]]):
         margin, how = self._settings.margin, self._settings.augmentation
         inner = slice(margin, margin + self.crop)
         scale = self._scales[number]
-        center = self._center(rng, labels.shape, self.crop * scale)
+        center = self._center(rng, labels, self.crop * scale)
         points = coordinates(rng, center, self.crop + 2 * margin, how, scale)
         view = view_of_labels(labels, points)
         targets = self._method.targets(view)
@@ -54,10 +55,19 @@ class Samples(Dataset[dict[str, Tensor]]):
             "labels": torch.from_numpy(view[inner, inner].astype(np.int64)),
         }
 
-    def _center(self, rng: np.random.Generator, shape: tuple[int, ...], size: float) -> tuple[float, float]:
-        """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short."""
-        y, x = (rng.uniform(min(size, n) / 2, n - min(size, n) / 2) for n in shape[:2])
-        return (y - 0.5, x - 0.5)
+    def _center(self, rng: np.random.Generator, labels: Labels, size: float) -> tuple[float, float]:
+        """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
+
+        For the share `on_cells` of the samples it is the one that is nearest to some pixel of a cell.
+        """
+        ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in labels.shape]
+        y, x = (rng.uniform(*end) for end in ends)
+        if self._settings.on_cells > 0 and rng.random() < self._settings.on_cells:
+            places = np.flatnonzero(labels)
+            if places.size:
+                found = np.unravel_index(int(rng.choice(places)), labels.shape)
+                y, x = (min(max(at + 0.5, low), high) for at, (low, high) in zip(found, ends, strict=True))
+        return (float(y - 0.5), float(x - 0.5))
 
 
 def batches(

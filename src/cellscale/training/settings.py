@@ -26,6 +26,8 @@ class TrainingSettings:
     """Side of a sample, px; rounded up to the method's multiple."""
     margin: int = 32
     """Rim around a sample in which targets see the cells that it cuts, px."""
+    on_cells: float = 0.0
+    """Share of the samples that are drawn around a random pixel of a cell: for frames that are nearly empty."""
     seed: int = 0
     """All samples and first weights follow from it."""
     validate_every: int = 500
@@ -80,6 +82,8 @@ class TrainingSettings:
             raise InputError(
                 f"Setting 'accumulate' is {self.accumulate}; expected a divisor of batch_size, {self.batch_size}."
             )
+        if not 0 <= self.on_cells <= 1:
+            raise InputError(f"Setting 'on_cells' is {self.on_cells}; expected a share from 0 to 1.")
         if not 0 <= self.average < 1:
             raise InputError(f"Setting 'average' is {self.average}; expected 0, or a decay below 1 such as 0.999.")
 
