@@ -27,7 +27,7 @@ from cellscale.training.validation import predicted, scored
 
 AP = tuple(f"ap_{percent}" for percent in range(50, 95, 5))
 """The thresholds of the published tables, 0.5 to 0.9."""
-SCORES = ("seg", "det", "f1", "precision", "recall", "aji", *AP)
+SCORES = ("seg", "det", "f1", "precision", "recall", "j", "j_all", "aji", *AP)
 COLUMNS = {"seg": "SEG", "det": "DET", "f1": "F1", "ap_50": "AP 0.5", "ap_70": "0.7", "ap_90": "0.9", "ap_mean": "mean"}
 KEY = ("data", "split", "method", "set", "start", "steps", "validation_frames")
 """Runs that differ in the seed alone are one row of the table."""
