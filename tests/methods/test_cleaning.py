@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -67,6 +67,13 @@ small = st.fixed_dictionaries(
     shape=st.tuples(st.integers(8, 70), st.integers(8, 70)),
     size=st.integers(5, 40),
     seed=st.integers(0, 2**32 - 1),
+)
+@example(
+    how=NOTHING | {"neck": 5, "cap": 1, "prominence": 0.0, "band_radius": 2},
+    name="deepsplit",
+    shape=(8, 69),
+    size=31,
+    seed=31,
 )
 def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) -> None:
     radius = how.pop("band_radius")

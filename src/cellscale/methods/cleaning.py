@@ -46,11 +46,11 @@ class Cleaning:
 
     @property
     def reach(self) -> int:
-        """How far basins, filled holes and specks look, px.
+        """How far basins, filled holes and specks look, px: a pixel's height cap − 1, its link 1.
 
         Heights outside of what this makes exact can only be too low: a link to them leaves the box and is not followed.
         """
-        return self.holes + self.specks + (self.cap - 1 if self.neck else 0)
+        return self.holes + self.specks + (max(self.cap - 1, 1) if self.neck else 0)
 
     def filled(self, cells: Mask) -> Mask:
         """Fill small holes."""
@@ -62,7 +62,7 @@ class Cleaning:
         Parameters
         ----------
         cells, touching : bool array, (y, x)
-            Disjoint masks of a region, exact within `radius` + `cap` − 1 + `specks` px of the valid box.
+            Disjoint masks of a region, exact within `radius` + max(`cap` − 1, 1) + `specks` px of the valid box.
         radius : int
             Touching pixels farther than this from any cell become background, px.
         valid : Box
