@@ -13,8 +13,9 @@ from cellscale.arrays import Candidates
 from cellscale.checkpoints import Model
 from cellscale.errors import InputError
 from cellscale.folders import Folder
-from cellscale.job import Job, PredictionOptions, SegmentationOptions, segmentation_job
+from cellscale.job import PredictionOptions, SegmentationOptions, segmentation_job
 from cellscale.methods.inference import folded
+from cellscale.methods.protocol import Networks
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.writers import ImageWriter, create_image
 from cellscale.segmentation.plan import Run
@@ -22,7 +23,7 @@ from cellscale.segmentation.predict import predictions_of, strips, surveyed
 from cellscale.segmentation.records import put
 
 
-def _plane_maps(run: Run, job: Job, plane: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """All maps of a plane, (map, y, x), from the very windows of a segmentation."""
     scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
     alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
@@ -30,7 +31,7 @@ def _plane_maps(run: Run, job: Job, plane: int) -> np.ndarray[Any, np.dtype[np.u
     put(scratch, alone.survey.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
     made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
     units = [(0, window) for window in range(len(run.windows))]
-    for (_, window), found in predictions_of(alone, folded(job.model.networks), units):
+    for (_, window), found in predictions_of(alone, networks, units):
         if not isinstance(found, Candidates):
             rows, columns = run.windows.core_box(window).slices
             made[:, rows, columns] = np.stack([found[name] for name in run.method.maps])
@@ -102,9 +103,10 @@ def predict(
     if not run.method.maps:
         raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")
     writer = _writer(run, output, overwrite=overwrite, storage_options=options.get("storage_options"))
+    networks = folded(job.model.networks)
     try:
         for plane, (t, z) in enumerate(run.planes):
-            for c, values in enumerate(_plane_maps(run, job, plane)):
+            for c, values in enumerate(_plane_maps(run, networks, plane)):
                 writer.write(values, t=t, c=c, z=0 if z == "max" else z)
             on_progress("predict", plane + 1, len(run.planes))
         writer.finish(sorted({t for t, _ in run.planes}))
