@@ -19,7 +19,8 @@ from cellscale.kernels.arguments import check_sides, label_image, mask_image
 from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.nearest import MIDDLE, nearest_at_all, nearest_within, offsets_in_columns, two_nearest
-from cellscale.kernels.transforms import REACH, in_columns, in_depth, in_rows
+from cellscale.kernels.slabs import REACH, in_depth
+from cellscale.kernels.transforms import in_columns, in_rows
 
 LONGEST = int(np.iinfo(np.int64).max)
 """Squared distance where there is no source, with a spacing."""

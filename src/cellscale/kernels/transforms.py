@@ -1,8 +1,9 @@
 """The compiled parts of exact distance transforms: scans along the columns, then along the rows, then in depth.
 
 Along a line a pixel's distance is bounded by that to the end of its run of equal labels, so candidates beyond the run
-never win and need no test. Distances up to REACH px are found by looking so far to both sides, many pixels at once;
-longer ones by lower envelopes, so that the work is linear however far they go.
+never win and need no test. From one line to the next a distance grows by a step at most: that bounds how far a block of
+pixels looks to both sides, many pixels at once, in 16 bits where all squared distances of the line are below NARROW.
+Other lines take lower envelopes, so that the work is linear however far distances go.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from cellscale.arrays import Labels
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.envelopes import NONE, SQUARED, envelope
 
-REACH = 64
-"""Distances up to this are looked for, px."""
 BLOCK = 64
 """So many pixels look at once."""
+NARROW = int(np.iinfo(np.int16).max)
+"""Squared distances below this fit into 16 bits, and so does the sum of two."""
+ASIDE = 182
+"""The square of this, px, is above NARROW."""
+UNBOUNDED = 1 << 62
+"""A bound that allows all squared distances."""
 UNSEEN = 1 << 15
 """Vertical distances from here on mean that there is no other label in the column, px."""
 
@@ -62,70 +67,94 @@ def least(values: NDArray[Any]) -> Any:
 
 
 @kernel
-def _bound(squares: NDArray[Any], step: int, ends: tuple[bool, bool], limit: int, best: NDArray[Any]) -> None:
-    """Begin with the distances that a run's own pixels offer, and those to the ends that it has."""
-    n = best.size
-    kind = best.dtype.type
-    for k in range(n):
-        best[k] = min(squares[k], kind(limit))
-    if ends[0]:
-        for k in range(n):
-            best[k] = min(best[k], kind(step * (k + 1) * (k + 1)))
-    if ends[1]:
-        for k in range(n):
-            best[k] = min(best[k], kind(step * (n - k) * (n - k)))
+def beside(found: int, step: int) -> int:
+    """Return a bound on the squared distances of a line from the greatest on the line before it, if that is NARROW."""
+    if found >= NARROW:
+        return UNBOUNDED
+    distance = int(np.sqrt(np.float64(found))) + 1 + int(np.sqrt(np.float64(step)) + 0.5)
+    return distance * distance
 
 
 @kernel
-def _far_run(
-    squares: NDArray[Any], run: tuple[int, int], step: int, far: int, best: NDArray[Any], scratch: NDArray[np.int64]
-) -> None:
-    """Write minus the distances of a run by the lower envelope of what its pixels and its ends offer."""
-    a, b = run
-    sources, stack = scratch[:3], scratch[3:]
-    begin, end = max(a - 1, 0), min(b + 1, best.size)
-    sources[SQUARED, begin] = sources[SQUARED, end - 1] = 0
-    for x in range(a, b):
-        sources[SQUARED, x] = squares[REACH + x] if squares[REACH + x] < far else NONE
-    n = envelope(sources, (begin, end, a, b), step, stack)
-    best[a:b] = -far
-    for k in range(n):
-        column = stack[0, k]
-        for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
-            best[x] = -(step * (x - column) * (x - column) + sources[SQUARED, column])
+def _bound_next(best: NDArray[Any], step: int, bounds: NDArray[np.int64]) -> None:
+    """Write the bounds of the blocks of the next line."""
+    for i in range(bounds.size):
+        bounds[i] = beside(np.int64(greatest(best[i * BLOCK : (i + 1) * BLOCK])), step)
 
 
 @kernel
-def _look(squares: NDArray[Any], step: int, best: NDArray[Any]) -> None:
-    """Look up to REACH px to both sides, no farther than the farthest of a block needs; negative values are final."""
-    kind = best.dtype.type
-    for begin in range(0, best.size, BLOCK):
-        mine = best[begin : begin + BLOCK]
-        farthest = greatest(mine)
-        for i in range(1, REACH + 1):
-            offset = kind(step * i * i)
-            if offset >= farthest:
-                break
-            left, right = squares[begin + REACH - i :], squares[begin + REACH + i :]
-            for k in range(mine.size):
-                mine[k] = min(mine[k], kind(min(left[k], right[k]) + offset))
+def square(distances: NDArray[np.uint16], step: int, out: NDArray[np.uint16]) -> None:
+    """Write squares, NARROW where they are not below it."""
+    unit, longest = np.uint32(min(step, NARROW)), np.uint16(ASIDE)
+    for x in range(out.size):
+        distance = np.uint32(min(distances[x], longest))
+        out[x] = np.uint16(min(np.uint32(unit * distance * distance), np.uint32(NARROW)))
 
 
 @kernel
-def _settle(
+def _touch(labels: Labels, step: int, best: NDArray[np.uint16]) -> None:
+    """Bound the distances along a row by those to the ends of runs at which another label begins."""
+    for begin in range(1, labels.size, BLOCK):
+        here, before = labels[begin : begin + BLOCK], labels[begin - 1 :]
+        touching = False
+        for k in range(here.size):
+            touching |= (here[k] != before[k]) & (here[k] > 0) & (before[k] > 0)
+        for x in range(begin, begin + here.size if touching else begin):
+            if labels[x] != labels[x - 1] and labels[x] > 0 and labels[x - 1] > 0:
+                i = 1
+                while step * i * i < NARROW and x + i <= labels.size and labels[x + i - 1] == labels[x]:
+                    best[x + i - 1] = min(best[x + i - 1], np.uint16(step * i * i))
+                    i += 1
+                i = 1
+                while step * i * i < NARROW and i <= x and labels[x - i] == labels[x - 1]:
+                    best[x - i] = min(best[x - i], np.uint16(step * i * i))
+                    i += 1
+
+
+@kernel
+def _narrow_row(
     labels: Labels,
-    squares: NDArray[Any],
-    step: int,
-    far: int,
+    vertical: NDArray[np.uint16],
+    steps: tuple[int, int],
     limit: int,
-    best: NDArray[Any],
-    scratch: NDArray[np.int64],
-) -> None:
-    """Write the least of squares[REACH + c] + step · (x − c)² over the columns c, and minus that where it is final.
+    bounds: NDArray[np.int64],
+    squares: NDArray[np.uint16],
+    best: NDArray[np.uint16],
+) -> bool:
+    """Write the squared distances of a row if all are below NARROW or cut at a limit below it; whether they are.
 
-    `squares` has REACH entries more at both ends; `far` means that a column offers nothing.
+    `bounds` holds for each block what `beside` returns; `squares` has ASIDE entries of NARROW more at both ends.
     """
     width = labels.size
+    middle, most = squares[ASIDE : ASIDE + width], np.uint16(min(limit, NARROW))
+    square(vertical, steps[0], middle)
+    for x in range(width):
+        best[x] = min(middle[x], most)
+    _touch(labels, steps[1], best)
+    for i in range(bounds.size):
+        bounds[i] = min(bounds[i], np.int64(greatest(best[i * BLOCK : (i + 1) * BLOCK])))
+        if bounds[i] >= NARROW:
+            return False
+    for i in range(bounds.size):
+        mine = best[i * BLOCK : (i + 1) * BLOCK]
+        for k in range(1, ASIDE):
+            if steps[1] * k * k > bounds[i]:
+                break
+            offset = np.uint16(steps[1] * k * k)
+            left, right = squares[i * BLOCK + ASIDE - k :], squares[i * BLOCK + ASIDE + k :]
+            for x in range(mine.size):
+                mine[x] = min(mine[x], np.uint16(min(left[x], right[x]) + offset))
+    return True
+
+
+@kernel
+def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[Any], stack: NDArray[np.int64]) -> None:
+    """Write the squared distances of a line by lower envelopes: of what each run's pixels and its two ends offer.
+
+    `sources` and `stack` are those of `envelope`; where nothing is offered `best` stays.
+    """
+    width = labels.size
+    offered = sources[SQUARED]
     a = 0
     while a < width:
         b = a + 1
@@ -134,29 +163,33 @@ def _settle(
         if labels[a] == 0:
             best[a:b] = 0
         else:
-            _bound(squares[REACH + a : REACH + b], step, (a > 0, b < width), limit, best[a:b])
-            if (b - a > 2 * REACH or a == 0 or b == width) and greatest(best[a:b]) > step * REACH * REACH:
-                _far_run(squares, (a, b), step, far, best, scratch)
+            begin, end = max(a - 1, 0), min(b + 1, width)
+            first, last = offered[begin], offered[end - 1]
+            offered[begin] = 0 if a > 0 else first
+            offered[end - 1] = 0 if b < width else last
+            n = envelope(sources, (begin, end, a, b), step, stack)
+            for k in range(n):
+                column = stack[0, k]
+                for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
+                    best[x] = step * (x - column) * (x - column) + offered[column]
+            offered[begin], offered[end - 1] = first, last
         a = b
-    _look(squares, step, best)
 
 
 @kernel
-def _write(
-    best: NDArray[Any], limits: tuple[int, int, int, int], out: NDArray[Any], roots: NDArray[np.float32]
-) -> None:
+def write(best: NDArray[Any], limits: tuple[int, int, int, int], out: NDArray[Any], roots: NDArray[np.float32]) -> None:
     """Write squares, or, where there is room for them, distances in the unit of the spacing."""
     far, limit, unit, most = limits
     none = np.iinfo(out.dtype).max
     if roots.size > 0:
         for x in range(best.size):
-            squared = min(abs(best[x]), limit)
+            squared = min(best[x], limit)
             roots[x] = (
                 np.sqrt(min(np.float64(squared) * np.float64(unit), np.float64(most))) if squared < far else np.inf
             )
     else:
         for x in range(best.size):
-            squared = min(abs(best[x]), limit)
+            squared = min(best[x], limit)
             out[x] = squared if squared < far else none
 
 
@@ -192,77 +225,18 @@ def in_rows(
     """
     far, limit = limits[:2]
     width = labels.shape[1]
-    squares, best = np.full(width + 2 * REACH, far, out.dtype), np.empty(width, out.dtype)
-    middle, scratch = squares[REACH : REACH + width], np.zeros((5, width), np.int64)
+    bounds = np.full(-(-width // BLOCK), UNBOUNDED)
+    thin, short = np.full(width + 2 * ASIDE, NARROW, np.uint16), np.empty(width, np.uint16)
+    sources, stack, best = np.zeros((3, width), np.int64), np.empty((2, width), np.int64), np.empty(width, out.dtype)
     for y in range(rows[0], rows[1]):
-        for x in range(width):
-            distance = np.int64(vertical[y, x])
-            middle[x] = steps[0] * distance * distance if distance < UNSEEN else far
-        _settle(labels[y], squares, steps[1], far, limit, best, scratch)
-        _write(best, limits, out[y], roots[y])
-
-
-@kernel
-def _look_through(
-    squares: NDArray[Any], vertical: NDArray[np.uint16], step: int, limits: tuple[int, int], best: NDArray[Any]
-) -> bool:
-    """Look up to REACH planes to both sides for a slab (z, x); whether no pixel of it needs more."""
-    far, limit = limits
-    depth, width = squares.shape
-    kind = best.dtype.type
-    for z in range(depth):
-        mine, own, ends = best[z], squares[z], vertical[z]
-        for k in range(width):
-            distance = np.int64(ends[k])
-            end = step * distance * distance if distance < UNSEEN else far
-            mine[k] = kind(min(own[k], end, limit))
-        if greatest(mine) > step * REACH * REACH:
-            return False
-    for z in range(depth):
-        mine = best[z]
-        farthest = greatest(mine)
-        for i in range(1, REACH + 1):
-            offset = kind(step * i * i)
-            if offset >= farthest:
-                break
-            one, other = squares[z - i if z >= i else z], squares[z + i if z + i < depth else z]
-            for k in range(width):
-                mine[k] = min(mine[k], kind(min(one[k], other[k]) + offset))
-    return True
-
-
-@kernel
-def in_depth(
-    labels: Labels,
-    rows: tuple[int, int],
-    step: int,
-    limits: tuple[int, int, int, int],
-    out: NDArray[Any],
-    roots: NDArray[np.float32],
-) -> None:
-    """Replace the squared distances within planes (z, y, x) by those within the volume, for some of the rows y."""
-    far, limit = limits[:2]
-    depth, _, width = labels.shape
-    none = np.iinfo(out.dtype).max
-    ends, line = np.empty((depth, BLOCK), np.uint16), np.full(depth + 2 * REACH, far, out.dtype)
-    scratch = np.zeros((5, depth), np.int64)
-    for y in range(rows[0], rows[1]):
-        for begin in range(0, width, BLOCK):
-            n = min(BLOCK, width - begin)
-            slab, squares, best = (
-                np.empty((depth, n), labels.dtype),
-                np.empty((depth, n), out.dtype),
-                np.empty((depth, n), out.dtype),
-            )
-            for z in range(depth):
-                found = out[z, y, begin : begin + n]
-                slab[z] = labels[z, y, begin : begin + n]
-                for k in range(n):
-                    squares[z, k] = found[k] if found[k] != none else far
-            in_columns(slab, 0, n, ends)
-            if not _look_through(squares, ends, step, (far, limit), best):
-                for k in range(n):
-                    line[REACH : REACH + depth] = squares[:, k]
-                    _settle(slab[:, k].copy(), line, step, far, limit, best[:, k], scratch)
-            for z in range(depth):
-                _write(best[z], limits, out[z, y, begin : begin + n], roots[z, y, begin : begin + n])
+        if _narrow_row(labels[y], vertical[y], steps, limit, bounds, thin, short):
+            write(short, limits, out[y], roots[y])
+            _bound_next(short, steps[0], bounds)
+        else:
+            for x in range(width):
+                distance = np.int64(vertical[y, x])
+                sources[SQUARED, x] = steps[0] * distance * distance if distance < UNSEEN else NONE
+            best[:] = far
+            settle(labels[y], sources, steps[1], best, stack)
+            write(best, limits, out[y], roots[y])
+            _bound_next(best, steps[0], bounds)
