@@ -72,6 +72,27 @@ def test_far_distances_equal_scipy(shape, share) -> None:
     assert np.array_equal(distance_transform(mask, spacing=spacing, cap=70), np.minimum(expected, 70))
 
 
+@pytest.mark.parametrize("shape", [(700, 800), (6, 500, 520), (520, 40, 30)])
+@pytest.mark.parametrize("cap", [None, 180, 181, 182, 183])
+@pytest.mark.parametrize("narrow", [1, 2])
+def test_distances_around_the_greatest_of_16_bits_equal_scipy(shape, cap, narrow) -> None:
+    """181² fits into 16 bits, 182² does not; labels touch everywhere, and a spacing moves the limit."""
+    seeds = np.zeros(shape, np.uint32)
+    for label, part in enumerate((0, 0.1, 0.999)):
+        seeds[tuple(int(part * side) for side in shape)] = label + 1
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)[1]
+    labels = seeds[tuple(nearest)]
+    spacing = (1,) * (labels.ndim - 1) + (narrow,)
+    expected = np.zeros(shape, np.int64)
+    for label in np.unique(labels):
+        inside = labels == label
+        expected[inside] = np.rint(ndimage.distance_transform_edt(inside, spacing)[inside] ** 2)
+    limit = np.inf if cap is None else cap**2
+    found = label_distance_transform(labels, squared=True, cap=cap, spacing=spacing)
+    assert np.array_equal(found, np.minimum(expected, limit))
+    assert (expected > 182**2).any()
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (130, 70), (3, 5, 7), (20, 30, 70)])
 @pytest.mark.parametrize("threads", [2, 3, 9])
 def test_distances_do_not_depend_on_the_number_of_threads(shape, threads) -> None:

@@ -61,23 +61,27 @@ def _look_through(squares: NDArray[Any], step: int, most: int, best: NDArray[Any
             for k in range(width):
                 mine[k] = min(mine[k], kind(min(one[k], other[k]) + offset))
         if z + 1 < depth:
-            bounds[z + 1] = min(bounds[z + 1], beside(np.int64(greatest(mine)), step))
+            bounds[z + 1] = min(bounds[z + 1], beside(int(greatest(mine)), step))
     return True
 
 
 @kernel
 def _narrow_slab(
     planes: NDArray[Any],
+    at: tuple[int, int],
     ends: NDArray[np.uint16],
     step: int,
     limit: int,
     squares: NDArray[np.uint16],
     best: NDArray[np.uint16],
 ) -> bool:
-    """Write the squared distances of a slab (z, x) if all are below NARROW or cut at a limit below it; whether."""
+    """Write the squared distances of a slab (z, x) if all are below NARROW or cut at a limit below it; whether.
+
+    The slab begins at y and x in the planes (z, y, x).
+    """
     most = np.uint16(min(limit, NARROW))
     for z in range(planes.shape[0]):
-        found, own, bound = planes[z], squares[z], best[z]
+        found, own, bound = planes[z, at[0], at[1] :], squares[z], best[z]
         square(ends[z], step, bound)
         for k in range(own.size):
             own[k] = np.uint16(min(found[k], NARROW))
@@ -112,6 +116,13 @@ def _wide_slab(
 
 
 @kernel
+def _copy(source: Labels, target: Labels) -> None:
+    """Copy a row; compiled, an assignment does not copy many pixels at once."""
+    for x in range(target.size):
+        target[x] = source[x]
+
+
+@kernel
 def in_depth(
     labels: Labels,
     rows: tuple[int, int],
@@ -127,13 +138,15 @@ def in_depth(
         for begin in range(0, width, SLAB):
             span = slice(begin, min(begin + SLAB, width))
             shape = depth, span.stop - begin
-            slab, planes = labels[:, y, span].copy(), out[:, y, span].copy()
+            slab = np.empty(shape, labels.dtype)
+            for z in range(depth):
+                _copy(labels[z, y, span], slab[z])
             in_columns(slab, 0, shape[1], ends)
             thin, short = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
-            if _narrow_slab(planes, ends, step, limits[1], thin, short):
+            if _narrow_slab(out, (y, begin), ends, step, limits[1], thin, short):
                 for z in range(depth):
                     write(short[z], limits, out[z, y, span], roots[z, y, span])
             else:
-                best = _wide_slab(slab, planes, ends, step, limits[:2])
+                best = _wide_slab(slab, out[:, y, span].copy(), ends, step, limits[:2])
                 for z in range(depth):
                     write(best[z], limits, out[z, y, span], roots[z, y, span])

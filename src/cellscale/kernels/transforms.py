@@ -1,4 +1,4 @@
-"""The compiled parts of exact distance transforms: scans along the columns, then along the rows, then in depth.
+"""The compiled parts of exact distance transforms: scans along the columns, then along the rows.
 
 Along a line a pixel's distance is bounded by that to the end of its run of equal labels, so candidates beyond the run
 never win and need no test. From one line to the next a distance grows by a step at most: that bounds how far a block of
@@ -79,7 +79,7 @@ def beside(found: int, step: int) -> int:
 def _bound_next(best: NDArray[Any], step: int, bounds: NDArray[np.int64]) -> None:
     """Write the bounds of the blocks of the next line."""
     for i in range(bounds.size):
-        bounds[i] = beside(np.int64(greatest(best[i * BLOCK : (i + 1) * BLOCK])), step)
+        bounds[i] = beside(int(greatest(best[i * BLOCK : (i + 1) * BLOCK])), step)
 
 
 @kernel
