@@ -138,7 +138,7 @@ def _narrow_row(
     for i in range(bounds.size):
         mine = best[i * BLOCK : (i + 1) * BLOCK]
         for k in range(1, ASIDE):
-            if steps[1] * k * k > bounds[i]:
+            if steps[1] * k * k >= bounds[i]:
                 break
             offset = np.uint16(steps[1] * k * k)
             left, right = squares[i * BLOCK + ASIDE - k :], squares[i * BLOCK + ASIDE + k :]
