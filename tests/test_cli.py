@@ -102,6 +102,15 @@ def test_holes_end_with_status_3(work: Path, tmp_path: Path) -> None:
     assert "Holes" in (tmp_path / "told/report.html").read_text()
 
 
+def test_a_channel_that_nobody_chose_is_named(work: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "two.npy", np.zeros((2, 40, 40), np.uint8))
+    two = tmp_path / "two.zarr"
+    cellscale("import", tmp_path / "two.npy", two, "--axes", "cyx")
+    words = ("segment", two, "--model", work / "model", "--address", "local")
+    assert "channel 0 of 2; --channels chooses" in cellscale(*words, "--name", "first").stderr
+    assert "--channels" not in cellscale(*words, "--name", "second", "--channels", 1).stderr
+
+
 def test_methods_are_listed_with_their_settings() -> None:
     found = {method["name"]: method for method in json.loads(cellscale("methods", "--json").stdout)}
     assert {"unet-ronneberger", "unet2", "unet3", "focal", "dwm", "saw"} <= set(found)

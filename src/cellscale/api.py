@@ -196,7 +196,8 @@ def segment(
     Returns
     -------
     dict
-        layer, cells, planes, tasks, reused and seconds by step, missing_chunks, holes, flagged … as in the report.
+        layer, cells, planes, channels (their numbers), image_channels (how many there are), tasks, reused and seconds
+        by step, missing_chunks, holes, flagged … as in the report.
 
     Raises
     ------
@@ -215,7 +216,8 @@ def segment(
             on_note=on_note,
             model=about,
         )
-    return {"layer": job.target.layer, "planes": len(job.run.planes), **dataclasses.asdict(found)}
+    seen = {"channels": list(job.run.channels), "image_channels": job.run.image.size("c")}
+    return {"layer": job.target.layer, "planes": len(job.run.planes), **seen, **dataclasses.asdict(found)}
 
 
 def plan(

@@ -177,6 +177,10 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -
         click.echo(json.dumps(report, indent=1))
     else:
         out.print(f"{counted(report['cells'], 'cell')} in {counted(report['planes'], 'frame')} → {report['layer']}")
+        if options["channels"] is None and len(report["channels"]) < report["image_channels"]:
+            numbers = ", ".join(map(str, report["channels"]))
+            note = f"cellscale: segmented by channel {numbers} of {report['image_channels']}; --channels chooses"
+            click.echo(note, err=True)
     if report["holes"]:
         click.echo(
             f"cellscale: {counted(len(report['holes']), 'hole')}, listed in {report['layer']}/report/report.html",

@@ -53,6 +53,8 @@ def forecast(run: Run, networks: Networks) -> dict[str, Any]:
     core = run.windows.core_box(0)
     return {
         "planes": planes,
+        "channels": list(run.channels),
+        "image_channels": run.image.size("c"),
         "frame_px": list(run.grid.shape),
         "windows": planes * len(run.windows),
         "window_px": [height, width],

@@ -63,9 +63,11 @@ class Samples(Dataset[dict[str, Tensor]]):
         ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in labels.shape]
         y, x = (rng.uniform(*end) for end in ends)
         if self._settings.on_cells > 0 and rng.random() < self._settings.on_cells:
-            places = np.flatnonzero(labels)
-            if places.size:
-                found = np.unravel_index(int(rng.choice(places)), labels.shape)
+            rows = np.count_nonzero(labels, axis=1).cumsum()
+            if rows[-1]:
+                place = rng.integers(rows[-1])
+                row = int(np.searchsorted(rows, place, side="right"))
+                found = row, np.flatnonzero(labels[row])[place - rows[row]]
                 y, x = (min(max(at + 0.5, low), high) for at, (low, high) in zip(found, ends, strict=True))
         return (float(y - 0.5), float(x - 0.5))
 
