@@ -193,35 +193,36 @@ def _see(seen: NDArray[np.int64], x: int, label: int, y: int) -> None:
 
 
 @kernel
-def _closer(y: int, up: int, down: int) -> bool:
-    """Whether row `up` ≤ y exists and comes before row `down` > y."""
-    return up != NONE and (down == NONE or y - up <= down - y)
+def _away(y: int, row: int) -> int:
+    """Return how many rows lie between, FAR without a row."""
+    return abs(y - row) if row != NONE else FAR
 
 
 @kernel
-def _offer(sources: NDArray[np.int64], x: int, y: int, label: int, row: int) -> None:
-    sources[LABEL, x] = label
-    sources[ROW, x] = row
-    sources[SQUARED, x] = (row - y) * (row - y) if row != NONE else NONE
+def _squared(y: int, row: int) -> int:
+    return (row - y) * (row - y) if row != NONE else NONE
 
 
 @kernel
 def _two_in_columns(
     y: int, above: NDArray[np.int64], below: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> None:
-    """Put the two nearest different labels above and below together: what each column offers in row y."""
+    """Put the two nearest different labels above and below together: what each column offers in row y.
+
+    Choices without branches: many columns at once. Of equally near rows the upper one comes first.
+    """
     for x in range(above.shape[1]):
-        if _closer(y, above[1, x], below[1, x]):
-            near, far, closer_side = above, below, True
-        else:
-            near, far, closer_side = below, above, False
-        _offer(first, x, y, near[0, x], near[1, x])
-        k = 0 if far[0, x] != near[0, x] else 2
-        up, down = (near[3, x], far[k + 1, x]) if closer_side else (far[k + 1, x], near[3, x])
-        if _closer(y, up, down) == closer_side:
-            _offer(second, x, y, near[2, x], near[3, x])
-        else:
-            _offer(second, x, y, far[k, x], far[k + 1, x])
+        upper, other = _away(y, above[1, x]) <= _away(y, below[1, x]), above[0, x] != below[0, x]
+        row = above[1, x] if upper else below[1, x]
+        first[LABEL, x] = above[0, x] if upper else below[0, x]
+        first[ROW, x], first[SQUARED, x] = row, _squared(y, row)
+        more_above, more_below = other and not upper, other and upper
+        up, down = above[1, x] if more_above else above[3, x], below[1, x] if more_below else below[3, x]
+        label_up, label_down = above[0, x] if more_above else above[2, x], below[0, x] if more_below else below[2, x]
+        upper = _away(y, up) <= _away(y, down)
+        row = up if upper else down
+        second[LABEL, x] = label_up if upper else label_down
+        second[ROW, x], second[SQUARED, x] = row, _squared(y, row)
 
 
 @kernel
@@ -259,8 +260,10 @@ def _second_in_row(
         begin = winners[1, a - 1] if a > 0 else 0
         end = winners[1, b] + 1 if b < width else width
         for x in range(begin, end):
-            chosen = first if first[LABEL, x] != winners[0, a] else second
-            sources[:, x] = chosen[:, x]
+            other = first[LABEL, x] == winners[0, a]
+            sources[LABEL, x] = second[LABEL, x] if other else first[LABEL, x]
+            sources[ROW, x] = second[ROW, x] if other else first[ROW, x]
+            sources[SQUARED, x] = second[SQUARED, x] if other else first[SQUARED, x]
         n = envelope(sources, (begin, end, a, b), 1, stack)
         _write(sources, stack, n, (a, b), out)
         a = b
