@@ -129,7 +129,8 @@ def main() -> None:
         parser.error("name a method and a data set, or a --table")
     for seed in map(int, given.seeds.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            name = f"{given.method.replace(':', '.')}-{given.data}-{seed}"
+            words = (given.method, given.data, given.split or DATA[given.data].split, str(seed))
+            name = "-".join(words).translate(str.maketrans("/:", "_."))
             line = run(given, seed, str((given.models or Path(folder)) / name))
         with given.output.open("a") as output:
             output.write(json.dumps(line) + "\n")
