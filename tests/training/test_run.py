@@ -125,6 +125,11 @@ def test_compiled_networks_learn_what_others_do(tmp_path):
 
 def test_a_finished_training_is_returned_when_resumed(tmp_path):
     assert digest(run(tmp_path / "m")) == digest(run(tmp_path / "m", resume=True, on_progress=killed_at(1)))
+    other = dataclasses.replace(SETTINGS, seed=5)
+    with pytest.raises(InputError, match=r"finished model of another training \(seed: 0 then, 5 now\)"):
+        run(tmp_path / "m", resume=True, settings=other)
+    with pytest.raises(InputError, match=r"frames: 2 then, 1 now"):
+        train(METHOD, [FRAMES[:1]], output=str(tmp_path / "m"), settings=SETTINGS, resume=True)
 
 
 def test_nothing_is_replaced_without_being_asked_to(tmp_path):

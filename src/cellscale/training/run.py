@@ -216,10 +216,10 @@ def train(  # noqa: PLR0913
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
-    check_data(data, validation, method.channels)
+    frames, _ = check_data(data, validation, method.channels)
     claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
-        return finished(output, method, folder.storage_options)
+        return finished(output, method, settings, len(frames), folder.storage_options)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     training = _begun(
         method,
@@ -237,12 +237,17 @@ def train(  # noqa: PLR0913
     return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
 
 
-def finished(output: str, method: Method, storage_options: Mapping[str, Any]) -> Model:
-    """The model of a training that is to be resumed and has ended; InputError if it is of another method."""
+def finished(
+    output: str, method: Method, settings: TrainingSettings, frames: int, storage_options: Mapping[str, Any]
+) -> Model:
+    """The model of a training that is to be resumed and has ended; InputError if it was another training."""
     model = load_model(output, storage_options)
-    if model.method.name != method.name:
+    held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
+    asked = {"method": method.name, "frames": frames} | {name: _json(value) for name, value in flat(settings).items()}
+    changes = "; ".join(f"{n}: {held[n]!r} then, {asked[n]!r} now" for n in held if n in asked and held[n] != asked[n])
+    if changes:
         raise InputError(
-            f"{output} holds a finished model of {model.method.name!r}, not of {method.name!r}. "
+            f"{output} holds the finished model of another training ({changes}). "
             "Choose another folder, or replace it with --overwrite."
         )
     return model
