@@ -7,10 +7,12 @@ from scipy import ndimage
 
 from cellscale.errors import InputError
 from cellscale.kernels.distances import (
+    copied_around,
     distance_transform,
     label_distance_transform,
     nearest_label,
     signed_distance,
+    squared_at,
     two_nearest_labels,
 )
 from cellscale.kernels.envelopes import FAR
@@ -130,7 +132,7 @@ def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
     assert np.array_equal(squared, expected_squared)
 
 
-@pytest.mark.parametrize("radius", [40, 63, 64, 100, 127, 128, 200])
+@pytest.mark.parametrize("radius", [5, 20, 22, 23, 40, 63, 64, 100, 127, 128, 200])
 def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius) -> None:
     labels = scattered((280, 600), 0.0003)
     labels[:, 330:] = 0
@@ -140,6 +142,23 @@ def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius) -> None
     found, found_squared = nearest_label(labels, radius=radius)
     assert np.array_equal(found, np.where(far, 0, nearest))
     assert np.array_equal(found_squared, np.where(far, FAR, squared))
+
+
+@pytest.mark.parametrize("radius", [0, 9, 22, 23, 127, 128])
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.2])
+def test_values_are_copied_from_the_nearest_source(radius, share) -> None:
+    sources = scattered((130, 301), share) > 0
+    numbers = np.cumsum(sources).reshape(sources.shape) * sources
+    values = np.append(0, np.random.default_rng(1).random(int(sources.sum()), np.float32)).astype(np.float32)
+    nearest, _ = nearest_label(numbers, radius=radius)
+    assert np.array_equal(copied_around(values[numbers], sources, radius=radius), values[nearest])
+
+
+@pytest.mark.parametrize("cap", [0, 3, 22, 23, 127, 128])
+def test_wanted_pixels_get_their_squared_distance(cap) -> None:
+    sources, wanted = scattered((130, 301), 0.0005) > 0, scattered((130, 301), 0.05, seed=1) > 0
+    expected = distance_transform(~sources, squared=True, cap=cap)
+    assert np.array_equal(np.minimum(squared_at(wanted, sources, cap=cap), cap**2)[wanted], expected[wanted])
 
 
 def test_of_equally_near_pixels_the_first_in_raster_order_decides() -> None:
@@ -189,6 +208,11 @@ def test_long_images_stay_exact() -> None:
         (
             lambda labels: nearest_label(labels, radius=-1),
             np.zeros((4, 4), int),
+            r"radius is -1 px; expected 0 or more",
+        ),
+        (
+            lambda mask: copied_around(mask.astype(np.float32), mask, radius=-1),
+            np.zeros((4, 4), bool),
             r"radius is -1 px; expected 0 or more",
         ),
         (lambda mask: distance_transform(mask, cap=-1), np.zeros((4, 4), bool), r"cap is -1; expected 0 or more"),

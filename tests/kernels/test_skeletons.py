@@ -24,11 +24,12 @@ def test_thinning_deletes_what_whole_passes_delete(mask) -> None:
     assert np.array_equal(skeleton(mask), shapes.skeleton(mask))
 
 
-@given(masks, st.integers(40, 140))
-def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left) -> None:
-    wide = np.zeros((mask.shape[0] + 3, 200), bool)
-    wide[2 : 2 + mask.shape[0], left : left + mask.shape[1]] = mask
-    assert np.array_equal(skeleton(wide)[2:-1, left : left + mask.shape[1]], skeleton(mask))
+@given(masks, st.integers(40, 140), st.integers(100, 140))
+def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left, top) -> None:
+    large = np.zeros((200, 200), bool)
+    place = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
+    large[place] = mask
+    assert np.array_equal(skeleton(large)[place], skeleton(mask))
 
 
 @settings(max_examples=200)
@@ -61,6 +62,27 @@ def test_contours_and_skeletons_are_those_of_each_cell_and_concavity_alone(label
     apart = separated(labels)
     for found, expected in zip(contours_and_skeletons(apart), shapes.contours_and_skeletons(apart), strict=True):
         assert np.array_equal(found, expected)
+
+
+@given(cells(), st.integers(40, 140), st.integers(100, 140))
+def test_concavities_are_alike_wherever_they_lie(labels, left, top) -> None:
+    apart = np.pad(separated(labels), 1)
+    large = np.zeros((200, 200), np.uint32)
+    place = np.s_[top : top + apart.shape[0], left : left + apart.shape[1]]
+    large[place] = apart
+    for one, other in zip(contours_and_skeletons(large), contours_and_skeletons(apart), strict=True):
+        assert np.array_equal(one[place], other)
+        assert one.sum() == other.sum()
+
+
+@pytest.mark.parametrize("case", ["U", "comb", "cluster"])
+def test_large_concavities_are_those_of_skimage(case) -> None:
+    labels = separated(CASES[case].repeat(4, axis=0).repeat(4, axis=1))
+    skeletons = skeleton(labels > 0)
+    for label in np.unique(labels[labels > 0]):
+        cell = labels == label
+        skeletons |= skeleton(convex_hull_image(cell, offset_coordinates=False) & ~cell)
+    assert np.array_equal(contours_and_skeletons(labels)[1], skeletons)
 
 
 @pytest.mark.parametrize("case", ["U", "U around a cell", "comb", "ring around a cell", "cluster"])

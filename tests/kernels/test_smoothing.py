@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from cellscale.kernels.smoothing import gaussian
+from tests.kernels.images import scattered
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 50), (50, 3), (40, 70)])
@@ -10,6 +11,13 @@ from cellscale.kernels.smoothing import gaussian
 def test_a_smoothed_plane_equals_scipy(shape, sigma) -> None:
     image = np.random.default_rng(0).random(shape, np.float32)
     expected = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0) if image.size else image
+    assert np.array_equal(gaussian(image, sigma=sigma), expected)
+
+
+@pytest.mark.parametrize("sigma", [0.7, 3.0, 30.0])
+def test_what_lies_far_apart_is_smoothed_as_by_scipy(sigma) -> None:
+    image = scattered((300, 2300), 0.0001).astype(np.float32)
+    expected = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0)
     assert np.array_equal(gaussian(image, sigma=sigma), expected)
 
 

@@ -15,25 +15,51 @@ from cellscale.arrays import Labels, Mask
 from cellscale.kernels.arguments import label_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.overlaps import label_areas
-from cellscale.kernels.skeletons import removable, skeleton, thin
-from cellscale.kernels.touching import rims
+from cellscale.kernels.skeletons import WORD, Bits, packed, thin, unpacked
 from cellscale.kernels.unions import relabel
 
 LARGEST_TABLE = 2**22
 
 
 @kernel
-def _boxes(labels: Labels, count: int) -> NDArray[np.int64]:
-    """Return y0, x0, y1, x1 of the labels 1 … count, half-open; y1 is 0 where there is none."""
-    boxes = np.zeros((count, 4), np.int64)
-    boxes[:, :2] = max(labels.shape)
+def _ones(word: np.uint64) -> int:
+    """Count the bits that are set; the compiler makes one instruction of it."""
+    found = 0
+    while word != 0:
+        word &= word - np.uint64(1)
+        found += 1
+    return found
+
+
+@kernel
+def _runs(labels: Labels, cells: Bits, count: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return y, first x and last x + 1 of the runs of pixels, label by label, and how many there are up to each."""
+    one, last = np.uint64(1), np.uint64(WORD - 1)
+    changes = 0
+    for w in range(1, cells.shape[0]):
+        for y in range(cells.shape[1]):
+            changes += _ones(cells[w, y] ^ (cells[w, y] << one | cells[w - 1, y] >> last))
+    edges, rows, ends = np.empty(changes, np.int32), np.empty(changes // 2, np.int32), np.zeros(count + 1, np.int64)
+    n = 0
     for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            if labels[y, x] > 0:
-                box = boxes[labels[y, x] - 1]
-                box[0], box[1] = min(box[0], y), min(box[1], x)
-                box[2], box[3] = y + 1, max(box[3], x + 1)
-    return boxes
+        begin = n
+        for w in range(1, cells.shape[0]):
+            here = cells[w, y + 1] ^ (cells[w, y + 1] << one | cells[w - 1, y + 1] >> last)
+            while here != 0:
+                edges[n] = (w - 1) * WORD + _ones(~here & (here - one))
+                here &= here - one
+                n += 1
+        for k in range(begin, n, 2):
+            rows[k // 2] = y
+            ends[labels[y, edges[k]]] += 1
+    ends = np.cumsum(ends)
+    found, places = np.empty((rows.size, 3), np.int32), ends.copy()
+    for i in range(rows.size):
+        before = labels[rows[i], edges[2 * i]] - 1
+        at = places[before]
+        found[at, 0], found[at, 1], found[at, 2] = rows[i], edges[2 * i], edges[2 * i + 1]
+        places[before] += 1
+    return found, ends
 
 
 @kernel
@@ -57,85 +83,74 @@ def _sag(values: NDArray[np.int64], absent: int, stack: NDArray[np.int64]) -> No
 
 
 @kernel
-def _hull(labels: Labels, label: int, box: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-    """Write first and minus last column of the hull in each row of the box to rows 0 and 1."""
-    height, absent = box[2] - box[0], labels.shape[1]
+def _hull(runs: NDArray[np.int32], absent: int, rows: NDArray[np.int64]) -> int:
+    """Write first and minus last x of the hull of a label's runs to rows 0 and 1; return how many more pixels it has.
+
+    The first row is that of the first run.
+    """
+    top, height = runs[0, 0], runs[-1, 0] + 1 - runs[0, 0]
     rows[:2, :height] = absent
-    for y in range(height):
-        line = labels[box[0] + y]
-        first, last = box[1], box[3] - 1
-        while first <= last and line[first] != label:
-            first += 1
-        while last > first and line[last] != label:
-            last -= 1
-        if first <= last:
-            rows[0, y], rows[1, y] = first, -last
+    surplus = int(height)
+    for k in range(len(runs)):
+        y, begin, end = runs[k, 0] - top, runs[k, 1], runs[k, 2]
+        rows[0, y], rows[1, y] = min(rows[0, y], begin), min(rows[1, y], 1 - end)
+        surplus -= end - begin
     _sag(rows[0, :height], absent, rows[2])
     _sag(rows[1, :height], absent, rows[2])
+    for y in range(height):
+        surplus -= rows[0, y] + rows[1, y]
+    return surplus
 
 
 @kernel
-def _fill(
-    labels: Labels, label: int, box: NDArray[np.int64], rows: NDArray[np.int64], pixels: NDArray[np.uint8]
-) -> bool:
-    """Set the pixels of the hull that are not the label's, in rows two longer than the box's; whether there are any."""
-    found = False
-    y0, x0, y1, x1 = box
-    for y in range(y1 - y0):
-        first, stop = rows[0, y], 1 - rows[1, y]
-        line, begin = labels[y0 + y, first:stop], y * (x1 - x0 + 2) + first - x0
-        outside = pixels[begin : begin + stop - first]
-        for x in range(line.size):
-            outside[x] = line[x] != label
-        for x in range(line.size):
-            found |= outside[x] != 0
-    return found
+def _span(begin: int, end: int) -> np.uint64:
+    """Return a word with the pixels from `begin` to `end` − 1; either may lie outside of it."""
+    begin, end = max(begin, 0), min(end, WORD)
+    whole = np.uint64(0xFFFFFFFFFFFFFFFF)
+    return (whole >> np.uint64(WORD - end + begin)) << np.uint64(begin) if begin < end else np.uint64(0)
 
 
 @kernel
-def _is_rim(pixels: NDArray[np.uint8], at: int, y: int, x: int, shape: tuple[int, int, int]) -> bool:
-    """Whether a 4-neighbour inside the image does not belong; shape is the image's height and width, and the row's."""
-    height, width, step = shape
-    return (
-        (y > 0 and not pixels[at - step])
-        or (y + 1 < height and not pixels[at + step])
-        or (x > 0 and not pixels[at - 1])
-        or (x + 1 < width and not pixels[at + 1])
-    )
+def _add_rim(figure: Bits, corner: tuple[int, int], shape: tuple[int, int], contours: Bits) -> None:
+    """Mark the figure's pixels with a 4-neighbour inside the image that does not belong; outside of it all do."""
+    one, last = np.uint64(1), np.uint64(WORD - 1)
+    top, first = corner
+    height, width = shape
+    for w in range(figure.shape[0] - 2):
+        begin = (first + w) * WORD
+        ends = _span(0, 1) if begin == 0 else np.uint64(0), _span(width - 1 - begin, width - begin)
+        for y in range(min(figure.shape[1] - 2, height - top)):
+            here = figure[w + 1, y + 1]
+            above, below = figure[w + 1, y + (top + y == 0)], figure[w + 1, y + 2 - (top + y + 1 == height)]
+            left = here << one | figure[w, y + 1] >> last | here & ends[0]
+            right = here >> one | figure[w + 2, y + 1] << last | here & ends[1]
+            contours[first + w + 1, top + y + 1] |= here & ~(above & below & left & right)
 
 
 @kernel
-def _add_concavities(labels: Labels, boxes: NDArray[np.int64], contours: Mask, skeletons: Mask) -> None:
+def _add_concavities(
+    runs: NDArray[np.int32], ends: NDArray[np.int64], shape: tuple[int, int], contours: Bits, skeletons: Bits
+) -> None:
     """Mark the contours and skeletons of each label's hull without the label."""
-    height, width = labels.shape
-    table = removable()
-    rows = np.zeros((3, height), np.int64)
-    largest = 0
-    for i in range(boxes.shape[0]):
-        if boxes[i, 2] > 0:
-            largest = max(largest, (boxes[i, 2] - boxes[i, 0] + 2) * (boxes[i, 3] - boxes[i, 1] + 2))
-    scratch, queues = np.zeros(largest, np.uint8), np.zeros((3, largest), np.int32)
-    for i in range(boxes.shape[0]):
-        y0, x0, y1, x1 = boxes[i]
-        if y1 == 0:
+    rows = np.zeros((3, shape[0]), np.int64)
+    for i in range(1, ends.size):
+        own = runs[ends[i - 1] : ends[i]]
+        if len(own) == 0 or _hull(own, shape[1], rows) == 0:
             continue
-        step = x1 - x0 + 2
-        pixels = scratch[: (y1 - y0 + 2) * step]
-        pixels[:] = 0
-        _hull(labels, i + 1, boxes[i], rows)
-        origin = (1 - y0) * step + 1 - x0
-        if not _fill(labels, i + 1, boxes[i], rows, pixels[step + 1 :]):
-            continue
-        for y in range(y0, y1):
-            for x in range(rows[0, y - y0], 1 - rows[1, y - y0]):
-                at = origin + y * step + x
-                if pixels[at] and _is_rim(pixels, at, y, x, (height, width, step)):
-                    contours[y, x] = True
-        thin(pixels, step, table, queues)
-        for y in range(y0, y1):
-            for x in range(rows[0, y - y0], 1 - rows[1, y - y0]):
-                if pixels[origin + y * step + x]:
-                    skeletons[y, x] = True
+        top, height = own[0, 0], own[-1, 0] + 1 - own[0, 0]
+        first, stop = rows[0, :height].min() // WORD, -rows[1, :height].min() // WORD + 1
+        figure = np.zeros((stop - first + 2, -(-height // 8) * 8 + 2), np.uint64)
+        for k in range(height + len(own)):
+            y, begin, end = k, rows[0, k % height], 1 - rows[1, k % height]
+            if k >= height:
+                y, begin, end = own[k - height, 0] - top, own[k - height, 1], own[k - height, 2]
+            for w in range(begin // WORD, (end - 1) // WORD + 1):
+                figure[w - first + 1, y + 1] ^= _span(begin - w * WORD, end - w * WORD)
+        _add_rim(figure, (top, first), shape, contours)
+        thin(figure)
+        for w in range(1, stop - first + 1):
+            for y in range(1, height + 1):
+                skeletons[first + w, top + y] |= figure[w, y]
 
 
 def numbered(labels: Labels) -> tuple[Labels, int]:
@@ -169,7 +184,10 @@ def contours_and_skeletons(labels: NDArray[np.integer[Any]]) -> tuple[Mask, Mask
     count = int(image.max(initial=0))
     if count > LARGEST_TABLE:
         image, count = numbered(image)
-    contours, skeletons = rims(image), skeleton(image > 0)
-    if count:
-        _add_concavities(image, _boxes(image, count), contours, skeletons)
-    return contours, skeletons
+    cells = packed(image > 0)
+    contours, skeletons = np.zeros_like(cells), cells.copy()
+    thin(skeletons)
+    _add_rim(cells, (0, 0), image.shape, contours)
+    runs, ends = _runs(image, cells, count)
+    _add_concavities(runs, ends, image.shape, contours, skeletons)
+    return unpacked(contours, image.shape[1]), unpacked(skeletons, image.shape[1])

@@ -18,9 +18,9 @@ from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_sides, label_image, mask_image
 from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.envelopes import FAR
-from cellscale.kernels.nearest import MIDDLE, nearest_at_all, nearest_within, offsets_in_columns, two_nearest
+from cellscale.kernels.nearest import MIDDLE, NARROW, nearest_at_all, nearest_within, offsets_in_columns, two_nearest
 from cellscale.kernels.slabs import REACH, in_depth
-from cellscale.kernels.transforms import in_columns, in_rows
+from cellscale.kernels.transforms import BLOCK, in_columns, in_rows
 
 LONGEST = int(np.iinfo(np.int64).max)
 """Squared distance where there is no source, with a spacing."""
@@ -238,19 +238,35 @@ def nearest_label(
     nearest, squared = np.empty_like(image), np.empty(image.shape, np.int32)
     if radius is not None and radius < MIDDLE:
         everywhere = np.ones((1, image.shape[1]), bool)
-        _near(image, radius, everywhere, nearest, squared, threads)
+        _near(image, image, radius, everywhere, nearest, squared, threads)
     else:
         nearest_at_all(image, FAR - 1 if radius is None else min(radius, 46_340) ** 2, nearest, squared)
     return nearest, squared
 
 
-def _near(labels: Labels, radius: int, wanted: Mask, nearest: Labels, squared: NDArray[np.int32], threads: int) -> None:
-    """Write the labels of the wanted pixels and, if there is room, squared distances; a radius below MIDDLE."""
-    offsets = np.empty(labels.shape, np.uint8)
-    height, width = labels.shape
-    threads = worthwhile(threads, labels.size)
-    in_bands(lambda a, b: offsets_in_columns(labels, radius, a, b, offsets), width, threads)
-    in_bands(lambda a, b: nearest_within(labels, offsets, radius, wanted, (a, b), nearest, squared), height, threads)
+def _near(
+    sources: NDArray[Any],
+    values: NDArray[Any],
+    radius: int,
+    wanted: Mask,
+    nearest: NDArray[Any],
+    squared: NDArray[np.int32],
+    threads: int = 1,
+) -> None:
+    """Write the values of the sources nearest to wanted pixels and squared distances, each if there is room.
+
+    The radius is below MIDDLE.
+    """
+    offsets = np.empty(sources.shape, np.uint8)
+    height, width = sources.shape
+    threads = worthwhile(threads, sources.size)
+
+    def rows(begin: int, end: int) -> None:
+        scratch = np.empty((3, -(-width // BLOCK) * BLOCK + 2 * MIDDLE), np.uint16 if radius <= NARROW else np.int32)
+        nearest_within(values, offsets, scratch, radius, wanted, (begin, end), (nearest, squared))
+
+    in_bands(lambda a, b: offsets_in_columns(sources, radius, a, b, offsets), width, threads)
+    in_bands(rows, height, threads)
 
 
 def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -> Labels:
@@ -263,7 +279,36 @@ def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -
     if radius >= MIDDLE:
         return np.where(wanted, nearest_label(labels, radius=radius)[0], labels)
     nearest = np.empty_like(labels)
-    _near(labels, radius, wanted, nearest, np.empty((labels.shape[0], 0), np.int32), threads)
+    _near(labels, labels, radius, wanted, nearest, np.empty((labels.shape[0], 0), np.int32), threads)
+    return nearest
+
+
+def squared_at(wanted: Mask, sources: Mask, *, cap: int) -> NDArray[np.int32]:
+    """Squared distance of the wanted pixels to the nearest source, (y, x); FAR or `cap`² where none is nearer.
+
+    What the others have means nothing. Shapes and types are the caller's to check.
+    """
+    if cap >= MIDDLE:
+        return distance_transform(~sources, squared=True, cap=cap)
+    squared, nothing = np.empty(sources.shape, np.int32), np.empty((len(sources), 0), np.float32)
+    _near(sources.view(np.uint8), nothing, cap, wanted, nothing, squared)
+    return squared
+
+
+def copied_around(values: NDArray[np.float32], sources: Mask, *, radius: int) -> NDArray[np.float32]:
+    """Copy values of 0 and more from the sources to the pixels around, each from the nearest; 0 beyond the radius.
+
+    The others' values are 0. Shapes and types are the caller's to check. Beyond MIDDLE a value travels as its own
+    label: its bits, plus one.
+    """
+    if radius < 0:
+        raise InputError(f"radius is {radius} px; expected 0 or more.")
+    if radius >= MIDDLE:
+        found, _ = nearest_label(values.view(np.uint32) + sources, radius=radius)
+        found -= found > 0
+        return found.view(np.float32)
+    nearest, everywhere = np.empty_like(values), np.ones((1, values.shape[1]), bool)
+    _near(sources.view(np.uint8), values, radius, everywhere, nearest, np.empty((len(values), 0), np.int32))
     return nearest
 
 

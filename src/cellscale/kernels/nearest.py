@@ -5,114 +5,177 @@ Equally near pixels come in raster order.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.arrays import Labels
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.envelopes import FAR, LABEL, NONE, ROW, SQUARED, envelope, write_labels, write_squared
-from cellscale.kernels.transforms import BLOCK, least
+from cellscale.kernels.transforms import BLOCK
 
 MIDDLE = 128
 """Offsets of less than this fit into a key, px."""
-NOTHING = 1 << 30
-"""Key of a column without a label within the radius."""
+NARROW = 22
+"""Up to this radius keys take 16 bits, px: 9 for the squared distance, 6 for the row, 1 for the side."""
 
 
 @kernel
-def offsets_in_columns(labels: Labels, radius: int, begin: int, end: int, out: NDArray[np.uint8]) -> None:
-    """Write MIDDLE plus the offset to the nearest labelled pixel in columns `begin` … `end` − 1, the upper one of two.
+def offsets_in_columns(sources: NDArray[Any], radius: int, begin: int, end: int, out: NDArray[np.uint8]) -> None:
+    """Write MIDDLE plus the offset to the nearest source in columns `begin` … `end` − 1, the upper one of two.
 
     0 where there is none within `radius`.
     """
-    height = labels.shape[0]
+    height = sources.shape[0]
     steps = np.full(end - begin, radius + 1, np.uint8)
     for y in range(height):
-        here, found = labels[y, begin:end], out[y, begin:end]
+        here, found = sources[y, begin:end], out[y, begin:end]
         for x in range(steps.size):
             steps[x] = np.uint8(0) if here[x] > 0 else min(np.uint8(steps[x] + np.uint8(1)), np.uint8(radius + 1))
             found[x] = steps[x]
     steps[:] = radius + 1
     for y in range(height - 1, -1, -1):
-        here, found = labels[y, begin:end], out[y, begin:end]
+        found = out[y, begin:end]
         for x in range(steps.size):
-            steps[x] = np.uint8(0) if here[x] > 0 else min(np.uint8(steps[x] + np.uint8(1)), np.uint8(radius + 1))
+            steps[x] = np.uint8(0) if found[x] == 0 else min(np.uint8(steps[x] + np.uint8(1)), np.uint8(radius + 1))
             offset = np.uint8(MIDDLE - found[x]) if found[x] <= steps[x] else np.uint8(MIDDLE + steps[x])
             found[x] = offset if min(found[x], steps[x]) <= radius else np.uint8(0)
 
 
 @kernel
-def _look(keys: NDArray[np.int32], radius: int, wanted: NDArray[np.bool_], best: NDArray[np.int32]) -> None:
-    """Find the least key within `radius` columns, no farther than the farthest wanted pixel of a block needs."""
+def _load(
+    offsets: NDArray[np.uint8],
+    wanted: NDArray[np.bool_],
+    shift: int,
+    left: NDArray[Any],
+    right: NDArray[Any],
+    best: NDArray[Any],
+) -> None:
+    """Write the keys that the columns offer to those on their right and left and to themselves, where they want one."""
+    kind = best.dtype.type
+    middle, nothing = kind(1 << (shift - 2)), kind(np.iinfo(best.dtype).max)
+    own = kind(middle << kind(1))
+    for x in range(offsets.size):
+        aside = kind(kind(offsets[x]) - kind(MIDDLE))
+        key = kind(kind(kind(aside * aside) << kind(shift)) | kind(kind(aside + middle) << kind(1)))
+        key = key if offsets[x] > 0 else nothing
+        left[MIDDLE + x] = key
+        right[MIDDLE + x] = key | kind(1)
+        best[x] = key if wanted[x] else own
+
+
+@kernel
+def _look(
+    left: NDArray[Any], right: NDArray[Any], radius: int, shift: int, best: NDArray[Any], near: NDArray[np.bool_]
+) -> None:
+    """Find the least key within `radius` columns, no farther than the farthest pixel of a block needs.
+
+    Four columns to both sides are looked at together. `near` gets whether there may be a source for any of a block.
+    """
+    kind = best.dtype.type
+    none = kind(np.iinfo(best.dtype).max)
+    nothing, aside = np.int64(none), (radius + BLOCK - 1) // BLOCK * BLOCK
     for begin in range(0, best.size, BLOCK):
-        mine, asked = best[begin : begin + BLOCK], wanted[begin : begin + BLOCK]
-        farthest = np.int32(0)
-        for k in range(mine.size):
-            farthest = max(farthest, mine[k] if asked[k] else np.int32(0))
-        around = keys[begin + MIDDLE - radius : begin + MIDDLE + mine.size + radius]
-        if farthest >= NOTHING and least(around) >= NOTHING:
-            continue
-        for i in range(1, radius + 1):
-            if i * i > farthest >> 16:
-                break
-            left, right = keys[begin + MIDDLE - i :], keys[begin + MIDDLE + i :]
-            before, after = np.int32((i * i << 16) + MIDDLE - i), np.int32((i * i << 16) + MIDDLE + i)
-            for k in range(mine.size):
-                mine[k] = min(mine[k], np.int32(left[k] + before), np.int32(right[k] + after))
+        around, least = left[begin + MIDDLE - aside : begin + MIDDLE + aside + BLOCK], none
+        for k in range(around.size):
+            least = min(least, around[k])
+        near[begin // BLOCK] = least < none
+        i, farthest = 1, nothing if least < none else 0
+        while i <= radius and i * i <= farthest:
+            before, after = left[begin + MIDDLE - i - 3 :], right[begin + MIDDLE + i :]
+            mine = best[begin : begin + BLOCK]
+            a, b = kind(min(i**2 << shift, nothing)), kind(min((i + 1) ** 2 << shift, nothing))
+            c, d = kind(min((i + 2) ** 2 << shift, nothing)), kind(min((i + 3) ** 2 << shift, nothing))
+            greatest = kind(0)
+            for k in range(BLOCK):
+                one = kind(min(before[k + 3], after[k], kind(none - a)) + a)
+                two = kind(min(before[k + 2], after[k + 1], kind(none - b)) + b)
+                three = kind(min(before[k + 1], after[k + 2], kind(none - c)) + c)
+                four = kind(min(before[k], after[k + 3], kind(none - d)) + d)
+                mine[k] = min(mine[k], one, two, three, four)
+                greatest = max(greatest, mine[k])
+            i, farthest = i + 4, np.int64(greatest) >> shift
+
+
+@kernel
+def _write_offsets(best: NDArray[Any], shift: int, limit: int, width: int, out: NDArray[np.int32]) -> None:
+    """Write where the winners of some pixels of a row lie, in raster order from each; 0 where there is none."""
+    one, middle = np.int32(1), np.int32(1 << (shift - 2))
+    for x in range(out.size):
+        key = np.int32(best[x])
+        row = np.int32((key >> one & np.int32(2 * middle - 1)) - middle)
+        aside = max(np.int32((key >> np.int32(shift)) - row * row), np.int32(0))
+        column = np.int32(np.sqrt(np.float32(aside)))
+        offset = np.int32(row * np.int32(width) + (column if key & one else -column))
+        out[x] = offset if key <= np.int32(limit) else np.int32(0)
 
 
 @kernel
 def nearest_within(
-    labels: Labels,
+    values: NDArray[Any],
     offsets: NDArray[np.uint8],
+    scratch: NDArray[Any],
     radius: int,
     wanted: NDArray[np.bool_],
     rows: tuple[int, int],
-    nearest: Labels,
-    squared: NDArray[np.int32],
+    out: tuple[NDArray[Any], NDArray[np.int32]],
 ) -> None:
-    """Write the nearest label of the wanted pixels of some rows; the others keep theirs.
+    """Write the value of the nearest source for the wanted pixels of some rows; the others keep theirs.
 
-    Candidates are ordered by one number, squared distance << 16 | row << 8 | column, rows and columns from the pixel
-    and MIDDLE added to both: of equally near pixels the first in raster order wins.
+    Candidates are ordered by one number: squared distance, row from the pixel, and whether the column lies on the
+    right, which is all that two candidates in a row equally near can differ by. So of equally near pixels the first in
+    raster order wins.
 
     Parameters
     ----------
-    labels : uint32 array, (y, x)
-        Cells.
+    values : array, (y, x) or (y, 0)
+        What sources have; 0 elsewhere.
     offsets : uint8 array, (y, x)
         What `offsets_in_columns` writes.
+    scratch : uint16 or int32 array, (3, x + 2 · MIDDLE), x up to whole blocks
+        Room for keys; uint16 does up to a radius of NARROW.
     radius : int
         Less than MIDDLE, px.
     wanted : bool array, (y, x) or (1, x)
-        What gets a label; or one row for all rows.
+        What gets a value; or one row for all rows.
     rows : tuple of int
         First row and last + 1.
-    nearest : uint32 array, (y, x)
-        Gets labels.
-    squared : int32 array, (y, x) or (y, 0)
-        Gets squared distances, FAR where there is no label, if there is room.
+    out : tuple of an array like the values and an int32 array, each (y, x) or (y, 0)
+        Where there is room, they get values and squared distances, FAR where there is no source.
     """
-    width = labels.shape[1]
-    keys, best = np.full(width + 2 * MIDDLE, NOTHING, np.int32), np.empty(width, np.int32)
-    limit = ((radius * radius) << 16) | 0xFFFF
+    nearest, squared = out
+    width, flat = offsets.shape[1], values.reshape(-1)
+    shift = 7 if scratch.itemsize == 2 else 9
+    limit = ((radius * radius + 1) << shift) - 1
+    scratch[:] = np.iinfo(scratch.dtype).max
+    left, right, best, at = scratch[0], scratch[1], scratch[2, : -2 * MIDDLE], np.empty(width, np.int32)
+    best[:] = 0
+    near = np.empty(best.size // BLOCK, np.bool_)
     for y in range(rows[0], rows[1]):
-        asked = wanted[min(y, wanted.shape[0] - 1)]
+        some = np.uint8(0)
         for x in range(width):
-            offset = np.int32(offsets[y, x])
-            aside = np.int32(offset - MIDDLE)
-            key = np.int32((aside * aside << 16) | (offset << 8)) if offset > 0 else np.int32(NOTHING)
-            keys[MIDDLE + x] = key
-            best[x] = key + MIDDLE
-        _look(keys, radius, asked, best)
-        for x in range(width):
-            key = best[x]
-            nearest[y, x] = labels[y, x]
-            if asked[x]:
-                row, column = y + ((key >> 8) & 255) - MIDDLE, x + (key & 255) - MIDDLE
-                nearest[y, x] = labels[row, column] if key <= limit else 0
+            some = np.uint8(some | offsets[y, x])
+        if some == 0:
+            nearest[y], squared[y] = 0, FAR
+            continue
+        _load(offsets[y], wanted[min(y, wanted.shape[0] - 1)], shift, left, right, best)
+        _look(left, right, radius, shift, best, near)
         for x in range(squared.shape[1]):
-            squared[y, x] = best[x] >> 16 if best[x] <= limit else FAR
+            squared[y, x] = best[x] >> shift if best[x] <= limit else FAR
+        nearest[y] = 0
+        a = 0
+        while a < near.size and nearest.shape[1] > 0:
+            b = a
+            while b < near.size and near[b]:
+                b += 1
+            if b > a:
+                begin = a * BLOCK
+                found = nearest[y, begin : b * BLOCK]
+                _write_offsets(best[begin:], shift, limit, width, at[: found.size])
+                for x in range(found.size):
+                    found[x] = flat[np.uintp(y * width + begin + x + at[x])]
+            a = b + 1
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Gaussian smoothing of planes in one pass: each row along the columns, then along itself, sums in a fixed order."""
+"""Gaussian smoothing of planes: along the columns, then along the rows, sums in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,91 +10,96 @@ from cellscale.kernels.compiling import kernel
 CUT = 4
 """Widths at which a Gaussian is cut."""
 BLOCK = 64
-"""So many columns are left out together where all is 0, px."""
+"""So many columns, or rows, are left out together where all is 0, px."""
+LONG = 1024
+"""So many pixels are summed up at once, so that they and what is around them stay at hand."""
+TAPS = 4
+"""So many pairs of pixels are added at once."""
 
 
 @kernel
-def _add(weight: float, before: NDArray[np.float64], after: NDArray[np.float64], total: NDArray[np.float64]) -> None:
+def _any(bits: NDArray[np.int32], top: int, bottom: int, left: int, right: int) -> bool:
+    found = np.int32(0)
+    for y in range(max(top, 0), min(bottom, bits.shape[0])):
+        row = bits[y, left:right]
+        for x in range(row.size):
+            found = np.int32(found | row[x])
+    return bool(found != 0)
+
+
+@kernel
+def _sum(line: NDArray[np.float64], step: int, weights: NDArray[np.float64], total: NDArray[np.float64]) -> None:
+    """Write sums of what is 0, 1, … steps away on both sides, weighted, farthest first; the first is reach steps in."""
+    reach = weights.size - 1
+    here = line[reach * step :]
     for x in range(total.size):
-        total[x] += (before[x] + after[x]) * weight
+        total[x] = here[x] * weights[0]
+    for j in range(reach, 0, -TAPS):
+        w0, w1, w2, w3 = weights[j], weights[j - 1], weights[j - 2], weights[j - 3]
+        a0, b3 = line[(reach - j) * step :], line[(reach + j - 3) * step :]
+        a1, a2, a3 = a0[step:], a0[2 * step :], a0[3 * step :]
+        b2, b1, b0 = b3[step:], b3[2 * step :], b3[3 * step :]
+        for x in range(total.size):
+            some = total[x] + (a0[x] + b0[x]) * w0
+            some += (a1[x] + b1[x]) * w1
+            some += (a2[x] + b2[x]) * w2
+            total[x] = some + (a3[x] + b3[x]) * w3
 
 
 @kernel
-def _notice(row: NDArray[np.float64], blocks: NDArray[np.int64], rows: int) -> None:
-    """Note in which blocks a new row has anything but 0, for how many rows to come."""
-    bits = row.view(np.int64)
-    for i in range(blocks.size):
-        part = bits[i * BLOCK : (i + 1) * BLOCK]
-        found = np.int64(0)
-        for x in range(part.size):
-            found |= part[x]
-        blocks[i] = rows if found != 0 else max(blocks[i] - 1, 0)
-
-
-@kernel
-def _is_near(blocks: NDArray[np.int64], i: int, aside: int) -> bool:
-    most = 0
-    for k in range(max(i - aside, 0), min(i + aside + 1, blocks.size)):
-        most = max(most, blocks[k])
-    return most > 0
-
-
-@kernel
-def _next_span(blocks: NDArray[np.int64], begin: int, aside: int) -> tuple[int, int]:
-    """Return the first blocks from `begin` on that have something in them or so many blocks aside; half-open."""
-    a = begin
-    while a < blocks.size and not _is_near(blocks, a, aside):
-        a += 1
-    b = a
-    while b < blocks.size and _is_near(blocks, b, aside):
-        b += 1
-    return a, b
-
-
-@kernel
-def _smooth(image: NDArray[np.float32], weights: NDArray[np.float64], out: NDArray[np.float32]) -> None:
-    """Apply weights of the offsets 0, 1, …, farthest first, along y and then along x; the border is repeated.
-
-    What is 0 and farther than that from all else stays as it is: 0.
-    """
+def _along_y(image: NDArray[np.float32], weights: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    """Write sums of blocks and what is above and below; what is 0 and far from all else is not written."""
     height, width = image.shape
     reach = weights.size - 1
-    size = 2 * reach + 1
-    rows, blocks = np.empty((size, width)), np.zeros(-(-width // BLOCK), np.int64)
-    aside = -(-reach // BLOCK)
-    for j in range(2 * reach):
-        rows[j] = image[min(max(j - reach, 0), height - 1)]
-        _notice(rows[j], blocks, size)
-    line, total = np.zeros(width + 2 * reach), np.empty(width)
-    middle = line[reach : reach + width]
+    slab, total = np.zeros((BLOCK + 2 * reach, BLOCK)), np.empty(LONG)
+    sums = total.reshape(-1, BLOCK)
+    for left in range(0, width, BLOCK):
+        for top in range(0, height, BLOCK):
+            right, bottom = min(left + BLOCK, width), min(top + BLOCK, height)
+            if not _any(image.view(np.int32), top - reach, bottom + reach, left, right):
+                continue
+            for y in range(top - reach, bottom + reach):
+                source, target = image[min(max(y, 0), height - 1), left:right], slab[y - top + reach]
+                for x in range(source.size):
+                    target[x] = source[x]
+            for y in range(top, bottom, sums.shape[0]):
+                rows = min(sums.shape[0], bottom - y)
+                _sum(slab[y - top :].reshape(-1), BLOCK, weights, total[: rows * BLOCK])
+                for k in range(rows):
+                    found, some = out[y + k, left:right], sums[k]
+                    for x in range(found.size):
+                        found[x] = some[x]
+
+
+@kernel
+def _along_x(image: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
+    """Replace rows by their sums."""
+    height, width = image.shape
+    reach = weights.size - 1
+    line, total = np.zeros(width + 2 * reach + BLOCK), np.empty(LONG)
+    bits = line.view(np.int64)
     for y in range(height):
-        rows[(y + 2 * reach) % size] = image[min(y + reach, height - 1)]
-        _notice(rows[(y + 2 * reach) % size], blocks, size)
-        line[:] = 0
-        a, b = _next_span(blocks, 0, aside)
-        while a < b:
-            begin, end = a * BLOCK, min(b * BLOCK, width)
-            here, some = rows[(y + reach) % size, begin:end], total[begin:end]
-            for x in range(some.size):
-                some[x] = here[x] * weights[0]
-            for j in range(reach, 0, -1):
-                before, after = rows[(y + reach - j) % size, begin:end], rows[(y + reach + j) % size, begin:end]
-                _add(weights[j], before, after, some)
-            for x in range(some.size):
-                middle[begin + x] = np.float32(some[x])
-            a, b = _next_span(blocks, b, aside)
-        line[:reach], line[reach + width :] = middle[0], middle[width - 1]
-        a, b = _next_span(blocks, 0, aside)
-        while a < b:
-            begin, end = a * BLOCK, min(b * BLOCK, width)
-            some, found = total[begin:end], out[y, begin:end]
-            for x in range(some.size):
-                some[x] = middle[begin + x] * weights[0]
-            for j in range(reach, 0, -1):
-                _add(weights[j], line[begin + reach - j :], line[begin + reach + j :], some)
-            for x in range(some.size):
-                found[x] = some[x]
-            a, b = _next_span(blocks, b, aside)
+        if not _any(image.view(np.int32), y, y + 1, 0, width):
+            continue
+        row, middle = image[y], line[reach : reach + width]
+        for x in range(width):
+            middle[x] = row[x]
+        line[:reach], line[reach + width : 2 * reach + width] = row[0], row[width - 1]
+        a = 0
+        while a < width:
+            b, near = a, True
+            while near and b < min(width, a + LONG):
+                part, found = bits[b : b + BLOCK + 2 * reach], np.int64(0)
+                for x in range(part.size):
+                    found |= part[x]
+                near = found != 0
+                b += BLOCK * near
+            if b > a:
+                some = row[a:b]
+                _sum(line[a:], 1, weights, total[: some.size])
+                for x in range(some.size):
+                    some[x] = total[x]
+            a = max(b, a + BLOCK)
 
 
 def gaussian(image: NDArray[np.float32], *, sigma: float) -> NDArray[np.float32]:
@@ -115,7 +120,9 @@ def gaussian(image: NDArray[np.float32], *, sigma: float) -> NDArray[np.float32]
     if sigma == 0 or image.size == 0:
         return image.copy()
     out = np.zeros_like(image)
-    offsets = np.arange(-int(CUT * sigma + 0.5), int(CUT * sigma + 0.5) + 1)
-    weights = np.exp(-0.5 / sigma**2 * offsets**2)
-    _smooth(np.ascontiguousarray(image), (weights / weights.sum())[offsets >= 0], out)
+    reach = int(CUT * sigma + 0.5)
+    weights = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
+    weights = np.pad((weights / weights.sum())[reach:], (0, -reach % TAPS))
+    _along_y(np.ascontiguousarray(image), weights, out)
+    _along_x(out, weights)
     return out

@@ -9,16 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels, Mask
+from cellscale.arrays import Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.concavities import contours_and_skeletons
-from cellscale.kernels.distances import distance_transform, labels_for, two_nearest_labels
+from cellscale.kernels.distances import copied_around, distance_transform, squared_at, two_nearest_labels
 from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
-from cellscale.kernels.transforms import UNSEEN, in_columns
 
 UNDERFLOW = 104
 """exp(−UNDERFLOW) is 0 in float32."""
@@ -190,43 +189,20 @@ def saw_tau(labels: NDArray[np.integer[Any]]) -> float:
 
 
 @kernel
-def _look_aside(vertical: NDArray[np.uint16], at: NDArray[np.intp], limit: int, out: NDArray[np.float32]) -> None:
-    """Write the distances of some pixels, at raster indices, from those within columns; the square at most `limit`."""
-    width = vertical.shape[1]
-    for k in range(at.size):
-        row, x = vertical[at[k] // width], at[k] % width
-        best, i = np.int64(limit), np.int64(0)
-        while i * i < best and (i <= x or i < width - x):
-            left, right = np.int64(row[max(x - i, 0)]), np.int64(row[min(x + i, width - 1)])
-            if i <= x and left < UNSEEN:
-                best = np.int64(min(best, i * i + left * left))
-            if i < width - x and right < UNSEEN:
-                best = np.int64(min(best, i * i + right * right))
-            i += np.int64(1)
-        out[k] = np.sqrt(np.float64(best))
+def _weigh(squared: NDArray[np.int32], contours: Mask, tau: float, offset: float) -> None:
+    """Replace the numbers by float32 weights of contours, (w_c + offset) / (1 + offset), and by 0 elsewhere."""
+    weights = squared.view(np.float32)
+    for i in range(squared.size):
+        narrow = max(np.float32(1) - np.sqrt(np.float32(squared[i])) / np.float32(tau), np.float32(0))
+        weight = np.float32(narrow + np.float32(offset)) / np.float32(1 + offset)
+        weights[i] = weight if contours[i] else np.float32(0)
 
 
-def _distances_at(at: NDArray[np.intp], sources: Mask, cap: int) -> NDArray[np.float32]:
-    """Distance of the pixels at raster indices to the nearest source, at most `cap`; none of the others is settled."""
-    vertical, found = np.empty(sources.shape, np.uint16), np.empty(at.size, np.float32)
-    if at.size:
-        in_columns((~sources).view(np.uint8), 0, sources.shape[1], vertical)
-        _look_aside(vertical, at, cap**2, found)
-    return found
-
-
-def _spread(
-    values: NDArray[np.float32], at: NDArray[np.intp], shape: tuple[int, ...], radius: int
-) -> NDArray[np.float32]:
-    """Copy values of 0 and more from the pixels at raster indices to those around, each from the nearest; else 0.
-
-    A value travels as its own label: its bits, plus one.
-    """
-    sources: Labels = np.zeros(shape, np.uint32)
-    sources.reshape(-1)[at] = values.view(np.uint32) + np.uint32(1)
-    found = labels_for(sources, np.ones((1, shape[1]), bool), radius=radius)
-    found -= found > 0
-    return found.view(np.float32)
+def _contour_weights(contours: Mask, skeletons: Mask, tau: float, offset: float) -> NDArray[np.float32]:
+    """Weights of contours before they are copied, 0 elsewhere."""
+    squared = squared_at(contours, skeletons, cap=min(math.ceil(tau), sum(contours.shape) + 1))
+    _weigh(squared.reshape(-1), contours.reshape(-1), tau or math.inf, offset)
+    return squared.view(np.float32)
 
 
 def shape_aware_weights(
@@ -269,12 +245,7 @@ def shape_aware_weights(
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
     contours, skeletons = contours_and_skeletons(separated(labels))
-    at = np.flatnonzero(contours)
-    distances = _distances_at(at, skeletons, math.ceil(tau))
-    narrow = np.maximum(1 - distances / tau, 0) if tau > 0 else np.ones_like(distances)
-    copied = _spread((narrow + offset).astype(np.float32), at, contours.shape, radius)
+    copied = copied_around(_contour_weights(contours, skeletons, tau, offset), contours, radius=radius)
     if spread == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0
-    smooth = gaussian(copied, sigma=sigma)
-    smooth /= np.float32(1 + offset)
-    return smooth
+    return gaussian(copied, sigma=sigma)
