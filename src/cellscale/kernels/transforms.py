@@ -58,15 +58,6 @@ def greatest(values: NDArray[Any]) -> Any:
 
 
 @kernel
-def least(values: NDArray[Any]) -> Any:
-    """Return the minimum, as `greatest` does."""
-    found = values[0]
-    for k in range(values.size):
-        found = min(found, values[k])
-    return found
-
-
-@kernel
 def beside(found: int, step: int) -> int:
     """Return a bound on the squared distances of a line from the greatest on the line before it, if that is NARROW."""
     if found >= NARROW:
