@@ -24,12 +24,10 @@ LABEL, ROW, SQUARED = 0, 1, 2
 
 
 @kernel
-def _last_before(sources: NDArray[np.int64], i: int, u: int, step: int) -> int:
-    """Return the last x at which the source of column i comes before that of column u > i."""
+def _ahead(sources: NDArray[np.int64], i: int, u: int, step: int) -> int:
+    """Return a number: the source of column i comes before that of column u > i up to x = it // (2 · step · (u − i))."""
     ahead: int = step * (u * u - i * i) + sources[SQUARED, u] - sources[SQUARED, i]
-    if sources[ROW, u] < sources[ROW, i]:
-        ahead -= 1
-    return ahead // (2 * step * (u - i))
+    return ahead - 1 if sources[ROW, u] < sources[ROW, i] else ahead
 
 
 @kernel
@@ -43,16 +41,16 @@ def envelope(sources: NDArray[np.int64], span: tuple[int, int, int, int], step: 
     n = 0
     for u in range(begin, end):
         if sources[SQUARED, u] != NONE:
-            start = first
+            ahead, twice = 0, 1
             while n > 0:
-                start = _last_before(sources, stack[0, n - 1], u, step) + 1
-                if start > stack[1, n - 1]:
+                twice = 2 * step * (u - stack[0, n - 1])
+                ahead = _ahead(sources, stack[0, n - 1], u, step)
+                if ahead >= twice * stack[1, n - 1]:
                     break
                 n -= 1
-                start = first
-            if start < stop:
+            if n == 0 or ahead < twice * (stop - 1):
                 stack[0, n] = u
-                stack[1, n] = start
+                stack[1, n] = ahead // twice + 1 if n > 0 else first
                 n += 1
     return n
 
