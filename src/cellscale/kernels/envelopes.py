@@ -25,7 +25,7 @@ LABEL, ROW, SQUARED = 0, 1, 2
 
 @kernel
 def _ahead(sources: NDArray[np.int64], i: int, u: int, step: int) -> int:
-    """Return a number: the source of column i comes before that of column u > i up to x = it // (2 · step · (u − i))."""
+    """Return what, over 2 · step · (u − i), is the last x at which column i comes before column u > i."""
     ahead: int = step * (u * u - i * i) + sources[SQUARED, u] - sources[SQUARED, i]
     return ahead - 1 if sources[ROW, u] < sources[ROW, i] else ahead
 
