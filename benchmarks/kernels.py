@@ -45,6 +45,8 @@ from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger
 from cellscale.methods.pixel_forest import Forest
 
 Call = Callable[[], Any]
+CROWDED = 24
+"""One cell for the square of so many px: 441 on 512², 28,900 on 4096²."""
 SAMPLE = 8
 """Of the transforms for each cell, so many are measured."""
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -232,6 +234,19 @@ def components(labels: Labels) -> Iterator[Pair]:
     yield Pair("relabel", lambda: relabel(labels, table), 8, "np.take", lambda: np.take(table, labels))
 
 
+def two_nearest(name: str, labels: Labels) -> Pair:
+    """The two nearest cells beside a transform for each."""
+    cells = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
+    return Pair(
+        name,
+        lambda: two_nearest_labels(labels),
+        20,
+        "edt, once a cell",
+        lambda: some_transforms(labels, cells[:SAMPLE]),
+        times=len(cells) / min(SAMPLE, len(cells)),
+    )
+
+
 def neighbours(labels: Labels) -> Iterator[Pair]:
     """Nearest labels and what is made of them."""
     apart, touching = separated(labels), touching_classes(labels) == 2
@@ -252,15 +267,9 @@ def neighbours(labels: Labels) -> Iterator[Pair]:
             lambda: np.where(touching, expand_labels(apart, 8), apart),
         )
         yield Pair("nearest_label", lambda: nearest_label(labels), 12, "scipy", lambda: scipy_nearest(labels))
-    cells = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
-    yield Pair(
-        "two_nearest_labels",
-        lambda: two_nearest_labels(labels),
-        20,
-        "edt, once a cell",
-        lambda: some_transforms(labels, cells[:SAMPLE]),
-        times=len(cells) / min(SAMPLE, len(cells)),
-    )
+    yield two_nearest("two_nearest_labels", labels)
+    if np.count_nonzero(labels) > labels.size / 4:
+        yield two_nearest("two_nearest_labels, crowded", cluttered(len(labels), CROWDED))
     yield Pair("separated", lambda: separated(labels), 8)
     yield Pair("touching_classes", lambda: touching_classes(labels), 5, "scipy", lambda: scipy_classes(apart))
     yield Pair("grown_through", lambda: grown_through(apart, touching, steps=3), 9)
