@@ -19,7 +19,7 @@ from cellscale.kernels.arguments import check_sides, label_image, mask_image
 from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.envelopes import FAR
 from cellscale.kernels.nearest import MIDDLE, NARROW, nearest_at_all, nearest_within, offsets_in_columns, two_nearest
-from cellscale.kernels.slabs import REACH, in_depth
+from cellscale.kernels.slabs import REACH, in_depth, in_planes
 from cellscale.kernels.transforms import BLOCK, in_columns, in_rows
 
 LONGEST = int(np.iinfo(np.int64).max)
@@ -68,25 +68,13 @@ def _transformed(
         roots = out.view(np.float32) if kind is np.int32 else np.empty(volume.shape, np.float32)
     depth, height, width = volume.shape
     threads = worthwhile(threads, volume.size)
-    first = roots if depth == 1 else roots[:, :, :0]
-
-    def plane(z: int, threads: int) -> None:
-        vertical = np.empty((height, width), np.uint16)
-        in_bands(lambda a, b: in_columns(volume[z], a, b, vertical), width, threads)
-        in_bands(
-            lambda a, b: in_rows(volume[z], vertical, (a, b), (steps[-2], steps[-1]), limits, out[z], first[z]),
-            height,
-            threads,
-        )
-
-    def planes(begin: int, end: int) -> None:
-        for z in range(begin, end):
-            plane(z, 1)
-
+    within = steps[1], steps[2]
     if depth == 1 and out.size:
-        plane(0, threads)
+        vertical = np.empty((height, width), np.uint16)
+        in_bands(lambda a, b: in_columns(volume[0], a, b, vertical), width, threads)
+        in_bands(lambda a, b: in_rows(volume[0], vertical, (a, b), within, limits, out[0], roots[0]), height, threads)
     elif out.size:
-        in_bands(planes, depth, threads)
+        in_bands(lambda a, b: in_planes(volume, (a, b), within, limits, out, roots[:, :, :0]), depth, threads)
         in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, out, roots), height, threads)
     if squared and spacing is not None:
         none = out == np.iinfo(kind).max

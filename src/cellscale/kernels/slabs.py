@@ -17,6 +17,8 @@ from cellscale.kernels.transforms import (
     beside,
     greatest,
     in_columns,
+    in_rows,
+    least,
     settle,
     square,
     write,
@@ -26,6 +28,23 @@ SLAB = 128
 """So many columns go through all planes at once."""
 REACH = 64
 """Squared distances that do not fit into 16 bits are looked for up to so many planes."""
+
+
+@kernel
+def in_planes(
+    labels: Labels,
+    planes: tuple[int, int],
+    steps: tuple[int, int],
+    limits: tuple[int, int, int, int],
+    out: NDArray[Any],
+    roots: NDArray[np.float32],
+) -> None:
+    """Write the squared distances within planes (z, y, x) for some of them; see `in_rows`."""
+    _, height, width = labels.shape
+    vertical = np.empty((height, width), np.uint16)
+    for z in range(planes[0], planes[1]):
+        in_columns(labels[z], 0, width, vertical)
+        in_rows(labels[z], vertical, (0, height), steps, limits, out[z], roots[z])
 
 
 @kernel
@@ -51,13 +70,19 @@ def _look_through(squares: NDArray[Any], step: int, most: int, best: NDArray[Any
     bounds = _bounds(best, step)
     if greatest(bounds) > most:
         return False
+    lows = np.empty(depth, np.int64)
+    for z in range(depth):
+        lows[z] = least(squares[z])
     for z in range(depth):
         mine = best[z]
         for i in range(1, depth):
             if step * i * i >= bounds[z]:
                 break
+            up, down = z - i if z >= i else z, z + i if z + i < depth else z
+            if step * i * i + min(lows[up], lows[down]) >= bounds[z]:
+                continue
             offset = kind(step * i * i)
-            one, other = squares[z - i if z >= i else z], squares[z + i if z + i < depth else z]
+            one, other = squares[up], squares[down]
             for k in range(width):
                 mine[k] = min(mine[k], kind(min(one[k], other[k]) + offset))
         if z + 1 < depth:

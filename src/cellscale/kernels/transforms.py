@@ -1,8 +1,9 @@
 """The compiled parts of exact distance transforms: scans along the columns, then along the rows.
 
 Along a line a pixel's distance is bounded by that to the end of its run of equal labels, so candidates beyond the run
-never win and need no test. From one line to the next a distance grows by a step at most: that bounds how far a block of
-pixels looks to both sides, many pixels at once, in 16 bits where all squared distances of the line are below NARROW.
+never win and need no test. From one line to the next a distance grows by a step at most: that, and the least that is
+offered around, bound how far a block of pixels looks to both sides, many pixels at once, in 16 bits where all squared
+distances of the line are below NARROW.
 Other lines take lower envelopes, so that the work is linear however far distances go.
 """
 
@@ -54,6 +55,15 @@ def greatest(values: NDArray[Any]) -> Any:
     found = values[0]
     for k in range(values.size):
         found = max(found, values[k])
+    return found
+
+
+@kernel
+def least(values: NDArray[Any]) -> Any:
+    """Return the minimum, as `greatest` does."""
+    found = values[0]
+    for k in range(values.size):
+        found = min(found, values[k])
     return found
 
 
@@ -126,10 +136,14 @@ def _narrow_row(
         bounds[i] = min(bounds[i], np.int64(greatest(best[i * BLOCK : (i + 1) * BLOCK])))
         if bounds[i] >= NARROW:
             return False
+    lows = np.empty(bounds.size, np.int64)
     for i in range(bounds.size):
-        mine = best[i * BLOCK : (i + 1) * BLOCK]
+        lows[i] = least(middle[i * BLOCK : (i + 1) * BLOCK])
+    for i in range(bounds.size):
+        mine, aside = best[i * BLOCK : (i + 1) * BLOCK], int(np.sqrt(bounds[i] / steps[1])) // BLOCK + 1
+        low = least(lows[max(i - aside, 0) : i + aside + 1])
         for k in range(1, ASIDE):
-            if steps[1] * k * k >= bounds[i]:
+            if steps[1] * k * k + low >= bounds[i]:
                 break
             offset = np.uint16(steps[1] * k * k)
             left, right = squares[i * BLOCK + ASIDE - k :], squares[i * BLOCK + ASIDE + k :]
