@@ -42,7 +42,7 @@ def _far(shape: tuple[int, ...], steps: tuple[int, ...], unit: int, spaced: bool
     """Return the narrowest type for squared distances and the square of one that does not exist."""
     longest = sum(step * side**2 for step, side in zip(steps, shape, strict=True))
     narrow, wide = (int(np.iinfo(kind).max) - max(steps) * REACH**2 for kind in (np.int32, np.int64))
-    most = wide // unit if spaced else narrow
+    most = wide // max(unit, 2) if spaced else narrow  # envelopes compare numbers of up to twice a square
     if longest >= most:
         raise InputError(
             f"Squared distances in {shape} px reach {longest * unit}; expected less than {most * unit}. Use tiles."

@@ -69,7 +69,7 @@ def least(values: NDArray[Any]) -> Any:
 
 @kernel
 def beside(found: int, step: int) -> int:
-    """Return a bound on the squared distances of a line from the greatest on the line before it, if that is NARROW."""
+    """Return a bound on the squared distances of a line from the greatest on the line before it, if below NARROW."""
     if found >= NARROW:
         return UNBOUNDED
     distance = int(np.sqrt(np.float64(found))) + 1 + int(np.sqrt(np.float64(step)) + 0.5)
