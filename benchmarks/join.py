@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +25,7 @@ from cellscale.segmentation.plan import Step
 from cellscale.tiles.grid import Grid
 from cellscale.tiles.seams import TileRecord, record
 from cellscale.tiles.strips import Strip, Strips, join_strip, sweep
+from peak import peak_mb
 
 TILE = 96
 PITCH = TILE / 10
@@ -80,11 +80,6 @@ def strips_of(strips: Strips, made: TileRecord, seconds: list[float]) -> Iterato
         joined = join_strip(records, strips, strip)
         seconds.append(time.perf_counter() - began)
         yield joined
-
-
-def peak_mb() -> float:
-    """Greatest resident memory of this process so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def driver(tiles: int) -> dict[str, float]:

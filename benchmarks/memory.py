@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from cellscale.arrays import Box
 from cellscale.checkpoints import load_model
 from cellscale.ngff.images import open_image
 from cellscale.ngff.writers import create_image
+from peak import peak_mb
 
 SMALL = ("width=4", "depth=2", "crop=128", "validate_every=1000", "threads=1", "learning_rate=0.01")
 BLOCK = 2048
@@ -63,8 +63,7 @@ def measure(work: Path, size: int) -> None:
     shutil.rmtree(output, ignore_errors=True)
     began = time.perf_counter()
     report = cellscale.segment(str(work / "frame.zarr"), model=model, output=output, address="local")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"size": size, "peak_mb": peak, "s": time.perf_counter() - began, "cells": report["cells"]}))
+    print(json.dumps({"size": size, "peak_mb": peak_mb(), "s": time.perf_counter() - began, "cells": report["cells"]}))
 
 
 def plotted(found: list[dict[str, float]], file: str) -> None:

@@ -40,6 +40,7 @@ from cellscale.ngff.images import open_image
 from cellscale.segmentation import predict
 from cellscale.tiles.windows import windows_of
 from cellscale.training.frames import mapped
+from peak import peak_mb
 
 TRAINING = ("width=16", "crop=128", "validate_every=1000", "threads=1")
 HALO = 96
@@ -130,12 +131,6 @@ def dasked(store: str, model: Model, output: str) -> dict[str, Any]:
 
 
 WAYS = {"floor": floor, "cellscale": ours, "dask": dasked}
-
-
-def peak_mb() -> float:
-    """Most memory that this program has had, MB; what `getrusage` says counts the process that it was forked from."""
-    status = Path("/proc/self/status").read_text().split()
-    return int(status[status.index("VmHWM:") + 1]) / 1024
 
 
 def measure(way: str, store: str, model: str, output: str) -> None:

@@ -244,7 +244,7 @@ def finished(
     model = load_model(output, storage_options)
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
     asked = {"method": method.name, "frames": frames} | {name: _json(value) for name, value in flat(settings).items()}
-    changes = "; ".join(f"{n}: {held[n]!r} then, {asked[n]!r} now" for n in held if n in asked and held[n] != asked[n])
+    changes = saved.changes_between(held, asked, held.keys() & asked.keys())
     if changes:
         raise InputError(
             f"{output} holds the finished model of another training ({changes}). "

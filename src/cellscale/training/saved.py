@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,12 +84,19 @@ class Interrupted:
             If the training that asks is another one; names what differs.
         """
         asked = json.loads(json.dumps(description))
-        names = sorted({*asked, *self.description})
-        different = [name for name in names if asked.get(name) != self.description.get(name)]
-        if different:
-            changes = "; ".join(f"{n}: {self.description.get(n)!r} then, {asked.get(n)!r} now" for n in different)
+        changes = changes_between(self.description, asked, {*asked, *self.description})
+        if changes:
             raise InputError(f"The unfinished training was another one ({changes}). Start anew with --overwrite.")
         restore(networks, self.networks)
+
+
+def changes_between(then: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Say which of these settings of a training differ from what is asked for now; nothing if none does."""
+    return "; ".join(
+        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
+        for name in sorted(names)
+        if then.get(name) != now.get(name)
+    )
 
 
 def unpacked(content: bytes, url: str) -> Interrupted:
