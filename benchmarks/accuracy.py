@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from annotated import DATA, parts
-from cellscale.checkpoints import Model, load_model
-from cellscale.config import names_of, read_config
 from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
-from cellscale.methods.settings import flat, replaced
+from cellscale.models.model import Model, load_model
+from cellscale.settings.fields import flat, replaced
+from cellscale.settings.files import names_of, read_config
 from cellscale.training.run import TrainingSettings, device_of, train
 from cellscale.training.validation import predicted, scored
 

@@ -13,7 +13,7 @@ import tifffile
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from cellscale.arrays import Labels
+from cellscale.types import Labels
 
 Pairs = list[tuple[np.ndarray, Labels]]
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 
-from cellscale.arrays import Box
-from cellscale.checkpoints import load_model
 from cellscale.methods.inference import windows_to_maps
 from cellscale.metrics.contours import rims
-from cellscale.ngff.images import open_image
+from cellscale.models.model import load_model
+from cellscale.ngff.image import open_image
 from cellscale.training.frames import mapped
+from cellscale.types import Box
 
 MOMENTS = (0, 5, 15, 40, 400)
 """Iterations that are drawn."""

@@ -12,9 +12,9 @@ from statistics import median
 import numpy as np
 from skimage.segmentation import active_contour, morphological_chan_vese
 
-from cellscale.arrays import Box, Labels
-from cellscale.kernels.contours import Contours, evolve
-from cellscale.kernels.distances import label_distance_transform, nearest_label
+from cellscale.kernels.contours.evolve import Contours, evolve
+from cellscale.kernels.distances.transform import label_distance_transform, nearest_label
+from cellscale.types import Box, Labels
 
 STEP = 90
 """Distance of the cells' centres, px."""

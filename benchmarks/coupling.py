@@ -11,11 +11,11 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, StoredMaps, part_of
 from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
-from cellscale.synthetic import Scene
-from cellscale.tiles.grid import Grid
+from cellscale.sources.synthetic import Scene
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Box, StoredMaps, part_of
 
 
 def owners(method: Method, maps: StoredMaps, side: int, tile: int) -> NDArray[np.int64]:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from annotated import DATA, parts
-from cellscale.arrays import Labels
 from cellscale.methods import load_method
+from cellscale.methods.parts.tuning import searched
 from cellscale.methods.protocol import Method
-from cellscale.methods.search import searched
-from cellscale.methods.settings import replaced
+from cellscale.settings.fields import replaced
 from cellscale.training.run import TrainingSettings, train
 from cellscale.training.validation import predicted, scored
+from cellscale.types import Labels
 
 SCORES = ("dsc", "cds", "f1", "seg", "splits", "merges")
 BEFORE = {"holes": 0, "specks": 0, "neck": 0}

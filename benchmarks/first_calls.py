@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 from scipy import ndimage
 
-from cellscale.ngff.writers import create_image
+from cellscale.ngff.writer import create_image
 
 CHILD = """
 import hashlib, sys, time
@@ -41,8 +41,8 @@ def timed(self, signature):
 
 Dispatcher.compile = timed
 import cellscale
-from cellscale.arrays import Box
-from cellscale.checkpoints import Model
+from cellscale.types import Box
+from cellscale.models.model import Model
 from cellscale.methods import load_method
 from cellscale.ngff.labels import open_labels
 

@@ -22,19 +22,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from cellscale.arrays import Box
 from cellscale.methods import load_method
 from cellscale.methods.inference import autocast, windows_to_maps
 from cellscale.methods.protocol import Method
-from cellscale.methods.settings import flat, replaced
-from cellscale.synthetic import Scene
+from cellscale.settings.fields import flat, replaced
+from cellscale.sources.synthetic import Scene
 from cellscale.training import loop
-from cellscale.training.clock import Stopwatch
 from cellscale.training.frames import Frames
+from cellscale.training.profiling import Stopwatch
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
 from cellscale.training.workers import Workers
+from cellscale.types import Box
 
 WARM_UP = 5
 """Steps that are not timed."""

@@ -18,13 +18,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Pieces
 from cellscale.kernels.components import connected_components
-from cellscale.methods.objects import large_enough, renumbered
+from cellscale.methods.parts.decoding import large_enough, renumbered
 from cellscale.segmentation.plan import Step
-from cellscale.tiles.grid import Grid
-from cellscale.tiles.seams import TileRecord, record
-from cellscale.tiles.strips import Strip, Strips, join_strip, sweep
+from cellscale.tiling.ring_rule import TileRecord, record
+from cellscale.tiling.row_groups import Strip, Strips, join_strip, sweep
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Box, Pieces
 from peak import peak_mb
 
 TILE = 96

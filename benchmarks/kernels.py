@@ -27,10 +27,9 @@ from skimage.morphology import convex_hull_image, remove_small_objects, skeleton
 from skimage.segmentation import expand_labels, find_boundaries, watershed
 from sklearn.ensemble import RandomForestClassifier
 
-from cellscale.arrays import Labels
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.concavities import contours_and_skeletons
-from cellscale.kernels.distances import (
+from cellscale.kernels.distances.transform import (
     distance_transform,
     label_distance_transform,
     nearest_label,
@@ -43,6 +42,7 @@ from cellscale.kernels.unions import relabel
 from cellscale.kernels.watershed import basins, filled, inner_distance
 from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger, shape_aware_weights
 from cellscale.methods.pixel_forest import Forest
+from cellscale.types import Labels
 
 Call = Callable[[], Any]
 CROWDED = 24

@@ -21,10 +21,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import cellscale
-from cellscale.arrays import Box
-from cellscale.checkpoints import load_model
-from cellscale.ngff.images import open_image
-from cellscale.ngff.writers import create_image
+from cellscale.models.model import load_model
+from cellscale.ngff.image import open_image
+from cellscale.ngff.writer import create_image
+from cellscale.types import Box
 from peak import peak_mb
 
 SMALL = ("width=4", "depth=2", "crop=128", "validate_every=1000", "threads=1", "learning_rate=0.01")

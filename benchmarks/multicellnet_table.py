@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from annotated import DATA, parts
 from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
-from cellscale.methods.settings import replaced
+from cellscale.settings.fields import replaced
 from cellscale.training.run import TrainingSettings, train
 from cellscale.training.validation import predicted, scored
 

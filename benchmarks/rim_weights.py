@@ -8,9 +8,9 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cellscale.arrays import Box
 from cellscale.methods.shape_aware_loss import MaskLoss, class_counts
-from cellscale.synthetic import Scene
+from cellscale.sources.synthetic import Scene
+from cellscale.types import Box
 
 CHOICES = [(10.0, 2.0), (10.0, 5.0), (10.0, 10.0), (5.0, 5.0), (20.0, 5.0)]
 

@@ -32,14 +32,14 @@ from dask_image.ndmeasure import label
 from ome_zarr.writer import write_labels
 
 import cellscale
-from cellscale.arrays import Box, Prediction
-from cellscale.checkpoints import Model, load_model
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.protocol import Method, Networks
-from cellscale.ngff.images import open_image
+from cellscale.models.model import Model, load_model
+from cellscale.ngff.image import open_image
 from cellscale.segmentation import predict
-from cellscale.tiles.windows import windows_of
+from cellscale.tiling.windows import windows_of
 from cellscale.training.frames import mapped
+from cellscale.types import Box, Prediction
 from peak import peak_mb
 
 TRAINING = ("width=16", "crop=128", "validate_every=1000", "threads=1")
@@ -136,7 +136,7 @@ WAYS = {"floor": floor, "cellscale": ours, "dask": dasked}
 def measure(way: str, store: str, model: str, output: str) -> None:
     """Do one way and print what it took; modules and network are warm."""
     torch.set_num_threads(1)
-    import_module("cellscale.api")
+    import_module("cellscale.api.segmentation")
     loaded = load_model(model)
     probabilities(loaded, np.zeros((256, 256), np.float32))
     shutil.rmtree(output, ignore_errors=True)

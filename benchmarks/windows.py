@@ -8,15 +8,15 @@ import argparse
 
 import numpy as np
 
-from cellscale.arrays import Box, Candidates, Labels
-from cellscale.checkpoints import Model, load_model
 from cellscale.methods.inference import windows_to_maps
-from cellscale.methods.settings import replaced
-from cellscale.ngff.images import open_image
-from cellscale.tiles.candidates import SEAM_PX, gathered, owned
-from cellscale.tiles.frames import whole_frame
-from cellscale.tiles.windows import cut, windows_of
+from cellscale.models.model import Model, load_model
+from cellscale.ngff.image import open_image
+from cellscale.settings.fields import replaced
+from cellscale.tiling.candidates import SEAM_PX, gathered, owned
+from cellscale.tiling.in_memory import whole_frame
+from cellscale.tiling.windows import cut, windows_of
 from cellscale.training.frames import mapped
+from cellscale.types import Box, Candidates, Labels
 
 
 def labels_of(model: Model, frame: np.ndarray, core: int) -> tuple[Labels, int]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import cellscale
 from cellscale.methods import load_method
-from cellscale.pictures import colours, sheet
+from cellscale.viewers.pictures import colours, sheet
 
 FIGURES = {
     "multicellnet": (("multicellnet", "region"), ("multicellnet", "edge"), ("unet-ronneberger", "weight")),

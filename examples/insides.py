@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import above, large_enough, pieces, rims
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import above, large_enough, pieces, rims
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import minimum_areas, searched
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 DILATIONS = (1, 2, 4)
 """Of three 5 × 5 convolutions."""

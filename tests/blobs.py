@@ -9,11 +9,11 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
-from cellscale.checkpoints import Model
-from cellscale.intensity import Intensity
-from cellscale.methods.objects import above, large_enough, pieces
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import above, large_enough, pieces
 from cellscale.methods.protocol import Maps, Networks, Stage
+from cellscale.models.model import Model
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 FULL_RANGE = Intensity(low=0.0, high=100.0)
 

@@ -5,7 +5,7 @@ Every cell is at least 7 px wide and every image at most 128 × 128 px; labels f
 
 import numpy as np
 
-from cellscale.arrays import Labels, Mask
+from cellscale.types import Labels, Mask
 
 
 def disc(shape: tuple[int, int], y: float, x: float, radius: float) -> Mask:

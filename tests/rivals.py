@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from cellscale.arrays import Candidates
+from cellscale.types import Candidates
 
 
 def drawn(shape: tuple[int, int], count: int, longest: int, seed: int, levels: int = 4) -> Candidates:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from cellscale.arrays import Box, Pieces, StoredMaps, Table
-from cellscale.methods.objects import large_enough, renumbered
+from cellscale.methods.parts.decoding import large_enough, renumbered
+from cellscale.types import Box, Pieces, StoredMaps, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellscale.arrays import Box
-from cellscale.checkpoints import save_model
 from cellscale.cli.terminal import Shown
-from cellscale.ngff.images import open_image
+from cellscale.models.model import save_model
+from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
+from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.dashboard.modules.job.cli import submit
 from ray.scripts.scripts import cli as ray_cli
 
-from cellscale.cli import cli
+from cellscale.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = ROOT / "clusters"

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cellscale.cli import cli
+from cellscale.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

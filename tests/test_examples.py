@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import cellscale
-from cellscale.arrays import Box
-from cellscale.checkpoints import Model
 from cellscale.methods import load_method
-from cellscale.methods.settings import replaced
+from cellscale.models.model import Model
 from cellscale.ngff.labels import open_labels
+from cellscale.settings.fields import replaced
+from cellscale.types import Box
 from tests.blobs import blurred_noise
 from tests.cases import CASES
 from tests.methods import conformance

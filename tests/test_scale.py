@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import cellscale
-from cellscale.arrays import Box
 from cellscale.methods import load_method
 from cellscale.ngff.labels import open_labels
-from cellscale.synthetic import Scene
-from cellscale.tiles.frames import tiled_frame, whole_frame
+from cellscale.sources.synthetic import Scene
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
+from cellscale.types import Box
 from tests.blobs import blobs_model
 
 SIDE = 4096

@@ -1,5 +1,5 @@
 """`python -m cellscale` is the command `cellscale`."""
 
-from cellscale.cli import main
+from cellscale.cli.main import main
 
 main()

@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 import s3fs
 
-from cellscale.checkpoints import save_model
-from cellscale.engine.fan_out import FanOut
+from cellscale.engine.ray_map import FanOut
 from cellscale.errors import RunError
-from cellscale.folders import Folder
-from cellscale.ngff.images import NgffImage, open_image
+from cellscale.models.model import save_model
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.run import Spread
+from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
 from tests.segmentation.test_run import arrays, equal, segmented, written

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from cellscale.kernels import bands
+from cellscale.kernels import threads
 
 settings.register_profile("compiled", deadline=None)
 settings.load_profile("compiled")
@@ -12,5 +12,5 @@ settings.load_profile("compiled")
 @pytest.fixture(autouse=True, scope="module")
 def threads_on_small_arrays():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bands, "SMALL", 0)
+        patch.setattr(threads, "SMALL", 0)
         yield

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellscale.arrays import Candidates
 from cellscale.errors import InputError
 from cellscale.kernels.candidates import painted, unsuppressed
+from cellscale.types import Candidates
 from tests.naive import candidates as naive
 from tests.rivals import rivals
 

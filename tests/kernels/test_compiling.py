@@ -23,7 +23,8 @@ MANY = """
 import hashlib
 import sys
 import numpy as np
-from cellscale.kernels import components, distances, touching, watershed
+from cellscale.kernels.distances import transform
+from cellscale.kernels import components, touching, watershed
 
 mask = np.random.default_rng(0).random((60, 70)) < 0.6
 print("ready", flush=True)
@@ -33,7 +34,7 @@ heights = watershed.inner_distance(mask, cap=20)
 found = [
     labels,
     heights,
-    distances.label_distance_transform(labels, spacing=(3, 2)),
+    transform.label_distance_transform(labels, spacing=(3, 2)),
     touching.assign_touching(labels, ~mask, radius=5),
     watershed.basins(heights, mask)[0],
 ]

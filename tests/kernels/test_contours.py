@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellscale.arrays import Box
 from cellscale.errors import InputError
-from cellscale.kernels.contours import Motion, evolve
-from cellscale.kernels.distances import nearest_label
-from cellscale.kernels.outlines import UNIT, filled, outlines
-from cellscale.kernels.polygons import area_of, move, respaced
-from cellscale.kernels.pushing import depth_in
+from cellscale.kernels.contours.evolve import Motion, evolve
+from cellscale.kernels.contours.outlines import UNIT, filled, outlines
+from cellscale.kernels.contours.polygons import area_of, move, respaced
+from cellscale.kernels.contours.pushing import depth_in
+from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
+from cellscale.types import Box
 from tests.cases import CASES, disc, painted
 from tests.kernels.images import label_images
 from tests.naive import contours as naive

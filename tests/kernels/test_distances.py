@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellscale.errors import InputError
-from cellscale.kernels.distances import (
+from cellscale.kernels.distances.envelopes import FAR
+from cellscale.kernels.distances.transform import (
     copied_around,
     distance_transform,
     label_distance_transform,
@@ -15,7 +16,6 @@ from cellscale.kernels.distances import (
     squared_at,
     two_nearest_labels,
 )
-from cellscale.kernels.envelopes import FAR
 from tests.cases import CASES
 from tests.kernels.images import label_images, masks, scattered, spacings, volumes
 from tests.naive import distances as naive

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from cellscale.arrays import Box
 from cellscale.errors import InputError
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.watershed import (
@@ -17,6 +16,7 @@ from cellscale.kernels.watershed import (
     joined_shallow,
     without_specks,
 )
+from cellscale.types import Box
 from tests.kernels.images import masks
 from tests.naive import watershed as naive
 

@@ -7,19 +7,19 @@ from functools import partial
 import numpy as np
 import torch
 
-from cellscale.arrays import Box, Candidates
-from cellscale.checkpoints import Model
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.inference import stored
 from cellscale.methods.protocol import Batch
-from cellscale.networks.reach import measured_reach
-from cellscale.tiles.frames import whole_frame
+from cellscale.models.model import Model
+from cellscale.testing.reach import measured_reach
+from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted
 from cellscale.training.workers import Workers
+from cellscale.types import Box, Candidates
 
 QUICK = TrainingSettings(
     steps=50, batch_size=4, crop=32, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cellscale.methods import METHODS, load_method
-from cellscale.methods.settings import replaced
+from cellscale.settings.fields import replaced
 from tests.cases import CASES
 from tests.methods import conformance
 

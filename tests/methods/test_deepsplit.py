@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from cellscale.arrays import Box
-from cellscale.checkpoints import Model, load_model, save_model
-from cellscale.folders import Folder
-from cellscale.kernels.distances import two_nearest_labels
+from cellscale.kernels.distances.transform import two_nearest_labels
 from cellscale.methods import load_method
 from cellscale.methods.deepsplit import joint_loss
 from cellscale.methods.inference import windows_to_maps
+from cellscale.models.model import Model, load_model, save_model
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import Target, segment
-from cellscale.tiles.frames import whole_frame
+from cellscale.storage.folder import Folder
+from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
 from cellscale.training.frames import mapped
 from cellscale.training.validation import frame_prediction
 from cellscale.training.workers import Workers
+from cellscale.types import Box
 from tests.cases import CASES
 from tests.methods import conformance
 from tests.methods.test_conformance import FRAMES, TINY

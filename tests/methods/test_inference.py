@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from cellscale.checkpoints import tensors
 from cellscale.errors import InputError
 from cellscale.methods import load_method
 from cellscale.methods.inference import folded, stored, windows_to_maps
+from cellscale.models.model import tensors
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellscale.kernels.distances import label_distance_transform
+from cellscale.kernels.distances.transform import label_distance_transform
 from cellscale.methods import load_method
 from cellscale.methods.mu_lux import marker_truth, opened
-from cellscale.tiles.frames import tiled_frame, whole_frame
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from tests.cases import CASES
 from tests.methods import conformance
-from tests.tiles.test_seams import Mutant, breaks, random_maps
+from tests.tiling.test_ring_rule import Mutant, breaks, random_maps
 
 SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "holes": 3, "radius": 1}}
 SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}

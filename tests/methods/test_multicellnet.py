@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellscale.arrays import Box
 from cellscale.errors import RunError
-from cellscale.kernels.contours import Motion
+from cellscale.kernels.contours.evolve import Motion
 from cellscale.methods import load_method
 from cellscale.methods.multicellnet import edges, min_max_weight
-from cellscale.tiles.frames import tiled_frame, whole_frame
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
+from cellscale.types import Box
 from tests.cases import CASES, disc, painted
 from tests.methods.conformance import jaccards
 

@@ -9,12 +9,12 @@ from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 
 import cellscale
-from cellscale.arrays import Box
 from cellscale.errors import InputError
 from cellscale.methods import load_method
 from cellscale.methods.pixel_forest import Forest, at_most, responses
 from cellscale.ngff.labels import open_labels
 from cellscale.training.run import train
+from cellscale.types import Box
 from tests.methods.conformance import QUICK
 from tests.methods.test_conformance import FRAMES, SMALL, discs
 

@@ -7,16 +7,16 @@ import torch
 
 from cellscale.errors import InputError, RunError
 from cellscale.methods import load_method
-from cellscale.methods.contour_classes import contour_classes
 from cellscale.methods.inference import stored
+from cellscale.methods.parts.contour_classes import contour_classes
 from cellscale.methods.protocol import Batch
 from cellscale.methods.rib_cage import Agreement, inner, one_hot, patches, refuse_collapse
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
-from cellscale.tiles.frames import tiled_frame, whole_frame
-from cellscale.tiles.windows import Windows, mirrored
-from cellscale.training.averages import copied
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
+from cellscale.tiling.windows import Windows, mirrored
 from cellscale.training.loop import only
 from cellscale.training.run import train
+from cellscale.training.weight_averaging import copied
 from tests.methods.conformance import QUICK
 from tests.methods.test_conformance import FRAMES, GAME
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from cellscale.arrays import Candidates
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
 from cellscale.methods.inference import windows_to_maps
@@ -15,6 +14,7 @@ from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
+from cellscale.types import Candidates
 from tests.cases import CASES
 from tests.methods import conformance
 from tests.methods.test_conformance import FRAMES

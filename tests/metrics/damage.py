@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from cellscale.arrays import Labels
+from cellscale.types import Labels
 
 
 def scattered(seed: int, *, side: int = 48, number: int = 9) -> Labels:

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cellscale.arrays import Labels
 from cellscale.metrics import scores
 from cellscale.metrics.contours import rims
+from cellscale.types import Labels
 from tests import cases
 from tests.naive.metrics import rim
 

@@ -11,8 +11,8 @@ from ctc_metrics.metrics.technical.det import det
 from ctc_metrics.metrics.technical.seg import seg
 from ctc_metrics.utils.representations import count_acyclic_graph_correction_operations, match
 
-from cellscale.arrays import Labels
 from cellscale.metrics import scores
+from cellscale.types import Labels
 from tests.metrics.damage import damaged, halved, merged, scattered
 
 Pairs: TypeAlias = Sequence[tuple[Labels, Labels]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellscale.arrays import Labels
 from cellscale.metrics.differences import MERGED, MISSED, RIGHT, SPLIT, SPURIOUS, differences
+from cellscale.types import Labels
 from tests.metrics.damage import damaged, scattered
 from tests.naive.metrics import fates
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cellscale.arrays import Labels
 from cellscale.errors import InputError
 from cellscale.metrics import FrameScores, frame_scores, scores, summary, total
+from cellscale.types import Labels
 from tests import cases
 from tests.metrics.damage import damaged, scattered
 from tests.naive.metrics import scores as naive_scores

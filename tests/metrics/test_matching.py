@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from stardist.matching import matching_dataset
 
-from cellscale.arrays import Labels
 from cellscale.metrics import scores
+from cellscale.types import Labels
 from tests.metrics.damage import damaged, scattered
 
 Pairs: TypeAlias = Sequence[tuple[Labels, Labels]]

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellscale.arrays import Box
 from cellscale.metrics.straightness import RUN, lines_beside, seam_quality, straight_pixels
+from cellscale.types import Box
 from tests.blobs import blurred_noise
 from tests.naive import straightness
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from cellscale.kernels import polygons as fast
+from cellscale.kernels.contours import polygons as fast
 from tests.naive.components import connected_components
 
 

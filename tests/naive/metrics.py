@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels, Mask
+from cellscale.types import Labels, Mask
 
 
 def cells(labels: Labels) -> list[Mask]:

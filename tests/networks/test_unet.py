@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cellscale.networks.reach import measured_reach
 from cellscale.networks.unet import UNet, UNetShape, block, unet_reach
+from cellscale.testing.reach import measured_reach
 
 
 def exact(network):

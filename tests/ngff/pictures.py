@@ -11,8 +11,8 @@ import yaozarrs
 import zarr
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box
-from cellscale.ngff.images import NgffImage, create_image, open_image
+from cellscale.ngff.image import NgffImage, create_image, open_image
+from cellscale.types import Box
 
 
 def noise(*shape: int, dtype: str = "uint16") -> NDArray[Any]:

@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 import cellscale
-from cellscale.arrays import Box
-from cellscale.checkpoints import save_model
-from cellscale.cli import cli
+from cellscale.cli.main import cli
 from cellscale.errors import StoreError
-from cellscale.folders import Folder, options_for
-from cellscale.ngff.images import open_image
+from cellscale.models.model import save_model
+from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import options_for
+from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
 from tests.endpoints import web_server
 from tests.segmentation.test_run import written

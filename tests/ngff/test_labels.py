@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import zarr
 
-from cellscale.arrays import Box
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError
-from cellscale.ngff.geometry import check_geometry
-from cellscale.ngff.images import NgffImage, open_image
-from cellscale.ngff.imports import write_frame
+from cellscale.ngff.image import NgffImage, open_image
+from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels, publish_labels, remove_labels, stage_labels
+from cellscale.testing.geometry import check_geometry
+from cellscale.types import Box
 from tests.ngff.pictures import make, noise, validate, whole
 
 

@@ -10,8 +10,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellscale.ngff.images import open_image
-from cellscale.ngff.imports import write_frame
+from cellscale.ngff.image import open_image
+from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import stage_labels
 from cellscale.ngff.pyramids import downsample, kept, level_count, mean_of_blocks
 from tests.ngff.pictures import make, whole

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cellscale.errors import StoreError
-from cellscale.folders import advice
 from cellscale.ngff.stores import Store
+from cellscale.storage.errors import advice
 
 
 @pytest.mark.parametrize(

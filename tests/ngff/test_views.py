@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cellscale.errors import MissingError, StoreError
-from cellscale.ngff.imports import write_frame
+from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.ngff.views import open_image_view, open_labels_view
 from tests.ngff.pictures import make, noise

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from cellscale.checkpoints import Model
-from cellscale.folders import Folder
 from cellscale.methods import load_method
-from cellscale.ngff.images import NgffImage
+from cellscale.models.model import Model
+from cellscale.ngff.image import NgffImage
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import Report, Target, segment
+from cellscale.storage.folder import Folder
 from tests.blobs import blurred_noise
 from tests.segmentation.test_run import arrays, equal, written
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cellscale.errors import RunError
-from cellscale.ngff.images import NgffImage
+from cellscale.ngff.image import NgffImage
 from cellscale.segmentation.run import Task, one_by_one
 from tests.blobs import blurred_noise
 from tests.segmentation.test_run import SHAPE, arrays, equal, segmented, table, written

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cellscale.errors import StoreError
-from cellscale.folders import Folder
 from cellscale.segmentation.records import find, get, put
+from cellscale.storage.folder import Folder
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -15,16 +15,16 @@ import torch
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
-from cellscale.arrays import Box
-from cellscale.checkpoints import Model
-from cellscale.engine.fan_out import FanOut
+from cellscale.engine.ray_map import FanOut
 from cellscale.errors import ExistsError, InputError, MissingError, RunError
-from cellscale.folders import Folder
-from cellscale.ngff.images import NgffImage, open_image
+from cellscale.models.model import Model
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
-from cellscale.ngff.writers import create_image
+from cellscale.ngff.writer import create_image
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import Report, Spread, Target, one_by_one, segment
+from cellscale.storage.folder import Folder
+from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
 
 SHAPE = (3, 150, 211)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cellscale.errors import InputError
-from cellscale.intensity import Intensity
+from cellscale.methods.intensity import Intensity
 from cellscale.training.frames import Joined, MappedFrames, checked, mapped
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.multiprocessing
 from torch import distributed
 
-from cellscale.checkpoints import tensors
 from cellscale.methods import load_method
+from cellscale.models.model import tensors
 from cellscale.training import loop
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings

@@ -9,8 +9,8 @@ from torch import nn
 from cellscale.errors import InputError, RunError
 from cellscale.methods.protocol import Batch, Stage, Update
 from cellscale.training import loop
-from cellscale.training.clock import Stopwatch
 from cellscale.training.loop import Hooks, State, ends_of
+from cellscale.training.profiling import Stopwatch
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 

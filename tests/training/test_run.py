@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from cellscale.checkpoints import digest, load_model
+from cellscale.api.data import import_images
 from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.methods import load_method
-from cellscale.movies import import_images
-from cellscale.ngff.images import open_image
-from cellscale.selection import training_data
-from cellscale.training import saved
+from cellscale.models.model import digest, load_model
+from cellscale.ngff.image import open_image
+from cellscale.training import resume_state
 from cellscale.training.run import check_start, train
+from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
 from tests.methods.test_conformance import FRAMES
@@ -225,7 +225,7 @@ def test_perfect_maps_have_perfect_scores():
 def test_the_state_holds_what_was_asked_for(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(9))
-    found = saved.unpacked((tmp_path / "state.pt").read_bytes(), "m")
+    found = resume_state.unpacked((tmp_path / "state.pt").read_bytes(), "m")
     assert (found.state.step, found.description["training.steps"]) == (8, 12)
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from cellscale.api.data import import_images
 from cellscale.errors import InputError
 from cellscale.methods import load_method
-from cellscale.movies import import_images
-from cellscale.ngff.images import open_image
-from cellscale.selection import training_data
+from cellscale.ngff.image import open_image
 from cellscale.training.augment import Augmentation
 from cellscale.training.frames import Joined, shares
 from cellscale.training.samples import Samples, batches
+from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
 from tests.methods.test_conformance import discs
 

@@ -3,8 +3,8 @@ import torch
 import torch.multiprocessing
 from torch import distributed
 
-from cellscale.checkpoints import tensors
 from cellscale.methods import load_method
+from cellscale.models.model import tensors
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers

@@ -11,7 +11,7 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from cellscale.viewers.desktop import add_layers
+from cellscale.viewers.napari import add_layers
 from cellscale.viewers.scenes import scene
 
 

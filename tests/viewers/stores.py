@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 import cellscale
-from cellscale.arrays import Box
-from cellscale.ngff.images import NgffImage, open_image
-from cellscale.ngff.imports import write_frame
+from cellscale.ngff.image import NgffImage, open_image
+from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import open_labels, publish_labels, stage_labels
+from cellscale.types import Box
 from tests.ngff.pictures import make
 
 SMALL, LARGE = (300, 400), (2200, 2304)

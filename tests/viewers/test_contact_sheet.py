@@ -9,11 +9,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from cellscale.arrays import Labels
 from cellscale.errors import MissingError
-from cellscale.ngff.images import NgffImage
-from cellscale.ngff.imports import write_frame
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import publish_labels, stage_labels
+from cellscale.types import Labels
 from cellscale.viewers.contact_sheet import SHADES, preview
 from tests.ngff.pictures import make, noise
 

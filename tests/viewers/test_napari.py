@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellscale.arrays import Box
 from cellscale.ngff.labels import open_labels
+from cellscale.types import Box
 from tests.viewers import stores
 from tests.viewers.pages import at_cells, changed, display, keep
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellscale.arrays import Box
-from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import open_labels
+from cellscale.types import Box
+from cellscale.viewers.http_server import serving
+from cellscale.viewers.neuroglancer import view
+from cellscale.viewers.neuroglancer_state import scale_on_screen
 from cellscale.viewers.scenes import scene
-from cellscale.viewers.serving import serving
-from cellscale.viewers.states import scale_on_screen
-from cellscale.viewers.web import view
 from tests.viewers import stores
 from tests.viewers.pages import at_cells, chromium, drawn, keep, saturated
 from tests.viewers.test_third_party import foreign

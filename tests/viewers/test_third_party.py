@@ -13,9 +13,9 @@ import zarr
 from numpy.typing import NDArray
 
 from cellscale.viewers.contact_sheet import preview
+from cellscale.viewers.neuroglancer import view
+from cellscale.viewers.neuroglancer_state import state
 from cellscale.viewers.scenes import scene
-from cellscale.viewers.states import state
-from cellscale.viewers.web import view
 from tests.ngff.pictures import noise
 from tests.viewers.test_contact_sheet import grid
 

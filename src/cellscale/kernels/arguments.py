@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels, Mask
 from cellscale.errors import InputError
+from cellscale.types import Labels, Mask
 
 LONGEST_SIDE = 32_766
 """Squared distances in images up to this size fit into int32, px."""

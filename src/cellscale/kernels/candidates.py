@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Candidates
 from cellscale.errors import InputError
 from cellscale.kernels.compiling import kernel
+from cellscale.types import Candidates
 
 PER_MILLE = 1000
 

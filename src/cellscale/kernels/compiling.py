@@ -32,8 +32,11 @@ PICKLED: Callable[[object], bytes] = serialize.dumps
 def _digest_of(source: Path) -> str:
     """Digest of a file and of the kernels' files that it imports: their code may be compiled into its own."""
     text = source.read_text()
-    imported = re.findall(r"^from cellscale\.kernels\.(\w+) import", text, re.MULTILINE)
-    parts = [text, *(_digest_of(Path(__file__).with_name(f"{name}.py")) for name in imported)]
+    imported = re.findall(r"^from cellscale\.kernels\.([\w.]+) import", text, re.MULTILINE)
+    parts = [
+        text,
+        *(_digest_of(Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py")) for name in imported),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

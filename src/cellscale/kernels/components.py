@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import mask_image
-from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.compiling import kernel
+from cellscale.kernels.threads import in_bands, worthwhile
 from cellscale.kernels.unions import unite
+from cellscale.types import Mask
 
 
 @kernel

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels, Mask
 from cellscale.kernels.arguments import label_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.overlaps import label_areas
 from cellscale.kernels.skeletons import WORD, Bits, packed, thin, unpacked
 from cellscale.kernels.unions import relabel
+from cellscale.types import Labels, Mask
 
 LARGEST_TABLE = 2**22
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels
 from cellscale.kernels.arguments import check_equal_shapes, label_image
-from cellscale.kernels.bands import in_bands, worthwhile
 from cellscale.kernels.compiling import kernel
+from cellscale.kernels.threads import in_bands, worthwhile
+from cellscale.types import Labels
 
 
 @kernel

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellscale.arrays import Labels, Mask
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.components import connected_components
+from cellscale.types import Labels, Mask
 
 
 def class_limits(counts: NDArray[np.int64], classes: int) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Mask
 from cellscale.kernels.arguments import mask_image
 from cellscale.kernels.compiling import kernel
+from cellscale.types import Mask
 
 Bits: TypeAlias = NDArray[np.uint64]
 """(x, y): pixels, 64 of a row in a word, the leftmost in the lowest bit; words and rows more on all sides are 0."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Pieces, Table
 from cellscale.kernels.compiling import kernel
+from cellscale.types import Box, Pieces, Table
 
 REDUCTIONS = {
     "area": "sum",

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels, Mask
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.distances import labels_for, two_nearest_labels
-from cellscale.kernels.envelopes import FAR
+from cellscale.kernels.distances.envelopes import FAR
+from cellscale.kernels.distances.transform import labels_for, two_nearest_labels
+from cellscale.types import Labels, Mask
 
 NOBODY = np.iinfo(np.uint32).max
 """Above every label less one."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import label_image
 from cellscale.kernels.compiling import kernel
+from cellscale.types import Labels
 
 
 @kernel

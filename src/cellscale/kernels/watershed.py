@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Mask, Table
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, mask_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.components import connected_components
-from cellscale.kernels.distances import distance_transform
+from cellscale.kernels.distances.transform import distance_transform
 from cellscale.kernels.tables import WALL, summed_pairs
 from cellscale.kernels.unions import merge, root, unite
+from cellscale.types import Box, Mask, Table
 
 LEVELS_A_PX = 8
 """Height levels of `inner_distance` for each px."""

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Mask
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.concavities import contours_and_skeletons
-from cellscale.kernels.distances import copied_around, distance_transform, squared_at, two_nearest_labels
-from cellscale.kernels.envelopes import FAR
+from cellscale.kernels.distances.envelopes import FAR
+from cellscale.kernels.distances.transform import copied_around, distance_transform, squared_at, two_nearest_labels
 from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
+from cellscale.types import Mask
 
 UNDERFLOW = 104
 """exp(−UNDERFLOW) is 0 in float32."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from cellscale.errors import MissingError, unknown
 from cellscale.methods.protocol import Method
-from cellscale.methods.settings import flat, replaced
+from cellscale.settings.fields import flat, replaced
 
 METHODS = {
     "unet-ronneberger": "cellscale.methods.border_weights:UNET_RONNEBERGER",

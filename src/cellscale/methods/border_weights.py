@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import ronneberger
-from cellscale.methods.cleaning import Cleaning
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import GAP_REACH, above, gaps, rims
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, rims
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.postprocessing import Cleaning
+from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 
 def weighted_bce(networks: Networks, batch: Batch) -> Terms:

@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
 from cellscale.kernels.components import connected_components
-from cellscale.kernels.distances import distance_transform
+from cellscale.kernels.distances.transform import distance_transform
 from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import grown_through
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import SQUARE, above, flooded_cells, large_enough, marked_basins, renumbered, rims
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import SQUARE, above, flooded_cells, large_enough, marked_basins, renumbered, rims
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
+from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
 
 CLASSES = ("background", "cell", "touching", "gap")
 GAP_RADIUS = 7

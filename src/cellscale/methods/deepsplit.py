@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
 from cellscale.kernels.touching import contact_regions, separated
 from cellscale.kernels.weights import ronneberger
-from cellscale.methods.cleaning import Cleaning
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import above, rims
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import above, rims
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.postprocessing import Cleaning
+from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 BRANCH_BLOCKS = 3
 """Blocks that Branch-Net adds."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cellscale.arrays import Prediction, StoredMaps
 from cellscale.errors import InputError
 from cellscale.methods.protocol import Method, Networks
+from cellscale.types import Prediction, StoredMaps
 
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 """Arithmetic of convolutions; auto: bf16 where the processor has it."""

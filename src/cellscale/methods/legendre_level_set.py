@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
-from cellscale.kernels.distances import distance_transform
-from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.kernels.distances.transform import distance_transform
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Maps, Networks, Stage
-from cellscale.methods.search import minimum_areas, searched
+from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
 
 Plane = NDArray[np.float64]
 """(y, x)."""

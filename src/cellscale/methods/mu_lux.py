@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Mask, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
-from cellscale.kernels.distances import distance_transform, label_distance_transform
+from cellscale.kernels.distances.transform import distance_transform, label_distance_transform
 from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import separated
 from cellscale.kernels.watershed import filled
 from cellscale.kernels.weights import ronneberger
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import above, flooded_cells, marked_basins
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import above, flooded_cells, marked_basins
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
+from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
 
 
 def weighted_squares(networks: Networks, batch: Batch) -> Terms:

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
-from cellscale.kernels.contours import Contours, Motion, evolve
-from cellscale.kernels.distances import nearest_label
+from cellscale.kernels.contours.evolve import Contours, Motion, evolve
+from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import above, large_enough, pieces, renumbered
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import above, large_enough, pieces, renumbered
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import minimum_areas, searched
 from cellscale.networks.unet import UNetShape, chained_reach
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 EPSILON = 1.0
 """Added to both parts of a Dice coefficient, px: two empty images are equal."""
@@ -99,7 +99,7 @@ class Seeding:
 
 @dataclass(frozen=True, kw_only=True)
 class Balloon:
-    """How contours move: `cellscale.kernels.contours`."""
+    """How contours move: `cellscale.kernels.contours.evolve`."""
 
     radius: int = 48
     """A contour ends so far from its seed, px; cells that would be larger are flagged `cut`."""

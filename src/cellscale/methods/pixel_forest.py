@@ -21,14 +21,14 @@ from skimage.feature import hessian_matrix_eigvals, structure_tensor_eigenvalues
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.errors import InputError
-from cellscale.intensity import Intensity
 from cellscale.kernels.forests import VOTE, forest_votes
-from cellscale.methods.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
-from cellscale.methods.objects import large_enough
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
+from cellscale.methods.parts.decoding import large_enough
+from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage
-from cellscale.methods.search import minimum_areas, searched
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 Plane = NDArray[np.floating[Any]]
 """A channel or a response, (y, x)."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cellscale.arrays import Box, Candidates, Labels, Pieces, Table
-from cellscale.intensity import Intensity
+from cellscale.methods.intensity import Intensity
+from cellscale.types import Box, Candidates, Labels, Pieces, Table
 
 Networks: TypeAlias = Mapping[str, nn.Module]
 """Networks by name, all of them from the start."""

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
 from cellscale.errors import InputError, RunError
-from cellscale.intensity import Intensity
-from cellscale.methods.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
-from cellscale.methods.descent import RMSProp, one_update
-from cellscale.methods.objects import large_enough
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
+from cellscale.methods.parts.decoding import large_enough
+from cellscale.methods.parts.optimizers import RMSProp, one_update
+from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
-from cellscale.methods.search import minimum_areas, searched
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 JUDGED_AFTER = 100
 """Moves of the estimator before a training can be said to have collapsed."""

@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Candidates, Labels, Pieces, StoredMaps, Table
 from cellscale.errors import InputError, MissingError
-from cellscale.intensity import Intensity
 from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import rim_weights
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, renumbered, rims
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, renumbered, rims
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
-from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
+from cellscale.types import Box, Candidates, Labels, Pieces, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
 Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]

@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellscale.arrays import Box, Labels, Pieces, StoredMaps, Table
-from cellscale.intensity import Intensity
 from cellscale.kernels.touching import separated, touching_classes
 from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, shape_aware_weights
-from cellscale.methods.descent import Adam, one_update
-from cellscale.methods.objects import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.parts.optimizers import Adam, one_update
+from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.methods.search import LEVELS, minimum_areas, searched
 from cellscale.networks.unet import UNetShape
+from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 Classes: TypeAlias = NDArray[np.uint8]
 """(y, x): 0 background, 1 cell, 2 touching."""

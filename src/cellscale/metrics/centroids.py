@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cellscale.arrays import Labels
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.overlaps import label_areas, label_centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
+from cellscale.types import Labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellscale.arrays import Labels, Mask
-from cellscale.kernels.distances import distance_transform
+from cellscale.kernels.distances.transform import distance_transform
 from cellscale.kernels.touching import rims
 from cellscale.metrics.ratios import harmonic_mean, ratio
+from cellscale.types import Labels, Mask
 
 RADII = tuple(range(1, 8))
 """Tolerances, px."""

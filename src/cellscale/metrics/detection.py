@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cellscale.arrays import Labels
 from cellscale.kernels.overlaps import label_centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
+from cellscale.types import Labels
 
 FARTHEST = 0.5
 """Distance of centroids, in equivalent radii √(area / π) of the true cell."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels
 from cellscale.metrics.overlaps import overlaps
+from cellscale.types import Labels
 
 RIGHT, MISSED, SPLIT, MERGED, SPURIOUS = range(1, 6)
 """Fates; 0 is background."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Any
 
-from cellscale.arrays import Labels
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.metrics.centroids import CentroidCounts, centroid_counts, centroid_scores
 from cellscale.metrics.contours import RimCounts, contour_scores, rim_counts
@@ -19,6 +18,7 @@ from cellscale.metrics.detection import DetectionCounts, detection_counts, detec
 from cellscale.metrics.matching import MatchCounts, match_counts, match_scores
 from cellscale.metrics.overlaps import overlaps
 from cellscale.metrics.pixels import PixelCounts, pixel_counts, pixel_scores
+from cellscale.types import Labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Labels
 from cellscale.kernels.overlaps import overlap_table
+from cellscale.types import Labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Labels
+from cellscale.types import Box, Labels
 
 RUN = 8
 """Border pixels in a row that make a straight run."""

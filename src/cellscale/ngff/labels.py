@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Labels
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError, unknown
-from cellscale.folders import address, is_local
-from cellscale.ngff import planes
-from cellscale.ngff.images import NgffImage, described, resolve
+from cellscale.ngff import array_io
+from cellscale.ngff.image import NgffImage, described, resolve
 from cellscale.ngff.metadata import VERSIONS, Level, Node, checked_version, multiscale_document, read_node, write_group
 from cellscale.ngff.pyramids import size_of
 from cellscale.ngff.stores import Store, joined
+from cellscale.storage.urls import address, is_local
+from cellscale.types import Box, Labels
 
 IN_PLACE = "../../"
 _SOURCE = "image"
@@ -57,14 +57,14 @@ class LabelLayer:
 
     def shards(self, level: int = 0) -> list[Box]:
         """The publication grid of a level, in raster order: boxes of 2048 × 2048 px; one task writes one box."""
-        return planes.grid_boxes((self.size("y", level), self.size("x", level)))
+        return array_io.grid_boxes((self.size("y", level), self.size("x", level)))
 
-    def _index(self, box: Box, t: int, z: int, *, level: int) -> planes.Index:
-        planes.check_range("Level", level, len(self.levels), url=self.url)
-        planes.check_range("Frame", t, self.size("t", level), url=self.url)
-        planes.check_range("Slice", z, self.size("z", level), url=self.url)
-        planes.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
-        return planes.index_of(self.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1))
+    def _index(self, box: Box, t: int, z: int, *, level: int) -> array_io.Index:
+        array_io.check_range("Level", level, len(self.levels), url=self.url)
+        array_io.check_range("Frame", t, self.size("t", level), url=self.url)
+        array_io.check_range("Slice", z, self.size("z", level), url=self.url)
+        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
+        return array_io.index_of(self.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1))
 
     def read(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, level: int = 0) -> Labels:
         """Read a box of one frame and slice, (y, x), uint32.
@@ -83,7 +83,7 @@ class LabelLayer:
                 raise InputError(f"{self.url} has {self.size('z', level)} slices; labels have no maximum projection.")
             z = 0
         index = self._index(box, t, z, level=level)
-        labels = planes.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        labels = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
         return as_labels(labels, f"Frame {t} of {self.url}")
 
     def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> None:
@@ -109,7 +109,7 @@ class LabelLayer:
         if labels.shape != box.shape:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
-        planes.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
+        array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:
@@ -281,7 +281,7 @@ def _create(layer: LabelLayer, home: Store) -> None:
     if read_node(home) is None:
         write_group(home, layer.version, {})
     for level in layer.levels:
-        settings = planes.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
+        settings = array_io.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
         layer.store.create_array(level.path, **settings)
     write_group(layer.store, layer.version, _ome(layer), extra=_extra(layer))
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Image, Labels
 from cellscale.ngff.metadata import Level
+from cellscale.types import Box, Image, Labels
 
 
 class Layer(Protocol):

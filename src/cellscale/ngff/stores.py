@@ -18,7 +18,9 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
-from cellscale.folders import Folder, explained, is_local, local_path, options_for
+from cellscale.storage.errors import explained
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
 DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")

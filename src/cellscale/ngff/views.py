@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
-from cellscale.folders import advice, failures
-from cellscale.ngff import planes
-from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff import array_io
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S, Level
 from cellscale.ngff.stores import Store, joined
+from cellscale.storage.errors import advice, failures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,10 @@ def _coordinates(
 
 def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     """A level of an opened image or label layer, lazily, with physical coordinates."""
-    planes.check_range("Level", level, len(source.levels), url=source.url)
+    array_io.check_range("Level", level, len(source.levels), url=source.url)
     found = source.levels[level]
     with source.store.array(found.path) as array:
-        chunks, dtype = planes.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
+        chunks, dtype = array_io.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
     stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype)
     lazily: Callable[..., Any] = da.from_array
     pixels = lazily(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))

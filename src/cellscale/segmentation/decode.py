@@ -14,17 +14,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Image, Prediction, part_of
 from cellscale.errors import RunError
 from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.ahead import ahead
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
+from cellscale.segmentation.prefetch import ahead
 from cellscale.segmentation.records import Arrays, get, put
-from cellscale.tiles.candidates import from_arrays, gathered
-from cellscale.tiles.grid import Grid
-from cellscale.tiles.seams import TileRecord, record
+from cellscale.tiling.candidates import from_arrays, gathered
+from cellscale.tiling.ring_rule import TileRecord, record
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Box, Image, Prediction, part_of
 
 FIXED_POINT = 2**20
 """Float intensities are summed as whole multiples of 1 / FIXED_POINT, so that sums do not depend on their order."""

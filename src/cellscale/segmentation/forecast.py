@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cellscale.arrays import Box
 from cellscale.methods.protocol import Networks
-from cellscale.ngff.planes import grid_boxes
+from cellscale.ngff.array_io import grid_boxes
 from cellscale.segmentation.plan import Run, Step
 from cellscale.segmentation.trial import trial
+from cellscale.types import Box
 
 LABELS = np.dtype(np.uint32)
 """Type of the pixels of a label layer."""

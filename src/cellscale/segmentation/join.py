@@ -13,14 +13,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Table
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS
 from cellscale.segmentation.decode import unpacked
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, get, put
-from cellscale.tiles.seams import TileRecord
-from cellscale.tiles.strips import Judged, Strip, join_strip, labels_of, sweep
+from cellscale.tiling.ring_rule import TileRecord
+from cellscale.tiling.row_groups import Judged, Strip, join_strip, labels_of, sweep
+from cellscale.types import Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
 

@@ -20,16 +20,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from cellscale.arrays import Box
-from cellscale.checkpoints import Model, digest
 from cellscale.errors import DamagedError, InputError, MissingError, unknown
-from cellscale.folders import Folder
 from cellscale.methods.protocol import Method
-from cellscale.ngff.images import NgffImage
+from cellscale.models.model import Model, digest
+from cellscale.ngff.image import NgffImage
 from cellscale.segmentation.records import Arrays, find, get
-from cellscale.tiles.grid import Grid
-from cellscale.tiles.strips import Strips
-from cellscale.tiles.windows import Windows, windows_of
+from cellscale.storage.folder import Folder
+from cellscale.tiling.row_groups import Strips
+from cellscale.tiling.tiles import Grid
+from cellscale.tiling.windows import Windows, windows_of
+from cellscale.types import Box
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""

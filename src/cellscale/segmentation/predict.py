@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Candidates, Prediction, part_of
 from cellscale.errors import InputError
-from cellscale.intensity import BINS, Mapping, Scale
 from cellscale.methods.inference import windows_to_maps
+from cellscale.methods.intensity import BINS, Mapping, Scale
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.ahead import ahead
 from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.prefetch import ahead
 from cellscale.segmentation.records import Arrays, put
-from cellscale.tiles.candidates import SEAM_PX, arrays_of, owned
-from cellscale.tiles.windows import mirrored
+from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
+from cellscale.tiling.windows import mirrored
+from cellscale.types import Box, Candidates, Prediction, part_of
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
 """Boxes by the number of their plane."""

@@ -16,8 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cellscale.arrays import Table
-from cellscale.folders import Folder
 from cellscale.kernels.tables import FLAGS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
@@ -25,6 +23,8 @@ from cellscale.segmentation.decode import FIXED_POINT, pieces_name
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
+from cellscale.storage.folder import Folder
+from cellscale.types import Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
-from cellscale.folders import Folder
+from cellscale.storage.folder import Folder
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellscale.folders import Folder
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import get
+from cellscale.storage.folder import Folder
 
 log = logging.getLogger("cellscale")
 

@@ -16,8 +16,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
-from cellscale.folders import Folder
-from cellscale.heap import give_back
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
@@ -29,15 +27,18 @@ from cellscale.ngff.labels import (
     remove_labels,
     stage_labels,
 )
-from cellscale.segmentation import holes
+from cellscale.progress import Progress, silent
+from cellscale.segmentation import placeholders
 from cellscale.segmentation.decode import decode
+from cellscale.segmentation.heap import give_back
 from cellscale.segmentation.join import counted, join, join_strips
 from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_plan
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.report import Report, limits_reached, write_copy, write_report
-from cellscale.segmentation.seams import count_seams, layer_quality
+from cellscale.segmentation.seam_quality import count_seams, layer_quality
+from cellscale.storage.folder import Folder
 
 log = logging.getLogger("cellscale")
 
@@ -114,7 +115,7 @@ class Steps:
     report: Report
     token: str
     """Of the driver that signed the run."""
-    on_progress: Callable[[str, int, int], None]
+    on_progress: Progress
     on_note: Callable[[str, str], None] = lambda step, note: None
 
     def do(self, step: Step, work: Work, argument: Any, *, gpu: bool = False, instead: Work | None = None) -> None:
@@ -143,9 +144,9 @@ class Steps:
             self.report.retried[step.name] = len(alone)
             failed = self._try(shared, alone, step, gpu)
         if failed and instead is not None:
-            reasons = {units[0]: holes.reason_of(error) for (_, units), error in failed}
+            reasons = {units[0]: placeholders.reason_of(error) for (_, units), error in failed}
             log.warning("%s: %d units failed and become holes", step.name, len(failed))
-            shared = _Shared(run=self.run, work=instead, argument=holes.Failed(run=self.run, reasons=reasons))
+            shared = _Shared(run=self.run, work=instead, argument=placeholders.Failed(run=self.run, reasons=reasons))
             failed = self._try(shared, [task for task, _ in failed], step, gpu=False)
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
@@ -186,9 +187,12 @@ class Steps:
         return pace + (f", {again} tried again" if again else "")
 
     def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
-        found = [holes.described(self.run, step, units[0], holes.reason_of(error)) for (_, units), error in failed]
+        found = [
+            placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
+            for (_, units), error in failed
+        ]
         self.report.quarantine += found
-        where = " | ".join(map(holes.named, found))
+        where = " | ".join(map(placeholders.named, found))
         return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
 
 
@@ -249,15 +253,15 @@ def _survey(steps: Steps, target: Target) -> None:
     """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
     run, report = steps.run, steps.report
     try:
-        steps.do(run.survey, survey, run, instead=holes.survey_readable)
-        skipped = holes.skipped_blocks(run)
+        steps.do(run.survey, survey, run, instead=placeholders.survey_readable)
+        skipped = placeholders.skipped_blocks(run)
         if skipped and not target.publish_holes:
-            report.quarantine += holes.recorded(run, run.survey)
-            raise RunError(holes.unreadable(run, skipped, report.quarantine))
+            report.quarantine += placeholders.recorded(run, run.survey)
+            raise RunError(placeholders.unreadable(run, skipped, report.quarantine))
     except RunError:
         _drop(run, steps.token)
         raise
-    report.unreadable_blocks = [holes.place(run, plane, box) for plane, box in skipped]
+    report.unreadable_blocks = [placeholders.place(run, plane, box) for plane, box in skipped]
     missing: dict[int, int] = {}
     for name in run.scratch.names("survey"):
         record = get(run.scratch, f"survey/{name}")
@@ -295,7 +299,7 @@ def segment(
     target: Target,
     *,
     spread: Spread = one_by_one,
-    on_progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    on_progress: Progress = silent,
     on_note: Callable[[str, str], None] = lambda step, note: None,
     model: dict[str, Any] | None = None,
 ) -> Report:
@@ -354,12 +358,12 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     run, report, networks = steps.run, steps.report, folded(networks)
     _survey(steps, target)
     if not run.fused:
-        instead = holes.no_maps if target.publish_holes else None
+        instead = placeholders.no_maps if target.publish_holes else None
         steps.do(run.predict, _predicting, (run, networks), gpu=True, instead=instead)
-        report.quarantine += holes.recorded(run, run.predict)
-    instead = holes.no_pieces if target.publish_holes else None
+        report.quarantine += placeholders.recorded(run, run.predict)
+    instead = placeholders.no_pieces if target.publish_holes else None
     steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused, instead=instead)
-    report.holes = holes.recorded(run, run.decode)
+    report.holes = placeholders.recorded(run, run.decode)
     report.quarantine += report.holes
     steps.do(run.strips, join_strips, run)
     steps.do(run.join, join, run)

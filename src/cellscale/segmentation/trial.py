@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from cellscale.arrays import Box, Candidates, part_of
 from cellscale.errors import CellscaleError, RunError
-from cellscale.folders import Folder
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.decode import decoded, packed, pieces_name
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name, predictions_of, surveyed
 from cellscale.segmentation.records import put
-from cellscale.tiles.candidates import arrays_of
-from cellscale.tiles.grid import Grid
+from cellscale.storage.folder import Folder
+from cellscale.tiling.candidates import arrays_of
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Box, Candidates, part_of
 
 SCRATCH = Folder(url="memory://trial")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellscale.arrays import Labels
+from cellscale.types import Labels
 
 
 @dataclass(frozen=True, kw_only=True)

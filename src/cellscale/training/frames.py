@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Box, Image, Labels
 from cellscale.errors import InputError
-from cellscale.intensity import Intensity, Mapping, Scale
+from cellscale.methods.intensity import Intensity, Mapping, Scale
+from cellscale.types import Box, Image, Labels
 
 if TYPE_CHECKING:
-    from cellscale.ngff.images import NgffImage
+    from cellscale.ngff.image import NgffImage
     from cellscale.ngff.labels import LabelLayer
 
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from cellscale.errors import RunError
 from cellscale.methods.inference import autocast
 from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
-from cellscale.training.averages import Weights, copied, follow, holding, put
-from cellscale.training.clock import Clock, no_clock
+from cellscale.training.profiling import Clock, no_clock
 from cellscale.training.samples import parts_of
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.weight_averaging import Weights, copied, follow, holding, put
 from cellscale.training.workers import Workers
 
 

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from cellscale.arrays import Labels, Prediction
-from cellscale.checkpoints import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.errors import InputError, StoreError
-from cellscale.folders import Folder
 from cellscale.methods import settings_of
 from cellscale.methods.protocol import Batch, Method
-from cellscale.methods.settings import flat, replaced
-from cellscale.training import loop, saved
-from cellscale.training.clock import Clock, Stopwatch, no_clock
+from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
+from cellscale.progress import Progress, silent
+from cellscale.settings.fields import flat, replaced
+from cellscale.storage.folder import Folder
+from cellscale.training import loop, resume_state
 from cellscale.training.frames import Frames, Joined, TrainingData, check_data
 from cellscale.training.history import History
+from cellscale.training.profiling import Clock, Stopwatch, no_clock
+from cellscale.training.resume_state import STATE, claim
 from cellscale.training.samples import Samples, batch_of, batches
-from cellscale.training.saved import STATE, claim
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
 from cellscale.training.workers import Workers
+from cellscale.types import Labels, Prediction
 
 __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with the name of a step, what is done of it and what there is in all."""
-
-
-def _silent(step: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 def device_of(name: str) -> torch.device:
@@ -62,7 +56,7 @@ class Training:
     state: loop.State
     history: History
     workers: Workers = field(default_factory=Workers)
-    on_progress: Progress = _silent
+    on_progress: Progress = silent
     clock: Clock = no_clock
 
     def batches(self, first: int) -> Iterator[Batch]:
@@ -103,7 +97,7 @@ class Training:
         """Write state and curve, on worker 0."""
         if self.workers.rank == 0:
             fitted = settings_of(self.method)
-            self.folder.write(STATE, saved.packed(self.description, fitted, state, self.networks, self.history))
+            self.folder.write(STATE, resume_state.packed(self.description, fitted, state, self.networks, self.history))
             self.draw()
 
     def draw(self) -> None:
@@ -167,7 +161,7 @@ def train(  # noqa: PLR0913
     storage_options: Mapping[str, Any] | None = None,
     pixel_size_um: tuple[float, float] | None = None,
     workers: Workers | None = None,
-    on_progress: Progress = _silent,
+    on_progress: Progress = silent,
 ) -> Model:
     """Train a method in this process and save the model.
 
@@ -244,7 +238,7 @@ def finished(
     model = load_model(output, storage_options)
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
     asked = {"method": method.name, "frames": frames} | {name: _json(value) for name, value in flat(settings).items()}
-    changes = saved.changes_between(held, asked, held.keys() & asked.keys())
+    changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())
     if changes:
         raise InputError(
             f"{output} holds the finished model of another training ({changes}). "
@@ -276,7 +270,7 @@ def _begun(  # noqa: PLR0913
         **({"start": digest(start)} if start else {}),
     }
     content = folder.read(STATE)
-    earlier = None if content is None else saved.unpacked(content, folder.url)
+    earlier = None if content is None else resume_state.unpacked(content, folder.url)
     fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.unknown, on_progress)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cellscale.arrays import Labels
 from cellscale.methods.protocol import Batch, Method
 from cellscale.training.augment import coordinates, other_intensities, view_of_image, view_of_labels
 from cellscale.training.frames import Frames, MappedFrames, scales, shares
 from cellscale.training.settings import TrainingSettings
+from cellscale.types import Labels
 
 
 class Samples(Dataset[dict[str, Tensor]]):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cellscale.errors import InputError
-from cellscale.methods.descent import half_cosine
 from cellscale.methods.inference import Precision
+from cellscale.methods.parts.optimizers import half_cosine
 from cellscale.training.augment import Augmentation
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.arrays import Candidates, Labels, Prediction, part_of
 from cellscale.methods.inference import Precision, folded, windows_to_maps
 from cellscale.methods.protocol import Method, Networks
 from cellscale.metrics import scores
-from cellscale.tiles.candidates import owned
-from cellscale.tiles.frames import whole_frame
-from cellscale.tiles.windows import cut, windows_of
+from cellscale.tiling.candidates import owned
+from cellscale.tiling.in_memory import whole_frame
+from cellscale.tiling.windows import cut, windows_of
 from cellscale.training.frames import Frames, blank, mapped
+from cellscale.types import Candidates, Labels, Prediction, part_of
 
 
 def frame_prediction(

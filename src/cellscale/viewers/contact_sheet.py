@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from cellscale.arrays import Box, Image, Labels
 from cellscale.errors import unknown
-from cellscale.folders import Folder, address
 from cellscale.metrics import differences as fates
-from cellscale.ngff.images import NgffImage
+from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.scales import labels_at
-from cellscale.pictures import colours, grey, rims, sheet
+from cellscale.ngff.upsampling import labels_at
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import address
+from cellscale.types import Box, Image, Labels
+from cellscale.viewers.pictures import colours, grey, rims, sheet
 from cellscale.viewers.scenes import TRUTH, Scene, scene
 
 SHADES = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import MissingError
-from cellscale.ngff.images import NgffImage, open_image
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
 
 TRUTH = "truth"

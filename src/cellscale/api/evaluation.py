@@ -1,0 +1,101 @@
+"""Score a label layer against another, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cellscale import metrics
+from cellscale.errors import InputError, MissingError
+from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
+from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.progress import Progress, silent
+from cellscale.types import Box
+
+
+def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
+    """Frames that have truth; each must have been segmented."""
+    chosen = annotated(true, frames)
+    if not chosen:
+        raise MissingError(f"No frame of {frames.start}:{frames.stop} has labels in layer {true.name!r}.")
+    segmented = annotated(found, range(found.size("t")))
+    outside = sorted({*chosen} - {*segmented})
+    if outside:
+        raise MissingError(
+            f"Frame {outside[0]} was not segmented in layer {found.name!r}, which has {ranges(segmented)}. "
+            "Choose --frames among these, or segment the others."
+        )
+    return chosen
+
+
+def score_layers(found: LabelLayer, true: LabelLayer, frames: range, *, on_progress: Progress) -> dict[str, Any]:
+    """Score every plane of the frames that have truth; nothing but counts is held.
+
+    Returns
+    -------
+    dict
+        Number of frames, and what `metrics.summary` returns.
+
+    Raises
+    ------
+    InputError
+        If the layers differ in size.
+    MissingError
+        If no frame has truth, or one that has was not segmented.
+    """
+    sizes = [tuple(layer.size(axis) for axis in "tzyx") for layer in (found, true)]
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"Layer {found.name!r} is {sizes[0]} (t, z, y, x), {true.name!r} is {sizes[1]}; expected equal sizes."
+        )
+    chosen = _scored(found, true, frames)
+    _, slices, height, width = sizes[0]
+    box = Box(0, 0, height, width)
+    counts = []
+    for done, t in enumerate(chosen, 1):
+        planes = ((true.read(box, t=t, z=z), found.read(box, t=t, z=z)) for z in range(slices))
+        counts.append(metrics.total(metrics.frame_scores(*plane) for plane in planes))
+        on_progress("evaluate", done, len(chosen))
+    return {"frames": len(chosen), **metrics.summary(metrics.total(counts))}
+
+
+def evaluate(
+    image: str,
+    *,
+    labels: str = "cells",
+    truth: str = "truth",
+    truth_store: str | None = None,
+    frames: Frames = None,
+    storage_options: Mapping[str, Any] | None = None,
+    on_progress: Progress = silent,
+) -> dict[str, Any]:
+    """Score a label layer against the truth, frame by frame.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image, or of the store that holds the layer.
+    labels, truth : str
+        Names of the two layers.
+    truth_store : str
+        Store of the truth; None: the image's own.
+    frames : tuple of int
+        Half-open range of frames; None: all frames that have truth.
+    storage_options : mapping
+        Options for fsspec.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    dict
+        Scores by name, and the number of frames.
+
+    Raises
+    ------
+    CellscaleError
+        For layers or frames that do not exist, or layers of different size.
+    """
+    found = open_labels(image, labels, storage_options=storage_options)
+    true = open_labels(truth_store or image, truth, storage_options=storage_options)
+    return score_layers(found, true, chosen_frames(frames, found.size("t"), image), on_progress=on_progress)

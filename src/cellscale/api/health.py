@@ -1,0 +1,141 @@
+"""Is all well here? Versions, processors, Ray, viewers, and a store that can be read and written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from cellscale.engine.ray_map import cluster
+from cellscale.engine.resources import cluster_resources
+from cellscale.errors import CellscaleError
+from cellscale.ngff.image import open_image
+from cellscale.ngff.labels import list_labels
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import address
+
+PACKAGES = ("cellscale", "torch", "torchvision", "numpy", "numba", "zarr", "ome-zarr", "fsspec", "ray", "pyarrow")
+"""Versions that the labels, or what writes them, depend on."""
+OPTIONAL = {
+    "neuroglancer": "view",
+    "napari": "napari",
+    "s3fs": "s3",
+    "gcsfs": "gcs",
+    "adlfs": "azure",
+    "aiohttp": "http",
+}
+"""Packages that are only needed for some commands or stores, and their extras."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    status: Literal["ok", "note", "failed"]
+    """A note is no failure: something optional is missing."""
+    text: str
+
+
+def _versions() -> str:
+    found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    return f"Python {platform.python_version()} on {platform.machine()}; {', '.join(found)}"
+
+
+def _processors() -> str:
+    return f"{os.cpu_count()} processors, {torch.get_num_threads()} threads of torch"
+
+
+def _gpu() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding(check="GPU", status="note", text="none that torch sees; networks run on the processor")
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Finding(check="GPU", status="ok", text=f"{', '.join(names)}; use --set device=cuda")
+
+
+def _optional() -> Finding:
+    missing = {name: extra for name, extra in OPTIONAL.items() if importlib.util.find_spec(name) is None}
+    text = ", ".join(f"{name} (pip install 'cellscale[{extra}]')" for name, extra in missing.items())
+    if missing:
+        return Finding(check="optional packages", status="note", text=f"not installed: {text}")
+    return Finding(check="optional packages", status="ok", text=", ".join(OPTIONAL))
+
+
+def _ray(address_of: str | None) -> str:
+    with cluster(address_of):
+        found = cluster_resources()
+    return f"{found['nodes']} node(s), {found['cpus']:g} processors, {found['gpus']:g} GPUs"
+
+
+def _image(url: str, options: Mapping[str, Any] | None) -> str:
+    image = open_image(url, storage_options=options)
+    names = ", ".join(list_labels(image.url, storage_options=options)) or "none"
+    shape = " × ".join(map(str, image.levels[0].shape))
+    return f"OME-Zarr {image.version}, {shape} ({', '.join(image.axes)}), {len(image.levels)} level(s), labels: {names}"
+
+
+def _writing(url: str, options: Mapping[str, Any] | None) -> str:
+    """Write, read and delete an object, as a run does."""
+    folder, name, content = (
+        Folder(url=address(url), storage_options=dict(options or {})),
+        uuid.uuid4().hex,
+        b"x" * 2**20,
+    )
+    began = time.perf_counter()
+    folder.write(f".cellscale-doctor/{name}", content)
+    back = folder.read(f".cellscale-doctor/{name}")
+    seconds = time.perf_counter() - began
+    Folder(url=f"{folder.url}/.cellscale-doctor", storage_options=folder.storage_options).remove()
+    if back != content:
+        raise OSError(f"{url} gave other bytes back than were written.")
+    return f"1 MiB written, read and deleted in {seconds:.2f} s"
+
+
+def _disk() -> str:
+    return f"{shutil.disk_usage('.').free / 1e9:.0f} GB free in {os.getcwd()}"
+
+
+def _tried(check: str, work: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check=check, status="ok", text=work())
+    except (CellscaleError, OSError) as error:
+        return Finding(check=check, status="failed", text=str(error))
+
+
+def doctor(
+    store: str | None = None,
+    *,
+    ray_address: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Check this machine, Ray and, if one is named, a store.
+
+    Parameters
+    ----------
+    store : str, optional
+        URL of an image: it is opened, and a small object is written beside its arrays, read and deleted.
+    ray_address : str, optional
+        Of a Ray cluster; None: one is started on this machine.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    list of Finding
+        In the order of the checks; nothing is raised for what is not well.
+    """
+    found = [_tried("versions", _versions), _tried("processors", _processors), _gpu(), _tried("disk", _disk)]
+    found += [_optional(), _tried("Ray", lambda: _ray(ray_address))]
+    if store is not None:
+        found.append(_tried("image", lambda: _image(store, storage_options)))
+        found.append(_tried("write test", lambda: _writing(store, storage_options)))
+    return found

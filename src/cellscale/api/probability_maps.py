@@ -1,0 +1,116 @@
+"""A model's probability maps as an OME-Zarr image: what decoding reads, to be looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from typing import Any, Unpack, cast
+
+import numpy as np
+
+from cellscale.api.request import PredictionOptions, SegmentationOptions, segmentation_job
+from cellscale.errors import InputError
+from cellscale.methods.inference import folded
+from cellscale.methods.protocol import Networks
+from cellscale.models.model import Model
+from cellscale.ngff.metadata import AXES
+from cellscale.ngff.writer import ImageWriter, create_image
+from cellscale.progress import Progress, silent
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.predict import predictions_of, strips, surveyed
+from cellscale.segmentation.records import put
+from cellscale.storage.folder import Folder
+from cellscale.types import Candidates
+
+
+def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """All maps of a plane, (map, y, x), from the very windows of a segmentation."""
+    scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
+    alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
+    mappings = surveyed(alone, {0: list(strips(alone))})
+    put(scratch, alone.survey.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
+    made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
+    units = [(0, window) for window in range(len(run.windows))]
+    for (_, window), found in predictions_of(alone, networks, units):
+        if not isinstance(found, Candidates):
+            rows, columns = run.windows.core_box(window).slices
+            made[:, rows, columns] = np.stack([found[name] for name in run.method.maps])
+    scratch.remove()
+    return made
+
+
+def _writer(run: Run, output: str, **options: Any) -> ImageWriter:
+    image = run.image
+    sizes = {axis: image.size(axis) for axis in AXES} | {"c": len(run.method.maps)}
+    sizes["z"] = 1 if run.settings.z == "max" else sizes["z"]
+    axes = [axis for axis in AXES if axis == "c" or axis in image.axes]
+    return create_image(
+        output,
+        shape_tczyx=[sizes[axis] for axis in AXES],
+        dtype=np.uint8,
+        axes=axes,
+        version=image.version,
+        channels=run.method.maps,
+        pixel_size_um=image.pixel_size_um(),
+        frame_interval_s=image.frame_interval_s(),
+        **options,
+    )
+
+
+def predict(
+    image: str,
+    *,
+    model: str | Model,
+    output: str,
+    overwrite: bool = False,
+    on_progress: Progress = silent,
+    **options: Unpack[PredictionOptions],
+) -> str:
+    """Write the probability maps of an image as another image: uint8, round(255 p), a channel for each map.
+
+    They are the numbers that `segment` decodes with the same settings. One process predicts frame by frame and holds
+    the maps of one.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image.
+    model : str or Model
+        A trained model, the URL of its folder, or a name of `models()`.
+    output : str
+        The store to write.
+    overwrite : bool
+        Replace an existing store.
+    on_progress : callable
+        Called with step, done and total.
+    **options
+        frames, channels, z, level, config, assignments, storage_options: as for `segment`.
+
+    Returns
+    -------
+    str
+        URL of the maps. Frames that were not asked for stay empty.
+
+    Raises
+    ------
+    InputError
+        For a method that proposes candidates and has no maps.
+    CellscaleError
+        As `segment` does.
+    """
+    job = segmentation_job(image, model, cast("SegmentationOptions", options))
+    run = job.run
+    if not run.method.maps:
+        raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")
+    writer = _writer(run, output, overwrite=overwrite, storage_options=options.get("storage_options"))
+    networks = folded(job.model.networks)
+    try:
+        for plane, (t, z) in enumerate(run.planes):
+            for c, values in enumerate(_plane_maps(run, networks, plane)):
+                writer.write(values, t=t, c=c, z=0 if z == "max" else z)
+            on_progress("predict", plane + 1, len(run.planes))
+        writer.finish(sorted({t for t, _ in run.planes}))
+    except BaseException:
+        writer.remove()
+        raise
+    return writer.url

@@ -1,0 +1,275 @@
+"""The training loop on the workers of a Ray cluster.
+
+Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs.
+The unfinished training lives in the output folder: workers that fail are restarted and go on from there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import ray
+import ray.train
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from cellscale.engine.ray_map import FanOut
+from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
+from cellscale.methods.protocol import Method
+from cellscale.models.model import Model, load_model
+from cellscale.progress import Progress, silent
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import options_for
+from cellscale.training.frames import Frames, check_data
+from cellscale.training.resume_state import claim
+from cellscale.training.run import train
+from cellscale.training.settings import TrainingSettings
+from cellscale.training.workers import Workers
+
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that spin while they wait slow each other, and the sample loaders, down many times on a busy machine."""
+RESIZE_S = 60.0
+"""Pause between two looks for room for more workers of a training whose number may change, s."""
+POLL_S = 0.5
+"""Pause between two looks at the workers' progress, s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all workers are told."""
+
+    method: Method
+    data: Sequence[Frames]
+    validation: Sequence[Frames]
+    output: str
+    settings: TrainingSettings
+    start: Model | None
+    storage_options: Mapping[str, Any]
+    pixel_size_um: tuple[float, float] | None
+    board: Any
+    """Handle of the Board."""
+    elastic: bool
+    """Whether the number of workers may change."""
+
+
+class Board:
+    """An actor on which worker 0 writes how far it is, and what made it stop."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[str, int, int] | None = None
+        self._error: CellscaleError | None = None
+
+    def write(self, step: str, done: int, total: int) -> None:
+        """Note the progress."""
+        self._latest = (step, done, total)
+
+    def refuse(self, error: CellscaleError) -> None:
+        """Note an error of cellscale."""
+        self._error = error
+
+    def read(self) -> tuple[tuple[str, int, int] | None, CellscaleError | None]:
+        """Latest progress and error."""
+        return self._latest, self._error
+
+
+def train_method(  # noqa: PLR0913
+    method: Method,
+    data: Sequence[Frames],
+    validation: Sequence[Frames] = (),
+    *,
+    output: str,
+    settings: TrainingSettings | None = None,
+    start: Model | None = None,
+    workers: int = 1,
+    engine: FanOut | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    pixel_size_um: tuple[float, float] | None = None,
+    on_progress: Progress = silent,
+) -> Model:
+    """Train a method on a Ray cluster, or in this process for 0 workers.
+
+    Parameters
+    ----------
+    method, data, validation, output, settings, start, resume, overwrite, storage_options, pixel_size_um, on_progress
+        As `cellscale.training.run.train`.
+    workers : int
+        Workers of the training; each takes `batch_size` samples in every step.
+    engine : FanOut
+        GPUs of each worker, how often workers are restarted after a crash, and with how few the training goes on.
+
+    Returns
+    -------
+    Model
+        With fitted thresholds, as it was saved.
+
+    Raises
+    ------
+    CellscaleError
+        As `cellscale.training.run.train`.
+    RunError
+        If the workers failed more often than the engine allows.
+    """
+    settings, options, engine = settings or TrainingSettings(), dict(storage_options or {}), engine or FanOut()
+    if workers == 0:
+        return train(
+            method,
+            data,
+            validation,
+            output=output,
+            settings=settings,
+            start=start,
+            resume=resume,
+            overwrite=overwrite,
+            storage_options=options,
+            pixel_size_um=pixel_size_um,
+            on_progress=on_progress,
+        )
+    check_data(data, validation, method.channels)
+    check_workers(engine.least_workers or workers, engine.gpus)
+    folder = Folder(url=output, storage_options=options)
+    claim(folder, resume=resume, overwrite=overwrite)
+    board = ray.remote(num_cpus=0)(Board).remote()
+    job = Job(
+        method=method,
+        data=data,
+        validation=validation,
+        output=output,
+        settings=settings,
+        start=start,
+        storage_options=options,
+        pixel_size_um=pixel_size_um,
+        board=board,
+        elastic=0 < engine.least_workers < workers,
+    )
+    with watched(board, on_progress):
+        _fit(job, engine, workers)
+    return load_model(output, options)
+
+
+def check_workers(workers: int, gpus: float) -> None:
+    """Refuse more workers than a cluster has room for: they would wait without end.
+
+    Raises
+    ------
+    InputError
+        If the cluster has fewer processors or GPUs than the workers need.
+    """
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for kind, needed in (("CPU", workers), ("GPU", workers * gpus)):
+        if workers < 0 or needed > resources.get(kind, 0):
+            raise InputError(
+                f"{workers} workers need {needed:g} {kind}s; the cluster has {resources.get(kind, 0):g}. "
+                "Choose fewer --workers, or a larger cluster."
+            )
+
+
+def _fit(job: Job, engine: FanOut, workers: int) -> None:
+    """Run the job on the workers; their scratch folder goes at the end."""
+    fs, root = fsspec.url_to_fs(job.output, **options_for(job.output, job.storage_options))
+    scratch = f"{str(root).rstrip('/')}/ray"
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if engine.gpus else "gloo"),
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]
+            num_workers=(engine.least_workers, workers) if job.elastic else workers,  # type: ignore[arg-type]
+            use_gpu=engine.gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": engine.gpus} if engine.gpus else {})},
+            elastic_resize_monitor_interval_s=RESIZE_S,
+        ),
+        # mypy sees the RunConfig of Train V1.
+        run_config=RunConfig(  # type: ignore[call-arg]
+            name="training",
+            storage_path=scratch,
+            storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
+            failure_config=FailureConfig(max_failures=engine.failures),
+            worker_runtime_env={"env_vars": PATIENT_THREADS},
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        _, refused = ray.get(job.board.read.remote())
+        if refused is not None:
+            raise refused from error
+        raise RunError(f"The training workers failed: {error}. Continue with --resume.") from error
+    finally:
+        if fs.exists(scratch):
+            fs.rm(scratch, recursive=True)
+    final = _final(job)
+    if final:
+        raise final
+
+
+def _final(job: Job) -> CellscaleError | None:
+    """The error that stopped the workers and would stop them again; a store may answer the next time."""
+    _, refused = ray.get(job.board.read.remote())
+    passing = isinstance(refused, StoreError) and not isinstance(refused, DamagedError)
+    return None if passing else refused
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What each worker runs; after an error that no second attempt mends, a restarted worker has nothing to do."""
+    job: Job = config["job"]
+    if _final(job):
+        return
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    try:
+        train(
+            job.method,
+            job.data,
+            job.validation,
+            output=job.output,
+            settings=job.settings,
+            start=job.start,
+            resume=True,
+            storage_options=job.storage_options,
+            pixel_size_um=job.pixel_size_um,
+            workers=Workers(rank=rank, world=world, local=context.get_local_world_size(), elastic=job.elastic),
+            on_progress=_posting(job) if rank == 0 else silent,
+        )
+    except CellscaleError as error:
+        ray.get(job.board.refuse.remote(error))
+        raise
+
+
+def _posting(job: Job) -> Progress:
+    """Write every `log_every`-th step, and the last, on the board."""
+
+    def post(step: str, done: int, total: int) -> None:
+        if done % job.settings.log_every == 0 or done == total:
+            job.board.write.remote(step, done, total)
+
+    return post
+
+
+@contextmanager
+def watched(board: Any, on_progress: Progress) -> Iterator[None]:
+    """Call `on_progress` with what is written on the board, from a thread, for the length of the context."""
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(board, on_progress, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        ray.kill(board)
+
+
+def _watch(board: Any, on_progress: Progress, over: threading.Event) -> None:
+    seen = None
+    while not over.wait(POLL_S):
+        latest, _ = ray.get(board.read.remote())
+        if latest is not None and latest != seen:
+            on_progress(*latest)
+            seen = latest

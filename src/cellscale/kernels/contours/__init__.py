@@ -1,0 +1,1 @@
+"""Coupled active contours: polygons, outlines and their evolution."""

@@ -1,0 +1,1 @@
+"""Exact Euclidean distances, nearest labels and their building blocks."""

@@ -1,0 +1,92 @@
+"""From the histogram of a whole frame to the mapping that every window of it gets.
+
+The histogram is exact, the mapping follows from it alone: no tile, window or worker changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError
+from cellscale.types import Image
+
+BINS = 65_536
+"""Bins of a histogram: every value of an integer type up to 16 bits has its own."""
+PIECE = 2**20
+"""Pixels counted at once."""
+LIMITS = (-1.0, 3.0)
+"""Mapped intensities are clipped to this range, so that hot pixels cannot upset a network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Bins of a histogram: value v falls into bin floor((v − start) / width)."""
+
+    start: float = 0.0
+    width: float = 1.0
+
+    @classmethod
+    def of(cls, dtype: np.dtype[np.generic], low: float, high: float) -> Scale:
+        """Bins of width 1 where the values between `low` and `high` fit them, else 65,536 between `low` and `high`."""
+        whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
+        if whole and high - low < BINS:
+            return cls(start=float(low if low < 0 or high >= BINS else 0))
+        return cls(start=float(low), width=max((float(high) - float(low)) / (BINS - 1), np.finfo(float).tiny))
+
+    def bins(self, image: Image) -> NDArray[np.int64]:
+        """Bin of each pixel, clipped to 0 … 65,535."""
+        values = (image.astype(np.float64) - self.start) / self.width
+        return np.clip(values, 0, BINS - 1).astype(np.int64)
+
+    def histogram(self, image: Image) -> NDArray[np.int64]:
+        """Exact counts for each bin, (65536,)."""
+        parts = np.array_split(image.ravel(), -(-image.size // PIECE) or 1)
+        counts: NDArray[np.int64] = np.sum([np.bincount(self.bins(part), minlength=BINS) for part in parts], axis=0)
+        return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """Intensity to network input: linear between two values, or through a table over the histogram's bins."""
+
+    low: float
+    high: float
+    table: NDArray[np.float32] | None = None
+    scale: Scale = Scale()
+
+    def __call__(self, image: Image) -> NDArray[np.float32]:
+        """Map intensities to float32, `low` to 0 and `high` to 1, clipped to −1 … 3; any shape."""
+        if self.table is not None:
+            return self.table[self.scale.bins(image)]
+        span = max(self.high - self.low, float(np.finfo(np.float32).tiny))
+        mapped: NDArray[np.float32] = np.clip((image.astype(np.float64) - self.low) / span, *LIMITS).astype(np.float32)
+        return mapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intensity:
+    """The rule of a frame: percentiles to 0 and 1, or histogram equalisation."""
+
+    rule: Literal["percentiles", "equalise"] = "percentiles"
+    """What is done with the histogram of a frame."""
+    low: float = 1.0
+    """Percentile that becomes 0."""
+    high: float = 99.0
+    """Percentile that becomes 1."""
+
+    def fit(self, histogram: NDArray[np.int64], scale: Scale) -> Mapping:
+        """Return the mapping of a frame with this histogram, (65536,); a frame of one value maps to 0."""
+        total = int(histogram.sum())
+        if total == 0:
+            raise InputError("A frame without pixels has no intensity mapping.")
+        counts = np.cumsum(histogram)
+        low, high = (int(np.searchsorted(counts, max(1.0, percent / 100 * total))) for percent in (self.low, self.high))
+        values = [scale.start + scale.width * bin_ for bin_ in (low, max(high, low + 1))]
+        if self.rule == "percentiles":
+            return Mapping(low=values[0], high=values[1])
+        table = ((counts - histogram[low]) / max(1, total - int(histogram[low]))).clip(0, 1).astype(np.float32)
+        return Mapping(low=values[0], high=values[1], table=table, scale=scale)

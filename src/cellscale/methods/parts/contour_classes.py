@@ -1,0 +1,56 @@
+"""Three classes, background, cell and contour: their truth, and from their stored probabilities to objects.
+
+A contour is the rim of a cell, one pixel wide, so that the insides of touching cells are never 4-adjacent. All masks
+are exact in the whole region that is given: the greatest of three numbers looks at one pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.kernels.touching import rims
+from cellscale.methods.parts.decoding import pieces
+from cellscale.methods.protocol import Maps
+from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps
+
+CLASSES = ("background", "cell", "contour")
+MAPS = ("cell", "contour")
+"""What is stored; the background's share is the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contours:
+    """What becomes of contour pixels, and of small objects."""
+
+    contour_radius: int = 3
+    """A contour pixel goes to the nearest cell at most this far away, px; others become background; not in the
+    paper."""
+    minimum_area: int = 0
+    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        """4-connected components of the cells' insides; contour pixels go to the nearest."""
+        inside, contour = greatest(maps)
+        return pieces(inside, contour, self.contour_radius, valid)
+
+
+def greatest(maps: StoredMaps) -> tuple[Mask, Mask]:
+    """Pixels where the cell, and where the contour is most probable; ties go to the background, then to the cell."""
+    cell, contour = (maps[name].astype(np.int16) for name in MAPS)
+    background = 255 - cell - contour
+    return (cell > background) & (cell >= contour), (contour > background) & (contour > cell)
+
+
+def contour_classes(labels: Labels) -> NDArray[np.uint8]:
+    """0 background, 1 inside of a cell, 2 contour: cell pixels with a 4-neighbour of another label; (y, x)."""
+    classes: NDArray[np.uint8] = np.where(rims(labels), 2, labels > 0).astype(np.uint8)
+    return classes
+
+
+def ideal_maps(labels: Labels) -> Maps:
+    """The classes as probabilities 0 and 1."""
+    classes = contour_classes(labels)
+    return {name: (classes == number).astype(np.float32) for number, name in enumerate(MAPS, 1)}

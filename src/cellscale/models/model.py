@@ -1,0 +1,205 @@
+"""A trained model as a folder: model.json and weights.safetensors, on any file system or object store.
+
+model.json is written last and names the weights by their digest, so that a model is complete or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from cellscale.errors import DamagedError, InputError, MissingError, StoreError
+from cellscale.methods import load_method, settings_of
+from cellscale.methods.protocol import Method
+from cellscale.storage.folder import Folder
+
+FORMAT = 1
+"""Version of the folder's layout."""
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+SHIPPED = Path(__file__).with_name("shipped")
+"""Folder of the models that come with the package: NAME/model.json, NAME/weights.safetensors, NAME/card.md."""
+KINDS = {
+    "method": str,
+    "settings": dict,
+    "pixel_size_um": list | None,
+    "training": dict,
+    "weights_sha256": str,
+}
+"""Entries of a description and their types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A method, its weights and what they were trained on."""
+
+    method: Method
+    networks: dict[str, nn.Module]
+    pixel_size_um: tuple[float, float] | None = None
+    """Height and width of a pixel of the training images, µm; None: unknown."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Summary of the training in JSON's types: steps, seed, scores …"""
+
+
+def tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All parameters and statistics, on the CPU, as network.name."""
+    return {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+
+
+def restore(networks: Mapping[str, nn.Module], values: Mapping[str, Tensor]) -> None:
+    """Put `tensors` back into networks of the same shapes.
+
+    Raises
+    ------
+    StoreError
+        If names or shapes differ.
+    """
+    for name, network in networks.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
+        try:
+            network.load_state_dict(own, strict=True)
+        except RuntimeError as error:
+            raise StoreError(
+                f"The weights do not fit network {name!r}: {error}. Were the settings in {DESCRIPTION} changed?"
+            ) from error
+
+
+def _settings(method: Method) -> str:
+    return json.dumps({"method": method.name, "settings": settings_of(method)}, sort_keys=True)
+
+
+def digest(model: Model) -> str:
+    """Return the SHA-256 of method, settings and weights: equal digests mean equal predictions on equal hardware."""
+    found = hashlib.sha256(_settings(model.method).encode())
+    for name, value in sorted(tensors(model.networks).items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Write a model as a folder; one that is there is replaced.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written.
+    """
+    weights = save(tensors(model.networks))
+    description = {
+        "format": FORMAT,
+        **json.loads(_settings(model.method)),
+        "pixel_size_um": model.pixel_size_um,
+        "training": model.training,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
+    }
+    text = json.dumps(description, indent=2, allow_nan=False)
+    folder = Folder(url=url, storage_options=storage_options or {})
+    folder.write(WEIGHTS, weights)
+    folder.write(DESCRIPTION, text.encode())
+
+
+def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) -> tuple[bytes, bytes]:
+    folder = Folder(url=url, storage_options=storage_options or {})
+    content, weights = folder.read(DESCRIPTION), folder.read(WEIGHTS)
+    if content is None or weights is None:
+        names = [found["name"] for found in shipped_models(shipped)]
+        if url in names:
+            return _read(str(shipped / url), None, shipped)
+        raise MissingError(
+            f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}, or the name of a model that comes "
+            f"with cellscale ({', '.join(names) or 'there is none'}). Make one with `cellscale train`."
+        )
+    return content, weights
+
+
+def shipped_models(folder: Path = SHIPPED) -> list[dict[str, Any]]:
+    """List the models that come with the package: name, summary (title of its card), method, pixel_size_um, bytes."""
+    return [_listed(path.parent) for path in sorted(folder.glob(f"*/{DESCRIPTION}"))]
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    description = _description((folder / DESCRIPTION).read_bytes(), str(folder))
+    return {
+        "name": folder.name,
+        "summary": (folder / "card.md").read_text().partition("\n")[0].strip("# "),
+        "method": description["method"],
+        "pixel_size_um": description["pixel_size_um"],
+        "bytes": (folder / WEIGHTS).stat().st_size,
+    }
+
+
+def _description(content: bytes, url: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+        written = found["format"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedError(
+            f"{url}/{DESCRIPTION} is no model description: {error!r}. Copy the model again, or train it anew."
+        ) from error
+    if written != FORMAT:
+        raise InputError(
+            f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the cellscale that wrote it."
+        )
+    wrong = [name for name, kind in KINDS.items() if not isinstance(found.get(name), kind)]
+    if wrong:
+        raise DamagedError(
+            f"{url}/{DESCRIPTION} is damaged: {', '.join(map(repr, wrong))} missing or of another type. "
+            "Copy the model again, or train it anew."
+        )
+    return dict(found)
+
+
+def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, shipped: Path = SHIPPED) -> Model:
+    """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
+
+    Parameters
+    ----------
+    url : str
+        Folder of the model, or the name of one that comes with the package; a folder of that name goes first.
+    storage_options : mapping
+        Options for fsspec.
+    shipped : Path
+        Folder of the models that have names.
+
+    Raises
+    ------
+    MissingError
+        If there is no model, or its method or a setting is unknown here.
+    InputError
+        If the folder has another format.
+    StoreError
+        If the folder cannot be read, or weights and description do not belong together.
+    """
+    content, weights = _read(url, storage_options, shipped)
+    found = _description(content, url)
+    if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
+        raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
+    method = load_method(found["method"], **found["settings"])
+    networks = {name: network.eval() for name, network in method.networks().items()}
+    try:
+        restore(networks, load(weights))
+    except SafetensorError as error:
+        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    size = found["pixel_size_um"]
+    return Model(
+        method=method,
+        networks=networks,
+        pixel_size_um=(float(size[0]), float(size[1])) if size else None,
+        training=found["training"],
+    )

@@ -1,0 +1,203 @@
+"""Rectangles of one frame and slice, read from and written to arrays of any axis order.
+
+A stored object (a chunk, or a shard of chunks) has one writer and is written whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numcodecs import Zstd
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+from zarr.core.sync import sync
+
+from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.ngff.metadata import AXES
+from cellscale.ngff.stores import Store, joined
+from cellscale.storage.errors import advice, failures
+from cellscale.types import Box, Image
+
+SHARD_PX = 2048
+"""Side of a shard, and of the boxes that one task publishes, px."""
+CHUNK_PX = 512
+"""Side of a chunk of levels that are as large, px; smaller levels have chunks of half of it."""
+_PROBES = 64
+
+Index = tuple[slice, ...]
+
+
+def grid_boxes(shape: tuple[int, int]) -> list[Box]:
+    """Boxes of 2048 × 2048 px that cover (y, x), in raster order."""
+    height, width = shape
+    starts = itertools.product(range(0, height, SHARD_PX), range(0, width, SHARD_PX))
+    return [Box(y, x, min(y + SHARD_PX, height), min(x + SHARD_PX, width)) for y, x in starts]
+
+
+def array_settings(axes: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[Any], version: str) -> dict[str, Any]:
+    """Chunks, shards, names and compression of an array that cellscale creates."""
+    sizes = dict(zip(axes, shape, strict=True))
+    side = CHUNK_PX if max(sizes["y"], sizes["x"]) >= CHUNK_PX else CHUNK_PX // 2
+    chunks = tuple(side if axis in "yx" else 1 for axis in axes)
+    settings: dict[str, Any] = {"shape": shape, "dtype": dtype, "chunks": chunks, "fill_value": 0}
+    if version == "0.4":
+        encoding = {"name": "v2", "separator": "/"}
+        return settings | {
+            "zarr_format": 2,
+            "compressors": Zstd(level=3, checksum=True),
+            "chunk_key_encoding": encoding,
+        }
+    compressor = ZstdCodec(level=3, checksum=True)
+    settings |= {"zarr_format": 3, "dimension_names": tuple(axes), "compressors": compressor}
+    if max(sizes["y"], sizes["x"]) > SHARD_PX:
+        settings["shards"] = tuple(SHARD_PX if axis in "yx" else 1 for axis in axes)
+    return settings
+
+
+def check_range(what: str, index: int, size: int, *, url: str) -> None:
+    """Raise MissingError for a frame, slice or channel that does not exist."""
+    if not 0 <= index < size:
+        raise MissingError(f"{what} {index} of {url} does not exist; it has {size}, numbered from 0.")
+
+
+def check_box(box: Box, shape: tuple[int, int], url: str) -> None:
+    """Raise InputError for a box that is empty or leaves the image."""
+    if box.area == 0 or box.clip(Box.of(shape)) != box:
+        raise InputError(
+            f"Rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1} of {url}: "
+            f"expected a box inside {shape[0]} × {shape[1]} px."
+        )
+
+
+def index_of(axes: Sequence[str], box: Box, *, t: int, z: slice, c: slice) -> Index:
+    """The index of a box in an array with these axes."""
+    rows, columns = box.slices
+    places = {"t": slice(t, t + 1), "c": c, "z": z, "y": rows, "x": columns}
+    return tuple(places[axis] for axis in axes)
+
+
+def object_shape(array: zarr.Array[Any]) -> tuple[int, ...]:
+    """Shape of what is stored as one object: a shard, or a chunk."""
+    return tuple(array.shards or array.chunks)
+
+
+def _objects(array: zarr.Array[Any], index: Index) -> list[tuple[int, ...]]:
+    """Grid coordinates of the stored objects that an index touches."""
+    sides = object_shape(array)
+    ranges = [range(part.start // side, -(-part.stop // side)) for part, side in zip(index, sides, strict=True)]
+    return list(itertools.product(*ranges))
+
+
+def _damaged(array: zarr.Array[Any], index: Index) -> tuple[str, Exception] | None:
+    """Key and error of the first stored object in an index that cannot be read."""
+    sides = object_shape(array)
+    for place in _objects(array, index):
+        try:
+            array[tuple(slice(i * side, (i + 1) * side) for i, side in zip(place, sides, strict=True))]
+        except failures() as error:
+            return array.metadata.encode_chunk_key(place), error
+    return None
+
+
+def _remedy(error: Exception, url: str) -> str:
+    if isinstance(error, (RuntimeError, ValueError, EOFError, zlib.error)):
+        return "Put the object back from a copy, or make the image again."
+    return advice(error, url)
+
+
+def read_block(store: Store, path: str, axes: Sequence[str], index: Index) -> Image:
+    """Read an index and return it as (c, z, y, x), of the first frame in it, in the machine's byte order.
+
+    Raises
+    ------
+    StoreError
+        Naming the chunk that cannot be read.
+    """
+    with store.array(path) as array:
+        try:
+            block = np.asarray(array[index])
+        except failures() as error:
+            key, reason = _damaged(array, index) or ("", error)
+            where = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(axes, index, strict=True))
+            url = joined(store.url, path)
+            raise StoreError(
+                f"Cannot read {where} of array {url}: chunk {key or 'unknown'} is damaged or cannot be fetched "
+                f"({type(reason).__name__}: {reason}). {_remedy(reason, store.url)}"
+            ) from error
+    block = block.astype(block.dtype.newbyteorder("="), copy=False)
+    order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
+    sizes = dict(zip(axes, block.shape, strict=True))
+    return np.ascontiguousarray(block.transpose(order).reshape([sizes.get(axis, 1) for axis in AXES])[0])
+
+
+def read_plane(
+    store: Store, path: str, axes: Sequence[str], index: Index, *, project: Literal["max"] | None = None
+) -> Image:
+    """Read an index of one slice as (c, y, x), or the maximum over all slices in it, one layer of chunks at a time."""
+    if project is None or "z" not in axes:
+        return read_block(store, path, axes, index)[:, 0]
+    at = list(axes).index("z")
+    with store.array(path) as array:
+        depth = array.chunks[at]
+    highest: Image | None = None
+    for start in range(index[at].start, index[at].stop, depth):
+        part = slice(start, min(start + depth, index[at].stop))
+        values: Image = read_block(store, path, axes, (*index[:at], part, *index[at + 1 :])).max(axis=1)
+        highest = values if highest is None else np.maximum(highest, values)
+    if highest is None:
+        raise InputError(f"{joined(store.url, path)} has no slices.")
+    return highest
+
+
+async def _absent(array: zarr.Array[Any], keys: list[str]) -> int:
+    absent = 0
+    for start in range(0, len(keys), _PROBES):
+        probes = (array.store_path.store.exists(key) for key in keys[start : start + _PROBES])
+        absent += (await asyncio.gather(*probes)).count(False)
+    return absent
+
+
+def count_missing(store: Store, path: str, index: Index) -> int:
+    """How many of the stored objects that an index touches do not exist; they read as the fill value."""
+    with store.array(path) as array:
+        prefix = f"{array.store_path.path}/".lstrip("/")
+        keys = [prefix + array.metadata.encode_chunk_key(place) for place in _objects(array, index)]
+        try:
+            return int(sync(_absent(array, keys)))
+        except failures() as error:
+            raise StoreError(
+                f"Cannot list the chunks of {joined(store.url, path)}: {error}. {advice(error, store.url)}"
+            ) from error
+
+
+def check_whole(array: zarr.Array[Any], axes: Sequence[str], index: Index, url: str) -> None:
+    """Raise InputError unless an index is made of whole stored objects: part of one would lose its other pixels."""
+    for axis, part, side, size in zip(axes, index, object_shape(array), array.shape, strict=True):
+        if part.start % side or (part.stop % side and part.stop != size):
+            raise InputError(
+                f"{axis} {part.start}:{part.stop} of {url} is not made of whole chunks or shards of {side}. "
+                "Write the boxes that `shards` lists."
+            )
+
+
+def write_plane(
+    store: Store, path: str, axes: Sequence[str], index: Index, values: NDArray[Any], *, empty: bool
+) -> None:
+    """Write (y, x) into an index of whole stored objects; `empty`: objects of zeros alone are stored, too."""
+    url = joined(store.url, path)
+    with store.array(path, "r+") as array:
+        check_whole(array, axes, index, url)
+        shape = tuple(part.stop - part.start for part in index)
+        ordered = values if axes.index("y") < axes.index("x") else values.T
+        try:
+            array.with_config({"write_empty_chunks": empty})[index] = ordered.reshape(shape)
+        except failures() as error:
+            raise StoreError(
+                f"Cannot write {url}: {type(error).__name__}: {error}. {advice(error, store.url)}"
+            ) from error

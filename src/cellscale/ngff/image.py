@@ -1,0 +1,301 @@
+"""Images: an OME-Zarr multiscale as a value, read box by box, and written plane by plane.
+
+A value holds the URL, options and parsed metadata, and nothing open: it is picklable and means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from cellscale.errors import InputError, MissingError
+from cellscale.ngff import array_io
+from cellscale.ngff.metadata import (
+    LENGTHS_UM,
+    TIMES_S,
+    Level,
+    Node,
+    channel_names,
+    checked_version,
+    parse_axes,
+    parse_datasets,
+    parse_level,
+    read_node,
+)
+from cellscale.ngff.pyramids import size_of
+from cellscale.ngff.stores import Store, joined
+from cellscale.ngff.writer import ImageWriter, create_image
+from cellscale.storage.urls import address, is_local, local_path
+from cellscale.types import Box, Image
+
+__all__ = ["ImageWriter", "Level", "NgffImage", "create_image", "described", "open_image", "resolve"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgffImage:
+    """A multiscale image that exists."""
+
+    url: str
+    """URL of the multiscale group."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options for fsspec."""
+    version: str
+    """NGFF version: 0.4 or 0.5."""
+    axes: tuple[str, ...]
+    """Any order of t, c, z, y, x, as stored; y and x are always there."""
+    units: tuple[str | None, ...]
+    """Unit of each axis, None where it is not given."""
+    levels: tuple[Level, ...]
+    """Levels from the finest."""
+    channels: tuple[str, ...]
+    """Names; "0", "1", … where they have none."""
+    dtype: np.dtype[Any]
+    """Type of the finest level, in the machine's byte order."""
+
+    @property
+    def store(self) -> Store:
+        """Where the image lies."""
+        return Store(url=self.url, storage_options=self.storage_options)
+
+    def size(self, axis: str, level: int = 0) -> int:
+        """Length of an axis; 1 for a missing axis."""
+        return size_of(self.axes, self.levels[level], axis)
+
+    def _step(self, axis: str, units: Mapping[str, float]) -> float | None:
+        if axis not in self.axes:
+            return None
+        at = self.axes.index(axis)
+        unit = units.get(self.units[at] or "")
+        return None if unit is None else self.levels[0].scale[at] * unit
+
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """Height and width of a pixel, µm; None without a unit of length."""
+        height, width = self._step("y", LENGTHS_UM), self._step("x", LENGTHS_UM)
+        return None if height is None or width is None else (height, width)
+
+    def frame_interval_s(self) -> float | None:
+        """Time between two frames, s; None without a time axis or a unit of time."""
+        return self._step("t", TIMES_S)
+
+    def _slices(self, z: int | Literal["max"], level: int) -> slice:
+        depth = self.size("z", level)
+        if z == "max":
+            return slice(0, depth)
+        array_io.check_range("Slice", z, depth, url=self.url)
+        return slice(z, z + 1)
+
+    def _index(self, box: Box, t: int, z: int | Literal["max"], *, c: slice, level: int) -> array_io.Index:
+        array_io.check_range("Level", level, len(self.levels), url=self.url)
+        array_io.check_range("Frame", t, self.size("t", level), url=self.url)
+        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
+        return array_io.index_of(self.axes, box, t=t, z=self._slices(z, level), c=c)
+
+    def _runs(self, channels: Sequence[int] | None) -> list[slice]:
+        """Channels as slices, one for neighbours in rising order."""
+        runs: list[slice] = []
+        for c in range(self.size("c")) if channels is None else channels:
+            array_io.check_range("Channel", c, self.size("c"), url=self.url)
+            if runs and runs[-1].stop == c:
+                runs[-1] = slice(runs[-1].start, c + 1)
+            else:
+                runs.append(slice(c, c + 1))
+        return runs
+
+    def read(
+        self,
+        box: Box,
+        *,
+        t: int = 0,
+        z: int | Literal["max"] = 0,
+        channels: Sequence[int] | None = None,
+        level: int = 0,
+    ) -> Image:
+        """Read a box of one frame.
+
+        Parameters
+        ----------
+        box : Box
+            In px of the level, inside the image.
+        t : int
+            Frame.
+        z : int or "max"
+            Slice, or the maximum over all slices.
+        channels : sequence of int, optional
+            Numbers of channels; None: all.
+        level : int
+            Level of the pyramid, 0 is the finest.
+
+        Returns
+        -------
+        array (c, y, x)
+            In the stored type.
+
+        Raises
+        ------
+        MissingError
+            For a frame, slice, channel or level that does not exist.
+        InputError
+            For a box that leaves the image.
+        StoreError
+            For a chunk that cannot be read.
+        """
+        project: Literal["max"] | None = "max" if z == "max" else None
+        parts = []
+        for run in self._runs(channels):
+            index = self._index(box, t, z, c=run, level=level)
+            parts.append(array_io.read_plane(self.store, self.levels[level].path, self.axes, index, project=project))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def chunk_shape(self, level: int = 0) -> tuple[int, int]:
+        """Height and width of a chunk, px."""
+        with self.store.array(self.levels[level].path) as array:
+            sides = dict(zip(self.axes, array.chunks, strict=True))
+        return sides["y"], sides["x"]
+
+    def missing_chunks(
+        self,
+        box: Box,
+        *,
+        t: int = 0,
+        z: int | Literal["max"] = 0,
+        channels: Sequence[int] | None = None,
+        level: int = 0,
+    ) -> int:
+        """Count the chunks (or shards) that `read` would need and that do not exist: they read as the fill value."""
+        indices = [self._index(box, t, z, c=run, level=level) for run in self._runs(channels)]
+        return sum(array_io.count_missing(self.store, self.levels[level].path, index) for index in indices)
+
+
+def _plate_images(store: Store, node: Node) -> list[str]:
+    """Paths of the images of a plate's wells, from at most four wells."""
+    wells = [
+        str(well["path"]) for well in node.ome["plate"].get("wells", []) if isinstance(well, Mapping) and "path" in well
+    ]
+    found = []
+    for well in wells[:4]:
+        inner = read_node(store.child(well))
+        found += [f"{well}/{path}" for path in _children(store.child(well), inner)] if inner else []
+    return found
+
+
+def _children(store: Store, node: Node) -> list[str]:
+    """Paths of the images that a plate, a well or a collection holds."""
+    if "plate" in node.ome:
+        return _plate_images(store, node)
+    if "well" in node.ome:
+        return [str(image["path"]) for image in node.ome["well"].get("images", []) if isinstance(image, Mapping)]
+    listed = read_node(store.child("OME"))
+    if listed is not None and listed.ome.get("series"):
+        return [str(path) for path in listed.ome["series"]]
+    found: list[str] = []
+    while read_node(store.child(str(len(found)))) is not None:
+        found.append(str(len(found)))
+    return found
+
+
+def _collection(node: Node) -> str | None:
+    """What kind of collection of images a group is, or None."""
+    kinds = {"plate": "a plate", "well": "a well of a plate", "bioformats2raw.layout": "a collection of images"}
+    return next((kind for key, kind in kinds.items() if key in node.ome), None)
+
+
+def resolve(store: Store) -> tuple[Store, Node]:
+    """Find the multiscale group at a URL: the node itself, or the only image that it holds.
+
+    Raises
+    ------
+    MissingError
+        If there is no Zarr node.
+    InputError
+        If it is a file or no OME-Zarr image, or several.
+    """
+    if is_local(store.url) and store.zip_file is None and local_path(store.url).is_file():
+        raise InputError(
+            f"{store.url} is a file; expected an OME-Zarr image. `cellscale import` makes one of TIFF, npz and npy."
+        )
+    node = read_node(store)
+    if node is None:
+        there = store.occupied() if is_local(store.url) else False
+        what = "is no Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
+        raise MissingError(
+            f"{store.url} {what}. Give the URL of an OME-Zarr image's group; `cellscale import` makes one of TIFFs."
+        )
+    if node.kind == "array":
+        raise InputError(f"{store.url} is a plain Zarr array, no OME-Zarr image. Give the URL of the image's group.")
+    if "multiscales" in node.ome:
+        return store, node
+    kind = _collection(node)
+    if kind is None:
+        checked_version(node, store.url)
+        hint = f" It lists the label layers {node.ome['labels']}." if "labels" in node.ome else ""
+        raise InputError(
+            f"{store.url} is a Zarr group without `multiscales`, no OME-Zarr image.{hint} Give the image's group."
+        )
+    children = _children(store, node)
+    if len(children) == 1:
+        return resolve(store.child(children[0]))
+    named = ", ".join(joined(store.url, path) for path in children[:8]) or "none found"
+    raise InputError(f"{store.url} is {kind}, not one image. Give one of its images: {named}.")
+
+
+def described(store: Store, node: Node) -> dict[str, Any]:
+    """What a multiscale group and its arrays say: version, axes, units, levels and dtype."""
+    version = checked_version(node, store.url)
+    multiscales = node.ome["multiscales"]
+    if not isinstance(multiscales, list) or not multiscales or not isinstance(multiscales[0], Mapping):
+        raise InputError(f"{store.url} has empty `multiscales`: the group describes no image.")
+    axes, units = parse_axes(multiscales[0], store.url)
+    shapes, dtypes = [], []
+    datasets = parse_datasets(multiscales[0], store.url)
+    for dataset in datasets:
+        with store.array(str(dataset["path"])) as array:
+            shapes.append(tuple(array.shape))
+            dtypes.append(np.dtype(array.dtype).newbyteorder("="))
+        if len(shapes[-1]) != len(axes):
+            raise InputError(
+                f"Array {dataset['path']!r} of {store.url} has {len(shapes[-1])} dimensions; "
+                f"the image's axes are {', '.join(axes)}."
+            )
+    levels = tuple(
+        parse_level(multiscales[0], dataset, shape=shape, first=shapes[0], url=store.url)
+        for dataset, shape in zip(datasets, shapes, strict=True)
+    )
+    return {"version": version, "axes": axes, "units": units, "levels": levels, "dtype": dtypes[0]}
+
+
+def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) -> NgffImage:
+    """Open an OME-Zarr image: 0.4 or 0.5, a folder, a zip file, or any URL that fsspec knows.
+
+    Parameters
+    ----------
+    url : str
+        The image's group; a plate, well or collection is accepted if it holds one image.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    NgffImage
+        Parsed metadata; no pixel is read.
+
+    Raises
+    ------
+    MissingError
+        If nothing is there, or an array is missing.
+    InputError
+        If it is no OME-Zarr image of a supported version, with numbers as pixels.
+    StoreError
+        If the store cannot be read.
+    """
+    store, node = resolve(Store(url=address(url), storage_options=dict(storage_options or {})))
+    found = described(store, node)
+    if found["dtype"].kind not in "uifb":
+        raise InputError(f"{store.url} has pixels of type {found['dtype']}; expected integers, floats or booleans.")
+    if 0 in found["levels"][0].shape:
+        raise InputError(f"{store.url} has no pixels: its shape is {found['levels'][0].shape}.")
+    count = size_of(found["axes"], found["levels"][0], "c")
+    channels = channel_names(node.ome, count)
+    return NgffImage(url=store.url, storage_options=store.storage_options, channels=channels, **found)

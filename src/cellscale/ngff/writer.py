@@ -1,0 +1,276 @@
+"""New images: arrays first, pixels plane by plane, metadata last, so that a half-made image is never one.
+
+A writer holds nothing open and is picklable: several processes may write different boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError
+from cellscale.ngff import array_io
+from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document, write_group
+from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
+from cellscale.ngff.stores import Store
+from cellscale.storage.urls import address
+from cellscale.types import Box
+
+_WINDOW_FRAMES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageWriter:
+    """An image that is being made; a context that removes it after an error and finishes it otherwise."""
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    version: str
+    axes: tuple[str, ...]
+    units: tuple[str | None, ...]
+    levels: tuple[Level, ...]
+    channels: tuple[str, ...]
+    dtype: np.dtype[Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Kept under `cellscale` in the image's attributes."""
+
+    @property
+    def store(self) -> Store:
+        """Where the image will lie."""
+        return Store(url=self.url, storage_options=self.storage_options)
+
+    def size(self, axis: str, level: int = 0) -> int:
+        """Length of an axis; 1 for a missing axis."""
+        return size_of(self.axes, self.levels[level], axis)
+
+    def boxes(self, level: int = 0) -> list[Box]:
+        """Boxes that may be written one at a time, in raster order."""
+        return array_io.grid_boxes((self.size("y", level), self.size("x", level)))
+
+    def _index(self, box: Box, t: int, c: int, *, z: int, level: int) -> array_io.Index:
+        for what, index, axis in (("Frame", t, "t"), ("Channel", c, "c"), ("Slice", z, "z")):
+            array_io.check_range(what, index, self.size(axis), url=self.url)
+        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
+        return array_io.index_of(self.axes, box, t=t, z=slice(z, z + 1), c=slice(c, c + 1))
+
+    def _put(self, values: NDArray[Any], box: Box, place: tuple[int, int, int], level: int) -> None:
+        t, c, z = place
+        index = self._index(box, t, c, z=z, level=level)
+        array_io.write_plane(self.store, self.levels[level].path, self.axes, index, values, empty=True)
+
+    def _get(self, box: Box, place: tuple[int, int, int], level: int) -> NDArray[Any]:
+        t, c, z = place
+        index = self._index(box, t, c, z=z, level=level)
+        plane: NDArray[Any] = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        return plane
+
+    def write(self, array: NDArray[Any], *, t: int = 0, c: int = 0, z: int = 0, box: Box | None = None) -> None:
+        """Write pixels of the finest level.
+
+        Parameters
+        ----------
+        array : array (y, x)
+            Of the image's type, or one that it holds exactly.
+        t, c, z : int
+            Frame, channel and slice.
+        box : Box, optional
+            Whole chunks or shards, e.g. one of `boxes()`; None: the whole plane.
+
+        Raises
+        ------
+        InputError
+            If shape, type or box do not fit.
+        StoreError
+            If the store cannot be written.
+        """
+        box = box or Box(0, 0, self.size("y"), self.size("x"))
+        if array.shape != box.shape:
+            raise InputError(
+                f"Frame {t}, channel {c}, slice {z} of {self.url}: expected {box.shape} px, got {array.shape}."
+            )
+        if not np.can_cast(array.dtype, self.dtype):
+            raise InputError(f"Frame {t} of {self.url}: {array.dtype} does not fit into the image's type {self.dtype}.")
+        self._put(array.astype(self.dtype, copy=False), box, (t, c, z), 0)
+
+    def _coarsen(self, box: Box, place: tuple[int, int, int], level: int) -> None:
+        finer = Box(0, 0, self.size("y", level - 1), self.size("x", level - 1))
+        source = Box(2 * box.y0, 2 * box.x0, 2 * box.y1, 2 * box.x1).clip(finer)
+        self._put(mean_of_blocks(self._get(source, place, level - 1)), box, place, level)
+
+    def build(self, level: int, *, t: int) -> None:
+        """Write a coarser level of one frame from the level before."""
+        for c in range(self.size("c")):
+            for z in range(self.size("z")):
+                for box in self.boxes(level):
+                    self._coarsen(box, (t, c, z), level)
+
+    def _window(self, c: int, frames: Sequence[int]) -> tuple[float, float, float, float]:
+        """What viewers show of a channel: the type's range, and the 0.1 and 99.9 percentiles of the coarsest level."""
+        level = len(self.levels) - 1
+        whole = Box(0, 0, self.size("y", level), self.size("x", level))
+        chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(len(frames), _WINDOW_FRAMES))]
+        values = np.concatenate([self._get(whole, (t, c, self.size("z") // 2), level).ravel() for t in chosen])
+        finite = values[np.isfinite(values)].astype(np.float64)
+        start, end = (float(v) for v in np.percentile(finite, (0.1, 99.9))) if finite.size else (0.0, 1.0)
+        if self.dtype.kind in "ui":
+            limits = np.iinfo(self.dtype)
+            return float(limits.min), float(limits.max), start, max(end, start + 1)
+        return min(start, 0.0), max(end, 1.0), start, max(end, start + 1e-6)
+
+    def finish(self, frames: Sequence[int] | None = None) -> None:
+        """Write the pyramid of these frames, None for all, then the metadata that make it an image."""
+        written = range(self.size("t")) if frames is None else frames
+        for level in range(1, len(self.levels)):
+            for t in written:
+                self.build(level, t=t)
+        name = self.url.rsplit("/", 1)[-1].split(".")[0]
+        multiscale = multiscale_document(name, self.axes, self.units, self.levels)
+        if self.version == "0.4":
+            multiscale["version"] = "0.4"
+        windows = [self._window(c, written) for c in range(self.size("c"))]
+        omero = omero_document(self.channels, windows)
+        extra = {"cellscale": dict(self.metadata)} if self.metadata else {}
+        write_group(self.store, self.version, {"multiscales": [multiscale], "omero": omero}, extra=extra)
+
+    def remove(self) -> None:
+        """Delete what was made."""
+        self.store.remove()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the image, or remove it after an error."""
+        if error is not None:
+            self.remove()
+            return
+        try:
+            self.finish()
+        except BaseException:
+            self.remove()
+            raise
+
+
+def _levels(axes: Sequence[str], sizes: Mapping[str, int], steps: Mapping[str, float], count: int) -> tuple[Level, ...]:
+    levels, (height, width) = [], (sizes["y"], sizes["x"])
+    for number in range(count):
+        now = {**sizes, "y": height, "x": width}
+        factors = {"y": 2.0**number, "x": 2.0**number}
+        scale = tuple(steps.get(axis, 1.0) * factors.get(axis, 1.0) for axis in axes)
+        shape = tuple(now[axis] for axis in axes)
+        levels.append(Level(path=str(number), shape=shape, scale=scale, translation=(0.0,) * len(axes)))
+        height, width = halved((height, width))
+    return tuple(levels)
+
+
+def _checked(axes: Sequence[str], shape_tczyx: Sequence[int], version: str, channels: Sequence[str]) -> dict[str, int]:
+    sizes = dict(zip(AXES, shape_tczyx, strict=True))
+    if version not in VERSIONS:
+        raise InputError(f"NGFF version {version!r} cannot be written; expected one of {', '.join(VERSIONS)}.")
+    if [axis for axis in AXES if axis in axes] != list(axes) or not {"y", "x"} <= set(axes):
+        raise InputError(f"Axes {''.join(axes)!r}: expected a selection of tczyx in this order, with y and x.")
+    if min(sizes.values()) < 1:
+        raise InputError(f"An image of shape {tuple(shape_tczyx)} (t, c, z, y, x) has no pixels.")
+    lost = [axis for axis in AXES if axis not in axes and sizes[axis] > 1]
+    if lost:
+        raise InputError(f"Axes {''.join(axes)!r} leave out {', '.join(lost)}, which are longer than 1.")
+    if channels and len(channels) != sizes["c"]:
+        raise InputError(f"{len(channels)} channel names for {sizes['c']} channels.")
+    return sizes
+
+
+class ImageOptions(TypedDict, total=False):
+    """What may be said of a new image."""
+
+    version: str
+    """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""
+    pixel_size_um: tuple[float, float] | None
+    """Height and width of a pixel, µm."""
+    z_step_um: float | None
+    """Distance of two slices, µm."""
+    frame_interval_s: float | None
+    """Time between two frames, s."""
+    channels: Sequence[str]
+    """Names of the channels."""
+    levels: int | None
+    """Number of levels; None: until both sides are at most 512 px."""
+    storage_options: Mapping[str, Any] | None
+    """For fsspec."""
+
+
+def _steps(options: ImageOptions) -> dict[str, float]:
+    """Lengths of the steps along the axes, µm and s, where they are known."""
+    height, width = options.get("pixel_size_um") or (None, None)
+    steps = {"t": options.get("frame_interval_s"), "z": options.get("z_step_um"), "y": height, "x": width}
+    wrong = {axis: step for axis, step in steps.items() if step is not None and not (step > 0 and np.isfinite(step))}
+    if wrong:
+        raise InputError(f"Pixel sizes and intervals must be positive; got {wrong}.")
+    return {axis: float(step) for axis, step in steps.items() if step is not None}
+
+
+def create_image(
+    url: str,
+    *,
+    shape_tczyx: Sequence[int],
+    dtype: Any,
+    axes: Sequence[str],
+    overwrite: bool = False,
+    **options: Unpack[ImageOptions],
+) -> ImageWriter:
+    """Start a new image: create its arrays and return what writes their pixels.
+
+    Parameters
+    ----------
+    url : str
+        Where it will lie; must be free, or a Zarr store with `overwrite`.
+    shape_tczyx : five ints
+        Lengths of all axes.
+    dtype : dtype
+        Integers, floats or booleans.
+    axes : sequence of str
+        Which axes are stored: a selection of t, c, z, y, x in this order.
+    overwrite : bool
+        Replace a Zarr store that lies there.
+    **options
+        See `ImageOptions`.
+
+    Returns
+    -------
+    ImageWriter
+        Write all planes, then `finish()`; or use it as a context.
+
+    Raises
+    ------
+    ExistsError
+        If the place is occupied.
+    InputError
+        If the arguments contradict one another.
+    """
+    version, names = options.get("version", "0.5"), tuple(options.get("channels", ()))
+    if np.dtype(dtype).kind not in "uifb":
+        raise InputError(f"Pixels of type {np.dtype(dtype)}: expected integers, floats or booleans.")
+    sizes, steps = _checked(axes, shape_tczyx, version, names), _steps(options)
+    count = options.get("levels") or level_count((sizes["y"], sizes["x"]))
+    writer = ImageWriter(
+        url=address(url),
+        storage_options=dict(options.get("storage_options") or {}),
+        version=version,
+        axes=tuple(axes),
+        units=tuple(("second" if axis == "t" else "micrometer") if axis in steps else None for axis in axes),
+        levels=_levels(axes, sizes, steps, count),
+        channels=names or tuple(str(c) for c in range(sizes["c"])),
+        dtype=np.dtype(dtype),
+    )
+    writer.store.make_room(overwrite=overwrite)
+    for level in writer.levels:
+        settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, version)
+        writer.store.create_array(level.path, **settings)
+    return writer

@@ -1,0 +1,195 @@
+"""Holes: what stands in for the units of work that failed, where a layer is wanted all the same.
+
+A hole has a record like any other unit, with the reason in it, so that a resumed run keeps it: a frame that is surveyed
+without its unreadable blocks, a window without maps, a tile without pieces whose ring and rim are unknown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import StoreError
+from cellscale.methods.protocol import Method
+from cellscale.segmentation.decode import packed, pieces_name
+from cellscale.segmentation.plan import Run, Step, Unit
+from cellscale.segmentation.predict import maps_name, missing_of, read, strips, surveyed
+from cellscale.segmentation.records import Arrays, get, put
+from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Box, Candidates, Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """Units that failed alone, too, with their reasons."""
+
+    run: Run
+    reasons: Mapping[Unit, str]
+
+
+def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
+    return {"hole": np.array([failed.reasons[unit] for unit in units])}
+
+
+def survey_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
+    """Survey planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
+    run, chunk = failed.run, failed.run.image.chunk_shape()
+    boxes, skipped = {}, []
+    for (plane,) in units:
+        found = [_readable(run, plane, strip, chunk) for strip in strips(run)]
+        boxes[plane] = [box for good, _ in found for box in good]
+        skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
+    arrays = surveyed(run, boxes) | missing_of(run, units) | _reasons(failed, units)
+    return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)}
+
+
+def _readable(run: Run, plane: int, box: Box, chunk: tuple[int, int]) -> tuple[list[Box], list[Box]]:
+    """Parts of a box that can be read, and chunks that cannot."""
+    try:
+        read(run, plane, box)
+    except StoreError:
+        halves = _halves(box, chunk)
+        if not halves:
+            return [], [box]
+        found = [_readable(run, plane, half, chunk) for half in halves]
+        return [b for good, _ in found for b in good], [b for _, bad in found for b in bad]
+    return [box], []
+
+
+def _halves(box: Box, chunk: tuple[int, int]) -> list[Box]:
+    """Cut a box between two rows of chunks, else between two columns; [] for a part of one chunk."""
+    rows, columns = (_cut(*ends, side) for ends, side in zip(((box.y0, box.y1), (box.x0, box.x1)), chunk, strict=True))
+    if rows:
+        return [Box(box.y0, box.x0, rows, box.x1), Box(rows, box.x0, box.y1, box.x1)]
+    return [Box(box.y0, box.x0, box.y1, columns), Box(box.y0, columns, box.y1, box.x1)] if columns else []
+
+
+def _cut(low: int, high: int, side: int) -> int:
+    """A multiple of `side` between two ends, near their middle; 0 where there is none."""
+    below = (low + high) // 2 // side * side
+    return next((cut for cut in (below, below + side) if low < cut < high), 0)
+
+
+def no_maps(failed: Failed, units: Sequence[Unit]) -> Arrays:
+    """Let every tile that reads these windows fail."""
+    for plane, window in units:
+        put(failed.run.scratch, maps_name(plane, window), {"hole": np.array(failed.reasons[plane, window])})
+    return _reasons(failed, units)
+
+
+def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
+    """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
+    run = failed.run
+    tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
+    return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
+
+
+def _blank(run: Run, plane: int, tile: int) -> TileRecord:
+    owned, made = blank(run.method, run.grid, tile)
+    put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
+    sums = {f"intensity_{c}": np.zeros(0, np.int64) for c in range(run.image.size("c"))}
+    return dataclasses.replace(made, nodes={**made.nodes, **sums})
+
+
+def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
+    """Pixels and record of a tile that nobody has seen: no pieces, ring and rim unknown.
+
+    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    """
+    valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
+    like = method.decode(_empty(method, seen.shape), valid.within(seen))
+    nothing = dataclasses.replace(
+        like,
+        labels=np.zeros_like(like.labels),
+        anchors=None if like.anchors is None else like.anchors[:0],
+        flags={name: column[:0] for name, column in like.flags.items()},
+    )
+    owned, made = record(nothing, grid, tile, method.link)
+    ring, rim = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.ring, made.rim))
+    return owned, dataclasses.replace(made, ring=ring, rim=rim)
+
+
+def _empty(method: Method, shape: tuple[int, int]) -> Prediction:
+    if method.maps:
+        return {name: np.zeros(shape, np.uint8) for name in method.maps}
+    none = np.zeros((0, 4), np.int32)
+    masks = np.zeros((0, 1, 1), np.uint8)
+    return Candidates(shape=shape, boxes=none, anchors=none[:, :2], scores=np.zeros(0, np.uint16), masks=masks)
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def described(run: Run, step: Step, unit: Unit, reason: str) -> dict[str, Any]:
+    """A unit that failed: what and where it is, in px and µm, and why."""
+    plane, *rest = unit
+    what = {"step": step.name, "kind": step.kind, "number": rest[0] if rest else None}
+    return {**what, **place(run, plane, _box(run, step, rest)), "reason": reason}
+
+
+def named(unit: Mapping[str, Any]) -> str:
+    """A failed unit in words."""
+    where = f"frame {unit['frame']}, slice {unit['slice']}"
+    if unit["number"] is not None:
+        where += f", {unit['kind']} {unit['number']}"
+        if unit["box_px"]:
+            y0, x0, y1, x1 = unit["box_px"]
+            where += f" (rows {y0}:{y1}, columns {x0}:{x1})"
+    return f"{where}: {unit['reason']}"
+
+
+def unreadable(run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Mapping[str, Any]]) -> str:
+    """Why a run ends whose frames cannot be read: each block, the tiles that it belongs to and the reasons."""
+    lines = []
+    for plane, box in skipped:
+        t, z = run.planes[plane]
+        tiles = ", ".join(str(tile) for tile in run.grid.touching(box))
+        lines.append(f"frame {t}, slice {z}, tile {tiles} (rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1})")
+    reasons = " | ".join(dict.fromkeys(unit["reason"] for unit in failed))
+    return (
+        f"survey: {len(skipped)} block(s) cannot be read, nothing was published: {'; '.join(lines)}. {reasons} "
+        "Or publish without them: --publish-holes."
+    )
+
+
+def _box(run: Run, step: Step, rest: Sequence[int]) -> Box | None:
+    if not rest:
+        return Box.of(run.grid.shape)
+    boxes = {"predict": run.windows.core_box, "decode": run.grid.core}
+    return boxes[step.name](rest[0]) if step.name in boxes else None
+
+
+def place(run: Run, plane: int, box: Box | None) -> dict[str, Any]:
+    """Frame, slice and half-open box (y0, x0, y1, x1) in px and µm, None where it is unknown."""
+    t, z = run.planes[plane]
+    sides = None if box is None else [box.y0, box.x0, box.y1, box.x1]
+    size = run.image.pixel_size_um()
+    um = None if sides is None or size is None else [side * of for side, of in zip(sides, size * 2, strict=True)]
+    return {"frame": t, "slice": z, "box_px": sides, "box_um": um}
+
+
+def skipped_blocks(run: Run) -> list[tuple[int, Box]]:
+    """Planes and blocks that the survey could not read."""
+    return [
+        (plane, Box(*sides)) for _, found in _records(run, run.survey) for plane, *sides in found["skipped"].tolist()
+    ]
+
+
+def recorded(run: Run, step: Step) -> list[dict[str, Any]]:
+    """Units of a step that were recorded as holes, in order."""
+    return [described(run, step, unit, str(found["hole"][0])) for unit, found in _records(run, step)]
+
+
+def _records(run: Run, step: Step) -> list[tuple[Unit, Arrays]]:
+    """Records of the units that were tried alone and failed."""
+    alone = sorted(name for name in run.scratch.names(step.name) if "-" in name)
+    found = [get(run.scratch, f"{step.name}/{name}") for name in alone]
+    return [(tuple(one["units"][0].tolist()), one) for one in found if "hole" in one]

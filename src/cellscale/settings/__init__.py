@@ -1,0 +1,1 @@
+"""Settings of methods and runs: dataclass fields, files and assignments."""

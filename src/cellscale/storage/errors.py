@@ -1,0 +1,87 @@
+"""Errors of the storage libraries, turned into errors that name the place and the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.storage.urls import is_local
+
+_FOREIGN = {
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "aiohttp.client_exceptions": ("ClientError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+    "gcsfs.retry": ("HttpError",),
+    "azure.core.exceptions": ("AzureError",),
+}
+_EXTRAS = {
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "http": "http",
+    "https": "http",
+}
+_KEYS = {
+    "s3": 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage options such as {"key": …, "secret": …}; '
+    '{"anon": true} for a public bucket',
+    "gcs": 'run `gcloud auth application-default login`, or pass storage options such as {"token": "key.json"}; '
+    '{"token": "anon"} for a public bucket',
+    "azure": "set AZURE_STORAGE_CONNECTION_STRING, or pass storage options such as "
+    '{"account_name": …, "account_key": …}; {"anon": true} for a public container',
+}
+_CREDENTIALS = (
+    "credential",
+    "403",
+    "401",
+    "forbidden",
+    "accessdenied",
+    "access denied",
+    "signature",
+    "invalidaccesskey",
+)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Exceptions that reading or writing may raise: those of the loaded cloud libraries share no ancestor."""
+    loaded = ((sys.modules[module], names) for module, names in _FOREIGN.items() if module in sys.modules)
+    foreign = tuple(getattr(module, name) for module, names in loaded for name in names if hasattr(module, name))
+    ours = (OSError, ImportError, ValueError, TypeError, RuntimeError, LookupError, EOFError, zlib.error)
+    return (*ours, zipfile.BadZipFile, *foreign)
+
+
+def advice(error: BaseException, url: str) -> str:
+    """What to do about a failure, as a sentence."""
+    text = f"{type(error).__name__} {error}".lower()
+    if isinstance(error, ImportError):
+        extra = _EXTRAS.get(url.partition(":")[0])
+        return f"Install cellscale[{extra}]." if extra else "Install the package that it names."
+    if isinstance(error, PermissionError) or any(word in text for word in _CREDENTIALS):
+        if is_local(url):
+            return "Check the permissions of the folder."
+        if url.startswith("http"):
+            return (
+                "Check the address and its access rights; for a bucket give its own URL, e.g. s3://…, and credentials."
+            )
+        return f"Check the credentials: {_KEYS[_EXTRAS.get(url.partition(':')[0], 's3')]}."
+    if is_local(url):
+        return "Check the path."
+    return "Check the URL, the storage options and the connection."
+
+
+@contextlib.contextmanager
+def explained(action: str, url: str) -> Iterator[None]:
+    """Turn any failure of the storage libraries into a StoreError that names the place and the way out."""
+    try:
+        yield
+    except (StoreError, ExistsError, MissingError):
+        raise
+    except failures() as error:
+        reason = f"{type(error).__name__}: {error}".strip(": ")
+        raise StoreError(f"Cannot {action} {url}: {reason}. {advice(error, url)}") from error

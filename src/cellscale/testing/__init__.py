@@ -1,0 +1,1 @@
+"""Tools for testing methods and label layers, for this package and for methods written outside it."""

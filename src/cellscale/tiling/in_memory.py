@@ -1,0 +1,115 @@
+"""A frame decoded in memory, at once or by tiles: what every run must give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.tiling.ring_rule import TileRecord, columns, record
+from cellscale.tiling.row_groups import Strips, Unite, join_strip, labels_of, sweep
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Box, Labels, Pieces, Prediction, Table, part_of, shape_of
+
+
+class Decoder(Protocol):
+    """The part of a method that tiles need."""
+
+    @property
+    def decode_reach(self) -> int:
+        """How far the foreground and the links of a pixel look into the maps, one side, px."""
+        ...
+
+    @property
+    def link(self) -> int:
+        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
+        ...
+
+    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
+        """Pieces of the valid box from the prediction of a wider region."""
+        ...
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        """The object that each object joins, or −1: dropped."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """The cells of a frame."""
+
+    offsets: NDArray[np.int64]
+    """(tiles + 1,): pieces of tile i are rows offsets[i] … offsets[i + 1] − 1 of `finals`."""
+    finals: NDArray[np.uint32]
+    """The label of each piece; 0: dropped."""
+    objects: Table
+    """One row for each label 1 … n, in this order."""
+
+    def table(self, tile: int) -> NDArray[np.uint32]:
+        """Lookup from the piece numbers 0 … n of a tile to labels."""
+        return np.concatenate([np.zeros(1, np.uint32), self.finals[self.offsets[tile] : self.offsets[tile + 1]]])
+
+
+def join(records: Sequence[TileRecord], strips: Strips, unite: Unite) -> Cells:
+    """Unite the pieces of all tiles of a frame by their ties or their anchors, judge the objects and number the cells.
+
+    Parameters
+    ----------
+    records : sequence of TileRecord
+        One for each tile, in the order of the grid.
+    strips : Strips
+        Of all tiles.
+    unite : callable
+        `Method.unite`.
+
+    Returns
+    -------
+    Cells
+        Labels are ranks from 1 in the raster order of the cells' first pixels.
+
+    Raises
+    ------
+    RunError
+        If two tiles disagree on the foreground or the anchor of a pixel.
+    """
+    joined = [join_strip(dict(enumerate(records)), strips, strip) for strip in range(len(strips))]
+    firsts = [np.full(len(strip.nodes["area"]), -1, np.int64) for strip in joined]
+    judged = list(sweep(joined, unite))
+    for part in judged:
+        for strip in np.unique(part.strips):
+            here = part.strips == strip
+            firsts[strip][part.numbers[here]] = part.firsts[here]
+    cells = columns([part.cells for part in judged])
+    order = np.argsort(cells["first"])
+    labels = [labels_of(found, cells["first"][order]) for found in firsts]
+    return Cells(
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum([made.count for made in records], dtype=np.int64)]),
+        finals=np.concatenate([of[strip.objects] for of, strip in zip(labels, joined, strict=True)]),
+        objects={name: column[order] for name, column in cells.items()},
+    )
+
+
+def whole_frame(method: Decoder, prediction: Prediction) -> Labels:
+    """Decode a frame at once: the labels that every tiling must give."""
+    return tiled_frame(method, prediction, max(shape_of(prediction)))
+
+
+def tiled_frame(method: Decoder, prediction: Prediction, size: int) -> Labels:
+    """Decode a frame by tiles of `size` px and join them, in memory: uint32, (y, x)."""
+    grid = Grid(shape=shape_of(prediction), size=size)
+    cores, records = [], []
+    for tile in range(len(grid)):
+        read = grid.read(tile, method.link, method.decode_reach)
+        pieces = method.decode(part_of(prediction, read), grid.valid(tile, method.link).within(read))
+        owned, made = record(pieces, grid, tile, method.link)
+        cores.append(owned)
+        records.append(made)
+    strips = Strips(grid=grid, link=method.link, span=method.link + method.decode_reach)
+    cells = join(records, strips, method.unite)
+    labels = np.zeros(grid.shape, np.uint32)
+    for tile, owned in enumerate(cores):
+        labels[grid.core(tile).slices] = cells.table(tile)[owned]
+    return labels

@@ -1,0 +1,290 @@
+"""Strips: the tiles of a frame joined row by row, so that no process holds the cells of a whole frame.
+
+A strip is a few rows of tiles, at least `span` px high, so that its pieces are tied to those of the strips above and
+below it and to no others: by the ring rule, or by equal anchors. Each strip is joined by itself; a sweep from the first
+to the last unites what crosses them. Objects that hang together by ties or common borders are judged once, as soon as
+they reach no further strip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.kernels.tables import reduced, summed_pairs
+from cellscale.kernels.unions import merge
+from cellscale.tiling.ring_rule import TileRecord, columns, ties
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Table
+
+Rows: TypeAlias = NDArray[np.int64]
+Unite: TypeAlias = Callable[[Table, Table], Rows]
+"""`Method.unite`; what it decides about objects without a common border does not depend on one another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strips:
+    """The strips of a frame."""
+
+    grid: Grid
+    link: int
+    """Longest distance between two pixels that the decoding ties, px."""
+    span: int
+    """Longest distance between the tiles of two pieces that can be tied directly, px, at least `link`."""
+    least_px: int = 1
+    """Strips are made of as many rows of tiles as it takes to have so many pixels."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles in a strip; the last one may have fewer."""
+        return max(-(-self.span // self.grid.size), -(-self.least_px // (self.grid.size * self.grid.shape[1])))
+
+    def __len__(self) -> int:
+        return (self.grid.rows + self.rows - 1) // self.rows
+
+    def tiles(self, strip: int) -> range:
+        """Numbers of the strip's tiles; none for a strip below the last."""
+        size = self.rows * self.grid.columns
+        return range(min(strip * size, len(self.grid)), min((strip + 1) * size, len(self.grid)))
+
+    def at_top(self, strip: int) -> range:
+        """Numbers of the strip's tiles whose pieces may be tied to the strip above."""
+        rows = -(-self.span // self.grid.size)
+        return self.tiles(strip)[: rows * self.grid.columns]
+
+    def of_tile(self, tile: int) -> int:
+        """The strip of a tile."""
+        return tile // (self.rows * self.grid.columns)
+
+    def of_pixel(self, index: Rows) -> Rows:
+        """The strips of pixels y · width + x."""
+        return index // (self.grid.shape[1] * self.rows * self.grid.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """The tiles of a strip, joined."""
+
+    offsets: Rows
+    """(tiles + 1,): pieces of its tile i are rows offsets[i] … offsets[i + 1] − 1 of `objects`."""
+    objects: Rows
+    """(pieces,): the object of each piece, 0 … n − 1."""
+    nodes: Table
+    """One row for each object."""
+    edges: Table
+    """One row for each pair of objects with a common border."""
+    below: Rows
+    """(m, 2): objects, and the rows of the pieces of the strip below that they are tied to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tiles:
+    """Some tiles with their records; `starts` are the rows of their first pieces, and the number of all."""
+
+    numbers: range
+    records: Sequence[TileRecord]
+    starts: Rows
+
+    @classmethod
+    def of(cls, numbers: range, records: Mapping[int, TileRecord]) -> _Tiles:
+        """Choose the records of these tiles."""
+        chosen = [records[tile] for tile in numbers]
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([made.count for made in chosen], dtype=np.int64)])
+        return cls(numbers=numbers, records=chosen, starts=starts)
+
+    @property
+    def nodes(self) -> Table:
+        """One row for each piece."""
+        return columns([made.nodes for made in self.records]) if self.records else {}
+
+
+def _tied(strips: Strips, tiles: _Tiles, owners: _Tiles) -> Rows:
+    """All pairs of pieces that rings of `tiles` tie to cores of `owners`: rows of either, (m, 2)."""
+    pairs = [np.zeros((0, 2), np.int64)]
+    for made, start in zip(tiles.records, tiles.starts, strict=False):
+        for owner in strips.grid.touching(strips.grid.valid(made.tile, strips.link)):
+            if owner != made.tile and owner in owners.numbers:
+                place = owner - owners.numbers.start
+                found = ties(made, owners.records[place], strips.grid, strips.link)
+                pairs.append(found + np.array([start, owners.starts[place]]))
+    return np.concatenate(pairs)
+
+
+def _same_anchors(nodes: Table, others: Table) -> Rows:
+    """All pairs of rows with equal anchors, (m, 2), of tables that have any."""
+    if not {"anchor"} <= nodes.keys() & others.keys():
+        return np.zeros((0, 2), np.int64)
+    order = np.argsort(others["anchor"], kind="stable")
+    known = others["anchor"][order]
+    start, stop = (np.searchsorted(known, nodes["anchor"], side=side) for side in ("left", "right"))
+    mine = np.repeat(np.arange(len(start)), stop - start)
+    theirs = np.arange(len(mine)) - np.repeat(np.cumsum(stop - start) - stop, stop - start)
+    return np.stack([mine, order[theirs]], axis=1)
+
+
+def join_strip(records: Mapping[int, TileRecord], strips: Strips, strip: int) -> Strip:
+    """Unite the pieces of a strip's tiles, by ties or by anchors.
+
+    Parameters
+    ----------
+    records : mapping of int to TileRecord
+        Of the strip's tiles, and of those at the top of the strip below.
+    strips : Strips
+        All strips of the frame.
+    strip : int
+        Number of the strip.
+
+    Raises
+    ------
+    RunError
+        If two tiles disagree on the foreground or the anchor of a pixel.
+    """
+    tiles, under = (_Tiles.of(numbers, records) for numbers in (strips.tiles(strip), strips.at_top(strip + 1)))
+    pieces = tiles.nodes
+    pairs = np.concatenate([_tied(strips, tiles, tiles), _same_anchors(pieces, pieces)])
+    ids, objects = np.unique(merge(int(tiles.starts[-1]), pairs), return_inverse=True)
+    edges = [
+        {**made.edges, **{end: objects[made.edges[end] - 1 + start] for end in ("a", "b")}}
+        for made, start in zip(tiles.records, tiles.starts, strict=False)
+    ]
+    below = [_tied(strips, tiles, under), _tied(strips, under, tiles)[:, ::-1], _same_anchors(pieces, under.nodes)]
+    across = np.concatenate(below)
+    return Strip(
+        offsets=tiles.starts,
+        objects=objects,
+        nodes=reduced(pieces, objects, len(ids)),
+        edges=summed_pairs(columns(edges)),
+        below=np.unique(np.stack([objects[across[:, 0]], across[:, 1]], axis=1), axis=0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Objects that are settled after one more strip."""
+
+    strips: Rows
+    """(k,): the strip of each object of a strip."""
+    numbers: Rows
+    """(k,): its number there."""
+    firsts: Rows
+    """(k,): the first pixel of its cell, y · width + x; −1: dropped."""
+    cells: Table
+    """One row for each cell, in the order of their first pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """Objects that reach the next strip, and all that hang together with them."""
+
+    nodes: Table
+    edges: Table
+    strips: Rows
+    numbers: Rows
+    of: Rows
+    """(k,): the row of `nodes` that object `numbers` of strip `strips` belongs to."""
+    below: Rows
+    """(m, 2): rows of `nodes`, and rows of the pieces of the next strip."""
+
+
+def sweep(strips: Iterable[Strip], unite: Unite) -> Iterator[Judged]:
+    """Unite what crosses the strips, from the first to the last; yield after each what is settled by then.
+
+    Parameters
+    ----------
+    strips : iterable of Strip
+        In order; one at a time is held, with the objects that are not settled yet.
+    unite : callable
+        `Method.unite`.
+    """
+    none = np.zeros(0, np.int64)
+    held = _Open(nodes={}, edges={}, strips=none, numbers=none, of=none, below=none.reshape(0, 2))
+    for number, strip in enumerate(strips):
+        objects = _added(held, strip, number)
+        settled = ~_unsettled(objects)
+        yield _judged(objects, settled, unite)
+        held = _rest(objects, ~settled)
+
+
+def _added(held: _Open, strip: Strip, number: int) -> _Open:
+    """Put a strip's objects to those that are held; unite what is tied."""
+    before, count = len(held.nodes.get("area", ())), len(strip.nodes["area"])
+    pairs = np.stack([held.below[:, 0], strip.objects[held.below[:, 1]] + before], axis=1)
+    ids, of = np.unique(merge(before + count, pairs), return_inverse=True)
+    nodes = columns([held.nodes, strip.nodes]) if before else strip.nodes
+    moved = {**strip.edges, **{end: strip.edges[end] + before for end in ("a", "b")}}
+    edges = columns([held.edges, moved]) if before else moved
+    return _Open(
+        nodes=reduced(nodes, of, len(ids)),
+        edges=summed_pairs({**edges, "a": of[edges["a"]], "b": of[edges["b"]]}),
+        strips=np.concatenate([held.strips, np.full(count, number, np.int64)]),
+        numbers=np.concatenate([held.numbers, np.arange(count)]),
+        of=np.concatenate([of[held.of], of[before:]]),
+        below=np.stack([of[strip.below[:, 0] + before], strip.below[:, 1]], axis=1),
+    )
+
+
+def _unsettled(objects: _Open) -> NDArray[np.bool_]:
+    """Which objects hang together with one that is tied to the next strip."""
+    groups = merge(len(objects.nodes["area"]), np.stack([objects.edges["a"], objects.edges["b"]], axis=1))
+    reaching = np.zeros(len(groups), bool)
+    reaching[groups[objects.below[:, 0]]] = True
+    return reaching[groups]
+
+
+def _part(objects: _Open, kept: NDArray[np.bool_]) -> tuple[Table, Table, Rows]:
+    """Nodes and edges of some objects, and their new numbers; no edge leads from them to others."""
+    renumbered = np.cumsum(kept) - 1
+    edges = {name: column[kept[objects.edges["a"]]] for name, column in objects.edges.items()}
+    edges |= {end: renumbered[edges[end]] for end in ("a", "b")}
+    return {name: column[kept] for name, column in objects.nodes.items()}, edges, renumbered
+
+
+def _judged(objects: _Open, settled: NDArray[np.bool_], unite: Unite) -> Judged:
+    nodes, edges, renumbered = _part(objects, settled)
+    targets = unite(nodes, edges)
+    kept = np.flatnonzero(targets >= 0)
+    ids, groups = np.unique(targets[kept], return_inverse=True)
+    cells = reduced({name: column[kept] for name, column in nodes.items()}, groups, len(ids))
+    firsts = np.full(len(targets), -1, np.int64)
+    firsts[kept] = cells["first"][groups]
+    order, members = np.argsort(cells["first"]), settled[objects.of]
+    return Judged(
+        strips=objects.strips[members],
+        numbers=objects.numbers[members],
+        firsts=firsts[renumbered[objects.of[members]]],
+        cells={name: column[order] for name, column in cells.items()},
+    )
+
+
+def _rest(objects: _Open, kept: NDArray[np.bool_]) -> _Open:
+    nodes, edges, renumbered = _part(objects, kept)
+    members = kept[objects.of]
+    return _Open(
+        nodes=nodes,
+        edges=edges,
+        strips=objects.strips[members],
+        numbers=objects.numbers[members],
+        of=renumbered[objects.of[members]],
+        below=np.stack([renumbered[objects.below[:, 0]], objects.below[:, 1]], axis=1),
+    )
+
+
+def labels_of(firsts: Rows, known: Rows, before: int = 0) -> NDArray[np.uint32]:
+    """Labels of objects by the first pixels of their cells; 0 where that is −1: dropped.
+
+    Parameters
+    ----------
+    firsts : int64 array, (n,)
+        First pixel of each object's cell, or −1.
+    known : int64 array, (cells,)
+        First pixels of successive cells, ascending, with all of `firsts` among them.
+    before : int
+        Number of the frame's cells before these.
+    """
+    ranks = np.searchsorted(known, firsts) + 1 + before
+    labels: NDArray[np.uint32] = np.where(firsts >= 0, ranks, 0).astype(np.uint32)
+    return labels

@@ -1,0 +1,81 @@
+"""Which frames of which images are learned from, and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cellscale.errors import InputError, MissingError
+from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.labels import open_labels
+from cellscale.training.frames import TrainingData
+
+
+def training_data(image: NgffImage, labels_name: str, channels: int, frames: Frames) -> TrainingData:
+    """The frames of a range that have labels, each slice on its own, with the first `channels` channels."""
+    layer = open_labels(image.url, labels_name, storage_options=image.storage_options)
+    asked = chosen_frames(frames, image.size("t"), image.url)
+    chosen = annotated(layer, asked)
+    if not chosen:
+        raise MissingError(
+            f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {labels_name!r}, which has "
+            f"{ranges(annotated(layer, range(image.size('t'))))}. Choose frames among these."
+        )
+    planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
+    return TrainingData(image=image, labels=layer, planes=planes, channels=tuple(range(channels)))
+
+
+def spread(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
+    """Some training frames of all, as far apart as they can be: number ⌊(k + ½) n / count⌋ for k = 0 … count − 1.
+
+    Parameters
+    ----------
+    learn : sequence of TrainingData
+        n frames in all; slices of a stack are frames of their own.
+    count : int
+        How many are kept.
+
+    Raises
+    ------
+    InputError
+        If there are fewer frames, or none are to be kept.
+    """
+    numbered = [(i, plane) for i, part in enumerate(learn) for plane in part.planes]
+    if not 1 <= count <= len(numbered):
+        raise InputError(
+            f"{count} training frames were asked for with --train-frames; {len(numbered)} have labels and are not held "
+            f"out. Choose 1 to {len(numbered)}, or more --frames."
+        )
+    kept = [numbered[(2 * k + 1) * len(numbered) // (2 * count)] for k in range(count)]
+    parts = [replace(part, planes=tuple(plane for j, plane in kept if j == i)) for i, part in enumerate(learn)]
+    return [part for part in parts if part.planes]
+
+
+def without(learn: Sequence[TrainingData], held_out: Sequence[TrainingData], *, asked: bool) -> list[TrainingData]:
+    """Training frames that are not held out.
+
+    Parameters
+    ----------
+    learn, held_out : sequence of TrainingData
+        The same images in the same order; `held_out` may be empty.
+    asked : bool
+        The training frames were named: frames that are in both ranges are then an error.
+
+    Raises
+    ------
+    InputError
+        If a frame was asked for twice.
+    """
+    if not held_out:
+        return list(learn)
+    made = []
+    for part, other in zip(learn, held_out, strict=True):
+        common = set(part.planes) & set(other.planes)
+        if common and asked:
+            raise InputError(
+                f"Frame {min(common)[0]} of {part.image.url} is in --frames and in --validate-frames; held-out frames "
+                "are not learned from. Choose ranges without common frames."
+            )
+        made.append(replace(part, planes=tuple(plane for plane in part.planes if plane not in common)))
+    return made

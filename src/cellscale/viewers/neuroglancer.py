@@ -1,0 +1,126 @@
+"""Neuroglancer in the browser: its page and the stores from this machine, or a link where the stores are on the web."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from cellscale.ngff.stores import Store, joined
+from cellscale.viewers.http_server import listening, serving
+from cellscale.viewers.neuroglancer_state import link, state
+from cellscale.viewers.scenes import Scene, scene
+
+log = logging.getLogger("cellscale")
+WEB = ("http://", "https://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A page that shows a scene while its servers run."""
+
+    url: str
+    """Of the page."""
+    stores: Mapping[str, str]
+    """HTTP address of each store, by its URL: for other viewers."""
+    servers: contextlib.ExitStack
+
+    @property
+    def here(self) -> bool:
+        """Whether something is served by this machine."""
+        return any(address != url for url, address in self.stores.items())
+
+    def close(self) -> None:
+        """Stop the servers."""
+        self.servers.close()
+
+    def __enter__(self) -> Self:
+        """Keep the servers while the block lasts."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the servers."""
+        self.close()
+
+
+def _mounts(shown: Scene) -> dict[str, Store]:
+    """Stores to serve, by a name: the image's, and those of layers that lie elsewhere."""
+    found = {"image": shown.image.store}
+    for number, layer in enumerate(shown.labels):
+        if not layer.url.startswith(f"{shown.image.url}/"):
+            found[f"labels-{number}"] = layer.store
+    return {name: store for name, store in found.items() if not store.url.startswith(WEB)}
+
+
+def _addresses(shown: Scene, mounts: Mapping[str, Store], server: str) -> dict[str, str]:
+    """Where a browser finds the image and each layer."""
+    found = {}
+    for url in (shown.image.url, *(layer.url for layer in shown.labels)):
+        homes = [(name, store.url) for name, store in mounts.items() if f"{url}/".startswith(f"{store.url}/")]
+        found[url] = joined(server, homes[0][0], url[len(homes[0][1]) :]) if homes else url
+    return found
+
+
+def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
+    """Serve an image with its label layers and a neuroglancer page that shows them.
+
+    Stores that are on the web are not served again. Without the package `neuroglancer`, and for stores on the web, the
+    page is the one that its makers keep on the web.
+
+    Parameters
+    ----------
+    shown : Scene or str
+        What `scene` returns, or the URL of an image, with all its layers.
+    host : str
+        Address to listen on, as the browser can reach it.
+    port : int
+        Of the page, the stores have the next one; 0: any two that are free.
+
+    Returns
+    -------
+    View
+        Its `url` is the page; it is served until `close`.
+
+    Raises
+    ------
+    CellscaleError
+        For an image that cannot be opened, or a port that is taken.
+    """
+    shown = scene(shown) if isinstance(shown, str) else shown
+    for layer in shown.labels:
+        if layer.dtype.kind == "i" and layer.dtype.itemsize == 8:
+            log.warning(
+                "layer %r is %s, which neuroglancer may not draw; napari and preview do", layer.name, layer.dtype
+            )
+    mounts = _mounts(shown)
+    with contextlib.ExitStack() as servers:
+        server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
+        addresses = _addresses(shown, mounts, server)
+        content = state(shown.image, shown.labels, addresses, t=shown.t, z=shown.z)
+        here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
+        url = _page(content, servers, host, port) if here else link(content)
+        return View(url=url, stores=addresses, servers=servers.pop_all())
+
+
+def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, port: int) -> str:
+    """Address of a page of the package `neuroglancer`, which a server of its own sends."""
+    import neuroglancer
+
+    neuroglancer.set_server_bind_address(host, port)
+    with listening(host, port):
+        viewer = neuroglancer.Viewer()
+    viewer.set_state(dict(content))
+    # The server forgets a page that nobody holds: the stack holds it until it is closed.
+    servers.callback(_stop, neuroglancer, viewer)
+    return str(viewer.get_viewer_url())
+
+
+def _stop(package: Any, viewer: Any) -> None:
+    """Stop the server that sends a page."""
+    package.stop()

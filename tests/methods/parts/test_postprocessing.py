@@ -1,0 +1,186 @@
+"""Holes, specks and necks through tiles: any tiling gives the whole frame's labels, and each px of reach is needed."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cellscale.errors import RunError
+from cellscale.methods import load_method
+from cellscale.methods.parts.postprocessing import Cleaning
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
+from cellscale.types import Box
+from tests.cases import disc
+from tests.naive import watershed as naive
+from tests.tiling.test_ring_rule import Mutant, breaks, random_maps
+
+NOTHING = {"holes": 0, "specks": 0, "neck": 0, "band_radius": 0}
+BOTH = {"threshold": 0.2, "separation": 0.3}
+"""Random maps sum to one: with these, a pixel can be of the mask and parting."""
+
+
+def maps_of(cell, separation=None):
+    """Certain maps of masks."""
+    parting = np.zeros_like(cell) if separation is None else separation
+    return {"cell": 255 * cell.astype(np.uint8), "separation": 255 * parting.astype(np.uint8)}
+
+
+def naive_whole_frame(method, maps):
+    """The same steps one after the other, each as slow and obvious as it can be; cells in raster order."""
+    how = method.cleaning
+    mask = ~naive.without_specks(maps["cell"] <= 255 * method.threshold, how.holes)
+    parting = mask & (maps["separation"] > 255 * method.separation)
+    solid = naive.without_specks(mask & ~parting, how.specks)
+    heights = naive.inner_distance(solid, how.cap)
+    basins, count = naive.basins(heights, solid)
+    distance = ndimage.distance_transform_edt(~solid)
+    borders, saddles = [], []
+    for (y, x), (dy, dx) in ((p, s) for p in np.ndindex(solid.shape) for s in ((0, 1), (1, 0))):
+        j, i = y + dy, x + dx
+        if j < solid.shape[0] and i < solid.shape[1] and solid[y, x] and solid[j, i] and basins[y, x] != basins[j, i]:
+            borders.append((basins[y, x] - 1, basins[j, i] - 1, 1))
+            saddles.append((*borders[-1][:2], max(heights[y, x], heights[j, i])))
+    lowest = [heights[basins == k].min() for k in range(1, count + 1)]
+    groups = naive.joined_shallow(lowest, range(count), saddles, np.ceil(8 * how.prominence))
+    groups = np.array([-1, *naive.joined_long(groups, borders, how.neck)])[basins]
+    return groups, parting & (distance <= method.band_radius)
+
+
+small = st.fixed_dictionaries(
+    {
+        "holes": st.integers(0, 6),
+        "specks": st.integers(0, 6),
+        "neck": st.integers(0, 9),
+        "cap": st.integers(1, 12),
+        "prominence": st.sampled_from([0.0, 0.5, 2.0]),
+        "band_radius": st.integers(0, 6),
+        "minimum_area": st.sampled_from([0, 5, 20]),
+    }
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    how=small,
+    name=st.sampled_from(["deepsplit", "unet-ronneberger"]),
+    shape=st.tuples(st.integers(8, 70), st.integers(8, 70)),
+    size=st.integers(5, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(
+    how=NOTHING | {"neck": 5, "cap": 1, "prominence": 0.0, "band_radius": 2},
+    name="deepsplit",
+    shape=(8, 69),
+    size=31,
+    seed=31,
+)
+def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) -> None:
+    radius = how.pop("band_radius")
+    special = {"band_radius": radius, **BOTH} if name == "deepsplit" else {"fill_radius": radius}
+    method = load_method(name, **how, **special)
+    maps = random_maps(method.maps, shape, seed)
+    assert np.array_equal(tiled_frame(method, maps, size), whole_frame(method, maps))
+
+
+@settings(max_examples=30, deadline=None)
+@given(how=small, seed=st.integers(0, 2**32 - 1))
+def test_the_whole_frame_is_what_the_steps_say(how, seed) -> None:
+    """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
+    method = load_method("deepsplit", **{**how, "minimum_area": 0, "neck": max(1, how["neck"])}, **BOTH)
+    maps = random_maps(method.maps, (24, 30), seed)
+    found = whole_frame(method, maps)
+    groups, band = naive_whole_frame(method, maps)
+    inside = groups >= 0
+    assert np.array_equal(found > 0, inside | (band if inside.any() else False))
+    pairs = np.unique(np.stack([found[inside], groups[inside]]), axis=1)
+    assert pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+
+
+def straight(length, at):
+    """A frame of 64 px with a line of pixels that ends at column `at`."""
+    line = np.zeros((64, 64), bool)
+    line[20, at : at + length] = True
+    return line
+
+
+@pytest.mark.parametrize("kind", ["holes", "specks"])
+def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind) -> None:
+    """A line of one px more than the limit, whose first pixel is the last that a tile must know."""
+    method = load_method("deepsplit", **{**NOTHING, kind: 9})
+    line = straight(10, 16)
+    maps = maps_of(~line if kind == "holes" else line)
+    assert not breaks_on(Mutant(method), maps)
+    assert breaks_on(Mutant(method, decode_reach_less=1), maps)
+
+
+def breaks_on(mutant, maps):
+    """Whether tiles of 16 px give other labels than the whole frame, or disagree."""
+    try:
+        return not np.array_equal(tiled_frame(mutant, maps, 16), whole_frame(mutant.method, maps))
+    except RunError:
+        return True
+
+
+def test_less_reach_for_basins_breaks_the_promise() -> None:
+    method = load_method("deepsplit", **{**NOTHING, "neck": 9, "cap": 4, "prominence": 0.0}, **BOTH)
+    assert not breaks(Mutant(method), cases=10)
+    assert breaks(Mutant(method, decode_reach_less=1), cases=10)
+
+
+def dumbbell():
+    """Two cells of 17 px radius whose masks share a neck of 4 px, over the corner of tiles of 32 px."""
+    shape = (64, 96)
+    neck = np.zeros(shape, bool)
+    neck[30:34, 20:70] = True
+    return disc(shape, 31.5, 26, 14) | disc(shape, 31.5, 62, 14) | neck
+
+
+def waisted():
+    """One cell of two lobes; the border of their basins is long."""
+    shape = (64, 96)
+    return disc(shape, 31.5, 36, 16) | disc(shape, 31.5, 56, 16)
+
+
+@pytest.mark.parametrize("size", [96, 48, 32, 31, 16, 7])
+def test_a_short_neck_is_cut_and_a_long_border_is_not(size) -> None:
+    method = load_method("deepsplit", neck=8)
+    for mask, cells in ((dumbbell(), 2), (waisted(), 1)):
+        maps = maps_of(mask)
+        found = tiled_frame(method, maps, size)
+        assert found.max() == cells
+        assert np.array_equal(found > 0, mask)
+        assert np.array_equal(found, whole_frame(method, maps))
+    assert len(np.unique(tiled_frame(method, maps_of(dumbbell()), size)[31, [26, 62]])) == 2
+
+
+def test_the_lobes_are_two_basins_that_only_their_border_joins() -> None:
+    maps = maps_of(waisted())
+    assert whole_frame(load_method("deepsplit", neck=64), maps).max() == 2
+
+
+def test_parting_pixels_are_no_border() -> None:
+    """Two cells that the separation parts over 20 px stay two, though parting pixels go to either."""
+    cell, parting = np.zeros((40, 60), bool), np.zeros((40, 60), bool)
+    cell[10:30, 10:50] = True
+    parting[10:30, 28:32] = True
+    found = whole_frame(load_method("deepsplit"), maps_of(cell, parting))
+    assert found[20].tolist() == [0] * 10 + [1] * 20 + [2] * 20 + [0] * 10
+
+
+def test_parting_pixels_beside_a_speck_go_to_a_cell() -> None:
+    cell, parting = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
+    cell[10:20, 10:25] = True
+    parting[10:20, 20:23] = True
+    parting[12:20, 20:25] = True
+    with_speck = whole_frame(load_method("deepsplit", specks=8), maps_of(cell, parting))
+    assert with_speck.max() == 1
+    assert with_speck[15, 10:25].all()
+    assert whole_frame(load_method("deepsplit", specks=0), maps_of(cell, parting)).max() == 2
+
+
+def test_nothing_set_is_components_alone() -> None:
+    cells = np.random.default_rng(0).random((40, 50)) < 0.6
+    found = Cleaning().pieces(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40)).labels
+    assert np.array_equal(found > 0, cells[5:30, 5:40])
+    assert found.max() == ndimage.label(cells[5:30, 5:40])[1]

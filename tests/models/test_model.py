@@ -1,0 +1,181 @@
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.methods import load_method
+from cellscale.models.model import SHIPPED, Model, digest, load_model, save_model, shipped_models
+from cellscale.sources.synthetic import Scene
+from cellscale.training.validation import predicted, scored
+from cellscale.types import Box
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    method = load_method("dwm", width=4, depth=1, gamma1=0.35, high=99.5, class_counts=[9, 5, 1])
+    return Model(
+        method=method,
+        networks=method.networks(),
+        pixel_size_um=(0.5, 0.25),
+        training={"steps": 7, "validation": {"seg": 0.5}},
+    )
+
+
+def edited(folder, **changes):
+    """Change entries of a model's description."""
+    path = Path(folder) / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_model_comes_back_as_it_was(model, tmp_path):
+    save_model(model, f"{tmp_path}/m")
+    found = load_model(f"{tmp_path}/m")
+    assert (found.method, found.pixel_size_um, found.training) == (model.method, (0.5, 0.25), model.training)
+    assert digest(found) == digest(model)
+    assert not found.networks["unet"].training
+    for key, value in model.networks["unet"].state_dict().items():
+        assert torch.equal(found.networks["unet"].state_dict()[key], value)
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_a_model_in_an_object_store_comes_back(model):
+    save_model(model, "memory://bucket/models/m")
+    assert digest(load_model("memory://bucket/models/m")) == digest(model)
+
+
+def test_a_model_is_replaced(model, tmp_path):
+    save_model(model, f"{tmp_path}/m")
+    other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
+    save_model(other, f"{tmp_path}/m")
+    assert load_model(f"{tmp_path}/m").method.name == "saw"
+    assert load_model(f"{tmp_path}/m").pixel_size_um is None
+
+
+def test_the_digest_follows_weights_and_settings(model):
+    before = digest(model)
+    changed = Model(method=load_method("dwm", width=4, depth=1, gamma1=0.4), networks=model.networks)
+    assert digest(changed) != before
+    with torch.no_grad():
+        model.networks["unet"].head.bias += 1e-3
+    assert digest(model) != before
+
+
+def test_no_model_at_a_place(tmp_path):
+    with pytest.raises(MissingError, match=r"No model at .*/none: expected a folder with model\.json"):
+        load_model(f"{tmp_path}/none")
+
+
+def test_a_description_without_weights_is_no_model(model, tmp_path):
+    save_model(model, str(tmp_path))
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(MissingError, match="No model"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"format": 2}, InputError, "has format 2, expected 1"),
+        ({"method": "sow"}, MissingError, "Did you mean 'saw'"),
+        ({"settings": {"unet.size": 3}}, MissingError, "Unknown setting 'unet.size'"),
+        ({"settings": {"unet.width": 8, "unet.depth": 1}}, StoreError, "do not fit network 'unet'"),
+        ({"weights_sha256": "0"}, StoreError, "not the file that model.json describes"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, error, message):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, **changes)
+    with pytest.raises(error, match=message):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"settings": None}, {"settings": []}, {"method": 3}, {"pixel_size_um": "0.5"}, {"training": None}]
+)
+def test_a_description_with_damaged_entries_is_refused(model, tmp_path, changes):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, **changes)
+    with pytest.raises(StoreError, match=f"{next(iter(changes))}.*Copy the model again, or train it anew"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("keep", [1, 100, 200])
+def test_a_truncated_description_is_refused(model, tmp_path, keep):
+    save_model(model, str(tmp_path))
+    (tmp_path / "model.json").write_bytes((tmp_path / "model.json").read_bytes()[:keep])
+    with pytest.raises(StoreError, match=r"is no model description.*Copy the model again"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "no json"])
+def test_a_file_that_is_no_description_is_refused(model, tmp_path, text):
+    save_model(model, str(tmp_path))
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(StoreError, match="is no model description"):
+        load_model(str(tmp_path))
+
+
+def test_damaged_weights_are_found(model, tmp_path):
+    save_model(model, str(tmp_path))
+    content = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(StoreError, match="Copy the model again"):
+        load_model(str(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_named(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"Cannot write .*weights\.safetensors"):
+        save_model(model, f"{tmp_path}/file/m")
+
+
+def test_an_unknown_protocol_is_refused(model):
+    with pytest.raises(StoreError, match="Cannot open nothing://m"):
+        save_model(model, "nothing://m")
+
+
+def test_a_model_that_comes_with_the_package_has_a_name(model, tmp_path, monkeypatch):
+    save_model(model, f"{tmp_path}/models/discs")
+    (tmp_path / "models" / "discs" / "card.md").write_text("# Round cells\n\nData: none.\n")
+    shipped = tmp_path / "models"
+    (listed,) = shipped_models(shipped)
+    assert {**listed, "bytes": 0} == {
+        "name": "discs",
+        "summary": "Round cells",
+        "method": "dwm",
+        "pixel_size_um": [0.5, 0.25],
+        "bytes": 0,
+    }
+    assert digest(load_model("discs", shipped=shipped)) == digest(model)
+    monkeypatch.chdir(tmp_path)
+    other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
+    save_model(other, "discs")
+    assert load_model("discs", shipped=shipped).method.name == "saw"
+    with pytest.raises(MissingError, match=r"No model at disks: expected .* comes with cellscale \(discs\)"):
+        load_model("disks", shipped=shipped)
+
+
+def test_the_package_takes_its_models_along():
+    """Every model in the package has a card, is small, and loads; the build takes all files of such a folder."""
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["cellscale"]
+    assert "models/*/*" in built
+    for found in shipped_models():
+        assert found["bytes"] <= 10 * 2**20
+        assert load_model(str(SHIPPED / found["name"])).method.name == found["method"]
+        assert (SHIPPED / found["name"] / "card.md").read_text().count("\n") > 5
+
+
+def test_the_model_of_nuclei_is_small_and_finds_nuclei_that_it_has_never_seen():
+    (listed,) = [found for found in shipped_models() if found["name"] == "nuclei"]
+    assert listed["bytes"] <= 10 * 2**20
+    model, scene, box = load_model("nuclei"), Scene(shape=(1, 256, 256), cells=40, seed=5), Box(0, 0, 256, 256)
+    frame = (scene.image(0, box)[None], scene.labels(0, box))
+    found = scored(model.method, predicted(model.method, model.networks, [frame], device="cpu", precision="auto"))
+    assert found["f1"] > 0.8

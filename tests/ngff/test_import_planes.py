@@ -1,0 +1,162 @@
+"""Imports: images with their labels, matched by number, by name or in order; nothing is left of a failed one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from cellscale.errors import CellscaleError, ExistsError, InputError
+from cellscale.ngff.image import open_image
+from cellscale.ngff.import_planes import import_planes
+from cellscale.ngff.labels import list_labels, open_labels
+from cellscale.sources import open_source
+from cellscale.testing.geometry import check_geometry
+from tests.ngff.pictures import noise, validate, whole
+
+
+def _stack(path: Path, pixels: NDArray[Any], frames: str = "") -> str:
+    tifffile.imwrite(path, pixels, compression="zlib", photometric="minisblack")
+    if frames:
+        path.with_suffix(".frames.txt").write_text(frames)
+    return str(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_stack_with_labels_of_some_frames(tmp_path: Path, version: str) -> None:
+    pixels, masks = noise(4, 600, 41), noise(2, 600, 41, dtype="int16")
+    images = open_source(_stack(tmp_path / "i.tif", pixels))
+    labels = open_source(_stack(tmp_path / "l.tif", masks, "3\n1\n"), labels=True)
+    seen: list[tuple[str, int, int]] = []
+    image = import_planes(
+        images,
+        str(tmp_path / "i.zarr"),
+        labels=labels,
+        version=version,
+        pixel_size_um=0.5,
+        frame_interval_s=300,
+        on_progress=lambda *progress: seen.append(progress),
+    )
+    assert (image.axes, image.version, image.dtype) == (("t", "y", "x"), version, np.uint16)
+    assert (image.pixel_size_um(), image.frame_interval_s()) == ((0.5, 0.5), 300)
+    assert [(image.read(whole(image), t=t)[0] == pixels[t]).all() for t in range(4)] == [True] * 4
+    truth = open_labels(image.url, "truth")
+    assert truth.metadata == {"frames": [1, 3]}
+    assert (truth.read(whole(truth), t=3) == masks[0]).all()
+    assert (truth.read(whole(truth, 1), t=1, level=1) == masks[1, ::2, ::2]).all()
+    assert truth.read(whole(truth), t=0).max() == 0
+    assert check_geometry(image, truth) == []
+    assert [validate(url) for url in (image.url, truth.url)] == ["Image", "ImageLabel"]
+    assert seen[3::2] == [("import", 4, 4), ("import labels", 2, 2)]
+
+
+def test_frames_without_a_page_stay_empty(tmp_path: Path) -> None:
+    pixels = noise(2, 40, 40) + 1
+    image = import_planes(open_source(_stack(tmp_path / "i.tif", pixels, "1\n4\n")), str(tmp_path / "i.zarr"))
+    assert image.size("t") == 5
+    assert [int(image.read(whole(image), t=t).max() > 0) for t in range(5)] == [0, 1, 0, 0, 1]
+    assert [image.missing_chunks(whole(image), t=t) for t in range(5)] == [1, 0, 1, 1, 0]
+
+
+def test_masks_find_their_images_by_name(tmp_path: Path) -> None:
+    pixels, masks = noise(3, 40, 40), noise(2, 40, 40, dtype="uint8")
+    for folder, names, planes in (
+        ("images", ["a.tif", "b.tif", "c.tif"], pixels),
+        ("masks", ["c.tif", "b_mask.tif"], masks),
+    ):
+        (tmp_path / folder).mkdir()
+        for name, plane in zip(names, planes, strict=True):
+            tifffile.imwrite(tmp_path / folder / name, plane)
+    folders = [str(tmp_path / "images"), str(tmp_path / "masks")]
+    image = import_planes(
+        open_source(folders[0]), str(tmp_path / "i.zarr"), labels=open_source(folders[1], labels=True)
+    )
+    truth = open_labels(image.url, "truth")
+    assert truth.metadata == {"frames": [1, 2]}
+    assert (truth.read(whole(truth), t=2) == masks[0]).all()
+    assert (truth.read(whole(truth), t=1) == masks[1]).all()
+    part = open_source(folders[0], frames=(2, 3))
+    image = import_planes(part, str(tmp_path / "p.zarr"), labels=open_source(folders[1], labels=True, frames=(2, 3)))
+    truth = open_labels(image.url, "truth")
+    assert (truth.read(whole(truth)) == masks[0]).all()
+    tifffile.imwrite(tmp_path / "masks" / "d.tif", masks[0])
+    with pytest.raises(InputError, match=r"Mask 'd' of .* has no image of this name"):
+        import_planes(open_source(folders[0]), str(tmp_path / "x.zarr"), labels=open_source(folders[1], labels=True))
+
+
+def test_channels_and_slices_are_kept(tmp_path: Path) -> None:
+    pixels = noise(2, 3, 4, 40, 41)
+    np.save(tmp_path / "i.npy", pixels)
+    image = import_planes(open_source(str(tmp_path / "i.npy")), str(tmp_path / "i.zarr"))
+    assert image.axes == ("t", "c", "z", "y", "x")
+    assert (image.read(whole(image), t=1, z=3) == pixels[1, :, 3]).all()
+
+
+def _masks(value: float, dtype: str) -> NDArray[Any]:
+    masks = np.zeros((2, 40, 40), dtype)
+    masks[1, 3, 4] = value
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("masks", "reason"),
+    [
+        (_masks(-2, "int16"), r"Frame 1 of .*l.npy: label -2 does not fit"),
+        (_masks(2**40, "int64"), r"Frame 1 of .*l.npy: label 1099511627776 does not fit"),
+        (_masks(0.5, "float32"), r"Frame 0 of .*l.npy: value 0.0 is float32; labels are integers"),
+        (np.full((2, 40, 40), 1.5), r"Frame 0 of .*l.npy: value 1.5 is float64"),
+        (np.zeros((3, 40, 40), "u2"), r"has 3 frames, .* has 2; expected as many"),
+        (np.zeros((2, 40, 20), "u2"), r"expected the same slices, rows and columns"),
+    ],
+)
+def test_what_are_no_labels_is_refused_and_leaves_nothing(tmp_path: Path, masks: NDArray[Any], reason: str) -> None:
+    np.save(tmp_path / "i.npy", noise(2, 40, 40))
+    np.save(tmp_path / "l.npy", masks)
+    images, labels = open_source(str(tmp_path / "i.npy")), open_source(str(tmp_path / "l.npy"), labels=True)
+    with pytest.raises(InputError, match=reason):
+        import_planes(images, str(tmp_path / "i.zarr"), labels=labels)
+    assert not (tmp_path / "i.zarr").exists()
+
+
+def test_labels_without_an_image_are_refused(tmp_path: Path) -> None:
+    images = open_source(_stack(tmp_path / "i.tif", noise(2, 40, 40)))
+    labels = open_source(_stack(tmp_path / "l.tif", noise(2, 40, 40), "1\n7\n"), labels=True)
+    with pytest.raises(InputError, match=r"Frame 7 of .*l.tif has no image in .*i.tif"):
+        import_planes(images, str(tmp_path / "i.zarr"), labels=labels)
+
+
+def test_booleans_keep_their_values(tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", noise(2, 40, 40))
+    np.save(tmp_path / "l.npy", noise(2, 40, 40) > 100)
+    image = import_planes(
+        open_source(str(tmp_path / "i.npy")),
+        str(tmp_path / "i.zarr"),
+        labels=open_source(str(tmp_path / "l.npy"), labels=True),
+        labels_name="mask",
+    )
+    assert list_labels(image.url) == ("mask",)
+    truth = open_labels(image.url, "mask")
+    assert np.unique(truth.read(whole(truth))).tolist() == [0, 1]
+
+
+def test_an_existing_image_is_kept_or_replaced(tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", noise(2, 40, 40))
+    source, url = open_source(str(tmp_path / "i.npy")), str(tmp_path / "i.zarr")
+    import_planes(source, url)
+    with pytest.raises(ExistsError, match="exists already"):
+        import_planes(source, url)
+    assert open_image(url).size("t") == 2
+    assert import_planes(open_source(str(tmp_path / "i.npy"), frames=(0, 1)), url, overwrite=True).size("t") == 1
+
+
+def test_a_source_that_breaks_leaves_nothing(tmp_path: Path) -> None:
+    path = Path(_stack(tmp_path / "i.tif", noise(3, 70, 90)))
+    source = open_source(str(path))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CellscaleError):
+        import_planes(source, str(tmp_path / "i.zarr"))
+    assert not (tmp_path / "i.zarr").exists()

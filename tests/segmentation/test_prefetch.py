@@ -1,0 +1,42 @@
+import threading
+
+import pytest
+
+from cellscale.segmentation.prefetch import ahead
+
+
+def test_the_next_item_is_made_while_the_last_is_worked_on():
+    begun = [threading.Event() for _ in range(3)]
+
+    def items():
+        for i, event in enumerate(begun):
+            event.set()
+            yield i
+
+    for i in ahead(items()):
+        assert all(event.wait(10) for event in begun[: i + 2])
+        assert not any(event.is_set() for event in begun[i + 2 :])
+
+
+def test_items_keep_their_order_and_there_may_be_none():
+    assert list(ahead(iter("abcd"))) == list("abcd")
+    assert list(ahead(iter(()))) == []
+
+
+def test_an_error_comes_where_its_item_would_have_come():
+    def items():
+        yield 1
+        raise OSError("gone")
+
+    found = []
+    with pytest.raises(OSError, match="gone"):
+        found.extend(ahead(items()))
+    assert found == [1]
+
+
+def test_a_caller_may_stop_early():
+    begun = threading.active_count()
+    found = ahead(iter(range(100)))
+    assert next(found) == 0
+    found.close()
+    assert threading.active_count() == begun

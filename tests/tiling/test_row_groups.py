@@ -1,0 +1,71 @@
+"""Strips: each joined by itself, united by a sweep that lets go of what reaches no further."""
+
+import numpy as np
+import pytest
+
+from cellscale.kernels.components import connected_components
+from cellscale.tiling.ring_rule import TileRecord, record
+from cellscale.tiling.row_groups import Strips, join_strip, labels_of, sweep
+from cellscale.tiling.tiles import Grid
+from cellscale.types import Pieces
+
+FRAME = np.array(
+    [
+        [1, 0, 1, 1, 0, 1],
+        [1, 0, 0, 0, 0, 1],
+        [1, 0, 1, 0, 0, 1],
+        [0, 0, 1, 0, 0, 1],
+        [0, 1, 0, 0, 0, 1],
+        [0, 1, 0, 1, 1, 1],
+    ],
+    bool,
+)
+
+
+def records_of(mask: np.ndarray, grid: Grid) -> dict[int, TileRecord]:
+    made = {}
+    for tile in range(len(grid)):
+        components, _ = connected_components(mask[grid.valid(tile, 1).slices], connectivity=4)
+        made[tile] = record(Pieces(labels=components.astype(np.int32)), grid, tile, 1)[1]
+    return made
+
+
+def judged(mask: np.ndarray, size: int, least: int = 1) -> list[list[tuple[int, int]]]:
+    """First pixel and area of the cells that are settled after each strip."""
+    strips = Strips(grid=Grid(shape=mask.shape, size=size), link=1, span=1)
+    records = records_of(mask, strips.grid)
+    joined = [join_strip(records, strips, strip) for strip in range(len(strips))]
+    found = sweep(joined, lambda nodes, edges: np.where(nodes["area"] >= least, np.arange(len(nodes["area"])), -1))
+    return [list(zip(part.cells["first"].tolist(), part.cells["area"].tolist(), strict=True)) for part in found]
+
+
+def test_objects_are_settled_as_soon_as_no_further_strip_sees_them() -> None:
+    """The cell at 14 ends in the second strip, in its last row: tiles of the third see it in their rings."""
+    assert judged(FRAME, 2) == [[(2, 2)], [(0, 3)], [(5, 8), (14, 2), (25, 2)]]
+
+
+def test_small_objects_are_judged_whole() -> None:
+    assert judged(FRAME, 2, least=3) == [[], [(0, 3)], [(5, 8)]]
+
+
+def test_one_strip_is_the_whole_frame() -> None:
+    assert judged(FRAME, 6) == [[(0, 3), (2, 2), (5, 8), (14, 2), (25, 2)]]
+
+
+@pytest.mark.parametrize(("size", "span", "rows", "count"), [(4, 1, 1, 3), (4, 9, 3, 1), (2, 3, 2, 3), (64, 70, 2, 1)])
+def test_a_strip_is_as_high_as_ties_can_span(size: int, span: int, rows: int, count: int) -> None:
+    strips = Strips(grid=Grid(shape=(12, 30), size=size), link=1, span=span)
+    assert (strips.rows, len(strips)) == (rows, count)
+    numbers = [tile for strip in range(count) for tile in strips.tiles(strip)]
+    assert numbers == list(range(len(strips.grid)))
+    assert all(strips.of_tile(tile) == strip for strip in range(count) for tile in strips.tiles(strip))
+    assert not strips.tiles(count)
+
+
+def test_strips_grow_to_a_task() -> None:
+    assert Strips(grid=Grid(shape=(100, 100), size=10), link=1, span=1, least_px=3500).rows == 4
+
+
+def test_labels_are_ranks_of_first_pixels() -> None:
+    firsts = np.array([7, -1, 3, 7, 20])
+    assert labels_of(firsts, np.array([3, 7, 20]), before=10).tolist() == [12, 0, 11, 12, 13]
