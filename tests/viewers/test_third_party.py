@@ -39,7 +39,7 @@ def test_labels_of_another_program(tmp_path: Path, ngff: str, dtype: str) -> Non
     place, labels = tmp_path / "other.zarr", np.stack([grid(200, 240)] * 2)
     labels[labels > 250] = 0
     foreign(place, noise(2, 200, 240), labels.astype(dtype), ngff)
-    drawn = preview(str(place), output=str(tmp_path / "sheet.png"), truth="nuclei", longest=100)
+    drawn = preview(str(place), output=str(tmp_path / "sheet.png"), ground_truth="nuclei", longest=100)
     assert (drawn.labels, list(drawn.frames)) == ("nuclei", [0, 1])
     shown = scene(str(place))
     addresses = {shown.image.url: "http://a", **{layer.url: "http://b" for layer in shown.labels}}
