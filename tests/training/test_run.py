@@ -169,7 +169,7 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     digests = []
     for place, options in ((str(tmp_path), {}), ("s3://cells/training", s3)):
         movie = f"{place}/movie.zarr"
-        words = {"labels": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
+        words = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
         import_images(str(tmp_path / "images.npy"), movie, **words)
         image = open_image(movie, storage_options=options)
         data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]

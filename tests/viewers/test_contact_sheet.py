@@ -46,7 +46,7 @@ def test_missed_split_merged_and_spurious_cells_have_their_colours(tmp_path: Pat
     truth[truth == 16] = 0
     image = layered(tmp_path / "i.zarr", {"truth": truth, "cells": found})
     drawn = preview(image.url, output=str(tmp_path / "out" / "sheet.png"), count=2)
-    assert (drawn.labels, drawn.truth, drawn.level, list(drawn.frames)) == ("cells", "truth", 0, [0, 2])
+    assert (drawn.layer, drawn.ground_truth, drawn.level, list(drawn.frames)) == ("cells", "truth", 0, [0, 2])
     assert drawn.frames[0] == {"true positive": 11, "false negative": 1, "split": 1, "merged": 2, "false positive": 1}
     picture = matplotlib.image.imread(io.BytesIO((tmp_path / "out" / "sheet.png").read_bytes()))[..., :3]
     for shade in SHADES.values():
@@ -57,7 +57,7 @@ def test_a_coarse_level_is_enough(tmp_path: Path) -> None:
     image = layered(tmp_path / "i.zarr", {"truth": grid(700, 640, 40)}, frames=1)
     assert len(image.levels) == 2
     drawn = preview(image.url, output=str(tmp_path / "sheet.png"), longest=400)
-    assert (drawn.level, drawn.labels, drawn.truth, drawn.frames) == (1, "truth", None, {0: {}})
+    assert (drawn.level, drawn.layer, drawn.ground_truth, drawn.frames) == (1, "truth", None, {0: {}})
 
 
 def test_an_unknown_layer_is_named(tmp_path: Path) -> None:

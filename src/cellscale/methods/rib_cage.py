@@ -78,8 +78,8 @@ def refuse_collapse(networks: Networks, least: float) -> None:
     raise RunError(
         f"The adversarial training collapsed: on its latest crops the estimate ({shares}) agrees with the truth with "
         f"κ = {agreement.kappa():.2f}, expected at least {least} (0: chance). No model was saved. Start again with "
-        "--overwrite and --set ema_decay=0.99, foreground_fraction=0.7, batch_size=24, crop=85; or with another seed, a "
-        "lower discriminator_rate, or more steps."
+        "--overwrite and --set ema_decay=0.99, foreground_fraction=0.7, batch_size=24, crop=85; or with another seed, "
+        "a lower discriminator_rate, or more steps."
     )
 
 

@@ -85,7 +85,8 @@ class TrainingSettings:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
         if self.batch_size % self.accumulation_steps:
             raise InputError(
-                f"Setting 'accumulation_steps' is {self.accumulation_steps}; expected a divisor of batch_size, {self.batch_size}."
+                f"Setting 'accumulation_steps' is {self.accumulation_steps}; expected a divisor of batch_size, "
+                f"{self.batch_size}."
             )
         if not 0 <= self.foreground_fraction <= 1:
             raise InputError(
