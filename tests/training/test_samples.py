@@ -155,7 +155,7 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
     for name, (pixels, masks, size) in stores.items():
         np.save(tmp_path / f"{name}.npy", pixels)
         np.save(tmp_path / f"{name}-masks.npy", masks[None].astype(np.uint16))
-        sources = {"labels": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
+        sources = {"masks": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
         import_images(str(tmp_path / f"{name}.npy"), str(tmp_path / f"{name}.zarr"), **sources)
         parts.append(training_data(open_image(str(tmp_path / f"{name}.zarr")), "truth", 1, None))
     areas = {}
