@@ -93,7 +93,7 @@ def _unite_runs(
         The union–find forest; changed.
     """
     begin, end = band
-    # Neighbours before a row are the row above it and, in the plane above, the rows y − gap … y + gap; the farthest lies
+    # Neighbours before a row are the row above it and, in the plane above, the rows y − gap … y + gap. The farthest is
     # height + gap rows back, so only the first height + 1 rows of a band have neighbours before the band.
     for row in range(begin, end if inside else min(end, begin + height + 1)):
         y = row % height

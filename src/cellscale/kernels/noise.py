@@ -1,4 +1,4 @@
-"""Random numbers by position: each is a function of a seed and integer coordinates, in whatever order they are drawn."""
+"""Random numbers by position: each is a function of a seed and integer coordinates, drawn in any order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hashed(seed: int, a: int, b: int) -> np.uint64:
 
 @kernel
 def smooth_noise(seed: int, y: float, x: float) -> float:
-    """Value noise in [0, 1) with grains of one unit: random values at integer points, blended by 3u² − 2u³ between them."""
+    """Value noise in [0, 1) with grains of one unit: random values at integer points, blended by 3u² − 2u³."""
     j, i = math.floor(y), math.floor(x)
     v, u = y - j, x - i
     v, u = v * v * (3 - 2 * v), u * u * (3 - 2 * u)

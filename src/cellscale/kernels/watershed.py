@@ -152,7 +152,7 @@ def remove_small_holes(mask: Mask, area: int) -> Mask:
 
 @kernel
 def _join_shallow(parent: NDArray[np.int64], lowest: NDArray[np.int64], borders: NDArray[np.int64], depth: int) -> None:
-    """Join basins across borders (m, 3) in their order; `lowest` (n,) holds each root's least height, and is changed."""
+    """Join basins across borders (m, 3) in their order; `lowest` (n,) has each root's least height, and is changed."""
     for k in range(borders.shape[0]):
         a, b = root(parent, borders[k, 0]), root(parent, borders[k, 1])
         if a != b and borders[k, 2] - max(lowest[a], lowest[b]) < depth:
