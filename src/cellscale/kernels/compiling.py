@@ -1,8 +1,10 @@
-"""How kernels are compiled: on first call, cached on disk, without the interpreter's lock and without fast-math.
+"""Compilation of kernels: on first call, cached on disk, releasing the GIL, without fast-math.
 
-A compiled function is one file, named by all that it depends on: the sources, the versions of Python and
-Numba, the processor and the types of the arguments. Processes that start at once may write a file twice, but never
-another's. (Numba's own index numbers the files; of two processes that compile at once, one may get the other's code.)
+A compiled function is one file, named by all that it depends on: the sources, the versions of Python and Numba, the
+processor and the types of the arguments. Processes that compile at the same time may write the same file twice, but
+never overwrite a different kernel's. (Numba's own cache numbers its files in an index; of two processes that compile at
+the same time, one may load the other's code.) Without fast-math, floating-point sums keep the order in which they are
+written, so that results are equal on every run.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ from numba.core import serialize
 
 F = TypeVar("F", bound=Callable[..., Any])
 PICKLED: Callable[[object], bytes] = serialize.dumps
-"""Numba's pickles; it has no types."""
+"""Numba's serialiser, with a type."""
 
 
 @lru_cache
 def _digest_of(source: Path) -> str:
-    """Digest of a file and of the kernels' files that it imports: their code may be compiled into its own."""
+    """Digest of a source file and of the kernel modules that it imports, as their code is inlined into its own."""
     text = source.read_text()
     imported = re.findall(r"^from cellscale\.kernels\.([\w.]+) import", text, re.MULTILINE)
     parts = [
@@ -42,14 +44,14 @@ def _digest_of(source: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """The compiled forms of one function on disk, in the place of Numba's index and data files."""
+    """Cache files of the compiled forms of one function, in the place of Numba's index and data files."""
 
     folder: Path
-    """Where Numba would keep them."""
+    """Folder of Numba's cache for the source file."""
     source: Path
-    """The file in which the function is."""
+    """Source file of the function."""
     name: str
-    """The function's."""
+    """Qualified name of the function."""
 
     @property
     def _stem(self) -> str:
@@ -60,14 +62,14 @@ class Compiled:
         return self.folder / f"{self._stem}{_digest_of(self.source)[:24]}-{digest[:24]}.nbc"
 
     def load(self, key: object) -> Any:
-        """Return what was saved under a key, or None."""
+        """Return what was saved under a key, or None if nothing was."""
         try:
             return pickle.loads(self._path(key).read_bytes())
         except FileNotFoundError:
             return None
 
     def save(self, key: object, data: object) -> None:
-        """Write a file whole or not at all; what other sources left goes."""
+        """Write a file atomically; delete the files of other versions of the sources."""
         path = self._path(key)
         part = path.with_suffix(f".{uuid.uuid4().hex}")
         part.write_bytes(PICKLED(data))
@@ -78,7 +80,10 @@ class Compiled:
 
 
 def kernel(function: F) -> F:
-    """Compile a function of arrays and numbers; its results are equal on every run and in every thread."""
+    """Compile a function of arrays and numbers; its results are equal on every run and in every thread.
+
+    Division by zero gives inf or nan as in NumPy (`error_model`), which saves a test per division.
+    """
     made: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
     cache = made._cache
     cache._cache_file = Compiled(
