@@ -15,8 +15,8 @@ from cellscale.ngff import upsampling
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
+from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.forecast import forecast
-from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 
 log = logging.getLogger("cellscale")
@@ -82,7 +82,9 @@ def segment(
             job.run,
             job.model.networks,
             job.target,
-            spread=one_by_one if address == "local" else job.engine,
+            spread=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)
+            if address == "local"
+            else job.engine,
             on_progress=on_progress,
             on_note=on_note,
             model=about,
