@@ -15,7 +15,8 @@ from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import Task, one_by_one
 from cellscale.segmentation.ownership import sign, stored_plan
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Target, segment
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.segmentation.test_run import SHAPE, arrays, equal, scratch_of, segmented, table, written

@@ -20,7 +20,8 @@ from cellscale.segmentation.executor import Spread, one_by_one
 from cellscale.segmentation.placeholders import blank
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.report import Report
-from cellscale.segmentation.run import Target, segment
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.tiling.in_memory import join, whole_frame
 from cellscale.tiling.ring_rule import record

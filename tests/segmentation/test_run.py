@@ -23,7 +23,9 @@ from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writer import create_image
 from cellscale.segmentation.executor import Spread, one_by_one
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Report, Target, segment
+from cellscale.segmentation.report import Report
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise

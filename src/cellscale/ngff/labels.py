@@ -86,14 +86,8 @@ class LabelLayer:
         labels = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
         return as_labels(labels, f"Frame {t} of {self.url}")
 
-    def stored_objects(self, level: int) -> int:
-        """Count the objects of a level that are there: one listing, nothing is read."""
-        names = self.store.child(self.levels[level].path).folder.files()
-        # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
-        return sum(name.rsplit("/", 1)[-1].isdigit() for name in names)
-
     def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
-        """Write a box of one frame and slice.
+        """Write a box of one frame and slice; return the number of stored objects: background alone is not stored.
 
         Parameters
         ----------
@@ -103,11 +97,6 @@ class LabelLayer:
             Whole chunks or shards, or up to the border; `shards` lists boxes that fit.
         t, z, level : int
             Frame, slice and level.
-
-        Returns
-        -------
-        int
-            Number of stored objects; those of background alone are not stored.
 
         Raises
         ------
@@ -288,14 +277,6 @@ def _staged(layer: LabelLayer) -> bool:
     if isinstance(there, dict) and "attempt" in wanted:
         return bool(same and there.get("attempt") == wanted["attempt"])
     return bool(same and there == wanted)
-
-
-def staged_attempt(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> str | None:
-    """The attempt whose arrays lie at a layer's place, listed or not; None where there are none, or not a run's."""
-    node = read_node(Store(url=joined(address(url), "labels", name), storage_options=dict(storage_options or {})))
-    noted = node.attributes.get("cellscale") if node else None
-    attempt = noted.get("attempt") if isinstance(noted, dict) else None
-    return attempt if isinstance(attempt, str) else None
 
 
 def _create(layer: LabelLayer, home: Store) -> None:

@@ -16,62 +16,38 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cellscale.errors import CellscaleError, ExistsError, InputError, OvertakenError, RunError, StoreError
+from cellscale.errors import CellscaleError, OvertakenError, RunError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
-    check_target,
     list_labels,
-    open_labels,
     publish_labels,
     remove_labels,
     stage_labels,
-    staged_attempt,
 )
+from cellscale.ngff.metadata import read_node
+from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Spread, Task, one_by_one
 from cellscale.segmentation.heap import give_back
 from cellscale.segmentation.join import counted, join, join_strips
-from cellscale.segmentation.ownership import Ownership, sign, stored_plan
-from cellscale.segmentation.plan import Run, Step, Unit, differences
+from cellscale.segmentation.ownership import Ownership, sign
+from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
-from cellscale.storage.folder import Folder
+from cellscale.segmentation.target import Target, resumed
 
 log = logging.getLogger("cellscale")
 
 Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
 """Makes of a task's record, where the task is done, the little that the driver wants of it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where the labels go."""
-
-    store: str
-    """URL of the image that gets the layer, or of another store."""
-    name: str
-    output: str | None = None
-    """The other store, or None: the image's own."""
-    version: str | None = None
-    """NGFF version of another store; None: the image's."""
-    overwrite: bool = False
-    publish_holes: bool = False
-    """Publish a layer although units failed; they are background, and named in its metadata and report."""
-    report: Folder | None = None
-    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
-
-    @property
-    def layer(self) -> str:
-        """URL of the layer."""
-        return f"{self.store.rstrip('/')}/labels/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,71 +196,6 @@ class Steps:
         return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
 
 
-def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
-    """The plan of an unfinished run that this one resumes, or None.
-
-    Raises
-    ------
-    InputError
-        If the unfinished run has other settings, or makes holes unasked, and `overwrite` is not set.
-    DamagedError
-        If its plan is damaged, and `overwrite` is not set.
-    """
-    try:
-        old = stored_plan(run.scratch)
-    except StoreError:
-        if not target.overwrite:
-            raise
-        return None
-    if old is None:
-        return None
-    fits = old["digest"] == run.digest
-    if fits and (target.publish_holes or not old["publish_holes"]):
-        return old
-    if target.overwrite:
-        return None
-    if fits:
-        raise InputError(
-            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
-            "Finish it with --publish-holes, or use --overwrite to drop it."
-        )
-    changed = "; ".join(differences(old["description"], run.description))
-    raise InputError(
-        f"{run.scratch.url} holds an unfinished run of layer {target.name!r} with other settings: {changed}. "
-        "Repeat its command to finish it, or use --overwrite to drop it."
-    )
-
-
-def _published(run: Run, target: Target) -> LabelLayer | None:
-    """The listed layer of the target's name, or None."""
-    options = run.image.storage_options
-    if target.name not in list_labels(target.store, storage_options=options):
-        return None
-    return open_labels(target.store, target.name, storage_options=options)
-
-
-def _resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
-    """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
-
-    Raises
-    ------
-    ExistsError
-        If a layer of the name is listed that is not this attempt's, and `overwrite` is not set.
-    """
-    check_target(run.image, target.name, output=target.output, version=target.version)
-    old, published = _earlier(run, target), _published(run, target)
-    if published is None:
-        return (old["attempt"] if old else None), None
-    finished = old is not None and published.metadata.get("attempt") == old["attempt"]
-    if old is not None and finished and not target.overwrite:
-        return old["attempt"], published
-    if not target.overwrite:
-        raise ExistsError(
-            f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
-        )
-    return (old["attempt"] if old and not finished else None), None
-
-
 def _survey(steps: Steps, target: Target) -> None:
     """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
     run, report = steps.run, steps.report
@@ -310,7 +221,8 @@ def _survey(steps: Steps, target: Target) -> None:
 def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
     options = run.image.storage_options
-    if staged_attempt(target.store, target.name, storage_options=options) != metadata["attempt"]:
+    there = read_node(Store(url=target.layer, storage_options=options))
+    if there is None or dict(there.attributes.get("cellscale") or {}).get("attempt") != metadata["attempt"]:
         _forget(run)
         if target.name in list_labels(target.store, storage_options=options):
             remove_labels(target.store, target.name, storage_options=options)
@@ -379,7 +291,7 @@ def segment(
     RunError
         If units were quarantined; nothing is published then, unless the target wants holes.
     """
-    attempt, finished = _resumed(run, target)
+    attempt, finished = resumed(run, target)
     if target.report:
         target.report.check_writable()
     owner = sign(run, publish_holes=target.publish_holes, attempt=attempt)

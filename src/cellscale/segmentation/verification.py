@@ -56,12 +56,19 @@ def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) ->
         If some are missing, or there are others.
     """
     for level, tasks in written.items():
-        expected, found = sum(int(task.objects.sum()) for task in tasks), layer.stored_objects(level)
+        expected, found = sum(int(task.objects.sum()) for task in tasks), _stored_objects(layer, level)
         if found != expected:
             raise RunError(
                 f"Level {level} of {layer.url} has {found} stored objects, {expected} were written: something else has "
                 "written or deleted there. Nothing was published. Repeat the command with --overwrite."
             )
+
+
+def _stored_objects(layer: LabelLayer, level: int) -> int:
+    """Count the objects of a level that are there, by one listing."""
+    names = layer.store.child(layer.levels[level].path).folder.files()
+    # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
+    return sum(name.rsplit("/", 1)[-1].isdigit() for name in names)
 
 
 def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: Sequence[Written]) -> None:
