@@ -87,7 +87,7 @@ def test_predictions_that_are_not_finite_end_the_run_with_their_window(tmp_path:
     pixels[1, 75, 40] = 65535
     image = written(str(tmp_path / "movie.zarr"), pixels)
     with pytest.raises(RunError, match=r"Frame 1, slice 0, window 2 \(rows 64:90, columns 0:64\): .*'touching'"):
-        broken(image, "tiled", number, window=64, batch=3)
+        broken(image, "tiled", number, window_size=64, batch=3)
     with pytest.raises(RunError, match=r"Frame 1, slice 0, window 0 \(rows 0:90, columns 0:100\): .*not finite"):
         broken(image, "fused", number)
     assert list_labels(image.url) == ()

@@ -21,7 +21,7 @@ from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.segmentation.test_run import SHAPE, arrays, equal, scratch_of, segmented, table, written
 
-TILED = {"tile": 64, "window": 64, "task_px": 1000}
+TILED = {"tile_size": 64, "window_size": 64, "task_px": 1000}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_driver_of_other_settings_takes_nothing_of_the_one_that_it_overtakes(i
 def test_a_late_task_writes_into_a_folder_that_no_one_reads(image: NgffImage) -> None:
     """The other run dies at once, so that what the overtaken task writes after it would be found by the next."""
 
-    other = {**TILED, "tile": 50}
+    other = {**TILED, "tile_size": 50}
 
     def die() -> None:
         raise KeyboardInterrupt
@@ -177,12 +177,12 @@ def test_only_folders_of_attempts_are_deleted(image: NgffImage) -> None:
 def test_of_two_drivers_that_sign_at_once_the_later_one_stays(image: NgffImage) -> None:
     model, scratch = blobs_model(), Folder(url=f"{image.url}/.cellscale-cells")
     run = plan(image, model, Settings(precision="fp32", **TILED), scratch)
-    first, second = (sign(run, publish_holes=False, attempt=None) for _ in range(2))
+    first, second = (sign(run, allow_failed_tiles=False, attempt=None) for _ in range(2))
     second.check()
     with pytest.raises(OvertakenError, match="has other settings or started over"):
         first.check()
     assert first.attempt != second.attempt
-    third = sign(run, publish_holes=False, attempt=second.attempt)
+    third = sign(run, allow_failed_tiles=False, attempt=second.attempt)
     with pytest.raises(OvertakenError, match="its labels are the same"):
         second.check()
     second.finish()

@@ -19,7 +19,7 @@ from cellscale.storage.folder import Folder
 
 PLAN = "plan.json"
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
-_ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "publish_holes": bool}
+_ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,14 @@ def stored_plan(home: Folder) -> dict[str, Any] | None:
     return found
 
 
-def sign(run: Run, *, publish_holes: bool, attempt: str | None) -> Ownership:
+def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
     """Become the run's owner.
 
     Parameters
     ----------
     run : Run
         Its scratch is `.cellscale-NAME`.
-    publish_holes : bool
+    allow_failed_tiles : bool
         Whether records may be holes.
     attempt : str or None
         The attempt that is resumed; None starts a new one, and deletes those before it.
@@ -113,7 +113,7 @@ def sign(run: Run, *, publish_holes: bool, attempt: str | None) -> Ownership:
     owner = Ownership(
         home=home, attempt=attempt or f"{run.digest[:16]}-{uuid.uuid4().hex[:12]}", token=uuid.uuid4().hex
     )
-    plan = {"digest": run.digest, "description": run.description, "publish_holes": publish_holes}
+    plan = {"digest": run.digest, "description": run.description, "allow_failed_tiles": allow_failed_tiles}
     # Listed before the plan is written: what a driver writes that signs after this one is never among them.
     before = [] if resumed else _attempts(home)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})

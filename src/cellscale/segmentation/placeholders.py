@@ -172,7 +172,7 @@ def unreadable(
     reasons = first_of(dict.fromkeys(unit["reason"] for unit in failed), " | ", full_report)
     return (
         f"survey: {len(skipped)} block(s) cannot be read, nothing was published: {blocks}. {reasons} "
-        "Or publish without them: --publish-holes."
+        "Or publish without them: --allow-failed-tiles."
     )
 
 

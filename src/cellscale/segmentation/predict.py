@@ -158,7 +158,7 @@ def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterato
     for batch, inputs in ahead(_batches(run, units)):
         try:
             predicted = windows_to_maps(
-                run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.flips
+                run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
             )
         except NotFiniteError as error:
             raise InputError(f"{window_name(run, batch[min(error.sample, len(batch) - 1)])}: {error}") from error

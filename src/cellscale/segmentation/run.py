@@ -191,7 +191,7 @@ class Steps:
             placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
             for (_, units), error in failed
         ]
-        self.report.quarantine += found
+        self.report.failed_tiles += found
         where = placeholders.first_of([placeholders.named(unit) for unit in found], " | ", self.full_report)
         return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
 
@@ -202,9 +202,9 @@ def _survey(steps: Steps, target: Target) -> None:
     try:
         steps.do(run.survey, survey, run, instead=placeholders.survey_readable)
         skipped = placeholders.skipped_blocks(run)
-        if skipped and not target.publish_holes:
-            report.quarantine += placeholders.recorded(run, run.survey)
-            raise RunError(placeholders.unreadable(run, skipped, report.quarantine, steps.full_report))
+        if skipped and not target.allow_failed_tiles:
+            report.failed_tiles += placeholders.recorded(run, run.survey)
+            raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
         raise
@@ -231,7 +231,7 @@ def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
         target.name,
         output=target.output,
         version=target.version,
-        planes_z=1 if run.settings.z == "max" else run.image.size("z"),
+        planes_z=1 if run.settings.z_mode == "max_projection" else run.image.size("z"),
         metadata=metadata,
         storage_options=options,
     )
@@ -294,7 +294,7 @@ def segment(
     attempt, finished = resumed(run, target)
     if target.report:
         target.report.check_writable()
-    owner = sign(run, publish_holes=target.publish_holes, attempt=attempt)
+    owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt)
     if finished is not None:
         owner.finish()
         return stored_report(finished)
@@ -325,23 +325,23 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     _survey(steps, target)
     reached: list[Counter[str]] = []
     if not run.fused:
-        instead = placeholders.no_maps if target.publish_holes else None
+        instead = placeholders.no_maps if target.allow_failed_tiles else None
         reached = steps.do(
             run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
         )
-        report.quarantine += placeholders.recorded(run, run.predict)
-    instead = placeholders.no_pieces if target.publish_holes else None
+        report.failed_tiles += placeholders.recorded(run, run.predict)
+    instead = placeholders.no_pieces if target.allow_failed_tiles else None
     shared = (run, networks if run.fused else {})
     reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
-    report.holes = placeholders.recorded(run, run.decode)
-    report.quarantine += report.holes
+    report.failed_regions = placeholders.recorded(run, run.decode)
+    report.failed_tiles += report.failed_regions
     steps.do(run.strips, join_strips, run)
     report.cells, report.flagged = counted(steps.do(run.join, join, run, summary=dict))
     report.reached = dict(sum(reached, Counter[str]()))
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     steps.owner.check()
-    layer = _staged(run, target, layer_metadata(run, model, report.holes) | {"attempt": steps.owner.attempt})
+    layer = _staged(run, target, layer_metadata(run, model, report.failed_regions) | {"attempt": steps.owner.attempt})
     _write_layer(steps, layer)
     report.seams = layer_quality(run)
     return layer

@@ -24,7 +24,7 @@ class Target:
     version: str | None = None
     """NGFF version of another store; None: the image's."""
     overwrite: bool = False
-    publish_holes: bool = False
+    allow_failed_tiles: bool = False
     """Publish a layer although units failed; they are background, and named in its metadata and report."""
     report: Folder | None = None
     """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
@@ -54,14 +54,14 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
     if old is None:
         return None
     fits = old["digest"] == run.digest
-    if fits and (target.publish_holes or not old["publish_holes"]):
+    if fits and (target.allow_failed_tiles or not old["allow_failed_tiles"]):
         return old
     if target.overwrite:
         return None
     if fits:
         raise InputError(
             f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
-            "Finish it with --publish-holes, or use --overwrite to drop it."
+            "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
         )
     changed = "; ".join(differences(old["description"], run.description))
     raise InputError(
@@ -95,6 +95,6 @@ def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
         return old["attempt"], published
     if not target.overwrite:
         raise ExistsError(
-            f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
+            f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
         )
     return (old["attempt"] if old and not finished else None), None
