@@ -13,7 +13,8 @@ from cellscale.methods.deepsplit import joint_loss
 from cellscale.methods.inference import windows_to_maps
 from cellscale.models.model import Model, load_model, save_model
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Target, segment
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
