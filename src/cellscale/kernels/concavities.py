@@ -92,8 +92,7 @@ def _runs(labels: Labels, cells: Bits, count: int) -> tuple[NDArray[np.int32], N
 def _sag(values: NDArray[np.int64], absent: int, stack: NDArray[np.int64]) -> None:
     """Replace values (n,) by the least integers on or above their lower convex envelope; `absent` ones get a value too.
 
-    Andrew's monotone chain over the points (y, values[y]); the first and the last value are not absent. For x < 2¹⁵ all
-    products fit into 31 bits.
+    Andrew's monotone chain over the points (y, values[y]); the first and the last value are not absent.
     """
     n = 0
     for y in range(values.size):
