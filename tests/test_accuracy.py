@@ -1,9 +1,13 @@
 """The benchmark that fills the tables of results, on a tiny data set."""
 
+from __future__ import annotations
+
 import json
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ LINE = ("saw", "u373", "--steps", "2", "--split", "0:4/1:4:2/4:6", "--set", "wid
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Six frames as the real data sets are stored."""
     frames = [annotated_frame(seed) for seed in range(6)]
     home = tmp_path / "PhC-C2DH-U373"
@@ -28,12 +32,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def accuracy(folder, monkeypatch, capsys):
+def accuracy(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """The benchmark as a command, in this process."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setenv("CELLSCALE_DATA", str(folder))
 
-    def run(*words):
+    def run(*words: Any) -> str:
         monkeypatch.setattr(sys, "argv", ["accuracy.py", *words])
         runpy.run_path(str(BENCHMARKS / "accuracy.py"), run_name="__main__")
         return capsys.readouterr().out
@@ -41,7 +45,7 @@ def accuracy(folder, monkeypatch, capsys):
     return run
 
 
-def test_a_run_is_a_line_and_lines_are_a_table(accuracy, tmp_path):
+def test_a_run_is_a_line_and_lines_are_a_table(accuracy: Any, tmp_path: Path) -> None:
     output = tmp_path / "all.jsonl"
     quick = ("--set", "loader_workers=0", "--set", "batch_size=1", "--set", "threads=1")
     accuracy(*LINE, *quick, "--seeds", "0,1", "--output", str(output))

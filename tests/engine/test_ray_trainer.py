@@ -1,11 +1,17 @@
+from __future__ import annotations
+
 import dataclasses
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import torch
+from numpy.typing import NDArray
 
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.engine.ray_trainer import train_method
@@ -32,13 +38,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignor
 
 
 @pytest.fixture(scope="module", autouse=True)
-def started():
+def started() -> Iterator[Any]:
     """One small Ray for all tests of this file."""
     with cluster(None):
         yield
 
 
-def test_a_worker_trains_as_this_process_does(tmp_path):
+def test_a_worker_trains_as_this_process_does(tmp_path: Path) -> None:
     seen = []
     here = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=f"{tmp_path}/here", settings=SETTINGS, workers=0)
     there = train_method(
@@ -61,13 +67,13 @@ def test_a_worker_trains_as_this_process_does(tmp_path):
         train_method(METHOD, [FRAMES], output=f"{tmp_path}/there", settings=SETTINGS)
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused(tmp_path):
+def test_more_workers_than_the_cluster_has_room_for_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="64 workers need 64 CPUs"):
         train_method(METHOD, [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS, workers=64)
     assert not (tmp_path / "m").exists()
 
 
-def test_two_workers_train_one_model(tmp_path):
+def test_two_workers_train_one_model(tmp_path: Path) -> None:
     model = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=str(tmp_path), settings=SETTINGS, workers=2)
     assert model.training["workers"] == 2
     assert all(
@@ -75,14 +81,14 @@ def test_two_workers_train_one_model(tmp_path):
     )
 
 
-def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path):
+def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the method reads 2"):
         train_method(load_method("saw", channels=2), [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS)
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.slow
-def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
+def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
     steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
@@ -91,19 +97,19 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
 class Watched(Sequence):
     """Frames that note which processes read them."""
 
-    def __init__(self, notes):
+    def __init__(self, notes: Any) -> None:
         self.notes = notes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         (self.notes / str(os.getpid())).touch()
         return FRAMES[i]
 
 
 @pytest.mark.slow
-def test_an_error_that_would_come_again_is_not_tried_again(tmp_path):
+def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
@@ -120,10 +126,10 @@ class Deadly(Sequence):
     after: int
     mark: str
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(FRAMES)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         looks = LOOKS.setdefault(self.mark, [])
         looks.append(i)
         if len(looks) > self.after and os.path.exists(self.mark):
@@ -138,7 +144,7 @@ LOOKS = {}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp_path, seed):
+def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp_path: Path, seed: int) -> None:
     settings = dataclasses.replace(SETTINGS, steps=12, loader_workers=0, cache_mb=0)
     mark = tmp_path / "mark"
     after = int(torch.randint(8, 15, (1,), generator=torch.Generator().manual_seed(seed)))
@@ -153,7 +159,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp
 
 
 @pytest.mark.slow
-def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path):
+def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path: Path) -> None:
     engine = FanOut(least_workers=1)
     model = train_method(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS, workers=64, engine=engine)
     assert model.training["workers"] == min(64, int(ray.cluster_resources()["CPU"]))

@@ -1,5 +1,10 @@
 """Kernels are compiled on their first call, so no example has a deadline; several threads also work on small arrays."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
@@ -10,7 +15,7 @@ settings.load_profile("compiled")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def threads_on_small_arrays():
+def threads_on_small_arrays() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "SMALL", 0)
         yield

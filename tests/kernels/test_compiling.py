@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -62,7 +64,7 @@ def said(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     return [sorted(process.communicate(timeout=1800)[0].splitlines()) for process in processes]
 
 
-def test_sixteen_processes_that_compile_at_once_into_one_folder_get_their_own_code(tmp_path) -> None:
+def test_sixteen_processes_that_compile_at_once_into_one_folder_get_their_own_code(tmp_path: Path) -> None:
     right = [f"{kind} 0 [0, 0, 1, 1] {kind}" for kind in ("int32", "int64")]
     first = said([started(tmp_path, turn) for turn in range(PROCESSES)])
     assert [[line for line in lines if not line.startswith("hits")] for lines in first] == [right] * PROCESSES
@@ -71,7 +73,7 @@ def test_sixteen_processes_that_compile_at_once_into_one_folder_get_their_own_co
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".nbc"]
 
 
-def test_other_sources_find_nothing_and_take_the_place(tmp_path) -> None:
+def test_other_sources_find_nothing_and_take_the_place(tmp_path: Path) -> None:
     from cellscale.kernels.compiling import Compiled, _digest_of
 
     source = tmp_path / "lines.py"
@@ -87,7 +89,7 @@ def test_other_sources_find_nothing_and_take_the_place(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_sixteen_processes_that_compile_many_kernels_at_once_find_the_same(tmp_path) -> None:
+def test_sixteen_processes_that_compile_many_kernels_at_once_find_the_same(tmp_path: Path) -> None:
     alone = said([started(tmp_path / "one", 0, MANY)])
     assert len(alone[0][0].split()) == 6
     for _ in ("compiled", "loaded"):

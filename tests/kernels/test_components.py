@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import cc3d
 import numpy as np
 import pytest
@@ -10,11 +14,12 @@ from cellscale.kernels.components import connected_components
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import components as naive
 from cellscale.testing.strategies import label_volumes, masks
+from cellscale.types import Mask
 
 
 @settings(max_examples=200)
 @given(masks(), st.sampled_from([4, 8]))
-def test_components_are_those_of_filling(mask, connectivity) -> None:
+def test_components_are_those_of_filling(mask: Mask, connectivity: Any) -> None:
     labels, count = connected_components(mask, connectivity=connectivity)
     expected, expected_count = naive.connected_components(mask, connectivity)
     assert labels.dtype == np.int32
@@ -24,7 +29,7 @@ def test_components_are_those_of_filling(mask, connectivity) -> None:
 
 @settings(max_examples=200)
 @given(label_volumes().map(lambda labels: labels == 1), st.sampled_from([6, 26]))
-def test_components_of_volumes_are_those_of_filling(mask, connectivity) -> None:
+def test_components_of_volumes_are_those_of_filling(mask: Mask, connectivity: Any) -> None:
     labels, count = connected_components(mask, connectivity=connectivity)
     expected, expected_count = naive.connected_components(mask, connectivity)
     assert np.array_equal(labels, expected)
@@ -33,7 +38,7 @@ def test_components_of_volumes_are_those_of_filling(mask, connectivity) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 5), (1, 9), (61, 70), (9, 11, 13)])
 @pytest.mark.parametrize("threads", [2, 3, 20])
-def test_components_do_not_depend_on_the_number_of_threads(shape, threads) -> None:
+def test_components_do_not_depend_on_the_number_of_threads(shape: tuple[int, ...], threads: int) -> None:
     mask = np.random.default_rng(0).random(shape) < 0.45
     for connectivity in (4, 8) if mask.ndim == 2 else (6, 26):
         labels, count = connected_components(mask, connectivity=connectivity)
@@ -44,7 +49,7 @@ def test_components_do_not_depend_on_the_number_of_threads(shape, threads) -> No
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("case", CASES)
-def test_components_equal_skimage_and_cc3d(case, connectivity) -> None:
+def test_components_equal_skimage_and_cc3d(case: str, connectivity: Any) -> None:
     mask = CASES[case] > 0
     labels, count = connected_components(mask, connectivity=connectivity)
     assert np.array_equal(labels, label(mask, connectivity=connectivity // 4))

@@ -1,10 +1,14 @@
+from __future__ import annotations
+
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.errors import InputError
@@ -17,16 +21,16 @@ from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_erro
 from cellscale.testing.cases import CASES, disc, painted
 from cellscale.testing.naive import contours as naive
 from cellscale.testing.strategies import label_images
-from cellscale.types import Box
+from cellscale.types import Box, Labels
 
 SHORT = Motion(iterations=60)
 
 
-def polygons_of(points, starts):
+def polygons_of(points: Any, starts: Any) -> list[Any]:
     return [points[a:b] for a, b in itertools.pairwise(starts)]
 
 
-def wavy(seed, shape=(48, 52), count=7):
+def wavy(seed: int, shape: tuple[int, int] = (48, 52), count: int = 7) -> tuple[Any, NDArray[np.uint32]]:
     """A smooth speed map and some seeds of one to a few pixels on it."""
     rng = np.random.default_rng(seed)
     speed = ndimage.gaussian_filter(rng.standard_normal(shape), 3)
@@ -41,7 +45,7 @@ def wavy(seed, shape=(48, 52), count=7):
 
 @settings(max_examples=150)
 @given(label_images())
-def test_outlines_have_a_point_for_each_outer_side(labels) -> None:
+def test_outlines_have_a_point_for_each_outer_side(labels: Labels) -> None:
     points, starts, owners, first = outlines(labels)
     places = points + np.repeat(first[owners], np.diff(starts), axis=0)
     own = np.repeat(owners, np.diff(starts))
@@ -50,7 +54,7 @@ def test_outlines_have_a_point_for_each_outer_side(labels) -> None:
 
 @settings(max_examples=150)
 @given(label_images())
-def test_filled_outlines_are_the_regions(labels) -> None:
+def test_filled_outlines_are_the_regions(labels: Labels) -> None:
     points, starts, owners, first = outlines(labels)
     order = np.argsort(owners, kind="stable")
     ordered = [polygons_of(points, starts)[i] for i in order]
@@ -61,7 +65,7 @@ def test_filled_outlines_are_the_regions(labels) -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
-def test_any_polygons_are_filled_by_their_winding_number(seed) -> None:
+def test_any_polygons_are_filled_by_their_winding_number(seed: int) -> None:
     """Knotted and crossing ones too; coordinates on a coarse grid put many centres on edges."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(3, 9, 3)
@@ -76,7 +80,7 @@ def test_any_polygons_are_filled_by_their_winding_number(seed) -> None:
 
 @settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1))
-def test_a_step_and_a_respacing_are_their_formulas(seed) -> None:
+def test_a_step_and_a_respacing_are_their_formulas(seed: int) -> None:
     rng = np.random.default_rng(seed)
     speed = np.pad(rng.random((9, 11)).astype(np.float32), 1)
     points, motion = rng.uniform(-1, 9, (rng.integers(3, 20), 2)), Motion(spacing=1.5)
@@ -89,7 +93,7 @@ def test_a_step_and_a_respacing_are_their_formulas(seed) -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
-def test_depths_are_distances_to_the_rim(seed) -> None:
+def test_depths_are_distances_to_the_rim(seed: int) -> None:
     rng = np.random.default_rng(seed)
     angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
     polygon = 10 + rng.uniform(3, 8, (9, 1)) * np.stack([np.sin(angles), np.cos(angles)], axis=1)
@@ -99,7 +103,7 @@ def test_depths_are_distances_to_the_rim(seed) -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.sampled_from([4, 9, 30]), st.sampled_from([0, 1, 3]))
-def test_seeds_are_those_of_the_definition(seed, extent, largest, smallest) -> None:
+def test_seeds_are_those_of_the_definition(seed: int, extent: int, largest: int, smallest: int) -> None:
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.standard_normal((18, 20)), rng.uniform(0.3, 2))
     values = np.clip(128 + 70 * noise / noise.std(), 0, 255).astype(np.uint8)
@@ -119,7 +123,7 @@ def test_levels_rise_until_touching_cells_come_apart() -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from([1, 4, 12]))
-def test_level_errors_are_joined_pairs_and_cells_without_a_seed(seed, cells, smallest) -> None:
+def test_level_errors_are_joined_pairs_and_cells_without_a_seed(seed: int, cells: Any, smallest: int) -> None:
     rng = np.random.default_rng(seed)
     labels = (5 * nearest_label(np.diag(np.arange(1, cells + 1))[rng.permutation(cells)])[0]).repeat(3, 0).repeat(2, 1)
     labels[rng.random(labels.shape) < 0.2] = 0
@@ -138,7 +142,7 @@ def test_class_limits_are_midway_between_the_centres() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_contours_keep_to_their_basins_and_do_not_depend_on_order_or_place(seed) -> None:
+def test_contours_keep_to_their_basins_and_do_not_depend_on_order_or_place(seed: int) -> None:
     speed, seeds = wavy(seed)
     whole = evolve(speed, seeds, radius=9, motion=SHORT)
     cells = whole.labels()
@@ -154,7 +158,7 @@ def test_contours_keep_to_their_basins_and_do_not_depend_on_order_or_place(seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_contour_depends_on_nothing_beyond_twice_the_radius(seed) -> None:
+def test_a_contour_depends_on_nothing_beyond_twice_the_radius(seed: int) -> None:
     speed, seeds = wavy(seed, (60, 60), 9)
     seeds[28:31, 28:31] = 77
     window = Box(28, 28, 31, 31).grow(2 * 6 + 2).slices
@@ -165,7 +169,7 @@ def test_a_contour_depends_on_nothing_beyond_twice_the_radius(seed) -> None:
 
 
 @pytest.mark.parametrize("coupling", ["basins", "icy"])
-def test_touching_discs_meet_without_a_common_pixel(coupling) -> None:
+def test_touching_discs_meet_without_a_common_pixel(coupling: str) -> None:
     cells = painted(disc((60, 80), 30, 26, 14), disc((60, 80), 30, 53, 14))
     seeds = painted(disc((60, 80), 30, 26, 3), disc((60, 80), 30, 53, 3))
     found = evolve((cells > 0).astype(np.float32), seeds, radius=20, coupling=coupling)
@@ -211,7 +215,7 @@ def test_a_free_contour_grows_by_its_speed() -> None:
 
 
 @pytest.mark.parametrize("coupling", ["basins", "icy"])
-def test_contours_that_tangle_in_noise_stop(coupling) -> None:
+def test_contours_that_tangle_in_noise_stop(coupling: str) -> None:
     speed = np.random.default_rng(0).random((72, 80))
     seeds = painted(disc((72, 80), 36, 40, 9))
     found = evolve(speed, seeds, radius=60, coupling=coupling, motion=Motion(iterations=120))
@@ -233,7 +237,7 @@ def test_icys_push_is_the_same_for_any_order_of_cells() -> None:
 
 
 @pytest.mark.parametrize("case", ["empty", "cluster"])
-def test_empty_and_crowded_frames(case) -> None:
+def test_empty_and_crowded_frames(case: str) -> None:
     labels = CASES[case]
     for coupling in ("basins", "icy"):
         found = evolve((labels > 0).astype(float), labels, radius=5, coupling=coupling, motion=SHORT).labels()

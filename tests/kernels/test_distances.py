@@ -1,8 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import edt
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.errors import InputError
@@ -19,26 +24,27 @@ from cellscale.kernels.distances.transform import (
 from cellscale.testing.cases import CASES, scattered
 from cellscale.testing.naive import distances as naive
 from cellscale.testing.strategies import label_images, label_volumes, masks
+from cellscale.types import Labels, Mask
 
 spacings = st.tuples(*[st.integers(1, 5)] * 3) | st.sampled_from([(12, 6, 18), (5, 70_001, 30_011)])
 
 
 @given(masks())
-def test_distances_are_those_of_all_pairs(mask) -> None:
+def test_distances_are_those_of_all_pairs(mask: Mask) -> None:
     expected = naive.label_distance_transform(mask.astype(int))
     assert np.array_equal(distance_transform(mask, squared=True), expected)
 
 
 @settings(max_examples=200)
 @given(label_images())
-def test_label_distances_are_those_of_all_pairs(labels) -> None:
+def test_label_distances_are_those_of_all_pairs(labels: Labels) -> None:
     found = label_distance_transform(labels, squared=True)
     assert found.dtype == np.int32
     assert np.array_equal(found, naive.label_distance_transform(labels))
 
 
 @given(label_volumes(), spacings, st.none() | st.integers(0, 12))
-def test_distances_in_volumes_are_those_of_all_pairs(labels, spacing, cap) -> None:
+def test_distances_in_volumes_are_those_of_all_pairs(labels: Labels, spacing: Any, cap: int) -> None:
     found = label_distance_transform(labels, squared=True, cap=cap)
     assert found.dtype == np.int32
     assert np.array_equal(found, naive.label_distance_transform(labels, cap=cap))
@@ -50,7 +56,7 @@ def test_distances_in_volumes_are_those_of_all_pairs(labels, spacing, cap) -> No
 
 
 @given(label_images(), spacings, st.integers(0, 30))
-def test_spaced_and_capped_distances_are_those_of_all_pairs(labels, spacing, cap) -> None:
+def test_spaced_and_capped_distances_are_those_of_all_pairs(labels: Labels, spacing: Any, cap: int) -> None:
     plane = spacing[1:]
     expected = naive.label_distance_transform(labels, plane, cap)
     assert np.array_equal(label_distance_transform(labels, squared=True, spacing=plane, cap=cap), expected)
@@ -58,14 +64,14 @@ def test_spaced_and_capped_distances_are_those_of_all_pairs(labels, spacing, cap
 
 
 @given(masks(), spacings)
-def test_signed_distances_are_those_of_all_pairs(mask, spacing) -> None:
+def test_signed_distances_are_those_of_all_pairs(mask: Mask, spacing: Any) -> None:
     assert np.array_equal(signed_distance(mask), naive.signed_distance(mask))
     assert np.array_equal(signed_distance(mask, spacing=spacing[1:]), naive.signed_distance(mask, spacing[1:]))
 
 
 @pytest.mark.parametrize("shape", [(40, 900), (900, 40), (300, 300), (40, 30, 400), (300, 20, 30)])
 @pytest.mark.parametrize("share", [0.00005, 0.001, 0.02])
-def test_far_distances_equal_scipy(shape, share) -> None:
+def test_far_distances_equal_scipy(shape: tuple[int, ...], share: float) -> None:
     mask = scattered(shape, share) == 0
     mask[(0,) * mask.ndim] = False
     spacing = (7, 3, 2)[-mask.ndim :]
@@ -79,7 +85,7 @@ def test_far_distances_equal_scipy(shape, share) -> None:
 @pytest.mark.parametrize("shape", [(700, 800), (6, 500, 520), (520, 40, 30)])
 @pytest.mark.parametrize("cap", [None, 180, 181, 182, 183])
 @pytest.mark.parametrize("narrow", [1, 2])
-def test_distances_around_the_greatest_of_16_bits_equal_scipy(shape, cap, narrow) -> None:
+def test_distances_around_the_greatest_of_16_bits_equal_scipy(shape: tuple[int, ...], cap: int, narrow: bool) -> None:
     """181² fits into 16 bits, 182² does not; labels touch everywhere, and a spacing moves the limit."""
     seeds = np.zeros(shape, np.uint32)
     for label, part in enumerate((0, 0.1, 0.999)):
@@ -99,7 +105,7 @@ def test_distances_around_the_greatest_of_16_bits_equal_scipy(shape, cap, narrow
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (130, 70), (3, 5, 7), (20, 30, 70)])
 @pytest.mark.parametrize("threads", [2, 3, 9])
-def test_distances_do_not_depend_on_the_number_of_threads(shape, threads) -> None:
+def test_distances_do_not_depend_on_the_number_of_threads(shape: tuple[int, ...], threads: int) -> None:
     labels = scattered(shape, 0.9, labels=2)
     for spacing in (None, (3, 2, 1)[-labels.ndim :]):
         one = label_distance_transform(labels, spacing=spacing)
@@ -110,7 +116,7 @@ def test_distances_do_not_depend_on_the_number_of_threads(shape, threads) -> Non
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if (CASES[case] == 0).any()])
-def test_distances_equal_scipy_and_edt(case) -> None:
+def test_distances_equal_scipy_and_edt(case: str) -> None:
     labels = CASES[case]
     for mask in (labels > 0, labels == 0):
         if not mask.all():
@@ -126,7 +132,7 @@ def test_without_anything_to_measure_to_distances_are_infinite() -> None:
 
 @settings(max_examples=200)
 @given(label_images(), st.none() | st.integers(0, 9))
-def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
+def test_the_nearest_label_is_that_of_all_pairs(labels: Labels, radius: int) -> None:
     nearest, squared = nearest_label(labels, radius=radius)
     assert (nearest.dtype, squared.dtype) == (np.uint32, np.int32)
     expected, expected_squared = naive.nearest_label(labels, radius)
@@ -135,7 +141,7 @@ def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
 
 
 @pytest.mark.parametrize("radius", [5, 20, 22, 23, 40, 63, 64, 100, 127, 128, 200])
-def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius) -> None:
+def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius: int) -> None:
     labels = scattered((280, 600), 0.0003)
     labels[:, 330:] = 0
     nearest, squared = nearest_label(labels)
@@ -148,7 +154,7 @@ def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius) -> None
 
 @pytest.mark.parametrize("radius", [0, 9, 22, 23, 127, 128])
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.2])
-def test_values_are_copied_from_the_nearest_source(radius, share) -> None:
+def test_values_are_copied_from_the_nearest_source(radius: int, share: float) -> None:
     sources = scattered((130, 301), share) > 0
     numbers = np.cumsum(sources).reshape(sources.shape) * sources
     values = np.append(0, np.random.default_rng(1).random(int(sources.sum()), np.float32)).astype(np.float32)
@@ -157,7 +163,7 @@ def test_values_are_copied_from_the_nearest_source(radius, share) -> None:
 
 
 @pytest.mark.parametrize("cap", [0, 3, 22, 23, 127, 128])
-def test_wanted_pixels_get_their_squared_distance(cap) -> None:
+def test_wanted_pixels_get_their_squared_distance(cap: int) -> None:
     sources, wanted = scattered((130, 301), 0.0005) > 0, scattered((130, 301), 0.05, seed=1) > 0
     expected = distance_transform(~sources, squared=True, cap=cap)
     assert np.array_equal(np.minimum(squared_at(wanted, sources, cap=cap), cap**2)[wanted], expected[wanted])
@@ -173,13 +179,13 @@ def test_of_equally_near_pixels_the_first_in_raster_order_decides() -> None:
 
 @settings(max_examples=200)
 @given(label_images())
-def test_the_two_nearest_labels_are_those_of_all_pairs(labels) -> None:
+def test_the_two_nearest_labels_are_those_of_all_pairs(labels: Labels) -> None:
     for found, expected in zip(two_nearest_labels(labels), naive.two_nearest_labels(labels), strict=True):
         assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_two_nearest_distances_are_those_of_one_transform_for_each_cell(case) -> None:
+def test_the_two_nearest_distances_are_those_of_one_transform_for_each_cell(case: str) -> None:
     labels = CASES[case]
     each = [ndimage.distance_transform_edt(labels != i) for i in np.unique(labels[labels > 0])]
     each = np.sort([np.rint(distances**2) for distances in each] + [np.full(labels.shape, FAR)] * 2, axis=0)
@@ -228,6 +234,6 @@ def test_long_images_stay_exact() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(function, image, message) -> None:
+def test_what_does_not_fit_is_refused(function: Any, image: NDArray[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         function(image)

@@ -1,7 +1,12 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cellscale.errors import InputError
 from cellscale.kernels.forests import forest_votes
@@ -10,7 +15,7 @@ from cellscale.testing.naive import forests as naive
 FEATURES = 3
 
 
-def grown(rng, trees, nodes):
+def grown(rng: np.random.Generator, trees: int, nodes: int) -> dict[str, NDArray[Any]]:
     """Random trees: a node has two children after it, or none."""
     child = np.zeros((trees, nodes, 2), np.int32)
     for tree in child:
@@ -28,7 +33,7 @@ def grown(rng, trees, nodes):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(1, 15), st.integers(0, 20))
-def test_votes_are_those_of_the_leaves(seed, trees, nodes, points):
+def test_votes_are_those_of_the_leaves(seed: int, trees: int, nodes: int, points: Any) -> None:
     rng = np.random.default_rng(seed)
     forest = grown(rng, trees, nodes)
     values = rng.integers(-3, 4, (points, FEATURES)).astype(np.float32)
@@ -37,7 +42,7 @@ def test_votes_are_those_of_the_leaves(seed, trees, nodes, points):
     assert np.array_equal(found, naive.forest_votes(values, **forest))
 
 
-def one(**changes):
+def one(**changes: Any) -> Any:
     forest = grown(np.random.default_rng(1), 2, 7)
     assert forest["child"][0, 0].any()
     for name, (at, value) in changes.items():
@@ -50,12 +55,12 @@ def one(**changes):
     [one(child=((0, 0), (9, 2))), one(child=((0, 0), (0, 2))), one(feature=((0, 0), FEATURES))],
     ids=["a child beyond the last", "a tree that never ends", "a feature that is not there"],
 )
-def test_a_broken_forest_is_refused(forest):
+def test_a_broken_forest_is_refused(forest: Any) -> None:
     with pytest.raises(InputError, match="names a child or a feature that is not there; it has 7 nodes"):
         forest_votes(np.zeros((1, FEATURES), np.float32), **forest)
 
 
-def test_arrays_that_do_not_belong_together_are_refused():
+def test_arrays_that_do_not_belong_together_are_refused() -> None:
     forest = one()
     with pytest.raises(InputError, match=r"A forest of \(2, 7\) \(trees, nodes\) has .*'threshold': \(2, 6\)"):
         forest_votes(np.zeros((1, FEATURES), np.float32), **{**forest, "threshold": forest["threshold"][:, :6]})

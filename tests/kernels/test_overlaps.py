@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections import Counter
 
 import numpy as np
@@ -8,10 +10,11 @@ from hypothesis import strategies as st
 from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.testing.strategies import label_images, label_volumes
+from cellscale.types import Labels
 
 
 @given(label_images(), st.integers(0, 2**32 - 1))
-def test_overlaps_are_the_counts_of_pairs(labels, seed) -> None:
+def test_overlaps_are_the_counts_of_pairs(labels: Labels, seed: int) -> None:
     other = np.random.default_rng(seed).permutation(labels.ravel()).reshape(labels.shape).astype(np.int64)
     columns = overlap_table(labels, other)
     expected = Counter(zip(labels.ravel().tolist(), other.ravel().tolist(), strict=True))
@@ -21,7 +24,7 @@ def test_overlaps_are_the_counts_of_pairs(labels, seed) -> None:
 
 
 @given(label_volumes(), st.integers(2, 5))
-def test_overlaps_of_volumes_are_the_same_with_threads(labels, threads) -> None:
+def test_overlaps_of_volumes_are_the_same_with_threads(labels: Labels, threads: int) -> None:
     other = labels[::-1]
     columns = overlap_table(labels, other, threads=threads)
     expected = sorted(Counter(zip(labels.ravel().tolist(), other.ravel().tolist(), strict=True)).items())
@@ -31,7 +34,7 @@ def test_overlaps_of_volumes_are_the_same_with_threads(labels, threads) -> None:
 
 
 @given(label_images())
-def test_areas_are_the_counts_of_cells(labels) -> None:
+def test_areas_are_the_counts_of_cells(labels: Labels) -> None:
     ids, areas = label_areas(labels)
     expected = Counter(labels[labels > 0].tolist())
     assert dict(zip(ids.tolist(), areas.tolist(), strict=True)) == expected

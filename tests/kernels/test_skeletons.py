@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,21 +13,22 @@ from cellscale.kernels.touching import rims, separated
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import neighbourhoods, shapes
 from cellscale.testing.strategies import cells, label_images, masks
+from cellscale.types import Labels, Mask
 
 
-def parts_and_holes(mask):
+def parts_and_holes(mask: Mask) -> tuple[int, int]:
     padded = np.pad(mask, 1)
     return ndimage.label(padded, np.ones((3, 3)))[1], ndimage.label(~padded)[1]
 
 
 @settings(max_examples=200)
 @given(masks())
-def test_thinning_deletes_what_whole_passes_delete(mask) -> None:
+def test_thinning_deletes_what_whole_passes_delete(mask: Mask) -> None:
     assert np.array_equal(skeleton(mask), shapes.skeleton(mask))
 
 
 @given(masks(), st.integers(40, 140), st.integers(100, 140))
-def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left, top) -> None:
+def test_a_figure_is_thinned_alike_wherever_it_lies(mask: Mask, left: int, top: int) -> None:
     large = np.zeros((200, 200), bool)
     place = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
     large[place] = mask
@@ -34,7 +37,7 @@ def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left, top) -> None:
 
 @settings(max_examples=200)
 @given(masks())
-def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
+def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask: Mask) -> None:
     found = skeleton(mask)
     assert not (found & ~mask).any()
     assert parts_and_holes(found) == parts_and_holes(mask)
@@ -42,7 +45,7 @@ def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_skeleton_lies_beside_that_of_skimage(case) -> None:
+def test_a_skeleton_lies_beside_that_of_skimage(case: str) -> None:
     mask = CASES[case] > 0
     found, other = skeleton(mask), skeletonize(mask)
     if mask.any() and not mask.all():
@@ -52,20 +55,20 @@ def test_a_skeleton_lies_beside_that_of_skimage(case) -> None:
 
 
 @given(label_images())
-def test_rims_have_a_neighbour_outside(labels) -> None:
+def test_rims_have_a_neighbour_outside(labels: Labels) -> None:
     assert np.array_equal(rims(labels), neighbourhoods.boundary_pixels(labels))
 
 
 @settings(max_examples=200)
 @given(cells(longest=13))
-def test_contours_and_skeletons_are_those_of_each_cell_and_concavity_alone(labels) -> None:
+def test_contours_and_skeletons_are_those_of_each_cell_and_concavity_alone(labels: Labels) -> None:
     apart = separated(labels)
     for found, expected in zip(contours_and_skeletons(apart), shapes.contours_and_skeletons(apart), strict=True):
         assert np.array_equal(found, expected)
 
 
 @given(cells(), st.integers(40, 140), st.integers(100, 140))
-def test_concavities_are_alike_wherever_they_lie(labels, left, top) -> None:
+def test_concavities_are_alike_wherever_they_lie(labels: Labels, left: int, top: int) -> None:
     apart = np.pad(separated(labels), 1)
     large = np.zeros((200, 200), np.uint32)
     place = np.s_[top : top + apart.shape[0], left : left + apart.shape[1]]
@@ -76,7 +79,7 @@ def test_concavities_are_alike_wherever_they_lie(labels, left, top) -> None:
 
 
 @pytest.mark.parametrize("case", ["U", "comb", "cluster"])
-def test_large_concavities_are_those_of_skimage(case) -> None:
+def test_large_concavities_are_those_of_skimage(case: str) -> None:
     labels = separated(CASES[case].repeat(4, axis=0).repeat(4, axis=1))
     skeletons = skeleton(labels > 0)
     for label in np.unique(labels[labels > 0]):
@@ -86,7 +89,7 @@ def test_large_concavities_are_those_of_skimage(case) -> None:
 
 
 @pytest.mark.parametrize("case", ["U", "U around a cell", "comb", "ring around a cell", "cluster"])
-def test_concavities_are_the_hulls_of_skimage_without_the_cells(case) -> None:
+def test_concavities_are_the_hulls_of_skimage_without_the_cells(case: str) -> None:
     labels = separated(CASES[case])
     contours, skeletons = rims(labels), skeleton(labels > 0)
     for label in np.unique(labels[labels > 0]):

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,10 +21,11 @@ from cellscale.testing.cases import CASES
 from cellscale.testing.naive import neighbourhoods as naive
 from cellscale.testing.naive.distances import nearest_label
 from cellscale.testing.strategies import label_images
+from cellscale.types import Labels
 
 
 @given(label_images())
-def test_separated_labels_are_never_8_adjacent(labels) -> None:
+def test_separated_labels_are_never_8_adjacent(labels: Labels) -> None:
     found = separated(labels)
     assert np.array_equal(found, naive.separated(labels))
     assert np.array_equal(separated(found), found)
@@ -29,14 +34,14 @@ def test_separated_labels_are_never_8_adjacent(labels) -> None:
 
 
 @given(label_images())
-def test_classes_are_those_of_algorithm_1(labels) -> None:
+def test_classes_are_those_of_algorithm_1(labels: Labels) -> None:
     found = touching_classes(labels)
     assert found.dtype == np.uint8
     assert np.array_equal(found, naive.touching_classes(labels))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_classes_are_those_of_scipy_far_from_the_border(case) -> None:
+def test_classes_are_those_of_scipy_far_from_the_border(case: str) -> None:
     square = np.ones((3, 3), bool)
     cells = np.pad(separated(CASES[case]) > 0, 3)
     touching = ndimage.binary_dilation(ndimage.binary_closing(cells, square) & ~cells, square)
@@ -51,7 +56,7 @@ def test_cells_that_touch_have_a_touching_class_and_the_border_has_none() -> Non
 
 
 @given(label_images(), st.integers(0, 6), st.integers(0, 2**32 - 1))
-def test_touching_pixels_go_to_the_nearest_cell_within_the_radius(labels, radius, seed) -> None:
+def test_touching_pixels_go_to_the_nearest_cell_within_the_radius(labels: Labels, radius: int, seed: int) -> None:
     touching = np.random.default_rng(seed).random(labels.shape) < 0.5
     nearest, _ = nearest_label(labels, radius)
     found = assign_touching(labels, touching, radius=radius)
@@ -59,14 +64,14 @@ def test_touching_pixels_go_to_the_nearest_cell_within_the_radius(labels, radius
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_assigning_all_pixels_grows_the_cells_as_far_as_skimage_does(case) -> None:
+def test_assigning_all_pixels_grows_the_cells_as_far_as_skimage_does(case: str) -> None:
     labels = CASES[case]
     found = assign_touching(labels, np.ones(labels.shape, bool), radius=6)
     assert np.array_equal(found > 0, expand_labels(labels, 6) > 0)
 
 
 @given(label_images(), st.integers(0, 12))
-def test_contact_regions_lie_between_the_two_nearest_cells(labels, width) -> None:
+def test_contact_regions_lie_between_the_two_nearest_cells(labels: Labels, width: int) -> None:
     assert np.array_equal(contact_regions(labels, width=width), naive.contact_regions(labels, width))
 
 
@@ -80,6 +85,6 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @given(label_images(), st.integers(0, 4), st.integers(0, 2**32 - 1))
-def test_cells_grow_step_by_step(labels, steps, seed) -> None:
+def test_cells_grow_step_by_step(labels: Labels, steps: Any, seed: int) -> None:
     touching = np.random.default_rng(seed).random(labels.shape) < 0.6
     assert np.array_equal(grown_through(labels, touching, steps=steps), naive.grown_through(labels, touching, steps))

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +11,7 @@ from cellscale.errors import InputError
 from cellscale.kernels.unions import merge, relabel
 from cellscale.testing.naive import components as naive
 from cellscale.testing.strategies import label_images
+from cellscale.types import Labels
 
 members = st.integers(1, 12).flatmap(
     lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))))
@@ -14,7 +19,7 @@ members = st.integers(1, 12).flatmap(
 
 
 @given(members, st.randoms())
-def test_the_smallest_member_is_the_root_in_any_order(drawn, random) -> None:
+def test_the_smallest_member_is_the_root_in_any_order(drawn: Any, random: Any) -> None:
     count, pairs = drawn
     expected = naive.merge(count, pairs)
     random.shuffle(pairs)
@@ -22,7 +27,7 @@ def test_the_smallest_member_is_the_root_in_any_order(drawn, random) -> None:
 
 
 @given(label_images())
-def test_relabelling_looks_every_pixel_up(labels) -> None:
+def test_relabelling_looks_every_pixel_up(labels: Labels) -> None:
     table = np.array([0, 5, 5, 9, 1, 2, 3, 0, *range(1000)], np.int64)
     found = relabel(labels, table)
     assert found.dtype == np.uint32

@@ -1,8 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.errors import InputError
@@ -18,11 +23,11 @@ from cellscale.kernels.watershed import (
 )
 from cellscale.testing.naive import watershed as naive
 from cellscale.testing.strategies import masks
-from cellscale.types import Box
+from cellscale.types import Box, Mask
 
 
 @st.composite
-def reliefs(draw):
+def reliefs(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A mask and heights of few levels, so that plateaus are common."""
     mask = draw(masks())
     levels = draw(st.sampled_from([1, 3, 20]))
@@ -31,7 +36,7 @@ def reliefs(draw):
 
 
 @given(reliefs())
-def test_basins_are_where_walks_down_end(relief) -> None:
+def test_basins_are_where_walks_down_end(relief: Any) -> None:
     labels, count = basins(*relief)
     expected, expected_count = naive.basins(*relief)
     assert labels.dtype == np.int32
@@ -40,7 +45,7 @@ def test_basins_are_where_walks_down_end(relief) -> None:
 
 
 @given(reliefs(), st.integers(0, 8), st.integers(0, 8), st.integers(0, 14), st.integers(0, 14))
-def test_links_in_a_box_are_those_of_the_whole(relief, y0, x0, height, width) -> None:
+def test_links_in_a_box_are_those_of_the_whole(relief: Any, y0: int, x0: int, height: int, width: int) -> None:
     """Two pixels of a box have one number if and only if links inside the box tie them."""
     box = Box(y0, x0, y0 + height, x0 + width).clip(Box.of(relief[1].shape))
     if box.area == 0:
@@ -59,14 +64,14 @@ def test_links_in_a_box_are_those_of_the_whole(relief, y0, x0, height, width) ->
 
 
 @given(masks(), st.integers(1, 31))
-def test_heights_fall_to_the_middle(mask, cap) -> None:
+def test_heights_fall_to_the_middle(mask: Mask, cap: int) -> None:
     found = inner_distance(mask, cap=cap)
     assert found.dtype == np.uint8
     assert np.array_equal(found, naive.inner_distance(mask, cap))
 
 
 @given(masks(), st.integers(0, 12))
-def test_specks_and_holes_are_small_components(mask, area) -> None:
+def test_specks_and_holes_are_small_components(mask: Mask, area: int) -> None:
     assert np.array_equal(remove_small_objects(mask, area), naive.without_small_components(mask, area))
     assert np.array_equal(remove_small_holes(mask, area), ~naive.without_small_components(~mask, area))
 
@@ -80,13 +85,13 @@ tables = st.integers(1, 7).flatmap(
 )
 
 
-def columns(borders, name):
+def columns(borders: Any, name: str) -> dict[str, NDArray[np.int64]]:
     rows = np.array([border for border in borders if border[0] != border[1]], np.int64).reshape(-1, 3)
     return {"a": rows[:, 0], "b": rows[:, 1], name: rows[:, 2]}
 
 
 @given(tables, st.integers(0, 4))
-def test_shallow_basins_are_joined_lowest_pass_first(table, depth) -> None:
+def test_shallow_basins_are_joined_lowest_pass_first(table: Any, depth: int) -> None:
     lowest, first, borders = table
     borders = [(a, b, max(saddle, lowest[a], lowest[b])) for a, b, saddle in borders if a != b]
     nodes = {"lowest": np.array(lowest, np.int64), "first": np.array(first, np.int64)}
@@ -96,7 +101,7 @@ def test_shallow_basins_are_joined_lowest_pass_first(table, depth) -> None:
 
 
 @given(tables, st.integers(1, 8))
-def test_long_borders_are_joined_whatever_the_order(table, length) -> None:
+def test_long_borders_are_joined_whatever_the_order(table: Any, length: int) -> None:
     lowest, _, borders = table
     found = joined_long(np.arange(len(lowest)), columns(borders, "length"), length=length)
     assert found.tolist() == naive.joined_long(range(len(lowest)), [b for b in borders if b[0] != b[1]], length)
@@ -124,7 +129,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 4))
-def test_markers_flood_the_lowest_passes_first(seed, count, marker) -> None:
+def test_markers_flood_the_lowest_passes_first(seed: int, count: int, marker: int) -> None:
     rng = np.random.default_rng(seed)
     nodes = {"lowest": rng.integers(0, 9, count), "first": rng.permutation(count)}
     pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if rng.random() < 0.5]

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +21,7 @@ from cellscale.kernels.weights import (
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import distances, shapes
 from cellscale.testing.strategies import cells
+from cellscale.types import Labels
 
 
 def test_the_rarest_class_has_weight_one_and_an_absent_one_none() -> None:
@@ -32,7 +37,7 @@ def test_focal_weights_fall_with_the_probability() -> None:
 
 @settings(max_examples=40)
 @given(cells(longest=12), st.booleans(), st.booleans())
-def test_border_weights_are_those_of_one_distance_for_each_cell(labels, squares, everywhere) -> None:
+def test_border_weights_are_those_of_one_distance_for_each_cell(labels: Labels, squares: bool, everywhere: Any) -> None:
     where = np.ones(labels.shape, bool) if everywhere else labels == 0
     found = ronneberger(labels, w0=10, sigma=5, squares=squares, where=where if everywhere else None)
     expected = shapes.ronneberger(labels, w0=10, sigma=5, squares=squares, where=where)
@@ -48,7 +53,7 @@ def test_border_weights_need_two_cells() -> None:
 
 
 @given(cells(longest=14), st.sampled_from([2.0, 30.0]))
-def test_distance_weights_are_those_of_equation_2(labels, beta) -> None:
+def test_distance_weights_are_those_of_equation_2(labels: Labels, beta: float) -> None:
     squared = distances.label_distance_transform((labels == 0).astype(int))
     expected = 1 - np.minimum(np.sqrt(squared.astype(float)) / beta, 1)
     assert np.allclose(distance_weights(labels, beta=beta), expected, atol=1e-6)
@@ -60,7 +65,7 @@ def test_distance_weights_without_cells_are_nothing() -> None:
 
 @settings(max_examples=60)
 @given(cells(longest=13), st.sampled_from([1.0, 10.0]), st.sampled_from([0.7, 5.0]))
-def test_rim_weights_are_those_of_equation_3(labels, alpha, sigma) -> None:
+def test_rim_weights_are_those_of_equation_3(labels: Labels, alpha: float, sigma: float) -> None:
     found = rim_weights(labels, alpha=alpha, sigma=sigma)
     assert found.dtype == np.float32
     assert np.allclose(found, shapes.rim_weights(labels, alpha=alpha, sigma=sigma), rtol=1e-5, atol=1e-7)
@@ -75,7 +80,7 @@ def test_rim_weights_fall_alike_inside_and_outside() -> None:
 
 @settings(max_examples=40)
 @given(cells(longest=13))
-def test_contour_complexity_is_the_distance_to_all_skeletons(labels) -> None:
+def test_contour_complexity_is_the_distance_to_all_skeletons(labels: Labels) -> None:
     found, contours = contour_complexity(labels)
     expected, expected_contours = shapes.contour_complexity(labels)
     assert np.array_equal(contours, expected_contours)
@@ -92,7 +97,9 @@ def test_contour_complexity_is_the_distance_to_all_skeletons(labels) -> None:
     spread=st.sampled_from(["both", "inside"]),
     offset=st.sampled_from([0.0, 1.0]),
 )
-def test_shape_aware_weights_are_those_of_equations_3_and_4(labels, tau, sigma, radius, spread, offset) -> None:
+def test_shape_aware_weights_are_those_of_equations_3_and_4(
+    labels: Labels, tau: float, sigma: float, radius: int, spread: Any, offset: float
+) -> None:
     options = {"tau": tau, "sigma": sigma, "radius": radius, "spread": spread, "offset": offset}
     found = shape_aware_weights(labels, **options)
     assert found.dtype == np.float32
@@ -100,7 +107,7 @@ def test_shape_aware_weights_are_those_of_equations_3_and_4(labels, tau, sigma, 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_shape_aware_weights_stay_between_nothing_and_one(case) -> None:
+def test_shape_aware_weights_stay_between_nothing_and_one(case: str) -> None:
     labels = CASES[case]
     for offset in (0.0, 1.0):
         weights = shape_aware_weights(labels, tau=saw_tau(labels), offset=offset)
@@ -137,6 +144,6 @@ def test_without_tau_every_contour_weighs_the_same() -> None:
         (lambda labels: class_balance([3, -1]), r"Class counts are \[3.0, -1.0\]"),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message) -> None:
+def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(CASES["one cell"])

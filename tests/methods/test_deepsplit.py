@@ -1,7 +1,11 @@
 """Two stages: what each moves, what is kept, and what the mask in the end is made of."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,20 +37,20 @@ BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius
 
 
 @pytest.fixture(params=NAMES)
-def method(request):
+def method(request: pytest.FixtureRequest) -> Any:
     """Each method as the paper prints it, before post-processing."""
     return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
 
 
-def copies(networks):
+def copies(networks: dict[str, Any]) -> dict[str, dict[Any, Any]]:
     return {name: {k: v.clone() for k, v in network.state_dict().items()} for name, network in networks.items()}
 
 
-def equal(one, other):
+def equal(one: Any, other: Any) -> bool:
     return all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def trained(method, on_step=lambda *_: None, steps=6):
+def trained(method: Any, on_step: Any = lambda *_: None, steps: int = 6) -> Any:
     torch.manual_seed(0)
     networks = method.networks()
     batch = sample_batch(Subject(method=method))
@@ -62,7 +66,7 @@ def trained(method, on_step=lambda *_: None, steps=6):
     return networks
 
 
-def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method) -> None:
+def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method: Any) -> None:
     torch.manual_seed(0)
     fresh = copies(method.networks())
     seen = {"segmentation": [], "separation": []}
@@ -79,7 +83,7 @@ def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method) 
         assert not equal(state["segmentation"], kept)
 
 
-def test_stage_two_starts_from_stage_one(method) -> None:
+def test_stage_two_starts_from_stage_one(method: Any) -> None:
     torch.manual_seed(0)
     networks = method.networks()
     assert not equal(networks["stage_one"].state_dict(), networks["segmentation"].state_dict())
@@ -87,7 +91,7 @@ def test_stage_two_starts_from_stage_one(method) -> None:
     assert equal(networks["stage_one"].state_dict(), networks["segmentation"].state_dict())
 
 
-def test_the_mask_is_stage_ones_without_stage_twos_separation(method, tmp_path) -> None:
+def test_the_mask_is_stage_ones_without_stage_twos_separation(method: Any, tmp_path: Path) -> None:
     """Also after saving and loading: the kept network is a part of the model."""
     networks = {name: network.eval() for name, network in trained(method).items()}
     save_model(Model(method=method, networks=networks), str(tmp_path))
@@ -113,7 +117,7 @@ def test_both_from_the_start_has_one_stage_and_no_kept_network() -> None:
     assert [update.trains for stage in method.stages() for update in stage.updates] == [("segmentation", "separation")]
 
 
-def test_the_segmentation_counts_a_third_in_stage_two(method) -> None:
+def test_the_segmentation_counts_a_third_in_stage_two(method: Any) -> None:
     torch.manual_seed(0)
     networks, batch = method.networks(), sample_batch(Subject(method=method))
     one, two = method.stages()
@@ -125,7 +129,7 @@ def test_the_segmentation_counts_a_third_in_stage_two(method) -> None:
 
 
 @pytest.mark.parametrize("detached", [True, False])
-def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detached) -> None:
+def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detached: bool) -> None:
     method = load_method("deepsplit", **TINY)
     networks, batch = method.networks(), sample_batch(Subject(method=method))
     joint_loss(networks, batch, share=0.0, detached=detached)["separation"].backward()
@@ -135,7 +139,7 @@ def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detach
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_reach_holds_for_deeper_networks(name) -> None:
+def test_the_reach_holds_for_deeper_networks(name: str) -> None:
     conformance.check_reach(Subject(method=load_method(name, width=2, depth=3)))
 
 
@@ -156,7 +160,7 @@ def test_targets_are_those_of_the_paper() -> None:
     assert (found["separation_weight"][~inside & ~contact] == 1).all()
 
 
-def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path) -> None:
+def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) -> None:
     """A frame that is ten times brighter on one side: equalised tile by tile, it would look otherwise."""
     noise = np.random.default_rng(0).gamma(2.0, 300.0, (3, 150, 211))
     pixels = (noise * np.linspace(1, 10, 211)).clip(0, 65535).astype(np.uint16)[:1]

@@ -1,6 +1,11 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cellscale.errors import InputError
@@ -10,21 +15,21 @@ from cellscale.models.model import tensors
 
 
 @pytest.fixture
-def method():
+def method() -> Any:
     return load_method("saw", width=4, depth=2)
 
 
 @pytest.fixture
-def networks(method):
+def networks(method: Any) -> Any:
     torch.manual_seed(0)
     return method.networks()
 
 
-def windows(count):
+def windows(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).random((count, 1, 32, 48)).astype(np.float32)
 
 
-def test_probabilities_are_rounded_to_whole_numbers():
+def test_probabilities_are_rounded_to_whole_numbers() -> None:
     values = torch.tensor([[[0.0, 0.5 / 255 - 1e-6, 0.5 / 255 + 1e-6, 0.998, 1.0]]])
     (found,) = stored({"cell": values})
     assert found["cell"].dtype == np.uint8
@@ -32,27 +37,29 @@ def test_probabilities_are_rounded_to_whole_numbers():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
-def test_maps_have_the_windows_size_and_the_methods_names(method, networks, precision):
+def test_maps_have_the_windows_size_and_the_methods_names(
+    method: Any, networks: dict[str, Any], precision: str
+) -> None:
     found = windows_to_maps(method, networks, windows(3), precision=precision)
     assert [{name: values.shape for name, values in maps.items()} for maps in found] == [
         {"cell": (32, 48), "touching": (32, 48)}
     ] * 3
 
 
-def test_a_prediction_draws_nothing_and_leaves_the_statistics(method, networks):
+def test_a_prediction_draws_nothing_and_leaves_the_statistics(method: Any, networks: dict[str, Any]) -> None:
     before = {key: value.clone() for key, value in networks["unet"].train().state_dict().items()}
     first, second = (windows_to_maps(method, networks, windows(2), precision="fp32") for _ in range(2))
     assert all(np.array_equal(a["cell"], b["cell"]) for a, b in zip(first, second, strict=True))
     assert all(torch.equal(value, before[key]) for key, value in networks["unet"].state_dict().items())
 
 
-def test_bf16_is_near_fp32(method, networks):
+def test_bf16_is_near_fp32(method: Any, networks: dict[str, Any]) -> None:
     (exact,), (near,) = (windows_to_maps(method, networks, windows(1), precision=p) for p in ("fp32", "bf16"))
     difference = np.abs(exact["cell"].astype(int) - near["cell"])
     assert 0 < difference.max() < 20
 
 
-def test_flips_make_a_prediction_that_turns_with_its_window(method, networks):
+def test_flips_make_a_prediction_that_turns_with_its_window(method: Any, networks: dict[str, Any]) -> None:
     window = windows(1)
     (found,) = windows_to_maps(method, networks, window, precision="fp32", flips=True)
     (turned,) = windows_to_maps(method, networks, window[..., ::-1, :].copy(), precision="fp32", flips=True)
@@ -61,14 +68,14 @@ def test_flips_make_a_prediction_that_turns_with_its_window(method, networks):
     assert abs(found["cell"].astype(int) - plain["cell"]).max() > 1
 
 
-def test_candidates_have_no_flips():
+def test_candidates_have_no_flips() -> None:
     method = load_method("maskrcnn", width=4)
     with pytest.raises(InputError, match=r"predicts candidates, which have no mean\. Set test_time_flips=false"):
         windows_to_maps(method, method.networks(), np.zeros((1, 1, 64, 64), np.float32), flips=True)
 
 
 @pytest.mark.parametrize("name", ["saw", "unet-binary", "deepsplit", "multicellnet", "ribcage-ce"])
-def test_folded_networks_compute_the_same_without_batchnorm(name):
+def test_folded_networks_compute_the_same_without_batchnorm(name: str) -> None:
     torch.manual_seed(0)
     method = load_method(name)
     networks = method.networks()

@@ -1,9 +1,14 @@
 """Watersheds from markers: exact through tiles, and what a flood does."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.kernels.distances.transform import label_distance_transform
@@ -18,7 +23,7 @@ SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "fill_holes_px":
 SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}
 
 
-def small(name, **more):
+def small(name: str, **more: Any) -> Any:
     """A watershed that finds markers in rough maps."""
     return load_method(name, **{**SMALL[name], **more})
 
@@ -31,20 +36,22 @@ def small(name, **more):
     minimum_area=st.sampled_from([0, 20]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_tiling_gives_the_whole_frames_labels(name, shape, size, minimum_area, seed):
+def test_any_tiling_gives_the_whole_frames_labels(
+    name: str, shape: tuple[int, ...], size: int, minimum_area: int, seed: int
+) -> None:
     method = small(name, minimum_area=minimum_area)
     maps = random_maps(method.maps, shape, seed)
     assert np.array_equal(tiled_frame(method, maps, size), whole_frame(method, maps))
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_less_decode_reach_breaks_the_promise(name):
+def test_less_decode_reach_breaks_the_promise(name: str) -> None:
     method = small(name, fill_holes_px=0) if name == "mu-lux" else small(name)
     assert not breaks(Mutant(method), cases=20)
     assert breaks(Mutant(method, decode_reach_less=1))
 
 
-def valley():
+def valley() -> dict[str, NDArray[np.uint8]]:
     """One mask with a ridge at column 12; a marker on either side, and a mask apart without a marker."""
     maps = {"marker": np.zeros((20, 40), np.uint8), "cell": np.zeros((20, 40), np.uint8)}
     maps["cell"][4:16, 4:24] = 250
@@ -54,7 +61,7 @@ def valley():
     return maps
 
 
-def test_floods_meet_on_the_ridge_and_what_no_marker_reaches_is_dropped():
+def test_floods_meet_on_the_ridge_and_what_no_marker_reaches_is_dropped() -> None:
     found = whole_frame(load_method("mu-lux", radius=1), valley())
     assert np.array_equal(np.unique(found), [0, 1, 2])
     assert (found[4:16, 4:12] == 1).all()
@@ -62,7 +69,7 @@ def test_floods_meet_on_the_ridge_and_what_no_marker_reaches_is_dropped():
     assert not found[:, 30:36].any()
 
 
-def test_a_marker_of_any_shape_is_one_cell():
+def test_a_marker_of_any_shape_is_one_cell() -> None:
     maps = {"marker": np.zeros((40, 40), np.uint8), "cell": np.zeros((40, 40), np.uint8)}
     maps["cell"][2:38, 2:38] = 240
     maps["marker"][5:9, 5:35] = maps["marker"][5:35, 5:9] = maps["marker"][5:35, 31:35] = 255
@@ -70,7 +77,7 @@ def test_a_marker_of_any_shape_is_one_cell():
     assert whole_frame(load_method("mu-lux", radius=1), maps).max() == 1
 
 
-def test_cells_that_touch_have_markers_apart():
+def test_cells_that_touch_have_markers_apart() -> None:
     labels = CASES["cluster"]
     markers = marker_truth(labels, 8.0)
     assert ndimage.label(markers)[1] == len(np.unique(labels)) - 1
@@ -79,19 +86,19 @@ def test_cells_that_touch_have_markers_apart():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4))
-def test_an_opening_is_that_of_scipy_far_from_the_border(seed, radius):
+def test_an_opening_is_that_of_scipy_far_from_the_border(seed: int, radius: int) -> None:
     mask = np.pad(ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((20, 20)), 1) > 0, 10)
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     assert np.array_equal(opened(mask, radius), ndimage.binary_opening(mask, y**2 + x**2 <= radius**2))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_watershed_of_calt_us_returns_the_labels_of_a_perfect_prediction(case):
+def test_the_watershed_of_calt_us_returns_the_labels_of_a_perfect_prediction(case: str) -> None:
     subject = conformance.Subject(method=load_method("calt-us", **{"decoding.rule": "watershed"}))
     conformance.check_perfect_prediction(subject, labels=CASES[case])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_likeliest_class_returns_the_labels_of_a_perfect_prediction(case):
+def test_the_likeliest_class_returns_the_labels_of_a_perfect_prediction(case: str) -> None:
     subject = conformance.Subject(method=load_method("calt-us", **{"decoding.rule": "map"}))
     conformance.check_perfect_prediction(subject, labels=CASES[case])

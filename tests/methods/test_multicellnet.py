@@ -1,12 +1,16 @@
 """Multi-CellNet beyond conformance: the min–max weight, contours through tiles, clusters of cells."""
 
+from __future__ import annotations
+
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.errors import RunError
@@ -21,7 +25,7 @@ from cellscale.types import Box
 LEVELS = (40, 90, 130, 180, 220)
 
 
-def small(radius=4, extent=6, fill=2, **changes):
+def small(radius: int = 4, extent: int = 6, fill: int = 2, **changes: Any) -> Any:
     """The method with contours that look no farther than a test's frame."""
     method = load_method("multicellnet", radius=radius, extent=extent, fill=fill, smallest=2, largest=20)
     seeding = replace(method.seeding, levels=LEVELS)
@@ -29,7 +33,7 @@ def small(radius=4, extent=6, fill=2, **changes):
     return replace(method, seeding=seeding, balloon=balloon, **changes)
 
 
-def random_maps(shape, seed):
+def random_maps(shape: tuple[int, ...], seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     maps = {}
     for name, centre in (("region", 150), ("edge", 60)):
@@ -46,7 +50,9 @@ def random_maps(shape, seed):
     minimum_area=st.sampled_from([0, 12]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_tiling_gives_the_whole_frames_labels(shape, size, reaches, minimum_area, seed) -> None:
+def test_any_tiling_gives_the_whole_frames_labels(
+    shape: tuple[int, ...], size: int, reaches: Any, minimum_area: int, seed: int
+) -> None:
     radius, extent, fill = reaches
     method = small(radius, extent, fill, minimum_area=minimum_area)
     maps = random_maps(shape, seed)
@@ -54,7 +60,7 @@ def test_any_tiling_gives_the_whole_frames_labels(shape, size, reaches, minimum_
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_named_counterexamples(case) -> None:
+def test_named_counterexamples(case: str) -> None:
     method = small(radius=6, extent=24)
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(CASES[case]).items()}
     whole = whole_frame(method, maps)
@@ -62,18 +68,18 @@ def test_named_counterexamples(case) -> None:
         assert np.array_equal(tiled_frame(method, maps, size), whole)
 
 
-def less_reach(method, less):
+def less_reach(method: Any, less: Any) -> Any:
     """The method, read with fewer pixels around a tile."""
 
     class Mutant(type(method)):
         @property
-        def decode_reach(self):
+        def decode_reach(self) -> Any:
             return super().decode_reach - less
 
     return Mutant(**{each.name: getattr(method, each.name) for each in fields(method)})
 
 
-def breaks(method, frames):
+def breaks(method: Any, frames: Any) -> bool:
     for maps in frames:
         try:
             if not np.array_equal(tiled_frame(method, maps, 13), whole_frame(method, maps)):
@@ -83,7 +89,7 @@ def breaks(method, frames):
     return False
 
 
-def every_distance_in_a_row():
+def every_distance_in_a_row() -> tuple[Any, dict[str, NDArray[np.uint8]]]:
     """Settings and maps in which the last pixel of a tile at column 52 depends on a pixel as far away as can be.
 
     A component to the left is one pixel too wide for a seed. Taken for one, it takes the leftmost pixel of the basin of
@@ -106,7 +112,7 @@ def every_distance_in_a_row():
 
 
 @pytest.mark.parametrize("decoding", ["difference", "region"])
-def test_decoding_without_contours_is_exact_too(decoding) -> None:
+def test_decoding_without_contours_is_exact_too(decoding: str) -> None:
     assert not breaks(small(decoding=decoding), [random_maps((60, 60), seed) for seed in range(20)])
 
 
@@ -118,7 +124,7 @@ def test_a_tile_that_reads_one_pixel_too_little_breaks_the_promise() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_the_weighted_loss_is_the_norm_of_both_and_has_its_gradient(e1, e2) -> None:
+def test_the_weighted_loss_is_the_norm_of_both_and_has_its_gradient(e1: Any, e2: Any) -> None:
     """E(λ*) = √(E1² + E2²), the greatest over λ, with the gradient of the norm although λ* has none."""
     losses = torch.tensor([e1, e2], dtype=torch.float64, requires_grad=True)
     weight = min_max_weight(*losses.detach())
@@ -145,7 +151,7 @@ def test_the_edge_target_is_one_on_a_straight_rim_and_sees_cells_apart() -> None
     assert edges((labels > 0).astype(np.uint32), 2.0)[20, 39] < 0.01
 
 
-def cluster_of_cells(seed):
+def cluster_of_cells(seed: int) -> NDArray[np.uint32]:
     """Discs and ellipses of many sizes that touch or overlap a little, at least 7 px wide."""
     rng = np.random.default_rng(seed)
     shape, cells = (120, 130), []
@@ -159,7 +165,7 @@ def cluster_of_cells(seed):
 
 
 @pytest.mark.parametrize("seeds", [range(k, k + 10) for k in range(0, 50, 10)])
-def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds) -> None:
+def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds: Any) -> None:
     frames = [cluster_of_cells(seed) for seed in seeds]
     method = load_method("multicellnet").prepared(frames)
     for truth in frames:

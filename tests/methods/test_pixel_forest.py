@@ -1,10 +1,15 @@
+from __future__ import annotations
+
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 
@@ -22,14 +27,14 @@ from tests.support.variants import SMALL
 METHOD = load_method("pixel-forest", **SMALL["pixel-forest"])
 
 
-def points(seed, classes=(0, 1, 2)):
+def points(seed: int, classes: tuple[int, int, int] = (0, 1, 2)) -> tuple[NDArray[np.float32], NDArray[Any]]:
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((400, 5)).astype(np.float32)
     return values, rng.choice(classes, 400)
 
 
 @pytest.mark.parametrize("classes", [(0, 1, 2), (0, 2), (1,)])
-def test_the_forest_votes_as_that_of_scikit_learn(classes):
+def test_the_forest_votes_as_that_of_scikit_learn(classes: int) -> None:
     values, truth = points(0, classes)
     fitted = RandomForestClassifier(20, max_leaf_nodes=40, random_state=0).fit(values, truth)
     forest = Forest(20, 40)
@@ -39,7 +44,7 @@ def test_the_forest_votes_as_that_of_scikit_learn(classes):
     np.testing.assert_allclose(forest(values), shares, atol=2e-5)
 
 
-def test_a_second_fit_leaves_nothing_of_the_first():
+def test_a_second_fit_leaves_nothing_of_the_first() -> None:
     values, truth = points(1)
     large, small = (RandomForestClassifier(3, max_leaf_nodes=n, random_state=0).fit(values, truth) for n in (40, 4))
     twice, once = Forest(3, 40), Forest(3, 40)
@@ -50,13 +55,13 @@ def test_a_second_fit_leaves_nothing_of_the_first():
 
 
 @given(st.floats(-(2.0**99), 2.0**99), st.floats(-(2.0**99), 2.0**99, width=32), st.integers(-1, 1))
-def test_a_threshold_in_32_bits_divides_as_that_in_64_bits(threshold, value, step):
+def test_a_threshold_in_32_bits_divides_as_that_in_64_bits(threshold: Any, value: float, step: int) -> None:
     near = np.nextafter(np.float32(threshold), np.float32(step * np.inf)) if step else np.float32(threshold)
     for seen in (np.float32(value), near):
         assert (seen <= at_most(np.array([threshold]))[0]) == (np.float64(seen) <= threshold)
 
 
-def test_the_responses_of_a_bright_spot_and_of_an_edge():
+def test_the_responses_of_a_bright_spot_and_of_an_edge() -> None:
     spot = np.zeros((41, 41))
     spot[20, 20] = 1
     smooth, laplacian, gradient, _, outer, inner, high, low = (one[20, 20] for one in responses(spot, 2.0))
@@ -71,7 +76,7 @@ def test_the_responses_of_a_bright_spot_and_of_an_edge():
     assert inner == pytest.approx(0, abs=1e-9)
 
 
-def test_a_response_is_the_same_in_every_window():
+def test_a_response_is_the_same_in_every_window() -> None:
     frame = ndimage.gaussian_filter(np.random.default_rng(0).random((1, 90, 80)), (0, 1, 1)).astype(np.float32)
     method = load_method("pixel-forest", scales=[0.7, 3.5])
     reach, whole = method.reach, method.features(frame)
@@ -84,7 +89,7 @@ def test_a_response_is_the_same_in_every_window():
         assert not np.array_equal(less[:, reach - 1 : reach + 19, reach - 1 : reach + 29], wanted)
 
 
-def test_strips_give_the_shares_of_the_whole_window(tmp_path):
+def test_strips_give_the_shares_of_the_whole_window(tmp_path: Path) -> None:
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=QUICK)
     tall = torch.from_numpy(np.random.default_rng(0).random((1, 1, 1100, 24)).astype(np.float32))
     found = model.method.predict(model.networks, tall)
@@ -94,7 +99,7 @@ def test_strips_give_the_shares_of_the_whole_window(tmp_path):
         assert np.array_equal(found[name].numpy().ravel(), whole[:, number])
 
 
-def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path):
+def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path: Path) -> None:
     image, labels = annotated_frame(5, (150, 130))
     np.save(tmp_path / "image.npy", image)
     np.save(tmp_path / "labels.npy", labels[None].astype(np.uint16))
@@ -124,12 +129,12 @@ def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path):
         ({"trees": 0}, "'trees', 'batches' and 'pixels' are at least 1"),
     ],
 )
-def test_a_forest_that_cannot_be_is_refused(settings, message):
+def test_a_forest_that_cannot_be_is_refused(settings: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_method("pixel-forest", **settings)
 
 
-def test_a_crop_without_a_pixel_to_learn_from_is_refused(tmp_path):
+def test_a_crop_without_a_pixel_to_learn_from_is_refused(tmp_path: Path) -> None:
     wide = dataclasses.replace(METHOD, scales=(6.0,))
     with pytest.raises(InputError, match=r"look 28 px far: a crop of 32 px .* Set crop to at least 57"):
         train(wide, [FRAMES], output=str(tmp_path), settings=QUICK)

@@ -1,9 +1,14 @@
+from __future__ import annotations
+
 import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from cellscale.errors import InputError, RunError
 from cellscale.methods import load_method
@@ -24,11 +29,11 @@ from tests.support.variants import GAME
 TRAINED = dataclasses.replace(QUICK, steps=60, batch_size=2, crop=53)
 
 
-def convolutions(network):
+def convolutions(network: Any) -> list[Any]:
     return [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
 
 
-def test_the_estimator_turns_85_pixels_into_64():
+def test_the_estimator_turns_85_pixels_into_64() -> None:
     network = Estimator(1, 3, 16)
     assert network(torch.zeros(1, 1, 85, 85)).shape == (1, 3, 64, 64)
     assert [(layer.kernel_size[0], layer.out_channels) for layer in convolutions(network)] == [
@@ -40,7 +45,7 @@ def test_the_estimator_turns_85_pixels_into_64():
     ]
 
 
-def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right():
+def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right() -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 1, 60, 60, dtype=torch.float64, requires_grad=True)
     Estimator(1, 3, 4).double().eval()(image)[0, :, 30 - BEFORE, 25 - BEFORE].sum().backward()
@@ -49,7 +54,9 @@ def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right():
     assert (25 - int(columns.min()), int(columns.max()) - 25) == (10, 11)
 
 
-def windowed(method, networks, image, core, reach):
+def windowed(
+    method: Any, networks: dict[str, Any], image: NDArray[Any], core: int, reach: int
+) -> dict[Any, NDArray[np.uint8]]:
     """Stored maps of a frame (y, x), made window by window."""
     windows = Windows(shape=image.shape, core=core, multiple=method.multiple, reach=reach)
     whole = {name: np.zeros(image.shape, np.uint8) for name in method.maps}
@@ -64,7 +71,7 @@ def windowed(method, networks, image, core, reach):
     return whole
 
 
-def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path):
+def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path: Path) -> None:
     model = train(load_method("ribcage-ce", width=4), [FRAMES], output=str(tmp_path), settings=TRAINED)
     method, networks = model.method, {name: network.double() for name, network in model.networks.items()}
     image = np.concatenate([frame[0, :, :57] for frame, _ in FRAMES]) / 255.0
@@ -79,14 +86,14 @@ def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path):
         assert any(not np.array_equal(narrow[name], whole[name]) for name in whole)
 
 
-def test_a_frame_narrower_than_the_reach_is_predicted():
+def test_a_frame_narrower_than_the_reach_is_predicted() -> None:
     method = load_method("ribcage-ce", width=4)
     networks = {name: network.eval() for name, network in method.networks().items()}
     assert method.predict(networks, torch.zeros(1, 1, 5, 30))["cell"].shape == (1, 5, 30)
 
 
-def test_the_printed_list_is_read_in_two_ways():
-    def features(ribs, closing):
+def test_the_printed_list_is_read_in_two_ways() -> None:
+    def features(ribs: Any, closing: int) -> Any:
         network = RibCageNetwork(1, 3, 64, ribs=ribs, width=64, closing=closing)
         assert network(torch.zeros(2, 1, 64, 64), torch.zeros(2, 3, 64, 64)).shape == (2,)
         blocks = [[part[1].out_channels for part in (b.image, b.segmentation, b.spine)] for b in network.blocks]
@@ -104,7 +111,7 @@ def test_the_printed_list_is_read_in_two_ways():
         assert judge.blocks[0].image[1].out_channels == ribs
 
 
-def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone():
+def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone() -> None:
     network = RibCageNetwork(1, 3, 16, ribs=4, width=8, closing=True).eval()
     image, segmentation = torch.rand(1, 1, 16, 16), torch.rand(1, 3, 16, 16)
     first = network.blocks[0](image, segmentation, image[:, :0])
@@ -112,14 +119,14 @@ def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone():
     assert [torch.equal(a, b) for a, b in zip(first, other, strict=True)] == [True, False, False]
 
 
-def test_the_classification_network_is_that_of_the_authors():
+def test_the_classification_network_is_that_of_the_authors() -> None:
     network = ClassificationNetwork(4, 16, features=64, hidden=32)
     assert [layer.out_channels for layer in convolutions(network)] == [64] * 2 + [128] * 2 + [256] * 6
     assert network(torch.zeros(2, 1, 16, 16), torch.zeros(2, 3, 16, 16)).shape == (2,)
     assert load_method("classdisc").training.hidden == 4096
 
 
-def test_patches_are_squares_of_the_image_in_order():
+def test_patches_are_squares_of_the_image_in_order() -> None:
     values = torch.arange(2 * 3 * 9 * 13.0).reshape(2, 3, 9, 13)
     found = patches(values, 4)
     assert found.shape == (2 * 2 * 3, 3, 4, 4)
@@ -127,7 +134,7 @@ def test_patches_are_squares_of_the_image_in_order():
     assert torch.equal(found[6], values[1, :, :4, :4])
 
 
-def batch_of(count=4, side=37):
+def batch_of(count: int = 4, side: int = 37) -> Batch:
     """Random crops of the frames' kind."""
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(0, 5, (count, 5, 5)), np.ones((8, 8))).astype(np.uint32)[:, :side, :side]
@@ -137,7 +144,7 @@ def batch_of(count=4, side=37):
 
 
 @pytest.mark.parametrize("name", ["ribcage", "classdisc"])
-def test_the_players_minimise_equations_3_and_4(name):
+def test_the_players_minimise_equations_3_and_4(name: str) -> None:
     torch.manual_seed(0)
     method, batch = load_method(name, **{**GAME, "noise": 0.0}), batch_of()
     networks = {name: network.eval() for name, network in method.networks().items()}
@@ -151,7 +158,7 @@ def test_the_players_minimise_equations_3_and_4(name):
 
 
 @torch.no_grad()
-def test_smoothing_asks_for_less_than_certainty():
+def test_smoothing_asks_for_less_than_certainty() -> None:
     torch.manual_seed(0)
     batch, losses = batch_of(), []
     method = load_method("ribcage", **{**GAME, "noise": 0.0})
@@ -164,7 +171,7 @@ def test_smoothing_asks_for_less_than_certainty():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise):
+def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise: Any) -> None:
     torch.manual_seed(0)
     game = load_method("ribcage", **{**GAME, "noise": noise}).training.game
     seen = []
@@ -177,7 +184,7 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise)
 
 
 @pytest.mark.parametrize("resting", ["batch", "running"])
-def test_the_player_that_rests_normalises_by_the_batch(resting):
+def test_the_player_that_rests_normalises_by_the_batch(resting: bool) -> None:
     """Running statistics that are far off change what the moving player learns from, or nothing."""
     method, batch = load_method("ribcage", **{**GAME, "noise": 0.0, "resting": resting}), batch_of()
     losses = {}
@@ -199,13 +206,13 @@ def test_the_player_that_rests_normalises_by_the_batch(resting):
         assert (first == second) == (resting == "batch")
 
 
-def test_the_players_take_turns_of_20_steps():
+def test_the_players_take_turns_of_20_steps() -> None:
     updates = load_method("ribcage", estimator_steps=20, discriminator_steps=20).stages()[0].updates
     turns = ["".join("ed"[i] for i, update in enumerate(updates) if update.moves(step)) for step in range(80)]
     assert "".join(turns) == ("e" * 20 + "d" * 20) * 2
 
 
-def test_agreement_is_cohens_kappa():
+def test_agreement_is_cohens_kappa() -> None:
     agreement = Agreement()
     classes = torch.tensor([[[0, 0, 0, 1, 1, 2]]])
     found = torch.tensor([[[0, 0, 1, 1, 1, 0]]])
@@ -214,7 +221,7 @@ def test_agreement_is_cohens_kappa():
     assert agreement.kappa() == pytest.approx((4 / 6 - chance) / (1 - chance))
 
 
-def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path):
+def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path: Path) -> None:
     """A discriminator that does not learn is deceived by a pattern that has nothing to do with the cells."""
     method = load_method("ribcage", **{**GAME, "discriminator_rate": 1e-9, "estimator_steps": 20})
     settings = dataclasses.replace(TRAINED, steps=106, crop=37)
@@ -226,7 +233,7 @@ def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path):
 
 
 @pytest.mark.parametrize(("moves", "least", "refused"), [(100, 0.1, True), (99, 0.1, False), (100, -1.0, False)])
-def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves, least, refused):
+def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves: Any, least: float, refused: Any) -> None:
     agreement = Agreement()
     for _ in range(moves):
         agreement.note(torch.eye(3)[:1].reshape(1, 3, 1, 1).expand(1, 3, 4, 4), torch.randint(3, (1, 4, 4)))
@@ -245,7 +252,9 @@ def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves, le
         ({}, {"crop": 37, "batch_size": 1, "steps": 2}, "Set batch_size to 2 or more"),
     ],
 )
-def test_crops_and_batches_that_are_too_small_are_refused(settings, changes, message, tmp_path):
+def test_crops_and_batches_that_are_too_small_are_refused(
+    settings: Any, changes: Any, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message):
         train(
             load_method("ribcage", **GAME, **settings),
@@ -258,6 +267,6 @@ def test_crops_and_batches_that_are_too_small_are_refused(settings, changes, mes
 @pytest.mark.parametrize(
     ("setting", "message"), [({"side": 40}, "a multiple of 16"), ({"estimator_steps": 0}, "least 1")]
 )
-def test_a_game_that_cannot_be_played_is_refused(setting, message):
+def test_a_game_that_cannot_be_played_is_refused(setting: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_method("ribcage", **setting)

@@ -1,6 +1,10 @@
 """Paper 4: its loss, and what of the suite applies to candidates."""
 
+from __future__ import annotations
+
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,18 +29,18 @@ QUICK = TrainingSettings(
 
 
 @pytest.fixture(scope="module")
-def method():
+def method() -> Any:
     return load_method("maskrcnn", **TINY).prepared(labels for _, labels in FRAMES)
 
 
 @pytest.fixture
-def networks(method):
+def networks(method: Any) -> Any:
     torch.manual_seed(0)
     return method.networks()
 
 
 @pytest.mark.parametrize("kind", ["shape-aware", "bce", "focal"])
-def test_a_loss_is_a_weighted_mean_over_the_mask(kind):
+def test_a_loss_is_a_weighted_mean_over_the_mask(kind: str) -> None:
     scores, truth, weights = torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 1.0]]])
     p = torch.sigmoid(scores)
     surprise = -torch.log(torch.where(truth > 0, p, 1 - p))
@@ -45,7 +49,7 @@ def test_a_loss_is_a_weighted_mean_over_the_mask(kind):
     torch.testing.assert_close(MaskLoss(kind=kind).of_masks(scores, truth, weights), expected[None])
 
 
-def test_weights_are_those_of_equation_3():
+def test_weights_are_those_of_equation_3() -> None:
     labels = CASES["two touching"]
     loss = MaskLoss().prepared(background=300, foreground=100)
     weights = loss.weights(labels)
@@ -54,30 +58,30 @@ def test_weights_are_those_of_equation_3():
     assert (MaskLoss(kind="bce").weights(labels) == 1).all()
 
 
-def test_cells_are_measured():
+def test_cells_are_measured() -> None:
     cells = Cells.of([CASES["two touching"], CASES["empty"]])
     assert cells == Cells(size=20.0, longest=20, density=2e6 / 64**2)
     assert Cells.of([CASES["empty"]]) == Cells()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_decoding_the_perfect_candidates_returns_the_labels(method, case):
+def test_decoding_the_perfect_candidates_returns_the_labels(method: Any, case: str) -> None:
     conformance.check_perfect_prediction(Subject(method=method.prepared([CASES[case]])), labels=CASES[case])
 
 
-def test_settings_survive_json(method):
+def test_settings_survive_json(method: Any) -> None:
     conformance.check_settings(Subject(method=method))
 
 
-def test_only_its_network_moves(method):
+def test_only_its_network_moves(method: Any) -> None:
     conformance.check_frozen_networks(Subject(method=method, training=QUICK))
 
 
-def test_a_training_is_repeatable(method):
+def test_a_training_is_repeatable(method: Any) -> None:
     conformance.check_training(Subject(method=method, training=QUICK))
 
 
-def test_training_brings_all_terms_down(method, networks):
+def test_training_brings_all_terms_down(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 2)
     player = loop.Player(method.stages()[0].updates[0], networks, 1000)
     torch.manual_seed(0)
@@ -85,7 +89,7 @@ def test_training_brings_all_terms_down(method, networks):
     assert sum(curve[-1].values()) < 0.9 * sum(curve[0].values())
 
 
-def test_a_loss_is_a_mean_of_sample_losses(method, networks):
+def test_a_loss_is_a_mean_of_sample_losses(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 2)
     (update,) = method.stages()[0].updates
     networks["mask_rcnn"].train()
@@ -100,7 +104,7 @@ def test_a_loss_is_a_mean_of_sample_losses(method, networks):
         torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_crop_without_cells_has_a_loss(method, networks):
+def test_a_crop_without_cells_has_a_loss(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 1)
     empty = dataclasses.replace(batch, labels=torch.zeros_like(batch.labels))
     networks["mask_rcnn"].train()
@@ -109,7 +113,7 @@ def test_a_crop_without_cells_has_a_loss(method, networks):
     assert float(terms["mask"].detach()) == 0
 
 
-def test_candidates_are_whole_numbers_within_their_limits(method, networks):
+def test_candidates_are_whole_numbers_within_their_limits(method: Any, networks: dict[str, Any]) -> None:
     window = np.random.default_rng(0).random((2, 1, 64, 128)).astype(np.float32)
     first, again = windows_to_maps(method, networks, np.concatenate([window[:1]] * 2), precision="fp32")
     assert isinstance(first, Candidates)
@@ -120,7 +124,7 @@ def test_candidates_are_whole_numbers_within_their_limits(method, networks):
         assert np.array_equal(getattr(first, name), getattr(again, name))
 
 
-def test_limits_that_are_reached_are_told(method, networks):
+def test_limits_that_are_reached_are_told(method: Any, networks: dict[str, Any]) -> None:
     window = np.random.default_rng(0).random((1, 1, 64, 64)).astype(np.float32)
     tight = dataclasses.replace(method, cells=dataclasses.replace(method.cells, longest=1))
     (found,) = windows_to_maps(tight, networks, window, precision="fp32")
@@ -129,7 +133,7 @@ def test_limits_that_are_reached_are_told(method, networks):
     assert set(found.reached) == {"proposals", "detections", "longest"}
 
 
-def test_missing_weights_are_named(networks, tmp_path):
+def test_missing_weights_are_named(networks: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"No weights at '/nowhere\.pth'.*leave `weights` out"):
         pretrained(networks, "/nowhere.pth")
     torch.save({"head": torch.zeros(3)}, tmp_path / "other.pth")
@@ -137,7 +141,7 @@ def test_missing_weights_are_named(networks, tmp_path):
         pretrained(networks, str(tmp_path / "other.pth"))
 
 
-def test_a_training_starts_from_weights_that_fit(method, networks, tmp_path):
+def test_a_training_starts_from_weights_that_fit(method: Any, networks: dict[str, Any], tmp_path: Path) -> None:
     state = {name: torch.full_like(value, 0.5) for name, value in networks["mask_rcnn"].backbone.state_dict().items()}
     torch.save({f"backbone.{name}": value for name, value in state.items()}, tmp_path / "some.pth")
     start, learn = load_method("maskrcnn", **TINY, weights=str(tmp_path / "some.pth")).stages()

@@ -1,13 +1,18 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cellscale.metrics import scores
 from cellscale.testing.cases import disc, painted
+from cellscale.types import Labels
 
 SHAPE = (60, 100)
 
 
-def score(truth, prediction):
+def score(truth: Labels, prediction: Labels) -> float:
     return scores([(truth, prediction)])["cds"]
 
 
@@ -18,13 +23,13 @@ def test_a_merge_costs_two_missed_cells_and_one_false() -> None:
 
 
 @pytest.mark.parametrize(("shift", "found"), [(0, 1), (5, 1), (6, 0)])
-def test_centroids_match_within_half_the_radius(shift, found) -> None:
+def test_centroids_match_within_half_the_radius(shift: int, found: Any) -> None:
     truth, prediction = painted(disc(SHAPE, 30, 40, 12)), painted(disc(SHAPE, 30, 40 + shift, 12))
     assert score(truth, prediction) == found
 
 
 @pytest.mark.parametrize(("rows", "found"), [(9, 0), (10, 1), (20, 1), (40, 1), (41, 0)])
-def test_areas_match_up_to_a_factor_of_two(rows, found) -> None:
+def test_areas_match_up_to_a_factor_of_two(rows: Any, found: Any) -> None:
     truth, prediction = np.zeros((81, 90), np.uint32), np.zeros((81, 90), np.uint32)
     truth[30:50, 5:85] = 3
     prediction[40 - rows // 2 : 40 - rows // 2 + rows, 5:85] = 8

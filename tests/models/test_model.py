@@ -1,8 +1,11 @@
+from __future__ import annotations
+
 import copy
 import dataclasses
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def model():
+def model() -> Model:
     torch.manual_seed(0)
     method = load_method("dwm", width=4, depth=1, gamma1=0.35, high=99.5, class_counts=[9, 5, 1])
     return Model(
@@ -29,13 +32,13 @@ def model():
     )
 
 
-def edited(folder, **changes):
+def edited(folder: Path, **changes: Any) -> None:
     """Change entries of a model's description."""
     path = Path(folder) / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_model_comes_back_as_it_was(model, tmp_path):
+def test_a_model_comes_back_as_it_was(model: Model, tmp_path: Path) -> None:
     save_model(model, f"{tmp_path}/m")
     found = load_model(f"{tmp_path}/m")
     assert (found.method, found.pixel_size_um, found.training) == (model.method, (0.5, 0.25), model.training)
@@ -46,12 +49,12 @@ def test_a_model_comes_back_as_it_was(model, tmp_path):
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
 
 
-def test_a_model_in_an_object_store_comes_back(model):
+def test_a_model_in_an_object_store_comes_back(model: Model) -> None:
     save_model(model, "memory://bucket/models/m")
     assert digest(load_model("memory://bucket/models/m")) == digest(model)
 
 
-def test_a_model_is_replaced(model, tmp_path):
+def test_a_model_is_replaced(model: Model, tmp_path: Path) -> None:
     save_model(model, f"{tmp_path}/m")
     other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
     save_model(other, f"{tmp_path}/m")
@@ -59,7 +62,7 @@ def test_a_model_is_replaced(model, tmp_path):
     assert load_model(f"{tmp_path}/m").pixel_size_um is None
 
 
-def test_the_digest_follows_weights_and_settings(model):
+def test_the_digest_follows_weights_and_settings(model: Model) -> None:
     before = digest(model)
     changed = Model(method=load_method("dwm", width=4, depth=1, gamma1=0.4), networks=model.networks)
     assert digest(changed) != before
@@ -68,12 +71,12 @@ def test_the_digest_follows_weights_and_settings(model):
     assert digest(model) != before
 
 
-def test_no_model_at_a_place(tmp_path):
+def test_no_model_at_a_place(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"No model at .*/none: expected a folder with model\.json"):
         load_model(f"{tmp_path}/none")
 
 
-def test_a_description_without_weights_is_no_model(model, tmp_path):
+def test_a_description_without_weights_is_no_model(model: Model, tmp_path: Path) -> None:
     save_model(model, str(tmp_path))
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(MissingError, match="No model"):
@@ -90,7 +93,9 @@ def test_a_description_without_weights_is_no_model(model, tmp_path):
         ({"weights_sha256": "0"}, StoreError, "not the file that model.json describes"),
     ],
 )
-def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, error, message):
+def test_a_description_that_does_not_fit_is_refused(
+    model: Model, tmp_path: Path, changes: Any, error: Any, message: str
+) -> None:
     save_model(model, str(tmp_path))
     edited(tmp_path, **changes)
     with pytest.raises(error, match=message):
@@ -100,7 +105,7 @@ def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, er
 @pytest.mark.parametrize(
     "changes", [{"settings": None}, {"settings": []}, {"method": 3}, {"pixel_size_um": "0.5"}, {"training": None}]
 )
-def test_a_description_with_damaged_entries_is_refused(model, tmp_path, changes):
+def test_a_description_with_damaged_entries_is_refused(model: Model, tmp_path: Path, changes: Any) -> None:
     save_model(model, str(tmp_path))
     edited(tmp_path, **changes)
     with pytest.raises(StoreError, match=f"{next(iter(changes))}.*Copy the model again, or train it anew"):
@@ -108,7 +113,7 @@ def test_a_description_with_damaged_entries_is_refused(model, tmp_path, changes)
 
 
 @pytest.mark.parametrize("keep", [1, 100, 200])
-def test_a_truncated_description_is_refused(model, tmp_path, keep):
+def test_a_truncated_description_is_refused(model: Model, tmp_path: Path, keep: Any) -> None:
     save_model(model, str(tmp_path))
     (tmp_path / "model.json").write_bytes((tmp_path / "model.json").read_bytes()[:keep])
     with pytest.raises(StoreError, match=r"is no model description.*Copy the model again"):
@@ -116,14 +121,14 @@ def test_a_truncated_description_is_refused(model, tmp_path, keep):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "no json"])
-def test_a_file_that_is_no_description_is_refused(model, tmp_path, text):
+def test_a_file_that_is_no_description_is_refused(model: Model, tmp_path: Path, text: str) -> None:
     save_model(model, str(tmp_path))
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(StoreError, match="is no model description"):
         load_model(str(tmp_path))
 
 
-def test_damaged_weights_are_found(model, tmp_path):
+def test_damaged_weights_are_found(model: Model, tmp_path: Path) -> None:
     save_model(model, str(tmp_path))
     content = bytearray((tmp_path / "weights.safetensors").read_bytes())
     content[-1] ^= 1
@@ -132,18 +137,20 @@ def test_damaged_weights_are_found(model, tmp_path):
         load_model(str(tmp_path))
 
 
-def test_a_place_that_cannot_be_written_is_named(model, tmp_path):
+def test_a_place_that_cannot_be_written_is_named(model: Model, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"Cannot write .*weights\.safetensors"):
         save_model(model, f"{tmp_path}/file/m")
 
 
-def test_an_unknown_protocol_is_refused(model):
+def test_an_unknown_protocol_is_refused(model: Model) -> None:
     with pytest.raises(StoreError, match="Cannot open nothing://m"):
         save_model(model, "nothing://m")
 
 
-def test_a_model_that_comes_with_the_package_has_a_name(model, tmp_path, monkeypatch):
+def test_a_model_that_comes_with_the_package_has_a_name(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(model, f"{tmp_path}/models/discs")
     (tmp_path / "models" / "discs" / "card.md").write_text("# Round cells\n\nData: none.\n")
     shipped = tmp_path / "models"
@@ -164,7 +171,7 @@ def test_a_model_that_comes_with_the_package_has_a_name(model, tmp_path, monkeyp
         load_model("disks", shipped=shipped)
 
 
-def test_the_package_takes_its_models_along():
+def test_the_package_takes_its_models_along() -> None:
     """Every model in the package has a card, is small, and loads; the build takes all files of such a folder."""
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["cellscale"]
     assert "models/shipped/*/*" in built
@@ -174,7 +181,7 @@ def test_the_package_takes_its_models_along():
         assert (SHIPPED / found["name"] / "card.md").read_text().count("\n") > 5
 
 
-def test_the_model_of_nuclei_is_small_and_finds_nuclei_that_it_has_never_seen():
+def test_the_model_of_nuclei_is_small_and_finds_nuclei_that_it_has_never_seen() -> None:
     (listed,) = [found for found in shipped_models() if found["name"] == "nuclei"]
     assert listed["bytes"] <= 10 * 2**20
     model, scene, box = load_model("nuclei"), Scene(shape=(1, 256, 256), cells=40, seed=5), Box(0, 0, 256, 256)
@@ -184,7 +191,7 @@ def test_the_model_of_nuclei_is_small_and_finds_nuclei_that_it_has_never_seen():
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(model, tmp_path, number):
+def test_weights_that_are_not_finite_are_refused(model: Model, tmp_path: Path, number: int) -> None:
     broken = {name: copy.deepcopy(network) for name, network in model.networks.items()}
     name, network = next(iter(broken.items()))
     key, parameter = next(iter(network.named_parameters()))

@@ -1,14 +1,18 @@
+from __future__ import annotations
+
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cellscale.segmentation.prefetch import ahead
 
 
-def test_the_next_item_is_made_while_the_last_is_worked_on():
+def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
     begun = [threading.Event() for _ in range(3)]
 
-    def items():
+    def items() -> Iterator[Any]:
         for i, event in enumerate(begun):
             event.set()
             yield i
@@ -18,13 +22,13 @@ def test_the_next_item_is_made_while_the_last_is_worked_on():
         assert not any(event.is_set() for event in begun[i + 2 :])
 
 
-def test_items_keep_their_order_and_there_may_be_none():
+def test_items_keep_their_order_and_there_may_be_none() -> None:
     assert list(ahead(iter("abcd"))) == list("abcd")
     assert list(ahead(iter(()))) == []
 
 
-def test_an_error_comes_where_its_item_would_have_come():
-    def items():
+def test_an_error_comes_where_its_item_would_have_come() -> None:
+    def items() -> Iterator[Any]:
         yield 1
         raise OSError("gone")
 
@@ -34,7 +38,7 @@ def test_an_error_comes_where_its_item_would_have_come():
     assert found == [1]
 
 
-def test_a_caller_may_stop_early():
+def test_a_caller_may_stop_early() -> None:
     begun = threading.active_count()
     found = ahead(iter(range(100)))
     assert next(found) == 0

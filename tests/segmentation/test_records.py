@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +11,7 @@ from cellscale.storage.folder import Folder
 
 
 @pytest.fixture(params=["folder", "memory"])
-def scratch(request: pytest.FixtureRequest, tmp_path) -> Folder:
+def scratch(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     url = str(tmp_path / "run") if request.param == "folder" else f"memory://{tmp_path.name}/run"
     return Folder(url=url)
 
@@ -47,7 +51,7 @@ def test_remove_takes_everything(scratch: Folder) -> None:
     scratch.remove()
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"Cannot write .*file/run/plan.json"):
         Folder(url=str(tmp_path / "file" / "run")).write_json("plan.json", {})

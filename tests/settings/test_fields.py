@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -8,17 +11,17 @@ from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.settings.fields import flat, replaced
 
 
-def test_an_unknown_method_lists_the_known_ones_and_suggests_the_nearest():
+def test_an_unknown_method_lists_the_known_ones_and_suggests_the_nearest() -> None:
     with pytest.raises(MissingError, match=r"Unknown method 'sow'\. Did you mean 'saw'\? Known: .*dwm, focal, .*saw"):
         load_method("sow")
 
 
-def test_an_unknown_setting_suggests_the_nearest():
+def test_an_unknown_setting_suggests_the_nearest() -> None:
     with pytest.raises(MissingError, match=r"Unknown setting 'widht'\. Did you mean 'width'\?"):
         load_method("saw", widht=8)
 
 
-def test_a_setting_of_another_weighting_is_unknown():
+def test_a_setting_of_another_weighting_is_unknown() -> None:
     with pytest.raises(MissingError, match="beta"):
         load_method("saw", beta=10)
 
@@ -33,34 +36,34 @@ def test_a_setting_of_another_weighting_is_unknown():
         ({"norm": 1}, "'norm' expects bool, got 1"),
     ],
 )
-def test_a_setting_of_the_wrong_type_is_refused(settings, expected):
+def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) -> None:
     with pytest.raises(InputError, match=expected):
         load_method("saw", **settings)
 
 
-def test_whole_numbers_become_floats_and_lists_tuples():
+def test_whole_numbers_become_floats_and_lists_tuples() -> None:
     method = load_method("saw", sigma=4, class_counts=[1, 2, 3])
     assert isinstance(method.weighting.sigma, float)
     assert method.class_counts == (1, 2, 3)
 
 
-def test_short_and_full_names_set_the_same_field():
+def test_short_and_full_names_set_the_same_field() -> None:
     assert load_method("dwm", width=8) == load_method("dwm", **{"unet.width": 8})
 
 
-def test_a_method_outside_the_package_is_imported_by_its_place():
+def test_a_method_outside_the_package_is_imported_by_its_place() -> None:
     assert load_method("cellscale.methods.shape_aware_weights:SAW").name == "saw"
     assert load_method("cellscale.methods.border_weights:BorderWeightedUNet").name == "unet-ronneberger"
 
 
 @pytest.mark.parametrize("name", ["cellscale.nowhere:SAW", "cellscale.methods.shape_aware_weights:SEW"])
-def test_a_method_that_cannot_be_imported_is_named(name):
+def test_a_method_that_cannot_be_imported_is_named(name: str) -> None:
     with pytest.raises(MissingError, match="cannot be imported"):
         load_method(name)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_settings_survive_json(name):
+def test_settings_survive_json(name: str) -> None:
     changes = {"width": 5, "minimum_area": 17, "channels": 2, "high": 99.5}
     known = {full.rpartition(".")[2] for full in flat(load_method(name))}
     method = load_method(name, **{key: value for key, value in changes.items() if key in known})
@@ -81,12 +84,12 @@ class Outer:
     limit: float | None = None
 
 
-def test_a_short_name_of_two_fields_is_refused():
+def test_a_short_name_of_two_fields_is_refused() -> None:
     with pytest.raises(InputError, match=r"one of first\.size, second\.size"):
         replaced(Outer(), {"size": 2})
 
 
-def test_fields_have_dotted_names_and_options_may_be_none():
+def test_fields_have_dotted_names_and_options_may_be_none() -> None:
     changed = replaced(Outer(), {"second.size": 3, "limit": 2})
     assert flat(changed) == {"first.size": 1, "second.size": 3, "limit": 2.0}
     assert replaced(changed, {"limit": None}).limit is None

@@ -1,5 +1,7 @@
 """The promise for objects with anchors: any tiling gives the whole frame's labels; equal anchors are one object."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,7 +33,9 @@ def peaks(shape: tuple[int, int], seed: int) -> dict[str, np.ndarray]:
     minimum_area=st.sampled_from([0, 6]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_tiling_gives_the_whole_frames_labels(shape, size, extent, search, minimum_area, seed) -> None:
+def test_any_tiling_gives_the_whole_frames_labels(
+    shape: tuple[int, ...], size: int, extent: int, search: int, minimum_area: int, seed: int
+) -> None:
     method = Stamps(extent=extent, search=search, minimum_area=minimum_area)
     maps = peaks(shape, seed)
     assert np.array_equal(tiled_frame(method, maps, size), whole_frame(method, maps))

@@ -1,6 +1,9 @@
 """Candidates through windows and tiles: owned by one window, the same labels for any tiling."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from cellscale.tiling.windows import Windows
 from cellscale.types import Box, Candidates, Pieces, Table
 
 
-def method_for(longest: int, **settings) -> MaskRCNN:
+def method_for(longest: int, **settings: Any) -> MaskRCNN:
     """Mask R-CNN for boxes of at most so many px."""
     method = load_method("maskrcnn", **{"cells.longest": longest, "growth": 1.0, "score": 0.1, **settings})
     assert isinstance(method, MaskRCNN)
@@ -35,7 +38,7 @@ def method_for(longest: int, **settings) -> MaskRCNN:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_tiling_gives_the_whole_frames_labels(
-    shape, size, longest, minimum_area, most_overlap, count, seed
+    shape: tuple[int, ...], size: int, longest: int, minimum_area: int, most_overlap: Any, count: int, seed: int
 ) -> None:
     method = method_for(longest, minimum_area=minimum_area, most_overlap=most_overlap)
     candidates = random_candidates(shape, count, longest, seed)
@@ -125,7 +128,7 @@ def test_stored_candidates_come_back_and_windows_add_up() -> None:
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 5, 5), Box(10, 3, 14, 30)])
-def test_a_part_has_all_candidates_with_a_pixel_in_it(box) -> None:
+def test_a_part_has_all_candidates_with_a_pixel_in_it(box: Any) -> None:
     candidates = random_candidates((30, 30), 40, 9, 1)
     part = candidates.within(box)
     wanted = [Box(*b).clip(box).area > 0 for b in candidates.boxes.tolist()]

@@ -1,5 +1,7 @@
 """The promise in small: any tiling gives the whole frame's labels, numbers included; each rule is needed."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +71,9 @@ def naive_whole_frame(method: Decoder, maps: StoredMaps) -> Labels:
     minimum_area=st.sampled_from([0, 5, 20]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_tiling_gives_the_whole_frames_labels(name, shape, size, radius, minimum_area, seed) -> None:
+def test_any_tiling_gives_the_whole_frames_labels(
+    name: str, shape: tuple[int, ...], size: int, radius: int, minimum_area: int, seed: int
+) -> None:
     method = with_radius(name, radius, minimum_area=minimum_area)
     maps = random_maps(method.maps, shape, seed)
     expected = naive_whole_frame(method, maps)

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -14,11 +16,11 @@ RIGID = Augmentation(warped=0.0)
 PLAIN = Augmentation(gamma=1.0, contrast=1.0, brightness=0.0, shading=0.0, noise=0.0, blur=0.0)
 
 
-def generator(seed=0):
+def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips():
+def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips() -> None:
     frame = np.arange(64, dtype=np.uint32).reshape(8, 8)
     turns = [np.rot90(flipped, k) for flipped in (frame, frame[::-1]) for k in range(4)]
     seen = set()
@@ -30,7 +32,7 @@ def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_image_and_labels_are_warped_together(seed):
+def test_image_and_labels_are_warped_together(seed: int) -> None:
     labels = np.zeros((96, 96), np.uint32)
     labels[20:70, 30:60] = 3
     points = coordinates(generator(seed), (48.0, 48.0), 64, Augmentation(warped=1.0))
@@ -40,25 +42,25 @@ def test_image_and_labels_are_warped_together(seed):
     assert np.array_equal(image[(image < 0.01) | (image > 0.99)] > 0.5, view[(image < 0.01) | (image > 0.99)] > 0)
 
 
-def test_beyond_the_frame_the_image_is_mirrored():
+def test_beyond_the_frame_the_image_is_mirrored() -> None:
     frame = np.arange(5, dtype=np.float32)[None, None].repeat(5, axis=1)
     points = np.stack(np.meshgrid(np.zeros(1), np.arange(-3, 8), indexing="ij")).astype(np.float32)
     assert view_of_image(frame, points)[0, 0].tolist() == [3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1]
 
 
-def test_a_scale_of_two_shows_half_as_much():
+def test_a_scale_of_two_shows_half_as_much() -> None:
     how = Augmentation(warped=1.0, rotation=0.0, elastic=0.0, scale=2.0)
     extents = [np.ptp(coordinates(generator(seed), (50.0, 50.0), 33, how)[0]) for seed in range(40)]
     assert 16 <= min(extents) < 20
     assert 54 < max(extents) <= 64.01
 
 
-def test_intensities_stay_as_they_are_when_nothing_may_change():
+def test_intensities_stay_as_they_are_when_nothing_may_change() -> None:
     image = generator().random((2, 16, 16), np.float32)
     np.testing.assert_allclose(other_intensities(image, generator(), PLAIN), image, atol=1e-6)
 
 
-def test_intensities_change_by_the_generator_alone():
+def test_intensities_change_by_the_generator_alone() -> None:
     image = generator().random((1, 32, 32), np.float32)
     first, again, other = (other_intensities(image, generator(seed), Augmentation()) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
@@ -66,7 +68,7 @@ def test_intensities_change_by_the_generator_alone():
     assert first.dtype == np.float32
 
 
-def test_a_smooth_field_is_smooth_and_standard_normal_at_its_nodes():
+def test_a_smooth_field_is_smooth_and_standard_normal_at_its_nodes() -> None:
     field = smooth_field(generator(), 400, 20)
     assert field.shape == (400, 400)
     assert np.abs(np.diff(field, axis=0)).max() < 0.5

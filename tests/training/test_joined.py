@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.multiprocessing
-from torch import distributed
+from torch import Tensor, distributed
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
@@ -30,14 +33,14 @@ OTHERS = (
 )
 
 
-def descent(parameters, seen, rate):
+def descent(parameters: Any, seen: Any, rate: float) -> torch.optim.SGD:
     """Plain descent that notes the gradients of its first step."""
     optimizer = torch.optim.SGD(parameters, lr=rate)
     held = optimizer.param_groups[0]["params"]
     first: list[torch.Tensor] = []
     seen.append(first)
 
-    def note(*_):
+    def note(*_: Any) -> None:
         if not first:
             first.extend(p.grad.clone() for p in held)
 
@@ -45,7 +48,7 @@ def descent(parameters, seen, rate):
     return optimizer
 
 
-def learned(name, workers, size, rate=0.05):
+def learned(name: str, workers: int, size: int, rate: float = 0.05) -> tuple[list[Any], dict[str, Tensor]]:
     """First gradients of each player, and the weights at the end."""
     torch.set_num_threads(1)
     method = load_method(name, **BARE).prepared(labels for _, labels in FRAMES)
@@ -64,7 +67,7 @@ def learned(name, workers, size, rate=0.05):
     networks = method.networks()
     samples = Samples(method, FRAMES, settings)
 
-    def given(first):
+    def given(first: Any) -> Iterator[Any]:
         for values in batches(samples, settings, first=first, rank=workers.rank, world=workers.world):
             yield batch_of(values, torch.device("cpu"), workers.mean)
 
@@ -72,7 +75,7 @@ def learned(name, workers, size, rate=0.05):
     return [gradient for first in seen for gradient in first], tensors(networks)
 
 
-def work(rank, folder, methods):
+def work(rank: int, folder: Path, methods: Any) -> None:
     """One of two processes."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name in methods:
@@ -81,7 +84,7 @@ def work(rank, folder, methods):
     distributed.destroy_process_group()
 
 
-def compare(methods, folder):
+def compare(methods: Any, folder: Path) -> None:
     torch.multiprocessing.spawn(work, (str(folder), methods), nprocs=2)
     for name in methods:
         gradients, weights = learned(name, Workers(), 4)
@@ -96,10 +99,10 @@ def compare(methods, folder):
         assert max(float((value - fresh[key]).abs().max()) for key, value in weights.items()) > 1e-3
 
 
-def test_two_workers_learn_what_one_learns_from_both_batches(tmp_path):
+def test_two_workers_learn_what_one_learns_from_both_batches(tmp_path: Path) -> None:
     compare(QUICK, tmp_path)
 
 
 @pytest.mark.slow
-def test_so_do_all_other_methods(tmp_path):
+def test_so_do_all_other_methods(tmp_path: Path) -> None:
     compare(OTHERS, tmp_path)

@@ -1,5 +1,9 @@
+from __future__ import annotations
+
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from cellscale.training.workers import Workers
 SETTINGS = TrainingSettings(steps=8, validate_every=2, precision="fp32")
 
 
-def networks():
+def networks() -> dict[str, Any]:
     torch.manual_seed(0)
     return {
         name: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Dropout2d(0.3), nn.Conv2d(2, 1, 1))
@@ -25,17 +29,17 @@ def networks():
     }
 
 
-def batches(first):
+def batches(first: Any) -> Iterator[Any]:
     """The batches of a step and all later ones."""
     for step in itertools.count(first):
         image = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(step))
         yield Batch(image=image, labels=torch.zeros(2, 8, 8, dtype=torch.int64), targets={})
 
 
-def loss_of(*path):
+def loss_of(*path: Any) -> Callable[[dict[str, Any], Any], Any]:
     """A loss that passes through networks in series."""
 
-    def loss(nets, batch):
+    def loss(nets: dict[str, Any], batch: Any) -> dict[str, Any]:
         values = batch.image
         for name in path:
             values = nets[name](values)
@@ -44,11 +48,11 @@ def loss_of(*path):
     return loss
 
 
-def adam(parameters):
+def adam(parameters: Any) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=0.01)
 
 
-def update(*path, trains, **options):
+def update(*path: Any, trains: Any, **options: Any) -> Update:
     return Update(trains=trains, loss=loss_of(*path), optimizer=adam, **options)
 
 
@@ -63,42 +67,42 @@ TWO = (
 )
 
 
-def run(stages, nets, *, settings=SETTINGS, state=None, hooks=None):
+def run(stages: Any, nets: dict[str, Any], *, settings: Any = SETTINGS, state: Any = None, hooks: Any = None) -> Any:
     state = state or State()
     loop.run(stages, nets, batches, settings=settings, state=state, workers=Workers(), hooks=hooks or Hooks())
     return state
 
 
-def tensors(nets):
+def tensors(nets: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}.{key}": value.clone() for name, n in nets.items() for key, value in n.state_dict().items()}
 
 
-def same(first, second):
+def same(first: Any, second: Any) -> bool:
     return all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_stages_share_the_steps():
+def test_stages_share_the_steps() -> None:
     assert ends_of(TWO, 8) == [2, 8]
     assert ends_of(ONE, 5) == [5]
     thirds = tuple(Stage(name=str(i), updates=()) for i in range(3))
     assert ends_of(thirds, 100) == [33, 67, 100]
 
 
-def test_each_step_logs_its_stage_and_terms():
+def test_each_step_logs_its_stage_and_terms() -> None:
     log = []
     run(TWO, networks(), hooks=Hooks(on_step=lambda stage, step, terms: log.append((stage, step, sorted(terms)))))
     assert log[:3] == [("plain", 1, ["maker"]), ("plain", 2, ["maker"]), ("both", 3, ["judge", "maker+judge"])]
     assert [terms for _, _, terms in log[3:]] == [["maker+judge"], ["judge", "maker+judge"]] * 2 + [["maker+judge"]]
 
 
-def test_a_training_lowers_its_loss():
+def test_a_training_lowers_its_loss() -> None:
     log = []
     settings = dataclasses.replace(SETTINGS, steps=60)
     run(ONE, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append(terms["maker"])))
     assert np.mean(log[-10:]) < 0.5 * np.mean(log[:10])
 
 
-def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them():
+def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them() -> None:
     nets = networks()
     before = tensors({"judge": nets["judge"]})
     (player_of_judge, player_of_maker) = TWO[1].updates
@@ -117,11 +121,11 @@ SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
 
 @pytest.mark.parametrize("settings", [SETTINGS, OTHER])
 @pytest.mark.parametrize("stages", [ONE, TWO])
-def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
+def test_an_interrupted_run_continues_bit_for_bit(stages: Any, settings: Any) -> None:
     whole = networks()
     kept = []
 
-    def keep(state):
+    def keep(state: Any) -> None:
         kept.append((State(**copied(vars(state))), tensors(whole)))
 
     run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=SCORES.get))
@@ -134,13 +138,13 @@ def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
         assert same(tensors(whole), tensors(nets))
 
 
-def copied(states):
+def copied(states: Any) -> Any:
     """What a file would hold."""
     clone = torch.utils._pytree.tree_map
     return clone(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, states)
 
 
-def test_the_average_is_validated_and_kept():
+def test_the_average_is_validated_and_kept() -> None:
     nets, seen, moved = networks(), [], [tensors(networks())]
     hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda _: seen.append(tensors(nets)) or 0.0)
     run(ONE, nets, settings=dataclasses.replace(SETTINGS, ema_decay=0.5), hooks=hooks)
@@ -154,7 +158,7 @@ def test_the_average_is_validated_and_kept():
     assert int(nets["maker"][1].num_batches_tracked) == 8
 
 
-def test_an_average_does_not_change_what_is_learned():
+def test_an_average_does_not_change_what_is_learned() -> None:
     plain, averaged = [], []
     for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, ema_decay=0.9), averaged)):
         hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda _: 0.0)
@@ -163,10 +167,10 @@ def test_an_average_does_not_change_what_is_learned():
 
 
 @pytest.mark.parametrize("average", [0.0, 0.5])
-def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
+def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average: Any) -> None:
     nets, seen = networks(), {}
 
-    def validate(step):
+    def validate(step: int) -> float:
         seen[step] = tensors(nets)
         return SCORES[step]
 
@@ -178,12 +182,12 @@ def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
     assert not same(seen[8], tensors(nets))
 
 
-def test_the_settings_patience_ends_a_stage():
+def test_the_settings_patience_ends_a_stage() -> None:
     settings = dataclasses.replace(SETTINGS, steps=20, patience=2)
     assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda step: -step)).step == 6
 
 
-def test_a_schedule_of_the_settings_replaces_the_methods_own():
+def test_a_schedule_of_the_settings_replaces_the_methods_own() -> None:
     settings = dataclasses.replace(SETTINGS, schedule="cosine", warmup=3)
     found = [settings.rate(lambda progress: 0.0, step, 10) for step in range(11)]
     cosine = [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]
@@ -191,10 +195,10 @@ def test_a_schedule_of_the_settings_replaces_the_methods_own():
     assert SETTINGS.rate(lambda progress: 1 - progress, 5, 10) == 0.5
 
 
-def test_the_rate_follows_the_progress_through_the_stage():
+def test_the_rate_follows_the_progress_through_the_stage() -> None:
     rates = []
 
-    def watched(parameters):
+    def watched(parameters: Any) -> torch.optim.SGD:
         optimizer = torch.optim.SGD(parameters, lr=2.0)
         optimizer.register_step_pre_hook(lambda o, args, kwargs: rates.append(o.param_groups[0]["lr"]))
         return optimizer
@@ -204,7 +208,7 @@ def test_the_rate_follows_the_progress_through_the_stage():
     assert rates == [2.0, 1.5, 1.0, 0.5]
 
 
-def test_patience_ends_a_stage_and_the_next_one_begins():
+def test_patience_ends_a_stage_and_the_next_one_begins() -> None:
     scores = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9])
     stages = (dataclasses.replace(ONE[0], patience=2), dataclasses.replace(ONE[0], name="next"))
     log = []
@@ -215,8 +219,8 @@ def test_patience_ends_a_stage_and_the_next_one_begins():
     assert log.count("next") == 16
 
 
-def test_something_happens_at_the_end_of_a_stage():
-    def copy(nets):
+def test_something_happens_at_the_end_of_a_stage() -> None:
+    def copy(nets: dict[str, Any]) -> None:
         nets["judge"].load_state_dict(nets["maker"].state_dict())
 
     nets = networks()
@@ -224,14 +228,14 @@ def test_something_happens_at_the_end_of_a_stage():
     assert torch.equal(nets["judge"][0].weight, nets["maker"][0].weight)
 
 
-def test_a_learner_without_gradients_gets_the_stages_batches():
+def test_a_learner_without_gradients_gets_the_stages_batches() -> None:
     seen = []
     stage = Stage(name="forest", updates=(), fit=lambda nets, data: seen.extend(data))
     assert run((stage, *ONE), networks()).step == 8
     assert len(seen) == 4
 
 
-def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage():
+def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage() -> None:
     whole, hasty = networks(), networks()
     for nets, count in ((whole, 4), (hasty, 1)):
         fit = Stage(name="fit", updates=(), fit=lambda _, data, count=count: [next(data) for _ in range(count)])
@@ -239,7 +243,7 @@ def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage():
     assert same(tensors(whole), tensors(hasty))
 
 
-def test_players_take_turns_of_several_steps():
+def test_players_take_turns_of_several_steps() -> None:
     log = []
     turns = (
         update("maker", trains=("maker",), every=5, turn=(0, 2)),
@@ -249,7 +253,7 @@ def test_players_take_turns_of_several_steps():
     assert log == ["maker", "maker", "judge", "judge", "judge", "maker", "maker", "judge"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_a_loss_that_is_no_number_ends_the_run() -> None:
     broken = Update(
         trains=("maker",), loss=lambda nets, batch: {"bad": nets["maker"](batch.image).mean() / 0}, optimizer=adam
     )
@@ -257,7 +261,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
         run((Stage(name="one", updates=(broken,)),), networks())
 
 
-def test_gradients_are_clipped():
+def test_gradients_are_clipped() -> None:
     nets = networks()
     before = nets["maker"][3].bias.clone()
     plain = Update(
@@ -269,7 +273,7 @@ def test_gradients_are_clipped():
     assert 0 < float((nets["maker"][3].bias - before).abs().detach()) <= 0.5
 
 
-def test_a_batch_in_parts_moves_as_a_whole_one():
+def test_a_batch_in_parts_moves_as_a_whole_one() -> None:
     nets, others = networks(), networks()
     for some in (nets, others):  # neither drops features nor normalises over the batch
         some["maker"] = nn.Sequential(some["maker"][0], some["maker"][3])
@@ -287,12 +291,12 @@ def test_a_batch_in_parts_moves_as_a_whole_one():
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
 
 
-def test_parts_must_be_of_equal_size():
+def test_parts_must_be_of_equal_size() -> None:
     with pytest.raises(InputError, match="'accumulation_steps' is 3; expected a divisor of batch_size, 4"):
         dataclasses.replace(SETTINGS, accumulation_steps=3)
 
 
-def test_a_clock_tells_where_the_time_went():
+def test_a_clock_tells_where_the_time_went() -> None:
     clock = Stopwatch(device=torch.device("cpu"))
     run(TWO, networks(), hooks=Hooks(clock=clock))
     assert set(clock.seconds) == {"data", "forward", "backward", "exchange", "optimizer"}

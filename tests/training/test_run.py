@@ -1,8 +1,13 @@
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
 import random
 import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ import torch.multiprocessing
 from cellscale.api.data import import_images
 from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.methods import load_method
-from cellscale.models.model import digest, load_model
+from cellscale.models.model import Model, digest, load_model
 from cellscale.ngff.image import open_image
 from cellscale.testing.cases import FRAMES
 from cellscale.training import resume_state
@@ -31,22 +36,22 @@ class Killed(BaseException):
     """What no handler catches, like a signal."""
 
 
-def killed_at(step):
+def killed_at(step: int) -> Callable[[Any, int, int], None]:
     """A progress callback that dies after a step."""
 
-    def progress(stage, done, total):
+    def progress(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == step:
             raise Killed
 
     return progress
 
 
-def run(folder, **options):
+def run(folder: Path, **options: Any) -> Model:
     options = {"settings": SETTINGS} | options
     return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **options)
 
 
-def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path):
+def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path: Path) -> None:
     model = run(tmp_path / "m")
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
         "history.csv",
@@ -60,7 +65,7 @@ def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path):
     assert {line.split(",")[0] for line in lines if ",validation,seg," in line} == {"4", "8", "12"}
 
 
-def test_the_model_tells_how_it_was_trained(tmp_path):
+def test_the_model_tells_how_it_was_trained(tmp_path: Path) -> None:
     model = run(tmp_path, overwrite=True, pixel_size_um=(0.2, 0.2))
     found = json.loads((tmp_path / "model.json").read_text())
     assert found["training"]["steps"] == 12
@@ -70,7 +75,7 @@ def test_the_model_tells_how_it_was_trained(tmp_path):
     assert sum(found["settings"]["class_counts"]) == 2 * 64 * 64
 
 
-def test_a_killed_training_continues_bit_for_bit(tmp_path):
+def test_a_killed_training_continues_bit_for_bit(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     for step in (3, 6, 11):
         folder = tmp_path / str(step)
@@ -80,7 +85,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path):
         assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
 
 
-def test_a_training_starts_from_a_model(tmp_path):
+def test_a_training_starts_from_a_model(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
     flat = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
@@ -90,7 +95,7 @@ def test_a_training_starts_from_a_model(tmp_path):
     assert begun.training["start"] == digest(first)
 
 
-def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
+def test_a_training_from_a_model_continues_bit_for_bit(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     whole = run(tmp_path / "whole", init_from=first)
     with pytest.raises(Killed):
@@ -100,7 +105,7 @@ def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
     assert digest(run(tmp_path / "cut", init_from=first, resume=True)) == digest(whole)
 
 
-def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
+def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     with pytest.raises(InputError, match=r"of method 'dwm', not 'saw'\. Name its method"):
         check_start(first, "saw", first.method)
@@ -110,7 +115,7 @@ def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_networks_learn_what_others_do(tmp_path):
+def test_compiled_networks_learn_what_others_do(tmp_path: Path) -> None:
     method = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
     losses = {}
     for on in (False, True):
@@ -123,7 +128,7 @@ def test_compiled_networks_learn_what_others_do(tmp_path):
     assert digest(load_model(str(tmp_path / "True"))) == digest(model)
 
 
-def test_a_finished_training_is_returned_when_resumed(tmp_path):
+def test_a_finished_training_is_returned_when_resumed(tmp_path: Path) -> None:
     assert digest(run(tmp_path / "m")) == digest(run(tmp_path / "m", resume=True, on_progress=killed_at(1)))
     other = dataclasses.replace(SETTINGS, seed=5)
     with pytest.raises(InputError, match=r"finished model of another training \(seed: 0 then, 5 now\)"):
@@ -132,7 +137,7 @@ def test_a_finished_training_is_returned_when_resumed(tmp_path):
         train(METHOD, [FRAMES[:1]], output=str(tmp_path / "m"), settings=SETTINGS, resume=True)
 
 
-def test_nothing_is_replaced_without_being_asked_to(tmp_path):
+def test_nothing_is_replaced_without_being_asked_to(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
     with pytest.raises(ExistsError, match=r"holds an unfinished training\. Continue it with --resume"):
@@ -142,7 +147,7 @@ def test_nothing_is_replaced_without_being_asked_to(tmp_path):
         run(tmp_path / "m")
 
 
-def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
+def test_another_training_does_not_continue_an_unfinished_one(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
     other = dataclasses.replace(SETTINGS, seed=5)
@@ -150,19 +155,19 @@ def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
         run(tmp_path / "m", resume=True, settings=other)
 
 
-def test_without_held_out_frames_thresholds_stay(tmp_path):
+def test_without_held_out_frames_thresholds_stay(tmp_path: Path) -> None:
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS)
     assert model.method.thresholds == METHOD.thresholds
     assert model.training["validation"] == {}
 
 
-def test_a_model_can_go_to_an_object_store():
+def test_a_model_can_go_to_an_object_store() -> None:
     model = run("memory://models/run")
     assert digest(load_model("memory://models/run")) == digest(model)
 
 
 @pytest.mark.slow
-def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
+def test_data_and_checkpoints_can_lie_in_a_bucket(s3: dict[str, Any], tmp_path: Path) -> None:
     images, masks = (np.stack(of) for of in zip(*((image[0], labels) for image, labels in FRAMES), strict=True))
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "masks.npy", masks.astype(np.uint16))
@@ -181,10 +186,10 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     assert digests[0] == digests[1]
 
 
-def shot(folder, settings, step):
+def shot(folder: Path, settings: Any, step: int) -> None:
     """Train in a process of its own that dies by signal 9 after a step."""
 
-    def progress(stage, done, total):
+    def progress(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -193,7 +198,7 @@ def shot(folder, settings, step):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path, seed):
+def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path: Path, seed: int) -> None:
     """With all that a state holds: loader processes, averages, best weights, warm-up."""
     extras = {"ema_decay": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
     settings = dataclasses.replace(SETTINGS, **extras)
@@ -206,7 +211,7 @@ def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path,
     assert digest(run(tmp_path / "cut", settings=settings, resume=True)) == digest(whole)
 
 
-def test_maps_of_a_frame_that_is_no_multiple_have_its_shape():
+def test_maps_of_a_frame_that_is_no_multiple_have_its_shape() -> None:
     torch.manual_seed(0)
     frames = [(FRAMES[0][0][:, :61, :50], FRAMES[0][1][:61, :50])]
     ((maps, truth),) = predicted(METHOD, METHOD.networks(), frames, device="cpu", precision="fp32")
@@ -214,7 +219,7 @@ def test_maps_of_a_frame_that_is_no_multiple_have_its_shape():
     assert np.array_equal(truth, frames[0][1])
 
 
-def test_perfect_maps_have_perfect_scores():
+def test_perfect_maps_have_perfect_scores() -> None:
     truth = np.zeros((64, 64), np.uint32)
     truth[8:24, 8:24], truth[30:60, 30:60] = 1, 2
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in METHOD.ideal(truth).items()}
@@ -222,7 +227,7 @@ def test_perfect_maps_have_perfect_scores():
     assert (found["seg"], found["f1"]) == (1.0, 1.0)
 
 
-def test_the_state_holds_what_was_asked_for(tmp_path):
+def test_the_state_holds_what_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(9))
     found = resume_state.unpacked((tmp_path / "state.pt").read_bytes(), "m")
@@ -230,7 +235,7 @@ def test_the_state_holds_what_was_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "another file", "a part is missing"])
-def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path, damage):
+def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path: Path, damage: Any) -> None:
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(6))
     state = tmp_path / "state.pt"

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 import torch.multiprocessing
@@ -24,7 +28,7 @@ METHODS = {
 }
 
 
-def work(rank, folder):
+def work(rank: int, folder: Path) -> None:
     """One of two processes, which train one method after the other."""
     address = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
@@ -39,7 +43,7 @@ def work(rank, folder):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     made = tmp_path_factory.mktemp("workers")
     torch.multiprocessing.spawn(work, (str(made),), nprocs=2)
@@ -47,7 +51,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_two_processes_end_with_equal_weights(name, folder):
+def test_two_processes_end_with_equal_weights(name: str, folder: Path) -> None:
     first, second = (torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     method = load_method(name, **METHODS[name])
@@ -56,11 +60,11 @@ def test_two_processes_end_with_equal_weights(name, folder):
     assert {key.partition(".")[0] for key in fresh if not torch.equal(fresh[key], first[key])} == {*method.networks()}
 
 
-def test_workers_share_a_mean(folder):
+def test_workers_share_a_mean(folder: Path) -> None:
     assert float(torch.load(folder / "mean-1.pt", weights_only=True)) == 0.5
 
 
-def test_one_worker_shares_with_itself():
+def test_one_worker_shares_with_itself() -> None:
     value = torch.ones(3, requires_grad=True)
     assert not Workers().mean(value).requires_grad
     assert Workers().share(0.25) == 0.25

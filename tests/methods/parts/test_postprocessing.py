@@ -1,9 +1,14 @@
 """Holes, specks and necks through tiles: any tiling gives the whole frame's labels, and each px of reach is needed."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.errors import RunError
@@ -20,13 +25,13 @@ BOTH = {"threshold": 0.2, "separation": 0.3}
 """Random maps sum to one: with these, a pixel can be of the mask and parting."""
 
 
-def maps_of(cell, separation=None):
+def maps_of(cell: Any, separation: Any = None) -> dict[str, Any]:
     """Certain maps of masks."""
     parting = np.zeros_like(cell) if separation is None else separation
     return {"cell": 255 * cell.astype(np.uint8), "separation": 255 * parting.astype(np.uint8)}
 
 
-def naive_whole_frame(method, maps):
+def naive_whole_frame(method: Any, maps: Any) -> tuple[list[int], Any]:
     """The same steps one after the other, each as slow and obvious as it can be; cells in raster order."""
     how = method.cleaning
     mask = ~naive.without_small_components(maps["cell"] <= 255 * method.threshold, how.fill_holes_px)
@@ -75,7 +80,9 @@ small = st.fixed_dictionaries(
     size=31,
     seed=31,
 )
-def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) -> None:
+def test_any_tiling_gives_the_whole_frames_labels(
+    how: Any, name: str, shape: tuple[int, ...], size: int, seed: int
+) -> None:
     radius = how.pop("band_radius")
     special = {"band_radius": radius, **BOTH} if name == "deepsplit" else {"fill_radius": radius}
     method = load_method(name, **how, **special)
@@ -85,7 +92,7 @@ def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) 
 
 @settings(max_examples=30, deadline=None)
 @given(how=small, seed=st.integers(0, 2**32 - 1))
-def test_the_whole_frame_is_what_the_steps_say(how, seed) -> None:
+def test_the_whole_frame_is_what_the_steps_say(how: Any, seed: int) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
     method = load_method(
         "deepsplit", **{**how, "minimum_area": 0, "split_neck_px": max(1, how["split_neck_px"])}, **BOTH
@@ -99,7 +106,7 @@ def test_the_whole_frame_is_what_the_steps_say(how, seed) -> None:
     assert pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
 
 
-def straight(length, at):
+def straight(length: int, at: Any) -> NDArray[Any]:
     """A frame of 64 px with a line of pixels that ends at column `at`."""
     line = np.zeros((64, 64), bool)
     line[20, at : at + length] = True
@@ -107,7 +114,7 @@ def straight(length, at):
 
 
 @pytest.mark.parametrize("kind", ["holes", "specks"])
-def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind) -> None:
+def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind: str) -> None:
     """A line of one px more than the limit, whose first pixel is the last that a tile must know."""
     method = load_method("deepsplit", **{**NOTHING, kind: 9})
     line = straight(10, 16)
@@ -116,7 +123,7 @@ def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind) -> None:
     assert breaks_on(Mutant(method, decode_reach_less=1), maps)
 
 
-def breaks_on(mutant, maps):
+def breaks_on(mutant: Any, maps: Any) -> bool:
     """Whether tiles of 16 px give other labels than the whole frame, or disagree."""
     try:
         return not np.array_equal(tiled_frame(mutant, maps, 16), whole_frame(mutant.method, maps))
@@ -130,7 +137,7 @@ def test_less_reach_for_basins_breaks_the_promise() -> None:
     assert breaks(Mutant(method, decode_reach_less=1), cases=10)
 
 
-def dumbbell():
+def dumbbell() -> NDArray[np.bool_]:
     """Two cells of 17 px radius whose masks share a neck of 4 px, over the corner of tiles of 32 px."""
     shape = (64, 96)
     neck = np.zeros(shape, bool)
@@ -138,14 +145,14 @@ def dumbbell():
     return disc(shape, 31.5, 26, 14) | disc(shape, 31.5, 62, 14) | neck
 
 
-def waisted():
+def waisted() -> NDArray[np.bool_]:
     """One cell of two lobes; the border of their basins is long."""
     shape = (64, 96)
     return disc(shape, 31.5, 36, 16) | disc(shape, 31.5, 56, 16)
 
 
 @pytest.mark.parametrize("size", [96, 48, 32, 31, 16, 7])
-def test_a_short_neck_is_cut_and_a_long_border_is_not(size) -> None:
+def test_a_short_neck_is_cut_and_a_long_border_is_not(size: int) -> None:
     method = load_method("deepsplit", split_neck_px=8)
     for mask, cells in ((dumbbell(), 2), (waisted(), 1)):
         maps = maps_of(mask)

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.methods import METHODS, load_method
@@ -8,7 +11,7 @@ from cellscale.tiling.in_memory import whole_frame
 from tests.blobs import blurred_noise
 
 
-def frame():
+def frame() -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.uint32]]:
     """Two cells of 400 px, a speck of 9 px, and maps that separate them at thresholds other than 0.5."""
     truth = np.zeros((64, 64), np.uint32)
     truth[10:30, 10:30], truth[10:30, 31:51] = 1, 2
@@ -18,7 +21,7 @@ def frame():
     return {"cell": cell}, truth
 
 
-def test_the_search_finds_threshold_and_minimum_area():
+def test_the_search_finds_threshold_and_minimum_area() -> None:
     maps, truth = frame()
     method = load_method("unet2")
     assert quality(method, [(maps, truth)]) < 0.6
@@ -28,7 +31,7 @@ def test_the_search_finds_threshold_and_minimum_area():
     assert len(np.unique(cells_of(tuned, maps))) == 3
 
 
-def test_thresholds_that_share_a_pixel_move_together():
+def test_thresholds_that_share_a_pixel_move_together() -> None:
     """Cells are .35 cell and .55 touching: neither threshold helps alone."""
     truth = frame()[1]
     maps = {name: np.zeros(truth.shape, np.uint8) for name in ("cell", "touching")}
@@ -45,7 +48,7 @@ def test_thresholds_that_share_a_pixel_move_together():
 
 @pytest.mark.parametrize("name", [name for name in METHODS if load_method(name).maps])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_search_sees_the_cells_of_a_segmentation(name, seed):
+def test_the_search_sees_the_cells_of_a_segmentation(name: str, seed: int) -> None:
     method = load_method(name)
     noise = [blurred_noise((96, 110), 10 * seed + i) / 2000 - 1 for i in range(len(method.maps))]
     ideal = method.ideal(ndimage.label(blurred_noise((96, 110), seed) > 2100)[0].astype(np.uint32))
@@ -58,19 +61,19 @@ def test_the_search_sees_the_cells_of_a_segmentation(name, seed):
     assert whole.any()
 
 
-def test_equal_settings_keep_what_was_there():
+def test_equal_settings_keep_what_was_there() -> None:
     maps, truth = frame()
     maps["cell"][truth == 0] = 20
     method = load_method("unet2", gamma2=0.6)
     assert searched(method, [(maps, truth)], {"thresholds.gamma2": [0.2, 0.55, 0.7]}) == method
 
 
-def test_the_same_frames_give_the_same_settings():
+def test_the_same_frames_give_the_same_settings() -> None:
     maps, truth = frame()
     assert load_method("unet2").tuned([(maps, truth)]) == load_method("unet2").tuned([(maps, truth)])
 
 
-def test_minimum_areas_are_shares_of_the_median():
+def test_minimum_areas_are_shares_of_the_median() -> None:
     _, truth = frame()
     assert minimum_areas([truth]) == [0, 12, 24, 48, 100]
     assert minimum_areas([np.zeros((4, 4), np.uint32)]) == [0, 0, 0, 0, 0]
