@@ -7,6 +7,7 @@ than any ring of a tile; between perfect edges contours do not meet.
 
 import argparse
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def main() -> None:
     given = parser.parse_args()
     truth = Scene(shape=(1, given.side, given.side), cells=given.cells).labels(0, Box(0, 0, given.side, given.side))
     for coupling, height in itertools.product(("basins", "icy"), (1.0, 0.1)):
-        method = load_method("multicellnet", radius=24, extent=64, coupling=coupling)
+        method: Any = load_method("multicellnet", radius=24, extent=64, coupling=coupling)
         ideal = method.ideal(truth)
         scaled = {"region": ideal["region"], "edge": height * ideal["edge"]}
         maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in scaled.items()}

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from cellscale.training.validation import predicted, scored
 from cellscale.types import Labels
 
 SCORES = ("dsc", "cds", "f1", "seg", "splits", "merges")
-BEFORE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0}
+BEFORE: dict[str, Any] = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0}
 AFTER = {"fill_holes_px": 16, "min_object_px": 9, "split_neck_px": 8}
 UNET = {"rule": "equalise", "squares": True}
 RUNS = {
@@ -63,8 +64,8 @@ def main() -> None:
     for title in given.runs:
         name, changes = RUNS[title]
         bare = {"fill_radius": 0} if name == "unet-ronneberger" else {"band_radius": 0}
-        shape = {"width": given.width, "depth": given.depth, "dropout": 0.2}
-        method = load_method(name, **changes, **BEFORE, **bare, **shape)
+        shape: dict[str, Any] = {"width": given.width, "depth": given.depth, "dropout": 0.2}
+        method: Any = load_method(name, **changes, **BEFORE, **bare, **shape)
         started = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             model = train(method, [learn], output=f"{folder}/model", settings=settings)

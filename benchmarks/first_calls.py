@@ -51,7 +51,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 model = name
 if name == "saw":
-    method = load_method("saw", width=4, depth=1)
+    method: Any = load_method("saw", width=4, depth=1)
     model = Model(method=method, networks={key: net.eval() for key, net in method.networks().items()})
 cellscale.segment(image, model=model, layer=name, output=output, tile_size=128, backend="serial")
 labels = open_labels(output, name).read(Box(0, 0, 256, 256), t=0)

@@ -196,7 +196,7 @@ def asked(name: str, given: argparse.Namespace) -> tuple[Method, TrainingSetting
         validate_every=10**9,
         ema_decay=given.ema_decay,
     )
-    method = load_method(name)
+    method: Any = load_method(name)
     words = dict(word.split("=", 1) for word in given.assignments)
     changes = {key: json.loads(value) for key, value in words.items()}
     wide = {} if given.width is None or "unet.width" not in flat(method) else {"unet.width": given.width}

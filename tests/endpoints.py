@@ -60,7 +60,7 @@ def s3_server() -> Iterator[dict[str, Any]]:
 
     port = free_port()
     with served([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
-        options = {"key": "key", "secret": "secret", "endpoint_url": f"http://127.0.0.1:{port}"}
+        options: dict[str, Any] = {"key": "key", "secret": "secret", "endpoint_url": f"http://127.0.0.1:{port}"}
         s3fs.S3FileSystem(**options).mkdir("cells")
         yield options
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from cellscale.types import Box
 from tests.blobs import blurred_noise
 from tests.ngff.pictures import make
 
-METHOD = replaced(load_method("examples.insides:INSIDES"), {"width": 4})
+METHOD: Any = replaced(load_method("examples.insides:INSIDES"), {"width": 4})
 
 
 @conformance.each_check

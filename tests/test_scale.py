@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def test_tiles_of_any_size_give_identical_layers_with_combs_diagonals_and_huge_c
 def test_each_landmark_is_one_cell_at_any_tile_size() -> None:
     scene = Scene(shape=(1, SIDE, SIDE), cells=2_000, landmarks=True)
     truth = scene.labels(0, Box(0, 0, SIDE, SIDE))
-    method = load_method("saw")
+    method: Any = load_method("saw")
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
     landmarks = range(3 * 2_000 + 1, 3 * 2_000 + 7)
     frames = [tiled_frame(method, maps, tile) for tile in TILES]
@@ -52,7 +53,7 @@ def test_each_landmark_is_one_cell_at_any_tile_size() -> None:
 @pytest.mark.slow
 def test_contours_by_tiles_are_those_of_the_whole_frame() -> None:
     truth = Scene(shape=(1, SIDE, SIDE), cells=4_000).labels(0, Box(0, 0, SIDE, SIDE))
-    method = load_method("multicellnet", radius=24, extent=64)
+    method: Any = load_method("multicellnet", radius=24, extent=64)
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
     whole = whole_frame(method, maps)
     assert whole.max() > 1000

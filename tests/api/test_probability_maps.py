@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.ngff.pictures import make, validate
 def test_decoding_the_maps_gives_the_labels(tmp_path: Path, ngff: str) -> None:
     pixels = blurred_noise((3, 1, 90, 120))
     image = make(tmp_path / "i.zarr", pixels, "tcyx", pixel_size_um=(0.5, 0.25), version=ngff)
-    words = {"model": blobs_model(), "frames": (1, 3), "settings": {"window_size": 32}}
+    words: dict[str, Any] = {"model": blobs_model(), "frames": (1, 3), "settings": {"window_size": 32}}
     url = cellscale.predict_maps(image.url, output=str(tmp_path / "maps.zarr"), **words)
     cellscale.segment(image.url, backend="serial", tile_size=50, **words)
     maps = open_image(url)

@@ -32,7 +32,7 @@ SETTINGS = TrainingSettings(
     log_every=1,
     threads=1,
 )
-METHOD = load_method("saw", width=4, depth=1)
+METHOD: Any = load_method("saw", width=4, depth=1)
 # Ray warns of its own modules.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::DeprecationWarning:ray.*")
 
@@ -89,7 +89,7 @@ def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path: Path)
 
 @pytest.mark.slow
 def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
-    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
 
@@ -112,7 +112,7 @@ class Watched(Sequence):
 def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
-    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     settings = dataclasses.replace(SETTINGS, loader_workers=0)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(steep, [Watched(notes)], output=str(tmp_path / "m"), settings=settings, engine=FanOut(failures=2))

@@ -100,7 +100,7 @@ def test_contour_complexity_is_the_distance_to_all_skeletons(labels: Labels) -> 
 def test_shape_aware_weights_are_those_of_equations_3_and_4(
     labels: Labels, tau: float, sigma: float, radius: int, spread: Any, offset: float
 ) -> None:
-    options = {"tau": tau, "sigma": sigma, "radius": radius, "spread": spread, "offset": offset}
+    options: dict[str, Any] = {"tau": tau, "sigma": sigma, "radius": radius, "spread": spread, "offset": offset}
     found = shape_aware_weights(labels, **options)
     assert found.dtype == np.float32
     assert np.allclose(found, shapes.shape_aware_weights(labels, **options), atol=1e-5)

@@ -33,7 +33,7 @@ from tests.segmentation.test_run import arrays, written
 from tests.support.variants import TINY
 
 NAMES = ["deepsplit", "branchnet", "double-unet"]
-BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
+BARE: dict[str, Any] = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
 
 
 @pytest.fixture(params=NAMES)
@@ -112,7 +112,7 @@ def test_the_mask_is_stage_ones_without_stage_twos_separation(method: Any, tmp_p
 
 
 def test_both_from_the_start_has_one_stage_and_no_kept_network() -> None:
-    method = load_method("deepsplit", **TINY, schedule="simultaneous")
+    method: Any = load_method("deepsplit", **TINY, schedule="simultaneous")
     assert set(method.networks()) == {"segmentation", "separation"}
     assert [update.trains for stage in method.stages() for update in stage.updates] == [("segmentation", "separation")]
 
@@ -130,7 +130,7 @@ def test_the_segmentation_counts_a_third_in_stage_two(method: Any) -> None:
 
 @pytest.mark.parametrize("detached", [True, False])
 def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detached: bool) -> None:
-    method = load_method("deepsplit", **TINY)
+    method: Any = load_method("deepsplit", **TINY)
     networks, batch = method.networks(), sample_batch(Subject(method=method))
     joint_loss(networks, batch, share=0.0, detached=detached)["separation"].backward()
     gradients = [p.grad for p in networks["segmentation"].decoder.blocks.parameters()]
@@ -145,7 +145,7 @@ def test_the_reach_holds_for_deeper_networks(name: str) -> None:
 
 def test_targets_are_those_of_the_paper() -> None:
     labels = CASES["row of gaps"]
-    method = load_method("deepsplit", class_counts=(300, 100))
+    method: Any = load_method("deepsplit", class_counts=(300, 100))
     found = method.targets(labels)
     _, first, _, second = two_nearest_labels(labels)
     inside, contact = labels > 0, found["separation"] > 0
@@ -171,8 +171,11 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) ->
     for decoder in (networks["stage_one"].decoder, networks["separation"].decoder):
         decoder.head.weight.data *= 20
     maps = frame_prediction(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
-    limits = {"threshold": np.median(maps["cell"]) / 255, "separation": np.quantile(maps["separation"], 0.9) / 255}
-    method = load_method("deepsplit", **{**TINY, "width": 2}, **{k: float(v) for k, v in limits.items()})
+    limits: dict[str, Any] = {
+        "threshold": np.median(maps["cell"]) / 255,
+        "separation": np.quantile(maps["separation"], 0.9) / 255,
+    }
+    method: Any = load_method("deepsplit", **{**TINY, "width": 2}, **{k: float(v) for k, v in limits.items()})
     found = {}
     for window, tile in itertools.product((64, 2048), (37, 1024)):
         name = f"w{window}t{tile}"

@@ -69,7 +69,7 @@ def test_flips_make_a_prediction_that_turns_with_its_window(method: Any, network
 
 
 def test_candidates_have_no_flips() -> None:
-    method = load_method("maskrcnn", width=4)
+    method: Any = load_method("maskrcnn", width=4)
     with pytest.raises(InputError, match=r"predicts candidates, which have no mean\. Set test_time_flips=false"):
         windows_to_maps(method, method.networks(), np.zeros((1, 1, 64, 64), np.float32), flips=True)
 
@@ -77,7 +77,7 @@ def test_candidates_have_no_flips() -> None:
 @pytest.mark.parametrize("name", ["saw", "unet-binary", "deepsplit", "multicellnet", "ribcage-ce"])
 def test_folded_networks_compute_the_same_without_batchnorm(name: str) -> None:
     torch.manual_seed(0)
-    method = load_method(name)
+    method: Any = load_method(name)
     networks = method.networks()
     for layer in (part for network in networks.values() for part in network.modules()):
         if isinstance(layer, nn.BatchNorm2d):

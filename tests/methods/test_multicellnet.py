@@ -27,7 +27,7 @@ LEVELS = (40, 90, 130, 180, 220)
 
 def small(radius: int = 4, extent: int = 6, fill: int = 2, **changes: Any) -> Any:
     """The method with contours that look no farther than a test's frame."""
-    method = load_method("multicellnet", radius=radius, extent=extent, fill=fill, smallest=2, largest=20)
+    method: Any = load_method("multicellnet", radius=radius, extent=extent, fill=fill, smallest=2, largest=20)
     seeding = replace(method.seeding, levels=LEVELS)
     balloon = replace(method.balloon, motion=Motion(iterations=30))
     return replace(method, seeding=seeding, balloon=balloon, **changes)
@@ -167,7 +167,7 @@ def cluster_of_cells(seed: int) -> NDArray[np.uint32]:
 @pytest.mark.parametrize("seeds", [range(k, k + 10) for k in range(0, 50, 10)])
 def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds: Any) -> None:
     frames = [cluster_of_cells(seed) for seed in seeds]
-    method = load_method("multicellnet").prepared(frames)
+    method: Any = load_method("multicellnet").prepared(frames)
     for truth in frames:
         maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
         found = whole_frame(method, maps)
@@ -183,7 +183,7 @@ def test_cells_that_meet_with_their_tips_have_seeds_of_their_own() -> None:
     rows, columns = np.indices(shape)
     tips = [((rows - 20) / 7) ** 2 + ((columns - x) / 17) ** 2 <= 1 for x in (20, 51)]
     labels = painted(*tips, disc(shape, 32, 100, 22))
-    method = load_method("multicellnet").prepared([labels])
+    method: Any = load_method("multicellnet").prepared([labels])
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
     assert min(jaccard_indices(labels, whole_frame(method, maps)).values()) > 0.95
 
@@ -197,7 +197,7 @@ def test_a_cell_larger_than_the_contours_may_be_is_flagged() -> None:
 
 def test_every_pixel_of_a_contour_is_joined_to_the_first_pixel_of_its_seed() -> None:
     labels = painted(disc((60, 60), 20, 20, 10), disc((60, 60), 40, 41, 9))
-    method = load_method("multicellnet").prepared([labels])
+    method: Any = load_method("multicellnet").prepared([labels])
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
     pieces = method.decode(maps, Box(10, 10, 60, 60))
     assert [labels[y + 10, x + 10] for y, x in pieces.anchors] == [1, 2]

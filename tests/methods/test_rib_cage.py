@@ -87,7 +87,7 @@ def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path: Path) ->
 
 
 def test_a_frame_narrower_than_the_reach_is_predicted() -> None:
-    method = load_method("ribcage-ce", width=4)
+    method: Any = load_method("ribcage-ce", width=4)
     networks = {name: network.eval() for name, network in method.networks().items()}
     assert method.predict(networks, torch.zeros(1, 1, 5, 30))["cell"].shape == (1, 5, 30)
 
@@ -161,7 +161,7 @@ def test_the_players_minimise_equations_3_and_4(name: str) -> None:
 def test_smoothing_asks_for_less_than_certainty() -> None:
     torch.manual_seed(0)
     batch, losses = batch_of(), []
-    method = load_method("ribcage", **{**GAME, "noise": 0.0})
+    method: Any = load_method("ribcage", **{**GAME, "noise": 0.0})
     networks = {name: network.eval() for name, network in method.networks().items()}
     for smoothing in (0.0, 1.0):
         game = dataclasses.replace(method.training.game, smoothing=smoothing)
@@ -223,7 +223,7 @@ def test_agreement_is_cohens_kappa() -> None:
 
 def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path: Path) -> None:
     """A discriminator that does not learn is deceived by a pattern that has nothing to do with the cells."""
-    method = load_method("ribcage", **{**GAME, "discriminator_rate": 1e-9, "estimator_steps": 20})
+    method: Any = load_method("ribcage", **{**GAME, "discriminator_rate": 1e-9, "estimator_steps": 20})
     settings = dataclasses.replace(TRAINED, steps=106, crop=37)
     with pytest.raises(
         RunError, match=r"training collapsed: .*background \d+%, .*κ = -?0\.\d\d, expected at least 0\.2"

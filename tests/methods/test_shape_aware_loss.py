@@ -22,7 +22,7 @@ from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 from cellscale.types import Candidates
 
-TINY = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
+TINY: dict[str, Any] = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
 QUICK = TrainingSettings(
     steps=4, batch_size=2, crop=64, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
 )

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def model() -> Model:
     torch.manual_seed(0)
-    method = load_method("dwm", width=4, depth=1, gamma1=0.35, high=99.5, class_counts=[9, 5, 1])
+    method: Any = load_method("dwm", width=4, depth=1, gamma1=0.35, high=99.5, class_counts=[9, 5, 1])
     return Model(
         method=method,
         networks=method.networks(),

@@ -27,7 +27,7 @@ from tests.endpoints import web_server
 from tests.segmentation.test_run import written
 
 SHAPE = (2, 90, 130)
-SMALL = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}
+SMALL: dict[str, Any] = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}
 
 
 @pytest.fixture(scope="module")

@@ -229,7 +229,7 @@ def test_contradictions_are_refused(tmp_path: Path, changes: dict[str, Any], rea
 
 def test_s3(s3: dict[str, Any]) -> None:
     pixels = noise(2, 600, 700)
-    options = {"storage_options": s3}
+    options: dict[str, Any] = {"storage_options": s3}
     with create_image(
         "s3://cells/d/i.zarr", shape_tczyx=(2, 1, 1, 600, 700), dtype="u2", axes="tyx", **options
     ) as writer:  # type: ignore[arg-type]

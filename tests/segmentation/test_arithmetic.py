@@ -95,7 +95,7 @@ def test_predictions_that_are_not_finite_end_the_run_with_their_window(tmp_path:
 
 def test_candidates_of_numbers_that_are_not_finite_end_the_run(image: NgffImage) -> None:
     """A network whose weights are finite and whose numbers overflow finds no cells, and says so."""
-    method = load_method("maskrcnn", **{"detection.width": 4})
+    method: Any = load_method("maskrcnn", **{"detection.width": 4})
     networks = {name: network.eval() for name, network in method.networks().items()}
     (first, *_) = (part for part in networks["mask_rcnn"].modules() if isinstance(part, torch.nn.Conv2d))
     first.weight.data.fill_(3e38)

@@ -23,8 +23,8 @@ from tests.segmentation.test_run import arrays, equal, written
 @pytest.fixture(scope="module")
 def model() -> Model:
     torch.manual_seed(0)
-    cells = {"cells.size": 16.0, "cells.longest": 30, "cells.density": 1500.0}
-    method = load_method("maskrcnn", width=4, samples=16, score=0.1, overlap=64, **cells)
+    cells: dict[str, Any] = {"cells.size": 16.0, "cells.longest": 30, "cells.density": 1500.0}
+    method: Any = load_method("maskrcnn", width=4, samples=16, score=0.1, overlap=64, **cells)
     return Model(method=method, networks={name: net.eval() for name, net in method.networks().items()})
 
 

@@ -21,7 +21,7 @@ from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.segmentation.test_run import SHAPE, arrays, equal, scratch_of, segmented, table, written
 
-TILED = {"tile_size": 64, "window_size": 64, "task_px": 1000}
+TILED: dict[str, Any] = {"tile_size": 64, "window_size": 64, "task_px": 1000}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_driver_of_other_settings_takes_nothing_of_the_one_that_it_overtakes(i
 def test_a_late_task_writes_into_a_folder_that_no_one_reads(image: NgffImage) -> None:
     """The other run dies at once, so that what the overtaken task writes after it would be found by the next."""
 
-    other = {**TILED, "tile_size": 50}
+    other: dict[str, Any] = {**TILED, "tile_size": 50}
 
     def die() -> None:
         raise KeyboardInterrupt

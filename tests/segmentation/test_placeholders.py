@@ -35,7 +35,7 @@ SHAPE = (2, 300, 400)
 """Chunks of 256 px."""
 DAMAGED = Box(0, 256, 256, 400)
 """The chunk that is damaged, in frame 1."""
-TILED = {"window_size": 64, "tile_size": 100}
+TILED: dict[str, Any] = {"window_size": 64, "tile_size": 100}
 
 
 def movie(url: str, version: str) -> NgffImage:

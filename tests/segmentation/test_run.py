@@ -242,7 +242,7 @@ class Stopping:
 
 @pytest.mark.parametrize("tasks", [0, 1, 2])
 def test_the_same_command_again_resumes(image: NgffImage, tasks: int) -> None:
-    settings = {"window_size": 64, "tile_size": 50, "task_px": 20000}
+    settings: dict[str, Any] = {"window_size": 64, "tile_size": 50, "task_px": 20000}
     segmented(image, "undisturbed", **settings)
     with pytest.raises(KeyboardInterrupt):
         segmented(image, "cells", spread=Stopping(tasks), **settings)

@@ -42,7 +42,7 @@ def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) ->
 
 
 def test_whole_numbers_become_floats_and_lists_tuples() -> None:
-    method = load_method("saw", sigma=4, class_counts=[1, 2, 3])
+    method: Any = load_method("saw", sigma=4, class_counts=[1, 2, 3])
     assert isinstance(method.weighting.sigma, float)
     assert method.class_counts == (1, 2, 3)
 
@@ -66,7 +66,7 @@ def test_a_method_that_cannot_be_imported_is_named(name: str) -> None:
 def test_settings_survive_json(name: str) -> None:
     changes = {"width": 5, "minimum_area": 17, "channels": 2, "high": 99.5}
     known = {full.rpartition(".")[2] for full in flat(load_method(name))}
-    method = load_method(name, **{key: value for key, value in changes.items() if key in known})
+    method: Any = load_method(name, **{key: value for key, value in changes.items() if key in known})
     settings = json.loads(json.dumps(settings_of(method)))
     assert load_method(name, **settings) == method
     assert method.intensity.high == 99.5

@@ -22,7 +22,7 @@ from cellscale.types import Box, Candidates, Pieces, Table
 
 def method_for(longest: int, **settings: Any) -> MaskRCNN:
     """Mask R-CNN for boxes of at most so many px."""
-    method = load_method("maskrcnn", **{"cells.longest": longest, "growth": 1.0, "score": 0.1, **settings})
+    method: Any = load_method("maskrcnn", **{"cells.longest": longest, "growth": 1.0, "score": 0.1, **settings})
     assert isinstance(method, MaskRCNN)
     return method
 

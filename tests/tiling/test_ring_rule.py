@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,14 +107,14 @@ def test_a_ring_of_less_than_half_the_link_misses_a_link() -> None:
 
 
 def test_judging_objects_in_the_tile_breaks_the_promise() -> None:
-    method = load_method("saw", minimum_area=20)
+    method: Any = load_method("saw", minimum_area=20)
     assert breaks(Mutant(method, judge_in_tile=True))
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
 @pytest.mark.parametrize("size", [5, 16, 32, 33])
 def test_named_counterexamples(case: str, size: int) -> None:
-    method = load_method("saw")
+    method: Any = load_method("saw")
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(CASES[case]).items()}
     assert np.array_equal(tiled_frame(method, maps, size), naive_whole_frame(method, maps))
 

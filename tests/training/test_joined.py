@@ -24,7 +24,7 @@ from cellscale.training.workers import Workers
 SETTINGS = TrainingSettings(
     steps=50, batch_size=2, crop=32, margin=8, loader_workers=0, precision="fp32", validate_every=100, max_grad_norm=1e9
 )
-BARE = {"width": 4, "depth": 1, "norm": False, "dropout": 0.0}
+BARE: dict[str, Any] = {"width": 4, "depth": 1, "norm": False, "dropout": 0.0}
 QUICK = ("multicellnet",)
 """Two networks, and a closed form over both whose coefficients are of all workers."""
 OTHERS = (
@@ -51,7 +51,7 @@ def descent(parameters: Any, seen: Any, rate: float) -> torch.optim.SGD:
 def learned(name: str, workers: int, size: int, rate: float = 0.05) -> tuple[list[Any], dict[str, Tensor]]:
     """First gradients of each player, and the weights at the end."""
     torch.set_num_threads(1)
-    method = load_method(name, **BARE).prepared(labels for _, labels in FRAMES)
+    method: Any = load_method(name, **BARE).prepared(labels for _, labels in FRAMES)
     settings, seen = dataclasses.replace(SETTINGS, batch_size=size), []
     swapped = tuple(
         dataclasses.replace(

@@ -29,7 +29,7 @@ from cellscale.training.validation import predicted, scored
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
 )
-METHOD = load_method("dwm", width=4, depth=2, dropout=0.2)
+METHOD: Any = load_method("dwm", width=4, depth=2, dropout=0.2)
 
 
 class Killed(BaseException):
@@ -47,7 +47,7 @@ def killed_at(step: int) -> Callable[[Any, int, int], None]:
 
 
 def run(folder: Path, **options: Any) -> Model:
-    options = {"settings": SETTINGS} | options
+    options: dict[str, Any] = {"settings": SETTINGS} | options
     return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **options)
 
 
@@ -88,7 +88,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path: Path) -> None:
 def test_a_training_starts_from_a_model(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
-    flat = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
+    flat: Any = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
     begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, init_from=first)
     for key, value in begun.networks["unet"].named_parameters():
         torch.testing.assert_close(value, first.networks["unet"].get_parameter(key))
@@ -116,7 +116,7 @@ def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_compiled_networks_learn_what_others_do(tmp_path: Path) -> None:
-    method = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
+    method: Any = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
     losses = {}
     for on in (False, True):
         settings = dataclasses.replace(SETTINGS, steps=2, log_every=1, compile=on, profile=on)
@@ -174,11 +174,11 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3: dict[str, Any], tmp_path: 
     digests = []
     for place, options in ((str(tmp_path), {}), ("s3://cells/training", s3)):
         movie = f"{place}/movie.zarr"
-        words = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
+        words: dict[str, Any] = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
         import_images(str(tmp_path / "images.npy"), movie, **words)
         image = open_image(movie, storage_options=options)
         data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]
-        asked = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
+        asked: dict[str, Any] = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
         with pytest.raises(Killed):
             train(METHOD, data[:1], data[1:], **asked, on_progress=killed_at(6))
         digests.append(digest(train(METHOD, data[:1], data[1:], **asked, resume=True)))
@@ -200,7 +200,14 @@ def shot(folder: Path, settings: Any, step: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path: Path, seed: int) -> None:
     """With all that a state holds: loader processes, averages, best weights, warm-up."""
-    extras = {"ema_decay": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
+    extras: dict[str, Any] = {
+        "ema_decay": 0.9,
+        "patience": 9,
+        "schedule": "cosine",
+        "warmup": 3,
+        "loader_workers": 1,
+        "seed": seed,
+    }
     settings = dataclasses.replace(SETTINGS, **extras)
     whole = run(tmp_path / "whole", settings=settings)
     step = random.Random(seed).randrange(1, SETTINGS.steps)

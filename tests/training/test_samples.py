@@ -74,7 +74,7 @@ def test_a_share_of_samples_on_cells_is_a_share() -> None:
 
 def test_targets_see_beyond_the_crop() -> None:
     """Weights at the border of a crop are those of the whole frame, for views that are only turned."""
-    method = load_method("dwm", depth=1, beta=6)
+    method: Any = load_method("dwm", depth=1, beta=6)
     settings = TrainingSettings(crop=32, margin=12, augmentation=Augmentation(warped=0.0))
     samples, frame = Samples(method, FRAMES[:1], settings), FRAMES[0]
     whole = method.targets(frame[1])["weight"]
@@ -161,7 +161,7 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path: Path) -> Non
     for name, (pixels, masks, size) in stores.items():
         np.save(tmp_path / f"{name}.npy", pixels)
         np.save(tmp_path / f"{name}-masks.npy", masks[None].astype(np.uint16))
-        sources = {"masks": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
+        sources: dict[str, Any] = {"masks": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
         import_images(str(tmp_path / f"{name}.npy"), str(tmp_path / f"{name}.zarr"), **sources)
         parts.append(training_data(open_image(str(tmp_path / f"{name}.zarr")), "truth", 1, None))
     areas = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def work(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     workers = Workers(rank=rank, world=2)
     for name, small in METHODS.items():
-        method = load_method(name, **small)
+        method: Any = load_method(name, **small)
         output = f"{folder}/{name}"
         model = train(method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers)
         torch.save(tensors(model.networks), f"{output}-{rank}.pt")
@@ -54,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_end_with_equal_weights(name: str, folder: Path) -> None:
     first, second = (torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
-    method = load_method(name, **METHODS[name])
+    method: Any = load_method(name, **METHODS[name])
     torch.manual_seed(SETTINGS.seed)
     fresh = tensors(method.networks())
     assert {key.partition(".")[0] for key in fresh if not torch.equal(fresh[key], first[key])} == {*method.networks()}

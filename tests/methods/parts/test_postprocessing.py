@@ -21,7 +21,7 @@ from cellscale.types import Box
 from tests.support.mutants import Mutant, breaks
 
 NOTHING = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
-BOTH = {"threshold": 0.2, "separation": 0.3}
+BOTH: dict[str, Any] = {"threshold": 0.2, "separation": 0.3}
 """Random maps sum to one: with these, a pixel can be of the mask and parting."""
 
 
@@ -85,7 +85,7 @@ def test_any_tiling_gives_the_whole_frames_labels(
 ) -> None:
     radius = how.pop("band_radius")
     special = {"band_radius": radius, **BOTH} if name == "deepsplit" else {"fill_radius": radius}
-    method = load_method(name, **how, **special)
+    method: Any = load_method(name, **how, **special)
     maps = random_maps(method.maps, shape, seed)
     assert np.array_equal(tiled_frame(method, maps, size), whole_frame(method, maps))
 
@@ -94,7 +94,7 @@ def test_any_tiling_gives_the_whole_frames_labels(
 @given(how=small, seed=st.integers(0, 2**32 - 1))
 def test_the_whole_frame_is_what_the_steps_say(how: Any, seed: int) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
-    method = load_method(
+    method: Any = load_method(
         "deepsplit", **{**how, "minimum_area": 0, "split_neck_px": max(1, how["split_neck_px"])}, **BOTH
     )
     maps = random_maps(method.maps, (24, 30), seed)
@@ -116,7 +116,7 @@ def straight(length: int, at: Any) -> NDArray[Any]:
 @pytest.mark.parametrize("kind", ["holes", "specks"])
 def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind: str) -> None:
     """A line of one px more than the limit, whose first pixel is the last that a tile must know."""
-    method = load_method("deepsplit", **{**NOTHING, kind: 9})
+    method: Any = load_method("deepsplit", **{**NOTHING, kind: 9})
     line = straight(10, 16)
     maps = maps_of(~line if kind == "holes" else line)
     assert not breaks_on(Mutant(method), maps)
@@ -132,7 +132,7 @@ def breaks_on(mutant: Any, maps: Any) -> bool:
 
 
 def test_less_reach_for_basins_breaks_the_promise() -> None:
-    method = load_method("deepsplit", **{**NOTHING, "split_neck_px": 9, "cap": 4, "prominence": 0.0}, **BOTH)
+    method: Any = load_method("deepsplit", **{**NOTHING, "split_neck_px": 9, "cap": 4, "prominence": 0.0}, **BOTH)
     assert not breaks(Mutant(method), cases=10)
     assert breaks(Mutant(method, decode_reach_less=1), cases=10)
 
@@ -153,7 +153,7 @@ def waisted() -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize("size", [96, 48, 32, 31, 16, 7])
 def test_a_short_neck_is_cut_and_a_long_border_is_not(size: int) -> None:
-    method = load_method("deepsplit", split_neck_px=8)
+    method: Any = load_method("deepsplit", split_neck_px=8)
     for mask, cells in ((dumbbell(), 2), (waisted(), 1)):
         maps = maps_of(mask)
         found = tiled_frame(method, maps, size)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ def frame() -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.uint32]]:
 
 def test_the_search_finds_threshold_and_minimum_area() -> None:
     maps, truth = frame()
-    method = load_method("unet2")
+    method: Any = load_method("unet2")
     assert quality(method, [(maps, truth)]) < 0.6
     tuned = method.tuned([(maps, truth)])
     assert tuned.thresholds.gamma2 == 0.8
@@ -36,7 +38,7 @@ def test_thresholds_that_share_a_pixel_move_together() -> None:
     truth = frame()[1]
     maps = {name: np.zeros(truth.shape, np.uint8) for name in ("cell", "touching")}
     maps["cell"][truth > 0], maps["touching"][truth > 0], maps["touching"][10:30, 30] = 90, 140, 230
-    method = load_method("saw")
+    method: Any = load_method("saw")
     assert quality(method, [(maps, truth)]) == 0
     alone = {"thresholds.gamma2": (0.3, 0.7), "thresholds.gamma1": (0.3, 0.7)}
     assert quality(searched(method, [(maps, truth)], alone), [(maps, truth)]) == 0
@@ -49,7 +51,7 @@ def test_thresholds_that_share_a_pixel_move_together() -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS if load_method(name).maps])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_search_sees_the_cells_of_a_segmentation(name: str, seed: int) -> None:
-    method = load_method(name)
+    method: Any = load_method(name)
     noise = [blurred_noise((96, 110), 10 * seed + i) / 2000 - 1 for i in range(len(method.maps))]
     ideal = method.ideal(ndimage.label(blurred_noise((96, 110), seed) > 2100)[0].astype(np.uint32))
     values = [ideal[name] + 0.4 * other for name, other in zip(method.maps, noise, strict=True)]
@@ -64,7 +66,7 @@ def test_the_search_sees_the_cells_of_a_segmentation(name: str, seed: int) -> No
 def test_equal_settings_keep_what_was_there() -> None:
     maps, truth = frame()
     maps["cell"][truth == 0] = 20
-    method = load_method("unet2", gamma2=0.6)
+    method: Any = load_method("unet2", gamma2=0.6)
     assert searched(method, [(maps, truth)], {"thresholds.gamma2": [0.2, 0.55, 0.7]}) == method
 
 
