@@ -30,6 +30,7 @@ lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
+	$(BIN)/mypy tests examples benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find src -name '*.py')

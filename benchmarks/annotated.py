@@ -105,4 +105,5 @@ def parts(pairs: Pairs, split: str) -> tuple[Pairs, Pairs, Pairs]:
     learn = [i for i in learn if i not in set(choose)]
     if not learn or not test or set(test) & {*learn, *choose}:
         raise ValueError(f"Split {split!r} of {len(pairs)} frames: nothing to learn from, or tests what was seen.")
-    return tuple([pairs[i] for i in part] for part in (learn, choose, test))
+    learned, chosen, tested = ([pairs[i] for i in part] for part in (learn, choose, test))
+    return learned, chosen, tested

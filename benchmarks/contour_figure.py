@@ -1,13 +1,16 @@
 """Draw seeds, contours at five moments and the final cells of one frame, with a trained Multi-CellNet."""
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import replace
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 
+from cellscale.kernels.touching import rims
 from cellscale.methods.inference import windows_to_maps
-from cellscale.metrics.contours import rims
 from cellscale.models.model import load_model
 from cellscale.ngff.image import open_image
 from cellscale.training.frames import mapped
@@ -33,10 +36,11 @@ def main() -> None:
     maps = windows_to_maps(model.method, model.networks, image[None])[0]
     figure, axes = plt.subplots(2, 3, figsize=(12, 8.6), layout="constrained")
     axes = axes.ravel()
+    method: Any = model.method
     for axis, moment in zip(axes, MOMENTS, strict=False):
-        balloon = model.method.balloon
+        balloon = method.balloon
         stopped = replace(balloon, motion=replace(balloon.motion, iterations=moment))
-        contours = replace(model.method, balloon=stopped).contours(maps, box)
+        contours = replace(method, balloon=stopped).contours(maps, box)
         axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
         for a, b, owner in zip(contours.starts[:-1], contours.starts[1:], contours.owners, strict=True):
             if b > a:

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from annotated import DATA, parts
 from cellscale.methods import load_method
 from cellscale.methods.parts.tuning import searched
@@ -27,8 +25,8 @@ from cellscale.types import Labels
 SCORES = ("dsc", "cds", "f1", "seg", "splits", "merges")
 BEFORE: dict[str, Any] = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0}
 AFTER = {"fill_holes_px": 16, "min_object_px": 9, "split_neck_px": 8}
-UNET = {"rule": "equalise", "squares": True}
-RUNS = {
+UNET: dict[str, Any] = {"rule": "equalise", "squares": True}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "U-Net": ("unet-ronneberger", UNET),
     "cumulative DeepSplit": ("deepsplit", {}),
     "cumulative Branch-Net": ("branchnet", {}),
@@ -39,7 +37,7 @@ RUNS = {
 }
 
 
-def processed(method: Method, pairs: Sequence[tuple[dict[str, np.ndarray], Labels]]) -> Method:
+def processed(method: Method, pairs: Sequence[tuple[Any, Labels]]) -> Any:
     """With post-processing; the length of a neck is chosen on these frames."""
     radius = {"fill_radius": 2} if method.name == "unet-ronneberger" else {"band_radius": 6}
     cleaned = replaced(method, {**AFTER, **radius})

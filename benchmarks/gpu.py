@@ -116,7 +116,7 @@ def loop_times(method: Method, settings: TrainingSettings, frames: Frames, clock
         if clock and step == WARM_UP:
             clock.seconds.clear()
 
-    hooks = loop.Hooks(on_step=note, **({"clock": clock} if clock else {}))
+    hooks = loop.Hooks(on_step=note, clock=clock) if clock else loop.Hooks(on_step=note)
     learn(method, on(device, method), frames, settings, hooks)
     return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :], strict=False)]
 
@@ -125,7 +125,7 @@ def training_rates(name: str, given: argparse.Namespace, frames: Frames) -> dict
     """Samples a second of loop and bare network, in turns, and where the loop's time goes."""
     method, settings = asked(name, given)
     device = torch.device(settings.device)
-    method = method.prepared(labels for _, labels in frames)
+    method = method.prepared(frames[i][1] for i in range(len(frames)))
     step = bare_step(method, settings, frames)
     bare: list[float] = []
     whole: list[float] = []
@@ -213,7 +213,8 @@ def train(given: argparse.Namespace) -> dict[str, Any]:
     method, began = method.prepared(labels for _, labels in learned), time.monotonic()
     networks = on(torch.device(settings.device), method)
     learn(method, networks, learned, settings, loop.Hooks())
-    spent, how = time.monotonic() - began, {"device": settings.device, "precision": settings.precision}
+    spent = time.monotonic() - began
+    how: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
     tuned = method.tuned(predicted(method, networks, chosen, **how)) if chosen else method
     found = scored(tuned, predicted(tuned, networks, test, **how))
     given.output.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def prototype() -> TileRecord:
     """The record of the middle tile of 3 × 3, at its place."""
     grid = Grid(shape=(3 * TILE, 3 * TILE), size=TILE)
     components, _ = connected_components(field(3 * TILE, 3 * TILE)[grid.valid(4, LINK).slices], connectivity=4)
-    return record(Pieces(labels=renumbered(components)), grid, 4, LINK)[1]
+    return record(Pieces(labels=renumbered(components.astype(np.uint32))), grid, 4, LINK)[1]
 
 
 def moved(made: TileRecord, grid: Grid, tile: int) -> TileRecord:

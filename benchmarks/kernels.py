@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import cc3d
 import edt
@@ -127,7 +128,7 @@ def some_transforms(labels: Labels, cells: np.ndarray) -> np.ndarray:
         distances = edt.edt(labels != number)
         second = np.minimum(second, np.maximum(first, distances))
         first = np.minimum(first, distances)
-    return first + second
+    return np.asarray(first + second)
 
 
 def pieces_of_scikit_image(labels: Labels, tau: float) -> np.ndarray:
@@ -147,7 +148,7 @@ def pieces_of_scikit_image(labels: Labels, tau: float) -> np.ndarray:
 def scipy_nearest(labels: Labels) -> np.ndarray:
     """Label of the nearest pixel, by SciPy's feature transform."""
     _, (rows, columns) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    return labels[rows, columns]
+    return np.asarray(labels[rows, columns])
 
 
 def forest_on(labels: Labels) -> tuple[RandomForestClassifier, np.ndarray]:
@@ -176,14 +177,14 @@ def distances(labels: Labels) -> Iterator[Pair]:
     mask = labels > 0
     small = labels.size <= SLOWEST
     for name, image in (("binary", mask), ("binary, outside", ~mask)):
-        yield Pair(f"distance, {name}", lambda i=image: distance_transform(i), 5, "edt", lambda i=image: edt.edt(i))
+        yield Pair(f"distance, {name}", partial(distance_transform, image), 5, "edt", partial(edt.edt, image))
         if small:
             yield Pair(
                 f"distance, {name}",
-                lambda i=image: distance_transform(i),
+                partial(distance_transform, image),
                 5,
                 "scipy",
-                lambda i=image: ndimage.distance_transform_edt(i),
+                partial(ndimage.distance_transform_edt, image),
             )
     yield Pair("distance, labels", lambda: label_distance_transform(labels), 8, "edt", lambda: edt.edt(labels))
     yield Pair(
@@ -209,14 +210,15 @@ def components(labels: Labels) -> Iterator[Pair]:
     mask = labels > 0
     shifted = np.roll(labels, 5, axis=-1)
     keys = (labels.astype(np.uint64) << np.uint64(32)) | shifted
-    few, many = (4, 8) if labels.ndim == 2 else (6, 26)
+    few: Literal[4, 6] = 4 if labels.ndim == 2 else 6
+    many: Literal[8, 26] = 8 if labels.ndim == 2 else 26
     for connectivity in (few, many):
         yield Pair(
             f"components, {connectivity}",
-            lambda c=connectivity: connected_components(mask, connectivity=c),
+            partial(connected_components, mask, connectivity=connectivity),
             5,
             "cc3d",
-            lambda c=connectivity: cc3d.connected_components(mask, connectivity=c),
+            partial(cc3d.connected_components, mask, connectivity=connectivity),
         )
     if labels.size <= SLOWEST:
         ours, theirs = lambda: connected_components(mask, connectivity=few), lambda: label(mask, connectivity=1)
@@ -254,10 +256,10 @@ def neighbours(labels: Labels) -> Iterator[Pair]:
         for radius in (5, 10, 20):
             yield Pair(
                 f"nearest_label, {radius} px",
-                lambda r=radius: nearest_label(labels, radius=r),
+                partial(nearest_label, labels, radius=radius),
                 12,
                 "skimage expand_labels",
-                lambda r=radius: expand_labels(labels, r),
+                partial(expand_labels, labels, radius),
             )
         yield Pair(
             "assign_touching, 8 px",
@@ -347,7 +349,7 @@ def repeats_of(pixels: int, most: int) -> int:
 def measured(pair: Pair, repeats: int) -> tuple[float, list[float]]:
     """Measure by turns, after one call that is not counted: our median in ms, and the peer's times over ours."""
     clock = time.process_time if pair.threads == 1 else time.perf_counter
-    calls = [pair.kernel] + [pair.other] * (pair.other is not None)
+    calls = [pair.kernel, pair.other] if pair.other else [pair.kernel]
     rounds = [[milliseconds(call, clock) for call in calls] for _ in range(repeats + 1)][1:]
     return median(times[0] for times in rounds), sorted(
         pair.times * other / times[0] for times in rounds for other in times[1:]

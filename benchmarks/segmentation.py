@@ -28,6 +28,7 @@ import dask.array as da
 import numpy as np
 import torch
 import zarr
+from dask.delayed import delayed
 from dask_image.ndmeasure import label
 from ome_zarr.writer import write_labels
 
@@ -39,7 +40,7 @@ from cellscale.ngff.image import open_image
 from cellscale.segmentation import predict
 from cellscale.tiling.windows import windows_of
 from cellscale.training.frames import mapped
-from cellscale.types import Box, Prediction
+from cellscale.types import Box, Candidates, Prediction
 from peak import peak_mb
 
 TRAINING = {"width": 16, "crop": 128, "validate_every": 1000, "threads": 1}
@@ -69,6 +70,7 @@ def prepared(work: Path, size: int, frames: int, frame_size: int) -> list[str]:
 def probabilities(model: Model, image: np.ndarray) -> np.ndarray:
     """Maps of a block (y, x) after the intensity rule, (2, y, x)."""
     (maps,) = windows_to_maps(model.method, model.networks, image[None, None].astype(np.float32))
+    assert not isinstance(maps, Candidates)
     return np.stack([maps["cell"], maps["touching"]])
 
 
@@ -95,7 +97,7 @@ def ours(store: str, model: Model, output: str) -> dict[str, Any]:
         seen += len(windows)
         return windows_to_maps(method, networks, windows, **words)
 
-    predict.windows_to_maps = counting
+    vars(predict)["windows_to_maps"] = counting
     result = cellscale.segment(store, model=model, output=output, backend="serial")
     return {"cells": result.cells, "windows": seen, "seconds": result.report.seconds}
 
@@ -108,17 +110,19 @@ def dasked(store: str, model: Model, output: str) -> dict[str, Any]:
     """
     image = open_image(store)
     box = Box(0, 0, image.size("y"), image.size("x"))
-    limits = model.method.thresholds
+    method: Any = model.method
+    limits = method.thresholds
 
     def foreground(block: np.ndarray) -> np.ndarray:
         maps = probabilities(model, np.pad(block, [(0, -n % 16) for n in block.shape], mode="reflect"))
         cells = (maps[0] > 255 * limits.gamma2) & (maps[1] <= 255 * limits.gamma1)
-        return cells[: block.shape[0], : block.shape[1]]
+        return np.asarray(cells[: block.shape[0], : block.shape[1]])
 
     def masks(t: int) -> da.Array:
-        read = dask.delayed(lambda: mapped(image.read(box, t=t), model.method.intensity)[0])()
+        read = delayed(lambda: mapped(image.read(box, t=t), model.method.intensity)[0])()
         frame = da.from_delayed(read, box.shape, np.float32).rechunk(BLOCK)
-        return frame.map_overlap(foreground, depth=HALO, boundary="reflect", dtype=bool)
+        found: da.Array = frame.map_overlap(foreground, depth=HALO, boundary="reflect", dtype=bool)
+        return found
 
     group = zarr.open_group(output, mode="w")
     with dask.config.set(scheduler="synchronous"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellscale.methods.intensity import Intensity
@@ -64,7 +65,7 @@ class Blobs:
         cells = above(maps["cell"], self.threshold)
         return pieces(cells, above(maps["touching"], self.threshold) & ~cells, self.radius, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> np.ndarray:
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         return large_enough(nodes, self.minimum_area)
 
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
@@ -78,16 +79,16 @@ class Blobs:
 BLOBS = Blobs()
 
 
-def blobs_model(**settings: int) -> Model:
+def blobs_model(**settings: Any) -> Model:
     """The method with its networks, ready to segment."""
     method = Blobs(**settings)
     return Model(method=method, networks={name: network.eval() for name, network in method.networks().items()})
 
 
-def blurred_noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+def blurred_noise(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint16]:
     """Smooth random intensities with cells of any size, uint16, (…, y, x)."""
     from scipy import ndimage
 
     noise = np.random.default_rng(seed).standard_normal(shape)
     smooth = ndimage.gaussian_filter(noise, [0] * (len(shape) - 2) + [3, 3])
-    return np.clip(2000 + 9000 * smooth / smooth.std() / 6, 0, 65535).astype(np.uint16)
+    return np.asarray(np.clip(2000 + 9000 * smooth / smooth.std() / 6, 0, 65535), np.uint16)

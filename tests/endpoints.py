@@ -43,14 +43,14 @@ def served(command: Sequence[str], port: int) -> Iterator[None]:
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:
     for _ in range(START_S * 10):
-        assert server.poll() is None, f"{server.args} ended with status {server.returncode}"
+        assert server.poll() is None, f"{server.args!r} ended with status {server.returncode}"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.1)
         else:
             return
-    raise TimeoutError(f"{server.args} does not answer at port {port}")
+    raise TimeoutError(f"{server.args!r} does not answer at port {port}")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def gcs_server() -> Iterator[dict[str, Any]]:
         yield {"endpoint_url": f"http://127.0.0.1:{port}", "token": "anon"}
 
 
-class _Quiet(RangeRequestHandler):
+class _Quiet(RangeRequestHandler):  # type: ignore[misc]
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
 

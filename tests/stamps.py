@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.methods.parts.decoding import large_enough, renumbered
-from cellscale.types import Box, Pieces, StoredMaps, Table
+from cellscale.types import Box, Mask, Pieces, StoredMaps, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +29,11 @@ class Stamps:
     def decode_reach(self) -> int:
         return 2 * self.extent + self.search
 
-    def best(self, keys: np.ndarray, among: np.ndarray, radius: int) -> np.ndarray:
+    def best(self, keys: NDArray[np.int64], among: Mask, radius: int) -> Mask:
         """Which pixels of a set have the highest key of the set within `radius`."""
         ranked = np.where(among, keys, -1)
-        return among & (ndimage.maximum_filter(ranked, 2 * radius + 1, mode="constant", cval=-1) == keys)
+        highest: Mask = ndimage.maximum_filter(ranked, 2 * radius + 1, mode="constant", cval=-1) == keys
+        return among & highest
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         values = maps["peak"].astype(np.int64)
@@ -46,5 +48,5 @@ class Stamps:
         anchors = places[np.unique(labels[labels > 0]).astype(np.int64) - 1] - (valid.y0, valid.x0)
         return Pieces(labels=renumbered(labels), anchors=anchors)
 
-    def unite(self, nodes: Table, edges: Table) -> np.ndarray:
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         return large_enough(nodes, self.minimum_area)

@@ -28,7 +28,7 @@ def test_tiles_of_any_size_give_identical_layers_with_combs_diagonals_and_huge_c
     layers, tables = [], []
     for tile in TILES:
         name = f"tile-{tile}"
-        cellscale.segment(movie, model=blobs_model(), name=name, tile_size=tile, backend="serial")
+        cellscale.segment(movie, model=blobs_model(), layer=name, tile_size=tile, backend="serial")
         layers.append(open_labels(movie, name).read(Box(0, 0, SIDE, SIDE)))
         tables.append(pd.read_parquet(f"{movie}/labels/{name}/objects.parquet"))
     assert layers[0].max() > 3000

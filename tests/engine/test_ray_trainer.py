@@ -3,15 +3,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 import torch
-from numpy.typing import NDArray
 
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.engine.ray_trainer import train_method
@@ -20,6 +18,7 @@ from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
 from cellscale.testing.cases import FRAMES
 from cellscale.training.settings import TrainingSettings
+from cellscale.types import Image, Labels
 
 SETTINGS = TrainingSettings(
     steps=6,
@@ -94,7 +93,7 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
         train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
 
 
-class Watched(Sequence):
+class Watched:
     """Frames that note which processes read them."""
 
     def __init__(self, notes: Any) -> None:
@@ -103,7 +102,7 @@ class Watched(Sequence):
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    def __getitem__(self, i: int) -> tuple[Image, Labels]:
         (self.notes / str(os.getpid())).touch()
         return FRAMES[i]
 
@@ -120,7 +119,7 @@ def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> No
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Deadly(Sequence):
+class Deadly:
     """Frames whose reading kills the reader by signal 9, once, after so many looks."""
 
     after: int
@@ -129,7 +128,7 @@ class Deadly(Sequence):
     def __len__(self) -> int:
         return len(FRAMES)
 
-    def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    def __getitem__(self, i: int) -> tuple[Image, Labels]:
         looks = LOOKS.setdefault(self.mark, [])
         looks.append(i)
         if len(looks) > self.after and os.path.exists(self.mark):
@@ -138,7 +137,7 @@ class Deadly(Sequence):
         return FRAMES[i]
 
 
-LOOKS = {}
+LOOKS: dict[str, list[int]] = {}
 """What this process has looked at, by the name of the mark."""
 
 

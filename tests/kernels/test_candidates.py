@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,13 +14,13 @@ from cellscale.types import Candidates
 
 @settings(max_examples=80)
 @given(competing(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
-def test_a_higher_key_suppresses_what_it_overlaps(candidates: Any, most: Any) -> None:
+def test_a_higher_key_suppresses_what_it_overlaps(candidates: Candidates, most: float) -> None:
     assert np.array_equal(unsuppressed(candidates, most=most), naive.unsuppressed(candidates, most))
 
 
 @settings(max_examples=80)
 @given(competing(), st.sampled_from([0, 1, 100, 128]))
-def test_pixels_go_to_the_strongest_claim(candidates: Any, least: float) -> None:
+def test_pixels_go_to_the_strongest_claim(candidates: Candidates, least: int) -> None:
     assert np.array_equal(painted(candidates, least=least), naive.painted(candidates, least))
 
 

@@ -57,8 +57,10 @@ def started(folder: Path, turn: int, calls: str = CALLS) -> subprocess.Popen[str
 def said(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     """What the processes find when they are let go at once, in the order of the types."""
     for process in processes:
+        assert process.stdout is not None
         process.stdout.readline()
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     return [sorted(process.communicate(timeout=1800)[0].splitlines()) for process in processes]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import cc3d
 import numpy as np
@@ -64,7 +64,7 @@ def test_arms_that_join_below_are_one_component() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="connectivity is 1; expected 4"):
-        connected_components(np.zeros((3, 3), bool), connectivity=1)
+        connected_components(np.zeros((3, 3), bool), connectivity=cast(Any, 1))
     with pytest.raises(InputError, match="connectivity is 8; expected 6"):
         connected_components(np.zeros((3, 3, 3), bool), connectivity=8)
     with pytest.raises(InputError, match="mask is of uint8; expected booleans"):

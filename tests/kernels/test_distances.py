@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import edt
 import numpy as np
@@ -76,16 +76,18 @@ def test_far_distances_equal_scipy(shape: tuple[int, ...], share: float) -> None
     mask[(0,) * mask.ndim] = False
     spacing = (7, 3, 2)[-mask.ndim :]
     assert np.array_equal(distance_transform(mask), ndimage.distance_transform_edt(mask).astype(np.float32))
-    expected = np.rint(ndimage.distance_transform_edt(mask, spacing) ** 2)
-    assert np.array_equal(distance_transform(mask, squared=True, spacing=spacing), expected)
-    expected = ndimage.distance_transform_edt(mask, spacing).astype(np.float32)
-    assert np.array_equal(distance_transform(mask, spacing=spacing, cap=70), np.minimum(expected, 70))
+    distances = ndimage.distance_transform_edt(mask, spacing)
+    assert np.array_equal(distance_transform(mask, squared=True, spacing=spacing), np.rint(distances**2))
+    capped = np.minimum(distances.astype(np.float32), 70)
+    assert np.array_equal(distance_transform(mask, spacing=spacing, cap=70), capped)
 
 
 @pytest.mark.parametrize("shape", [(700, 800), (6, 500, 520), (520, 40, 30)])
 @pytest.mark.parametrize("cap", [None, 180, 181, 182, 183])
 @pytest.mark.parametrize("narrow", [1, 2])
-def test_distances_around_the_greatest_of_16_bits_equal_scipy(shape: tuple[int, ...], cap: int, narrow: bool) -> None:
+def test_distances_around_the_greatest_of_16_bits_equal_scipy(
+    shape: tuple[int, ...], cap: int | None, narrow: int
+) -> None:
     """181² fits into 16 bits, 182² does not; labels touch everywhere, and a spacing moves the limit."""
     seeds = np.zeros(shape, np.uint32)
     for label, part in enumerate((0, 0.1, 0.999)):
@@ -111,8 +113,10 @@ def test_distances_do_not_depend_on_the_number_of_threads(shape: tuple[int, ...]
         one = label_distance_transform(labels, spacing=spacing)
         assert np.array_equal(label_distance_transform(labels, spacing=spacing, threads=threads), one)
     plane = scattered(shape[-2:], 0.01)
-    for one, many in zip(nearest_label(plane, radius=9), nearest_label(plane, radius=9, threads=threads), strict=True):
-        assert np.array_equal(one, many)
+    for found, many in zip(
+        nearest_label(plane, radius=9), nearest_label(plane, radius=9, threads=threads), strict=True
+    ):
+        assert np.array_equal(found, many)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if (CASES[case] == 0).any()])
@@ -132,9 +136,10 @@ def test_without_anything_to_measure_to_distances_are_infinite() -> None:
 
 @settings(max_examples=200)
 @given(label_images(), st.none() | st.integers(0, 9))
-def test_the_nearest_label_is_that_of_all_pairs(labels: Labels, radius: int) -> None:
+def test_the_nearest_label_is_that_of_all_pairs(labels: Labels, radius: int | None) -> None:
     nearest, squared = nearest_label(labels, radius=radius)
-    assert (nearest.dtype, squared.dtype) == (np.uint32, np.int32)
+    assert nearest.dtype == np.uint32
+    assert squared.dtype == np.int32
     expected, expected_squared = naive.nearest_label(labels, radius)
     assert np.array_equal(nearest, expected)
     assert np.array_equal(squared, expected_squared)
@@ -156,7 +161,7 @@ def test_within_a_radius_the_nearest_label_is_the_nearest_at_all(radius: int) ->
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.2])
 def test_values_are_copied_from_the_nearest_source(radius: int, share: float) -> None:
     sources = scattered((130, 301), share) > 0
-    numbers = np.cumsum(sources).reshape(sources.shape) * sources
+    numbers = np.where(sources, np.cumsum(sources).reshape(sources.shape), 0)
     values = np.append(0, np.random.default_rng(1).random(int(sources.sum()), np.float32)).astype(np.float32)
     nearest, _ = nearest_label(numbers, radius=radius)
     assert np.array_equal(copied_around(values[numbers], sources, radius=radius), values[nearest])
@@ -187,8 +192,9 @@ def test_the_two_nearest_labels_are_those_of_all_pairs(labels: Labels) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_two_nearest_distances_are_those_of_one_transform_for_each_cell(case: str) -> None:
     labels = CASES[case]
-    each = [ndimage.distance_transform_edt(labels != i) for i in np.unique(labels[labels > 0])]
-    each = np.sort([np.rint(distances**2) for distances in each] + [np.full(labels.shape, FAR)] * 2, axis=0)
+    transforms = [ndimage.distance_transform_edt(labels != i) for i in np.unique(labels[labels > 0])]
+    squares = [np.rint(distances**2) for distances in transforms]
+    each = np.sort([*squares, *[np.full(labels.shape, FAR)] * 2], axis=0)
     first, first_squared, second, second_squared = two_nearest_labels(labels)
     assert np.array_equal(first_squared, each[0])
     assert np.array_equal(second_squared, each[1])
@@ -225,7 +231,11 @@ def test_long_images_stay_exact() -> None:
         ),
         (lambda mask: distance_transform(mask, cap=-1), np.zeros((4, 4), bool), r"cap is -1; expected 0 or more"),
         (lambda mask: distance_transform(mask, threads=0), np.zeros((4, 4), bool), r"threads is 0; expected 1 or"),
-        (lambda mask: distance_transform(mask, spacing=(1, 0.5)), np.zeros((4, 4), bool), r"expected 2 whole numbers"),
+        (
+            lambda mask: distance_transform(mask, spacing=cast(Any, (1, 0.5))),
+            np.zeros((4, 4), bool),
+            r"expected 2 whole numbers",
+        ),
         (lambda mask: distance_transform(mask, spacing=(1,)), np.zeros((4, 4), bool), r"expected 2 whole numbers"),
         (
             lambda mask: distance_transform(mask, spacing=(2**31, 2**31)),

@@ -51,9 +51,10 @@ def test_links_in_a_box_are_those_of_the_whole(relief: Any, y0: int, x0: int, he
     if box.area == 0:
         return
     labels, _ = basins(*relief, box=box)
+    heights, mask = relief
     links = np.arange(box.area)
     for y, x in np.argwhere(relief[1][box.slices]):
-        j, i = np.subtract(naive.lower(*relief, y + box.y0, x + box.x0), (box.y0, box.x0))
+        j, i = np.subtract(naive.lower(heights, mask, y + box.y0, x + box.x0), (box.y0, box.x0))
         if 0 <= j < box.shape[0] and 0 <= i < box.shape[1]:
             a, b = links[y * box.shape[1] + x], links[j * box.shape[1] + i]
             links[links == max(a, b)] = min(a, b)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -137,7 +137,7 @@ def test_without_tau_every_contour_weighs_the_same() -> None:
         (lambda labels: rim_weights(labels, sigma=0), "sigma is 0; expected more than 0"),
         (lambda labels: distance_weights(labels, beta=-1), "beta is -1; expected more than 0"),
         (
-            lambda labels: shape_aware_weights(labels, tau=1, spread="out"),
+            lambda labels: shape_aware_weights(labels, tau=1, spread=cast(Any, "out")),
             "spread is 'out'; expected 'both' or 'inside'",
         ),
         (lambda labels: shape_aware_weights(labels, tau=-1), "tau is -1 and offset 0.0; expected 0 or more"),

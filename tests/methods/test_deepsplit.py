@@ -28,7 +28,7 @@ from cellscale.training import loop
 from cellscale.training.frames import mapped
 from cellscale.training.validation import frame_prediction
 from cellscale.training.workers import Workers
-from cellscale.types import Box
+from cellscale.types import Box, Candidates
 from tests.segmentation.test_run import arrays, written
 from tests.support.variants import TINY
 
@@ -69,7 +69,7 @@ def trained(method: Any, on_step: Any = lambda *_: None, steps: int = 6) -> Any:
 def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method: Any) -> None:
     torch.manual_seed(0)
     fresh = copies(method.networks())
-    seen = {"segmentation": [], "separation": []}
+    seen: dict[str, list[dict[str, Any]]] = {"segmentation": [], "separation": []}
     trained(method, lambda stage, networks: seen[stage].append(copies(networks)))
     assert [len(states) for states in seen.values()] == [3, 3]
     for state in seen["segmentation"]:
@@ -132,7 +132,7 @@ def test_the_segmentation_counts_a_third_in_stage_two(method: Any) -> None:
 def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detached: bool) -> None:
     method: Any = load_method("deepsplit", **TINY)
     networks, batch = method.networks(), sample_batch(Subject(method=method))
-    joint_loss(networks, batch, share=0.0, detached=detached)["separation"].backward()
+    joint_loss(networks, batch, share=0.0, detached=detached)["separation"].backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in networks["segmentation"].decoder.blocks.parameters()]
     assert all(g is None or not g.any() for g in gradients) == detached
     assert networks["segmentation"].encoder[0][0].weight.grad.any()
@@ -167,10 +167,11 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) ->
     image = written(str(tmp_path / "movie.zarr"), pixels)
     torch.manual_seed(0)
     plain = load_method("deepsplit", **{**TINY, "width": 2})
-    networks = {name: network.eval() for name, network in plain.networks().items()}
+    networks: dict[str, Any] = {name: network.eval() for name, network in plain.networks().items()}
     for decoder in (networks["stage_one"].decoder, networks["separation"].decoder):
         decoder.head.weight.data *= 20
     maps = frame_prediction(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
+    assert not isinstance(maps, Candidates)
     limits: dict[str, Any] = {
         "threshold": np.median(maps["cell"]) / 255,
         "separation": np.quantile(maps["separation"], 0.9) / 255,

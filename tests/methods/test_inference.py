@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cellscale.errors import InputError
-from cellscale.methods import load_method
-from cellscale.methods.inference import folded, stored, windows_to_maps
+from cellscale.methods import inference, load_method
+from cellscale.methods.inference import Precision, folded, stored
 from cellscale.models.model import tensors
+
+windows_to_maps: Any = inference.windows_to_maps
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_probabilities_are_rounded_to_whole_numbers() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
 def test_maps_have_the_windows_size_and_the_methods_names(
-    method: Any, networks: dict[str, Any], precision: str
+    method: Any, networks: dict[str, Any], precision: Precision
 ) -> None:
     found = windows_to_maps(method, networks, windows(3), precision=precision)
     assert [{name: values.shape for name, values in maps.items()} for maps in found] == [
@@ -81,6 +83,8 @@ def test_folded_networks_compute_the_same_without_batchnorm(name: str) -> None:
     networks = method.networks()
     for layer in (part for network in networks.values() for part in network.modules()):
         if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
             layer.running_mean.normal_(std=0.1)
             layer.running_var.uniform_(0.5, 2)
             layer.weight.data.uniform_(0.5, 2)

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +12,7 @@ from cellscale.methods.intensity import BINS, Intensity, Scale
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.uint16, np.int16]))
-def test_integer_percentiles_are_values_of_the_frame(seed: int, dtype: type) -> None:
+def test_integer_percentiles_are_values_of_the_frame(seed: int, dtype: Any) -> None:
     info = np.iinfo(dtype)
     image = np.random.default_rng(seed).integers(info.min, info.max, (20, 30), endpoint=True).astype(dtype)
     scale = Scale.of(image.dtype, float(image.min()), float(image.max()))

@@ -19,7 +19,9 @@ from cellscale.testing.cases import CASES, random_maps
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from tests.support.mutants import Mutant, breaks
 
-SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "fill_holes_px": 3, "radius": 1}}
+SMALL: dict[str, dict[str, Any]] = {
+    "mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "fill_holes_px": 3, "radius": 1}
+}
 SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}
 
 
@@ -37,7 +39,7 @@ def small(name: str, **more: Any) -> Any:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_tiling_gives_the_whole_frames_labels(
-    name: str, shape: tuple[int, ...], size: int, minimum_area: int, seed: int
+    name: str, shape: tuple[int, int], size: int, minimum_area: int, seed: int
 ) -> None:
     method = small(name, minimum_area=minimum_area)
     maps = random_maps(method.maps, shape, seed)

@@ -20,7 +20,7 @@ from cellscale.methods.multicellnet import edges, min_max_weight
 from cellscale.testing.cases import CASES, disc, painted
 from cellscale.testing.conformance import jaccard_indices
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
-from cellscale.types import Box
+from cellscale.types import Box, Mask
 
 LEVELS = (40, 90, 130, 180, 220)
 
@@ -33,7 +33,7 @@ def small(radius: int = 4, extent: int = 6, fill: int = 2, **changes: Any) -> An
     return replace(method, seeding=seeding, balloon=balloon, **changes)
 
 
-def random_maps(shape: tuple[int, ...], seed: int) -> dict[str, Any]:
+def random_maps(shape: tuple[int, int], seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     maps = {}
     for name, centre in (("region", 150), ("edge", 60)):
@@ -51,7 +51,7 @@ def random_maps(shape: tuple[int, ...], seed: int) -> dict[str, Any]:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_tiling_gives_the_whole_frames_labels(
-    shape: tuple[int, ...], size: int, reaches: Any, minimum_area: int, seed: int
+    shape: tuple[int, int], size: int, reaches: Any, minimum_area: int, seed: int
 ) -> None:
     radius, extent, fill = reaches
     method = small(radius, extent, fill, minimum_area=minimum_area)
@@ -71,12 +71,9 @@ def test_named_counterexamples(case: str) -> None:
 def less_reach(method: Any, less: Any) -> Any:
     """The method, read with fewer pixels around a tile."""
 
-    class Mutant(type(method)):
-        @property
-        def decode_reach(self) -> Any:
-            return super().decode_reach - less
-
-    return Mutant(**{each.name: getattr(method, each.name) for each in fields(method)})
+    kind = type(method)
+    reach = property(lambda self: kind.decode_reach.fget(self) - less)
+    return type("Mutant", (kind,), {"decode_reach": reach})(**{f.name: getattr(method, f.name) for f in fields(method)})
 
 
 def breaks(method: Any, frames: Any) -> bool:
@@ -154,7 +151,8 @@ def test_the_edge_target_is_one_on_a_straight_rim_and_sees_cells_apart() -> None
 def cluster_of_cells(seed: int) -> NDArray[np.uint32]:
     """Discs and ellipses of many sizes that touch or overlap a little, at least 7 px wide."""
     rng = np.random.default_rng(seed)
-    shape, cells = (120, 130), []
+    shape = (120, 130)
+    cells: list[Mask] = []
     rows, columns = np.indices(shape)
     for _ in range(14):
         y, x, a, b = rng.uniform(8, 112), rng.uniform(8, 122), rng.uniform(7, 17), rng.uniform(7, 17)

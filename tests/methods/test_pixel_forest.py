@@ -27,14 +27,14 @@ from tests.support.variants import SMALL
 METHOD: Any = load_method("pixel-forest", **SMALL["pixel-forest"])
 
 
-def points(seed: int, classes: tuple[int, int, int] = (0, 1, 2)) -> tuple[NDArray[np.float32], NDArray[Any]]:
+def points(seed: int, classes: tuple[int, ...] = (0, 1, 2)) -> tuple[NDArray[np.float32], NDArray[Any]]:
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((400, 5)).astype(np.float32)
     return values, rng.choice(classes, 400)
 
 
 @pytest.mark.parametrize("classes", [(0, 1, 2), (0, 2), (1,)])
-def test_the_forest_votes_as_that_of_scikit_learn(classes: int) -> None:
+def test_the_forest_votes_as_that_of_scikit_learn(classes: tuple[int, ...]) -> None:
     values, truth = points(0, classes)
     fitted = RandomForestClassifier(20, max_leaf_nodes=40, random_state=0).fit(values, truth)
     forest = Forest(20, 40)
@@ -92,10 +92,11 @@ def test_a_response_is_the_same_in_every_window() -> None:
 def test_strips_give_the_shares_of_the_whole_window(tmp_path: Path) -> None:
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=QUICK)
     tall = torch.from_numpy(np.random.default_rng(0).random((1, 1, 1100, 24)).astype(np.float32))
-    found = model.method.predict(model.networks, tall)
-    values = model.method.features(tall[0].numpy())
+    method: Any = model.method
+    found = method.predict(model.networks, tall)
+    values = method.features(tall[0].numpy())
     whole = model.networks["forest"](np.ascontiguousarray(values.reshape(len(values), -1).T))
-    for number, name in enumerate(model.method.maps, 1):
+    for number, name in enumerate(method.maps, 1):
         assert np.array_equal(found[name].numpy().ravel(), whole[:, number])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cellscale.errors import InputError, RunError
 from cellscale.methods import load_method
@@ -49,6 +50,7 @@ def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right() -> None
     torch.manual_seed(0)
     image = torch.rand(1, 1, 60, 60, dtype=torch.float64, requires_grad=True)
     Estimator(1, 3, 4).double().eval()(image)[0, :, 30 - BEFORE, 25 - BEFORE].sum().backward()
+    assert image.grad is not None
     rows, columns = (image.grad[0, 0] != 0).nonzero().T
     assert (30 - int(rows.min()), int(rows.max()) - 30) == (BEFORE, BEHIND) == (10, 11)
     assert (25 - int(columns.min()), int(columns.max()) - 25) == (10, 11)
@@ -93,8 +95,8 @@ def test_a_frame_narrower_than_the_reach_is_predicted() -> None:
 
 
 def test_the_printed_list_is_read_in_two_ways() -> None:
-    def features(ribs: Any, closing: int) -> Any:
-        network = RibCageNetwork(1, 3, 64, ribs=ribs, width=64, closing=closing)
+    def features(ribs: int, closing: bool) -> Any:
+        network: Any = RibCageNetwork(1, 3, 64, ribs=ribs, width=64, closing=closing)
         assert network(torch.zeros(2, 1, 64, 64), torch.zeros(2, 3, 64, 64)).shape == (2,)
         blocks = [[part[1].out_channels for part in (b.image, b.segmentation, b.spine)] for b in network.blocks]
         return blocks, [layer.out_channels for layer in convolutions(network.close)], network
@@ -107,12 +109,12 @@ def test_the_printed_list_is_read_in_two_ways() -> None:
     assert of_spine == [[16, 16, 8], [64, 64, 32], [128, 128, 64]]
     assert close == []
     for printed, ribs in (("ribs", 8), ("spine", 16)):
-        judge = load_method("ribcage", printed=printed).networks()["discriminator"]
+        judge: Any = load_method("ribcage", printed=printed).networks()["discriminator"]
         assert judge.blocks[0].image[1].out_channels == ribs
 
 
 def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone() -> None:
-    network = RibCageNetwork(1, 3, 16, ribs=4, width=8, closing=True).eval()
+    network: Any = RibCageNetwork(1, 3, 16, ribs=4, width=8, closing=True).eval()
     image, segmentation = torch.rand(1, 1, 16, 16), torch.rand(1, 3, 16, 16)
     first = network.blocks[0](image, segmentation, image[:, :0])
     other = network.blocks[0](image, 1 - segmentation, image[:, :0])
@@ -123,7 +125,8 @@ def test_the_classification_network_is_that_of_the_authors() -> None:
     network = ClassificationNetwork(4, 16, features=64, hidden=32)
     assert [layer.out_channels for layer in convolutions(network)] == [64] * 2 + [128] * 2 + [256] * 6
     assert network(torch.zeros(2, 1, 16, 16), torch.zeros(2, 3, 16, 16)).shape == (2,)
-    assert load_method("classdisc").training.hidden == 4096
+    classification: Any = load_method("classdisc")
+    assert classification.training.hidden == 4096
 
 
 def test_patches_are_squares_of_the_image_in_order() -> None:
@@ -173,9 +176,15 @@ def test_smoothing_asks_for_less_than_certainty() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise: Any) -> None:
     torch.manual_seed(0)
-    game = load_method("ribcage", **{**GAME, "noise": noise}).training.game
-    seen = []
-    networks = {"discriminator": lambda images, values: seen.append(values) or values.mean(dim=(1, 2, 3))}
+    method: Any = load_method("ribcage", **{**GAME, "noise": noise})
+    game = method.training.game
+    seen: list[Tensor] = []
+
+    def judge(images: Tensor, values: Tensor) -> Tensor:
+        seen.append(values)
+        return values.mean(dim=(1, 2, 3))
+
+    networks = {"discriminator": judge}
     truth = one_hot(torch.randint(3, (2, 32, 32)))
     true, estimated = game.judged(networks, torch.zeros(4, 1, 32, 32), truth, truth)
     assert true.shape == estimated.shape == (8,)
@@ -184,22 +193,23 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise:
 
 
 @pytest.mark.parametrize("resting", ["batch", "running"])
-def test_the_player_that_rests_normalises_by_the_batch(resting: bool) -> None:
+def test_the_player_that_rests_normalises_by_the_batch(resting: str) -> None:
     """Running statistics that are far off change what the moving player learns from, or nothing."""
     method, batch = load_method("ribcage", **{**GAME, "noise": 0.0, "resting": resting}), batch_of()
-    losses = {}
+    losses: dict[tuple[str, ...], list[float]] = {}
     for shift in (0.0, 5.0):
         torch.manual_seed(0)
         networks = method.networks()
         for network in networks.values():
             for layer in network.modules():
                 if isinstance(layer, torch.nn.BatchNorm2d):
+                    assert layer.running_mean is not None
                     layer.running_mean += shift
         for update in method.stages()[0].updates:
             before = {name: copied({name: network}) for name, network in networks.items() if name not in update.trains}
             with only(networks, update.trains), torch.no_grad():
                 terms = update.loss(networks, batch)
-            losses.setdefault(update.trains, []).append(float(sum(terms.values())))
+            losses.setdefault(update.trains, []).append(float(torch.stack([*terms.values()]).sum()))
             after = {name: copied({name: networks[name]}) for name in before}
             torch.testing.assert_close(after, before, rtol=0, atol=0)
     for first, second in losses.values():
@@ -267,6 +277,6 @@ def test_crops_and_batches_that_are_too_small_are_refused(
 @pytest.mark.parametrize(
     ("setting", "message"), [({"side": 40}, "a multiple of 16"), ({"estimator_steps": 0}, "least 1")]
 )
-def test_a_game_that_cannot_be_played_is_refused(setting: str, message: str) -> None:
+def test_a_game_that_cannot_be_played_is_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_method("ribcage", **setting)

@@ -40,7 +40,7 @@ def networks(method: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["shape-aware", "bce", "focal"])
-def test_a_loss_is_a_weighted_mean_over_the_mask(kind: str) -> None:
+def test_a_loss_is_a_weighted_mean_over_the_mask(kind: Any) -> None:
     scores, truth, weights = torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 1.0]]])
     p = torch.sigmoid(scores)
     surprise = -torch.log(torch.where(truth > 0, p, 1 - p))
@@ -118,7 +118,9 @@ def test_candidates_are_whole_numbers_within_their_limits(method: Any, networks:
     first, again = windows_to_maps(method, networks, np.concatenate([window[:1]] * 2), precision="fp32")
     assert isinstance(first, Candidates)
     assert len(first) <= 16 + int(4 * method.cells.density * 64 * 128 / 1e6)
-    assert (first.boxes.dtype, first.scores.dtype, first.masks.dtype) == (np.int32, np.uint16, np.uint8)
+    assert first.boxes.dtype == np.int32
+    assert first.scores.dtype == np.uint16
+    assert first.masks.dtype == np.uint8
     assert (first.boxes[:, 2:] - first.boxes[:, :2] <= method.longest).all()
     for name in ("boxes", "scores", "masks"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
@@ -146,5 +148,6 @@ def test_a_training_starts_from_weights_that_fit(method: Any, networks: dict[str
     torch.save({f"backbone.{name}": value for name, value in state.items()}, tmp_path / "some.pth")
     start, learn = load_method("maskrcnn", **TINY, weights=str(tmp_path / "some.pth")).stages()
     assert (start.share, learn.share) == (0, 1)
+    assert start.on_end is not None
     start.on_end(networks)
     assert all(torch.equal(value, state[name]) for name, value in networks["mask_rcnn"].backbone.state_dict().items())

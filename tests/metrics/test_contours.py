@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from cellscale.kernels.touching import rims
 from cellscale.metrics import scores
-from cellscale.metrics.contours import rims
 from cellscale.testing import cases
 from cellscale.testing.naive.metrics import rim
 from cellscale.types import Labels

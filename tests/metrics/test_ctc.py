@@ -28,9 +28,9 @@ def other_scores(pairs: Pairs, folder: Path) -> dict[str, float]:
         tifffile.imwrite(folder / "truth.tif", small_numbers(truth))
         tifffile.imwrite(folder / "prediction.tif", small_numbers(prediction))
         frames.append(match(str(folder / "truth.tif"), str(folder / "prediction.tif")))
-    truth, predicted, held, holders, jaccard = zip(*frames, strict=True)
-    operations = count_acyclic_graph_correction_operations(None, None, truth, predicted, held, holders)
-    return {"seg": seg(truth, jaccard), "det": det(**operations)}
+    cells, predicted, held, holders, jaccard = zip(*frames, strict=True)
+    operations = count_acyclic_graph_correction_operations(None, None, cells, predicted, held, holders)
+    return {"seg": seg(cells, jaccard), "det": det(**operations)}
 
 
 def assert_equal_scores(pairs: Pairs, folder: Path) -> None:

@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import math
 import weakref
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -128,4 +131,4 @@ def test_different_shapes_are_refused_by_name() -> None:
 
 def test_probabilities_are_refused() -> None:
     with pytest.raises(InputError, match="prediction is of float64; expected integers"):
-        scores([(EMPTY, np.zeros((20, 30)))])
+        scores([(EMPTY, cast(Any, np.zeros((20, 30))))])

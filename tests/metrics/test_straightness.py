@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,12 +61,12 @@ def test_cells_cut_at_tiles_show_and_whole_cells_do_not() -> None:
 
     bright = blurred_noise((640, 640)) > 2500
     whole, _ = ndimage.label(bright)
-    found = quality(whole, 64)
+    found: dict[str, Any] = quality(whole, 64)
     low, high = found["interval"]
     assert low <= 0 <= high
     rows, columns = np.indices(bright.shape) // 64
     cut = np.where(bright, whole * 1000 + rows * 10 + columns, 0)
-    seams = quality(cut, 64)
+    seams: dict[str, Any] = quality(cut, 64)
     assert seams["interval"][0] > 0.2
     assert seams["share_beside"] < 0.2 < seams["share"]
 

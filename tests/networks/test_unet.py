@@ -53,15 +53,18 @@ def test_a_window_cut_out_of_a_frame_predicts_the_same_pixels() -> None:
 def test_weights_are_xavier_normal_and_biases_zero() -> None:
     torch.manual_seed(0)
     network = UNet(1, 3, width=16, depth=1, norm=False)
-    weights = network.down[1][0].weight.detach()
+    convolution = network.down[1].get_submodule("0")
+    assert isinstance(convolution, torch.nn.Conv2d)
+    weights = convolution.weight.detach()
     fan_in, fan_out = 16 * 9, 32 * 9
     assert np.isclose(float(weights.std()), (2 / (fan_in + fan_out)) ** 0.5, rtol=0.05)
-    assert all(not module.bias.any() for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    biases = [module.bias for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert not any(bias.any() for bias in biases if bias is not None)
 
 
 def test_each_pooling_doubles_the_features() -> None:
     network = UNetShape(width=6, depth=3).network(2, 4)
-    assert [level[0].out_channels for level in network.down] == [6, 12, 24, 48]
+    assert [level.get_submodule("0").out_channels for level in network.down] == [6, 12, 24, 48]
     assert network(torch.zeros(1, 2, 16, 24)).shape == (1, 4, 16, 24)
 
 

@@ -11,13 +11,14 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.core.metadata import ArrayV3Metadata
 
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage, create_image, open_image
@@ -74,6 +75,7 @@ def test_large_levels_are_sharded_and_written_whole(tmp_path: Path) -> None:
     writer.finish()
     array = zarr.open_array(str(tmp_path / "i.zarr" / "0"))
     assert (array.chunks, array.shards) == ((512, 512), (2048, 2048))
+    assert isinstance(array.metadata, ArrayV3Metadata)
     assert array.metadata.dimension_names == ("y", "x")
     assert (open_image(writer.url).read(Box(2000, 1, 2100, 2050))[0] == pixels[2000:, 1:]).all()
     assert validate(writer.url) == "Image"
@@ -90,7 +92,7 @@ def test_any_order_of_axes_reads_the_same(
     stored = full.squeeze(tuple("tczyx".index(axis) for axis in dropped))
     stored = stored.transpose([[a for a in "tczyx" if a not in dropped].index(axis) for axis in axes])
     url = str(tmp_path_factory.mktemp("axes"))
-    format_ = 2 if version == "0.4" else 3
+    format_: Literal[2, 3] = 2 if version == "0.4" else 3
     multiscale = {"axes": [{"name": axis} for axis in axes], "datasets": [{"path": "p/0"}], "version": version}
     ome: dict[str, Any] = {"multiscales": [multiscale]}
     group = zarr.create_group(
@@ -147,7 +149,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path, version: str) -> None:
         image.read(whole(image))
 
 
-def _group(path: Path, attributes: dict[str, Any], format_: int = 3) -> str:
+def _group(path: Path, attributes: dict[str, Any], format_: Literal[2, 3] = 3) -> str:
     zarr.create_group(str(path), zarr_format=format_, attributes=attributes)
     return str(path)
 
@@ -165,7 +167,9 @@ def _group(path: Path, attributes: dict[str, Any], format_: int = 3) -> str:
         ({"ome": {"version": "0.5", "labels": ["cells"]}}, 3, "label layers .'cells'"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path: Path, attributes: dict[str, Any], format_: int, reason: str) -> None:
+def test_what_is_no_image_is_refused(
+    tmp_path: Path, attributes: dict[str, Any], format_: Literal[2, 3], reason: str
+) -> None:
     with pytest.raises(InputError, match=reason):
         open_image(_group(tmp_path / "g.zarr", attributes, format_))
 
@@ -232,14 +236,14 @@ def test_s3(s3: dict[str, Any]) -> None:
     options: dict[str, Any] = {"storage_options": s3}
     with create_image(
         "s3://cells/d/i.zarr", shape_tczyx=(2, 1, 1, 600, 700), dtype="u2", axes="tyx", **options
-    ) as writer:  # type: ignore[arg-type]
+    ) as writer:
         for t in range(2):
             writer.write(pixels[t], t=t)
     image = pickle.loads(pickle.dumps(open_image("s3://cells/d/i.zarr/", storage_options=s3)))
     assert (image.read(Box(90, 0, 600, 700), t=1)[0] == pixels[1, 90:]).all()
     assert image.missing_chunks(whole(image), t=1) == 0
     with pytest.raises(ExistsError):
-        create_image("s3://cells/d/i.zarr", shape_tczyx=(1, 1, 1, 9, 9), dtype="u1", axes="yx", **options)  # type: ignore[arg-type]
+        create_image("s3://cells/d/i.zarr", shape_tczyx=(1, 1, 1, 9, 9), dtype="u1", axes="yx", **options)
     with pytest.raises(MissingError, match="does not exist"):
         open_image("s3://cells/d/j.zarr", storage_options=s3)
 

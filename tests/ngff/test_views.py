@@ -40,7 +40,8 @@ def test_labels_align_with_their_image(tmp_path: Path) -> None:
     write_frame(layer, np.arange(1600).reshape(40, 40), t=1)
     publish_labels(layer)
     view, pixels = open_labels_view(image.url, "cells"), open_image_view(image.url)
-    assert (view.dtype, view.name) == (np.uint32, "cells")
+    assert view.dtype == np.uint32
+    assert view.name == "cells"
     assert view.y.equals(pixels.y)
     assert int(view.isel(t=1, y=1, x=2)) == 42
     assert float(pixels.where(view == 42).max()) == pixels.values[1, 1, 2]

@@ -32,7 +32,7 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
         yield 1
         raise OSError("gone")
 
-    found = []
+    found: list[int] = []
     with pytest.raises(OSError, match="gone"):
         found.extend(ahead(items()))
     assert found == [1]
@@ -42,5 +42,5 @@ def test_a_caller_may_stop_early() -> None:
     begun = threading.active_count()
     found = ahead(iter(range(100)))
     assert next(found) == 0
-    found.close()
+    found.close()  # type: ignore[attr-defined]
     assert threading.active_count() == begun

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
 from cellscale.segmentation.records import find, get, put
@@ -17,7 +19,10 @@ def scratch(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
 
 
 def test_arrays_survive(scratch: Folder) -> None:
-    arrays = {"a": np.arange(6, dtype=np.uint8).reshape(2, 3), "none": np.zeros((0, 4), np.int64)}
+    arrays: dict[str, NDArray[Any]] = {
+        "a": np.arange(6, dtype=np.uint8).reshape(2, 3),
+        "none": np.zeros((0, 4), np.int64),
+    }
     put(scratch, "decode/0", arrays)
     found = get(scratch, "decode/0")
     assert all(np.array_equal(found[name], arrays[name]) and found[name].dtype == arrays[name].dtype for name in arrays)

@@ -127,7 +127,7 @@ def test_the_labels_are_the_methods_on_the_whole_frame(image: NgffImage) -> None
 @pytest.mark.parametrize(
     "settings", [{"tile_size": 16}, {"tile_size": 37}, {"tile_size": 211}, {"tile_size": 64, "task_px": 1000}]
 )
-def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict[str, int]) -> None:
+def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict[str, Any]) -> None:
     for window in (2048, 64):
         segmented(image, f"one-{window}", tile_size=1024, window_size=window)
         segmented(image, f"other-{window}", window_size=window, **settings)
@@ -146,11 +146,12 @@ def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> Non
     (weight,) = model.networks["blur"].parameters()
     weight.data *= torch.linspace(0, 2, 5)
     segmented(image, "plain", model=model, window_size=64)
-    for name, settings in {
+    variants: dict[str, dict[str, Any]] = {
         "one": {"tile_size": 37},
         "two": {"tile_size": 211},
         "three": {"tile_size": 50, "task_px": 1000},
-    }.items():
+    }
+    for name, settings in variants.items():
         segmented(image, name, model=model, window_size=64, test_time_flips=True, **settings)
         assert equal(arrays(image, "one"), arrays(image, name))
     assert not equal(arrays(image, "plain"), arrays(image, "one"))

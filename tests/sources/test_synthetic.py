@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import pickle
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +46,8 @@ def test_a_block_is_the_crop_of_the_frame(scene: Scene, box: Box, t: int) -> Non
     labels, image = WHOLE[scene, t]
     np.testing.assert_array_equal(scene.labels(t, box), labels[box.slices])
     np.testing.assert_array_equal(scene.image(t, box), image[box.slices])
-    assert (scene.labels(t, box).dtype, scene.image(t, box).dtype) == (np.uint32, np.uint16)
+    assert scene.labels(t, box).dtype == np.uint32
+    assert scene.image(t, box).dtype == np.uint16
 
 
 @scenes
@@ -146,7 +150,7 @@ def test_a_scene_without_cells_is_background() -> None:
         ({"look": "x-ray"}, "'brightfield'"),
     ],
 )
-def test_a_scene_refuses_what_cannot_be(fields: dict, says: str) -> None:
+def test_a_scene_refuses_what_cannot_be(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         Scene(**{"shape": (1, 50, 50), "cells": 1, **fields})
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.methods.protocol import Method
 from cellscale.testing.cases import random_maps
-from cellscale.tiling.in_memory import Decoder, tiled_frame, whole_frame
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.types import Box, Pieces, StoredMaps, Table
 
 
@@ -17,7 +18,7 @@ from cellscale.types import Box, Pieces, StoredMaps, Table
 class Mutant:
     """A method with one rule weakened."""
 
-    method: Decoder
+    method: Method
     decode_reach_less: int = 0
     link_less: int = 0
     judge_in_tile: bool = False

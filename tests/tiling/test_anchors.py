@@ -34,7 +34,7 @@ def peaks(shape: tuple[int, int], seed: int) -> dict[str, np.ndarray]:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_tiling_gives_the_whole_frames_labels(
-    shape: tuple[int, ...], size: int, extent: int, search: int, minimum_area: int, seed: int
+    shape: tuple[int, int], size: int, extent: int, search: int, minimum_area: int, seed: int
 ) -> None:
     method = Stamps(extent=extent, search=search, minimum_area=minimum_area)
     maps = peaks(shape, seed)

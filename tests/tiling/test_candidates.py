@@ -38,7 +38,7 @@ def method_for(longest: int, **settings: Any) -> MaskRCNN:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_tiling_gives_the_whole_frames_labels(
-    shape: tuple[int, ...], size: int, longest: int, minimum_area: int, most_overlap: Any, count: int, seed: int
+    shape: tuple[int, int], size: int, longest: int, minimum_area: int, most_overlap: Any, count: int, seed: int
 ) -> None:
     method = method_for(longest, minimum_area=minimum_area, most_overlap=most_overlap)
     candidates = random_candidates(shape, count, longest, seed)

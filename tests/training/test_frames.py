@@ -11,12 +11,12 @@ from cellscale.methods.intensity import Intensity
 from cellscale.training.frames import Joined, MappedFrames, checked, mapped
 
 
-class Counting(list):
+class Counting(list[Any]):
     """Frames that count how often they are read."""
 
     reads = 0
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         self.reads += 1
         return super().__getitem__(index)
 

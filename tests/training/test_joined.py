@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
@@ -48,11 +49,12 @@ def descent(parameters: Any, seen: Any, rate: float) -> torch.optim.SGD:
     return optimizer
 
 
-def learned(name: str, workers: int, size: int, rate: float = 0.05) -> tuple[list[Any], dict[str, Tensor]]:
+def learned(name: str, workers: Workers, size: int, rate: float = 0.05) -> tuple[list[Any], dict[str, Tensor]]:
     """First gradients of each player, and the weights at the end."""
     torch.set_num_threads(1)
     method: Any = load_method(name, **BARE).prepared(labels for _, labels in FRAMES)
-    settings, seen = dataclasses.replace(SETTINGS, batch_size=size), []
+    settings = dataclasses.replace(SETTINGS, batch_size=size)
+    seen: list[list[Tensor]] = []
     swapped = tuple(
         dataclasses.replace(
             stage,
@@ -85,7 +87,7 @@ def work(rank: int, folder: Path, methods: Any) -> None:
 
 
 def compare(methods: Any, folder: Path) -> None:
-    torch.multiprocessing.spawn(work, (str(folder), methods), nprocs=2)
+    spawn(work, (str(folder), methods), nprocs=2)  # type: ignore[no-untyped-call]
     for name in methods:
         gradients, weights = learned(name, Workers(), 4)
         for rank in (0, 1):

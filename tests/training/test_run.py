@@ -25,6 +25,7 @@ from cellscale.training.run import check_start, train
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
+from cellscale.types import Candidates
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
@@ -46,9 +47,8 @@ def killed_at(step: int) -> Callable[[Any, int, int], None]:
     return progress
 
 
-def run(folder: Path, **options: Any) -> Model:
-    options: dict[str, Any] = {"settings": SETTINGS} | options
-    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **options)
+def run(folder: Path | str, **options: Any) -> Model:
+    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **{"settings": SETTINGS, **options})
 
 
 def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path: Path) -> None:
@@ -157,7 +157,8 @@ def test_another_training_does_not_continue_an_unfinished_one(tmp_path: Path) ->
 
 def test_without_held_out_frames_thresholds_stay(tmp_path: Path) -> None:
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS)
-    assert model.method.thresholds == METHOD.thresholds
+    found: Any = model.method
+    assert found.thresholds == METHOD.thresholds
     assert model.training["validation"] == {}
 
 
@@ -222,6 +223,7 @@ def test_maps_of_a_frame_that_is_no_multiple_have_its_shape() -> None:
     torch.manual_seed(0)
     frames = [(FRAMES[0][0][:, :61, :50], FRAMES[0][1][:61, :50])]
     ((maps, truth),) = predicted(METHOD, METHOD.networks(), frames, device="cpu", precision="fp32")
+    assert not isinstance(maps, Candidates)
     assert {values.shape for values in maps.values()} == {(61, 50)}
     assert np.array_equal(truth, frames[0][1])
 

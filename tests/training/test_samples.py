@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cellscale.api.data import import_images
 from cellscale.errors import InputError
@@ -23,7 +24,7 @@ from cellscale.training.frames import Joined, shares
 from cellscale.training.samples import Samples, batches
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
-from cellscale.types import Labels
+from cellscale.types import Image, Labels
 
 SETTINGS = TrainingSettings(steps=6, batch_size=2, crop=30, margin=8, loader_workers=0)
 FRAMES = [annotated_frame(0), annotated_frame(1, (40, 50)), annotated_frame(2, (20, 90))]
@@ -34,11 +35,11 @@ def samples() -> Samples:
     return Samples(load_method("dwm", depth=2), FRAMES, SETTINGS)
 
 
-def equal(first: Any, second: Any) -> Any | bool:
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_sample_is_a_function_of_seed_and_number(samples: Any) -> None:
+def test_a_sample_is_a_function_of_seed_and_number(samples: Samples) -> None:
     other = Samples(load_method("dwm", depth=2), FRAMES, SETTINGS)
     other[5]
     assert equal(samples[3], other[3])
@@ -47,7 +48,7 @@ def test_a_sample_is_a_function_of_seed_and_number(samples: Any) -> None:
     assert not equal(samples[3], reseeded[3])
 
 
-def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(samples: Any) -> None:
+def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(samples: Samples) -> None:
     for i in range(12):
         sample = samples[i]
         assert sample["image"].shape == (1, 32, 32)
@@ -86,7 +87,7 @@ def test_targets_see_beyond_the_crop() -> None:
         assert any(found(labels, weight, twin, turn) for twin, turn in zip(twins, turns, strict=True))
 
 
-def found(labels: Labels, weight: float, whole_labels: Labels, whole_weight: float) -> bool:
+def found(labels: NDArray[Any], weight: NDArray[Any], whole_labels: Labels, whole_weight: NDArray[Any]) -> bool:
     """Whether a crop lies somewhere in a frame, weights and all."""
     views = np.lib.stride_tricks.sliding_window_view(whole_labels, labels.shape)
     places = np.argwhere((views == labels).all(axis=(2, 3)))
@@ -94,7 +95,7 @@ def found(labels: Labels, weight: float, whole_labels: Labels, whole_weight: flo
     return any(np.allclose(whole_weight[y : y + height, x : x + width], weight) for y, x in places)
 
 
-def test_batches_of_two_workers_together_are_those_of_one(samples: Any) -> None:
+def test_batches_of_two_workers_together_are_those_of_one(samples: Samples) -> None:
     wide = dataclasses.replace(SETTINGS, batch_size=4)
     alone = list(batches(samples, wide, first=0))
     pair = [list(batches(samples, SETTINGS, first=0, rank=rank, world=2)) for rank in (0, 1)]
@@ -103,13 +104,13 @@ def test_batches_of_two_workers_together_are_those_of_one(samples: Any) -> None:
         assert equal(values, joined)
 
 
-def test_batches_from_a_later_step_are_the_same_ones(samples: Any) -> None:
+def test_batches_from_a_later_step_are_the_same_ones(samples: Samples) -> None:
     whole, rest = list(batches(samples, SETTINGS, first=0)), list(batches(samples, SETTINGS, first=4))
     assert len(rest) == 2
     assert all(equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
 
 
-def test_a_loader_process_makes_the_same_batches(samples: Any) -> None:
+def test_a_loader_process_makes_the_same_batches(samples: Samples) -> None:
     apart = batches(samples, dataclasses.replace(SETTINGS, loader_workers=1), first=3)
     assert all(equal(a, b) for a, b in zip(batches(samples, SETTINGS, first=3), apart, strict=True))
 
@@ -117,7 +118,9 @@ def test_a_loader_process_makes_the_same_batches(samples: Any) -> None:
 def test_data_sets_have_shares_of_the_samples() -> None:
     frames = Watched(parts=([annotated_frame(0)], [annotated_frame(i) for i in range(1, 5)]))
     assert shares(frames, ()) is None
-    assert shares(frames, (1, 3)).tolist() == pytest.approx([0.25] + [0.1875] * 4)
+    weighted = shares(frames, (1, 3))
+    assert weighted is not None
+    assert weighted.tolist() == pytest.approx([0.25] + [0.1875] * 4)
     samples = Samples(load_method("dwm", depth=1), frames, dataclasses.replace(SETTINGS, dataset_weights=(0.0, 2.0)))
     for i in range(30):
         samples[i]
@@ -156,7 +159,10 @@ def test_what_lies_where_nobody_annotated_changes_nothing() -> None:
 def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path: Path) -> None:
     image, labels = annotated_frame(0)
     fine = np.kron(image, np.ones((1, 2, 2), np.uint8)).astype(np.uint16) * 9 + 30_000
-    stores = {"coarse": (image, labels, 1.0), "fine": (fine, np.kron(labels, np.ones((2, 2), np.uint32)), 0.5)}
+    stores: dict[str, tuple[Image, Labels, float]] = {
+        "coarse": (image, labels, 1.0),
+        "fine": (fine, np.kron(labels, np.ones((2, 2), np.uint32)), 0.5),
+    }
     parts = []
     for name, (pixels, masks, size) in stores.items():
         np.save(tmp_path / f"{name}.npy", pixels)
@@ -177,14 +183,14 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path: Path) -> Non
     assert areas[False, 1] / areas[False, 0] > 2
 
 
-class Noted(list):
+class Noted(list[Any]):
     """Frames that note who reads them."""
 
     def __init__(self, notes: Any) -> None:
         super().__init__(FRAMES[:1])
         self.notes = notes
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         (self.notes / str(os.getpid())).touch()
         return super().__getitem__(index)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cellscale.errors import InputError
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.labels import LabelLayer
 from cellscale.training.frames import TrainingData
 from cellscale.training.selection import spread
 
@@ -18,7 +20,9 @@ class Image:
 def data(*counts: Any) -> list[TrainingData]:
     """Sequences of so many frames of one slice."""
     return [
-        TrainingData(image=Image(str(i)), labels=None, planes=tuple((t, 0) for t in range(n)))
+        TrainingData(
+            image=cast(NgffImage, Image(str(i))), labels=cast(LabelLayer, None), planes=tuple((t, 0) for t in range(n))
+        )
         for i, n in enumerate(counts)
     ]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
@@ -21,7 +22,7 @@ SETTINGS = TrainingSettings(
 
 
 GAME = {"width": 4, "features": 4, "side": 16, "estimator_steps": 2, "discriminator_steps": 2}
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "saw": {"width": 4, "depth": 1},
     "ribcage": GAME,
     "classdisc": {**GAME, "hidden": 16},
@@ -47,7 +48,7 @@ def work(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     made = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, (str(made),), nprocs=2)
+    spawn(work, (str(made),), nprocs=2)  # type: ignore[no-untyped-call]
     return made
 
 

@@ -9,16 +9,17 @@ import sys
 
 import napari
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication
 
 from cellscale.viewers.napari import add_layers
 from cellscale.viewers.scenes import scene
 
 
-def canvas(viewer: napari.Viewer, *, window: bool = False) -> np.ndarray:
+def canvas(viewer: napari.Viewer, *, window: bool = False) -> NDArray[np.uint8]:
     for _ in range(20):
         QApplication.processEvents()
-    return viewer.screenshot(canvas_only=not window, flash=False)[..., :3]
+    return np.asarray(viewer.screenshot(canvas_only=not window, flash=False))[..., :3]
 
 
 def main(store: str, out: str, reader: str) -> None:

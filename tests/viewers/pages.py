@@ -85,12 +85,12 @@ def drawn(driver: Any, url: str, seconds: float = 60) -> tuple[NDArray[np.uint8]
 def saturated(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Pixels that are not grey, (y, x)."""
     wide = picture.astype(int)
-    return wide.max(axis=-1) - wide.min(axis=-1) > 24
+    return np.asarray(wide.max(axis=-1) - wide.min(axis=-1) > 24)
 
 
 def changed(picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Pixels that differ between two pictures, (y, x)."""
-    return np.abs(picture.astype(int) - other).max(axis=-1) > 8
+    return np.asarray(np.abs(picture.astype(int) - other).max(axis=-1) > 8)
 
 
 def at_cells(

@@ -50,7 +50,7 @@ def test_missed_split_merged_and_spurious_cells_have_their_colours(tmp_path: Pat
     assert drawn.frames[0] == {"true positive": 11, "false negative": 1, "split": 1, "merged": 2, "false positive": 1}
     picture = matplotlib.image.imread(io.BytesIO((tmp_path / "out" / "sheet.png").read_bytes()))[..., :3]
     for shade in SHADES.values():
-        assert np.abs(picture - np.float32(shade)).max(axis=-1).min() < 0.01
+        assert np.abs(picture - np.array(shade, np.float32)).max(axis=-1).min() < 0.01
 
 
 def test_a_coarse_level_is_enough(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class FanOut:
 
     def _limit(self) -> int:
         """Tasks to submit at any time; a cluster that grows gets more."""
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         return min(MOST_PENDING, max(2, int(self.pending_per_cpu * resources.get("CPU", 0))))
 
 

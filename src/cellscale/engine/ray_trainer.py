@@ -164,7 +164,7 @@ def check_workers(workers: int, gpus: float) -> None:
     InputError
         If the cluster has fewer processors or GPUs than the workers need.
     """
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     for kind, needed in (("CPU", workers), ("GPU", workers * gpus)):
         if workers < 0 or needed > resources.get(kind, 0):
             raise InputError(

@@ -77,8 +77,8 @@ def responses(plane: Plane, sigma: float) -> Iterator[Plane]:
     yield np.sqrt(dy**2 + dx**2)
     yield smooth - blurred(plane, FINER * sigma)
     tensor = [blurred(part, AROUND * sigma) for part in (dy * dy, dy * dx, dx * dx)]
-    yield from structure_tensor_eigenvalues(tensor)  # type: ignore[no-untyped-call]
-    yield from hessian_matrix_eigvals([yy, slope(dy, 1), xx])  # type: ignore[no-untyped-call]
+    yield from structure_tensor_eigenvalues(tensor)
+    yield from hessian_matrix_eigvals([yy, slope(dy, 1), xx])
 
 
 class Forest(nn.Module):

@@ -155,8 +155,8 @@ CASES: Mapping[str, Labels] = {
 """All cases by name."""
 
 
-def scattered(shape: tuple[int, int], share: float, seed: int = 0, labels: int = 9) -> Labels:
-    """Single labelled pixels (y, x) far from one another: about `share` of all, with labels 1 … `labels`.
+def scattered(shape: tuple[int, ...], share: float, seed: int = 0, labels: int = 9) -> Labels:
+    """Single labelled pixels, (y, x) or (z, y, x), far apart: about `share` of all, with labels 1 … `labels`.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.testing.cases import disc, random_maps
 from cellscale.testing.naive import watershed as naive
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
-from cellscale.types import Box
+from cellscale.types import Box, Mask
 from tests.support.mutants import Mutant, breaks
 
 NOTHING = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
@@ -31,7 +32,7 @@ def maps_of(cell: Any, separation: Any = None) -> dict[str, Any]:
     return {"cell": 255 * cell.astype(np.uint8), "separation": 255 * parting.astype(np.uint8)}
 
 
-def naive_whole_frame(method: Any, maps: Any) -> tuple[list[int], Any]:
+def naive_whole_frame(method: Any, maps: Any) -> tuple[NDArray[np.int64], Mask]:
     """The same steps one after the other, each as slow and obvious as it can be; cells in raster order."""
     how = method.cleaning
     mask = ~naive.without_small_components(maps["cell"] <= 255 * method.threshold, how.fill_holes_px)
@@ -44,11 +45,12 @@ def naive_whole_frame(method: Any, maps: Any) -> tuple[list[int], Any]:
     for (y, x), (dy, dx) in ((p, s) for p in np.ndindex(solid.shape) for s in ((0, 1), (1, 0))):
         j, i = y + dy, x + dx
         if j < solid.shape[0] and i < solid.shape[1] and solid[y, x] and solid[j, i] and basins[y, x] != basins[j, i]:
-            borders.append((basins[y, x] - 1, basins[j, i] - 1, 1))
-            saddles.append((*borders[-1][:2], max(heights[y, x], heights[j, i])))
-    lowest = [heights[basins == k].min() for k in range(1, count + 1)]
-    groups = naive.joined_shallow(lowest, range(count), saddles, np.ceil(8 * how.prominence))
-    groups = np.array([-1, *naive.joined_long(groups, borders, how.split_neck_px)])[basins]
+            a, b = int(basins[y, x]) - 1, int(basins[j, i]) - 1
+            borders.append((a, b, 1))
+            saddles.append((a, b, int(max(heights[y, x], heights[j, i]))))
+    lowest = [int(heights[basins == k].min()) for k in range(1, count + 1)]
+    shallow = naive.joined_shallow(lowest, range(count), saddles, math.ceil(8 * how.prominence))
+    groups = np.array([-1, *naive.joined_long(shallow, borders, how.split_neck_px)])[basins]
     return groups, parting & (distance <= method.band_radius)
 
 
@@ -81,7 +83,7 @@ small = st.fixed_dictionaries(
     seed=31,
 )
 def test_any_tiling_gives_the_whole_frames_labels(
-    how: Any, name: str, shape: tuple[int, ...], size: int, seed: int
+    how: Any, name: str, shape: tuple[int, int], size: int, seed: int
 ) -> None:
     radius = how.pop("band_radius")
     special = {"band_radius": radius, **BOTH} if name == "deepsplit" else {"fill_radius": radius}

@@ -45,7 +45,7 @@ def winding(polygon: NDArray[np.int64], y: int, x: int, unit: int) -> int:
 
 def filled_polygons(
     polygons: Sequence[Points],
-    owners: Sequence[int],
+    owners: Sequence[int] | NDArray[np.int64],
     origins: NDArray[np.int64],
     shape: tuple[int, int],
     unit: int,
@@ -57,7 +57,7 @@ def filled_polygons(
     ----------
     polygons : sequence of float64 array, (k, 2)
         Vertices (y, x), px from the owner's origin.
-    owners : sequence of int
+    owners : sequence of int, or int64 array
         Label of each polygon.
     origins : int64 array, (labels + 1, 2)
         Origin (y, x) of each label.

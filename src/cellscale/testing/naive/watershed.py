@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ Border = tuple[int, int, int]
 """Two basins and the saddle between them, or the length of their common border."""
 
 
-def lower(heights: NDArray[np.uint8], mask: Mask, y: int, x: int) -> tuple[int, int]:
+def lower(heights: NDArray[np.integer[Any]], mask: Mask, y: int, x: int) -> tuple[int, int]:
     """Least of a pixel and its 8 neighbours in the order (height, y, x)."""
     around = [
         (int(heights[j, i]), j, i)
@@ -26,7 +27,7 @@ def lower(heights: NDArray[np.uint8], mask: Mask, y: int, x: int) -> tuple[int, 
     return j, i
 
 
-def basins(heights: NDArray[np.uint8], mask: Mask) -> tuple[NDArray[np.int64], int]:
+def basins(heights: NDArray[np.integer[Any]], mask: Mask) -> tuple[NDArray[np.int64], int]:
     """Basins (y, x), numbered from 1 by first pixel, and their number: all walks of a basin end at one pixel."""
     labels = np.zeros(mask.shape, np.int64)
     numbers: dict[tuple[int, int], int] = {}
