@@ -27,7 +27,7 @@ from tests.endpoints import web_server
 from tests.segmentation.test_run import written
 
 SHAPE = (2, 90, 130)
-SMALL = {"tile": 50, "address": "local", "assignments": ("window=64",)}
+SMALL = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_a_bucket_holds_image_model_run_and_labels(
     movie, model = (f"{protocol}://cells/clouds/{name}" for name in ("movie.zarr", "model"))
     written(movie, blurred_noise(SHAPE), options=options)
     save_model(blobs_model(), model, options)
-    report = cellscale.segment(movie, model=model, storage_options=options, **SMALL)
-    assert report["cells"] > 10
+    result = cellscale.segment(movie, model=model, storage_options=options, **SMALL)
+    assert result.cells > 10
     assert np.array_equal(labels(movie, options), labels(str(home / "labels.zarr")))
     there = pd.read_parquet(f"{movie}/labels/cells/objects.parquet", storage_options=options)
     assert there.equals(pd.read_parquet(home / "labels.zarr" / "labels" / "cells" / "objects.parquet"))
@@ -105,8 +105,8 @@ def test_every_command_takes_storage_options(s3: dict[str, Any], tmp_path: Path)
     commands = [
         ("import", str(tmp_path / "frames.npy"), "s3://cells/commands/imported.zarr"),
         ("synthesize", movie, "--shape", "2,96,96", "--cells", "12"),
-        ("train", "saw", movie, "--output", model, "--workers", "0", "--steps", "2", *small),
-        ("segment", movie, "--model", model, "--address", "local"),
+        ("train", "saw", movie, "--output", model, "--serial", "--steps", "2", *small),
+        ("segment", movie, "--model", model, "--serial"),
         ("evaluate", movie),
     ]
     for words in commands:

@@ -24,7 +24,7 @@ def parts(image: NgffImage, layer: str) -> list[Path]:
 
 
 def segmented(image: NgffImage, layer: str = "cells") -> pd.DataFrame:
-    cellscale.segment(image.url, model=blobs_model(), name=layer, tile=40, address="local")
+    cellscale.segment(image.url, model=blobs_model(), layer=layer, tile_size=40, backend="serial")
     return pd.read_parquet(Path(image.url, "labels", layer, TABLE))
 
 

@@ -38,7 +38,7 @@ def frame(shape=(40, 50), dtype="uint16", seed=0, channels=1):
     return image, rng.integers(0, 5, shape).astype(np.uint32)
 
 
-def whole(pair, rule, unknown=0):
+def whole(pair, rule):
     """The frame mapped by its histogram at once."""
     image, labels = pair
     made = []
@@ -85,7 +85,7 @@ def test_the_latest_blocks_are_kept_within_the_budget():
 def test_what_nobody_annotated_is_the_median_of_the_rest():
     image = np.arange(60, dtype=np.uint16).reshape(1, 6, 10)
     labels = np.where(image[0] >= 40, 9, image[0] // 30).astype(np.uint32)
-    found, cells = Crops([(image, labels)], Intensity(low=0, high=100), 0, ignored=9).read(0, Box(0, 0, 6, 10))
+    found, cells = Crops([(image, labels)], Intensity(low=0, high=100), 0, ignore_label=9).read(0, Box(0, 0, 6, 10))
     assert np.array_equal(cells, np.where(labels == 9, 0, labels))
     assert np.array_equal(found[0, 4:], np.full((2, 10), found[0, 1, 9]))
     assert np.array_equal(found[0, :4], whole((image, labels), Intensity(low=0, high=100))[0][0, :4])

@@ -129,7 +129,8 @@ def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 def view_of_labels(labels: Labels, view: View) -> Labels:
     """The label of the pixel nearest to each point; `labels` are those of the view's box."""
     rows, columns = view.nearest
-    return labels[rows, columns]
+    seen: Labels = labels[rows, columns]
+    return seen
 
 
 def view_of_image(image: NDArray[np.float32], view: View, inner: slice) -> NDArray[np.float32]:

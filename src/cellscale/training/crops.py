@@ -45,7 +45,7 @@ def strips_of(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
             yield Box(y, x, min(y + rows, height), min(x + columns, width))
 
 
-def survey(frames: StoredFrames, index: int, rule: Intensity, ignored: int = 0) -> Seen:
+def survey(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int = 0) -> Seen:
     """Fit the intensity rule on all pixels of a frame, as a segmentation does.
 
     Parameters
@@ -56,7 +56,7 @@ def survey(frames: StoredFrames, index: int, rule: Intensity, ignored: int = 0) 
         Its number.
     rule : Intensity
         The method's.
-    ignored : int
+    ignore_label : int
         Label of pixels that nobody has annotated; 0: there are none.
 
     Raises
@@ -69,7 +69,7 @@ def survey(frames: StoredFrames, index: int, rule: Intensity, ignored: int = 0) 
     totals, hidden = (np.zeros((len(scales), BINS), np.int64) for _ in range(2))
     for box in boxes:
         image = frames.read_image(index, box)
-        unknown = frames.read_labels(index, box) == ignored if ignored else np.zeros((), bool)
+        unknown = frames.read_labels(index, box) == ignore_label if ignore_label else np.zeros((), bool)
         for c, (channel, scale) in enumerate(zip(image, scales, strict=True)):
             totals[c] += scale.histogram(channel)
             if unknown.any():
@@ -107,12 +107,12 @@ def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
 
 
 def surveyed(
-    frames: StoredFrames, rule: Intensity, ignored: int, workers: Workers, on_progress: Progress = silent
+    frames: StoredFrames, rule: Intensity, ignore_label: int, workers: Workers, on_progress: Progress = silent
 ) -> dict[int, Seen]:
     """Survey all frames, each on one of the workers; every worker gets what all have found."""
     mine, found = range(workers.rank, len(frames), workers.world), {}
     for done, index in enumerate(mine, 1):
-        found[index] = survey(frames, index, rule, ignored)
+        found[index] = survey(frames, index, rule, ignore_label)
         on_progress("prepare", done, len(mine))
     return {index: seen for part in workers.gather(found) for index, seen in part.items()}
 
@@ -126,15 +126,15 @@ class Crops:
         rule: Intensity,
         budget_bytes: int,
         *,
-        ignored: int = 0,
+        ignore_label: int = 0,
         seen: abc.Mapping[int, Seen] | None = None,
     ) -> None:
         """Keep at most `budget_bytes` of blocks, but always one.
 
-        What has the label `ignored` is blank. Frames that are not in `seen` are surveyed when they are first read.
+        What has the label `ignore_label` is blank. Frames that are not in `seen` are surveyed when they are first read.
         """
         self.frames = stored(frames)
-        self._rule, self._budget, self._ignored = rule, budget_bytes, ignored
+        self._rule, self._budget, self._ignore_label = rule, budget_bytes, ignore_label
         self._seen = dict(seen or {})
         self._blocks: OrderedDict[tuple[int, Box], tuple[NDArray[np.float32], Labels]] = OrderedDict()
         self.cells_by_row = lru_cache(maxsize=1024)(self._cells_by_row)
@@ -176,7 +176,7 @@ class Crops:
         seen, image = self.seen(index), self.frames.read_image(index, box)
         mapped = np.stack([mapping(channel) for mapping, channel in zip(seen.mappings, image, strict=True)])
         labels = self.frames.read_labels(index, box)
-        hidden = labels == self._ignored if self._ignored else np.zeros((), bool)
+        hidden = labels == self._ignore_label if self._ignore_label else np.zeros((), bool)
         if hidden.any():
             blank = np.array(seen.blank, np.float32)[:, None, None]
             return np.where(hidden, blank, mapped), np.where(hidden, 0, labels).astype(np.uint32)
@@ -188,13 +188,13 @@ class Crops:
     def seen(self, index: int) -> Seen:
         """How the frame's channels are mapped."""
         if index not in self._seen:
-            self._seen[index] = survey(self.frames, index, self._rule, self._ignored)
+            self._seen[index] = survey(self.frames, index, self._rule, self._ignore_label)
         return self._seen[index]
 
     def labels(self, index: int, box: Box) -> Labels:
         """Labels of a box, 0 where nobody has annotated."""
         labels = self.frames.read_labels(index, box)
-        return np.where(labels == self._ignored, 0, labels).astype(np.uint32) if self._ignored else labels
+        return np.where(labels == self._ignore_label, 0, labels).astype(np.uint32) if self._ignore_label else labels
 
     def _cells_by_row(self, index: int) -> NDArray[np.int64]:
         """Number of pixels of cells in each row of a frame and those above it, (y,)."""

@@ -214,7 +214,7 @@ def shares(frames: Frames, weights: Sequence[float]) -> NDArray[np.float64] | No
     counts = [len(part) for part in frames.parts] if isinstance(frames, Joined) else [len(frames)]
     if len(weights) != len(counts) or min(weights) < 0 or max(weights) <= 0:
         raise InputError(
-            f"Setting 'store_weights' is {list(weights)}; expected {len(counts)} numbers, one for each data set, at "
+            f"Setting 'dataset_weights' is {list(weights)}; expected {len(counts)} numbers, one for each data set, at "
             "least 0 and one above it."
         )
     found = np.repeat([weight / max(1, count) for weight, count in zip(weights, counts, strict=True)], counts)
@@ -241,23 +241,23 @@ def tiles_of(shape: tuple[int, int]) -> list[Box]:
     ]
 
 
-def labels_of(frames: StoredFrames, ignored: int) -> Iterator[tuple[int, Labels]]:
-    """Number and labels of each frame, or of its tiles where it is large; the label `ignored` is background."""
+def labels_of(frames: StoredFrames, ignore_label: int) -> Iterator[tuple[int, Labels]]:
+    """Number and labels of each frame, or of its tiles where it is large; the label `ignore_label` is background."""
     for index in range(len(frames)):
         for box in tiles_of(frames.shape(index)):
             labels = frames.read_labels(index, box)
-            yield index, np.where(labels == ignored, 0, labels) if ignored else labels
+            yield index, np.where(labels == ignore_label, 0, labels) if ignore_label else labels
 
 
 def check_data(
-    data: Sequence[Frames], validation: Sequence[Frames], channels: int, ignored: int = 0
+    data: Sequence[Frames], validation: Sequence[Frames], channels: int, ignore_label: int = 0
 ) -> tuple[Joined, Joined | None]:
     """Join the training frames, and the held-out frames if there are any; raises as `checked`."""
-    held_out = checked(validation, channels, "validation", ignored) if any(map(len, validation)) else None
-    return checked(data, channels, "training", ignored), held_out
+    held_out = checked(validation, channels, "validation", ignore_label) if any(map(len, validation)) else None
+    return checked(data, channels, "training", ignore_label), held_out
 
 
-def checked(frames: Sequence[Frames], channels: int, what: str, ignored: int = 0) -> Joined:
+def checked(frames: Sequence[Frames], channels: int, what: str, ignore_label: int = 0) -> Joined:
     """Join data sets; look at the first frame of each, and for a cell in any.
 
     Parameters
@@ -268,7 +268,7 @@ def checked(frames: Sequence[Frames], channels: int, what: str, ignored: int = 0
         Number of channels that the method reads.
     what : str
         "training" or "validation", for messages.
-    ignored : int
+    ignore_label : int
         Label of pixels that nobody has annotated; 0: there are none.
 
     Raises
@@ -282,7 +282,7 @@ def checked(frames: Sequence[Frames], channels: int, what: str, ignored: int = 0
         raise InputError(f"No {what} frames: choose at least one with labels.")
     for number, part in enumerate(part for part in joined.parts if len(part)):
         _check_first(part, channels, f"Data set {number} of the {what} frames")
-    if not any(labels.any() for _, labels in labels_of(joined, ignored)):
+    if not any(labels.any() for _, labels in labels_of(joined, ignore_label)):
         raise InputError(
             f"None of the {len(joined)} {what} frames has a cell, from {joined.place(0)} on. Choose frames in which "
             "cells are annotated, or another label layer."

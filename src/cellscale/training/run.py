@@ -87,7 +87,7 @@ class Training:
 
     def predictions(self, crops: Crops, tiles: Sequence[tuple[int, Box]]) -> Iterator[tuple[Prediction, Labels]]:
         """Predictions and labels of tiles of held-out frames."""
-        how = Inference(device=str(self.device), precision=self.settings.precision, flips=self.settings.flips)
+        how = Inference(device=str(self.device), precision=self.settings.precision, flips=self.settings.test_time_flips)
         return predictions(self.method, self.networks, crops, tiles, how)
 
     def save(self, state: loop.State) -> None:
@@ -160,7 +160,7 @@ def train(  # noqa: PLR0913
     *,
     output: str,
     settings: TrainingSettings | None = None,
-    start: Model | None = None,
+    init_from: Model | None = None,
     resume: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -182,7 +182,7 @@ def train(  # noqa: PLR0913
         Folder of the model, any fsspec URL.
     settings : TrainingSettings
         Steps, crops, augmentation …
-    start : Model
+    init_from : Model
         The networks begin with its weights; None: with weights drawn from the seed.
     resume : bool
         Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is.
@@ -215,7 +215,7 @@ def train(  # noqa: PLR0913
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
-    frames, _ = check_data(data, validation, method.channels, settings.unknown)
+    frames, _ = check_data(data, validation, method.channels, settings.ignore_label)
     claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
         return finished(output, method, settings, len(frames), folder.storage_options)
@@ -225,7 +225,7 @@ def train(  # noqa: PLR0913
         data,
         validation,
         settings=settings,
-        start=start,
+        init_from=init_from,
         folder=folder,
         workers=workers,
         on_progress=on_progress,
@@ -258,13 +258,13 @@ def _begun(  # noqa: PLR0913
     validation: Sequence[Frames],
     *,
     settings: TrainingSettings,
-    start: Model | None,
+    init_from: Model | None,
     folder: Folder,
     workers: Workers,
     on_progress: Progress,
 ) -> Training:
     """A fresh training, or the interrupted one in the folder."""
-    frames, held_out = check_data(data, validation, method.channels, settings.unknown)
+    frames, held_out = check_data(data, validation, method.channels, settings.ignore_label)
     description = {
         **{f"method.{name}": value for name, value in settings_of(method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
@@ -272,17 +272,19 @@ def _begun(  # noqa: PLR0913
         "frames": len(frames),
         "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
         "workers": "any" if workers.elastic else workers.world,
-        **({"start": digest(start)} if start else {}),
+        **({"start": digest(init_from)} if init_from else {}),
     }
-    seen = surveyed(frames, method.intensity, settings.unknown, workers, on_progress)
+    seen = surveyed(frames, method.intensity, settings.ignore_label, workers, on_progress)
     content = folder.read(STATE)
     earlier = None if content is None else resume_state.unpacked(content, folder.url)
-    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.unknown, on_progress)
+    fitted = (
+        replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.ignore_label, on_progress)
+    )
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
-    if start:
-        begin_with(start, networks)
+    if init_from:
+        begin_with(init_from, networks)
     if earlier:
         earlier.continue_with(description, networks)
     for network in networks.values():
@@ -308,18 +310,18 @@ def _begun(  # noqa: PLR0913
     )
 
 
-def begin_with(start: Model, networks: Mapping[str, nn.Module]) -> None:
+def begin_with(init_from: Model, networks: Mapping[str, nn.Module]) -> None:
     """Put a model's weights into networks; InputError where they do not fit."""
     try:
-        restore(networks, tensors(start.networks))
+        restore(networks, tensors(init_from.networks))
     except StoreError as error:
         raise InputError(
-            f"The model to start from has other networks than these settings of {start.method.name!r} make. "
+            f"The model to start from has other networks than these settings of {init_from.method.name!r} make. "
             "Leave out those that change a network's size or parts, such as width and depth."
         ) from error
 
 
-def check_start(start: Model, name: str, method: Method) -> None:
+def check_start(init_from: Model, name: str, method: Method) -> None:
     """Refuse a model of another method than `name`, or one whose networks these settings changed.
 
     Raises
@@ -327,22 +329,24 @@ def check_start(start: Model, name: str, method: Method) -> None:
     InputError
         Tells which.
     """
-    if start.method.name != name:
-        raise InputError(f"The model to start from is of method {start.method.name!r}, not {name!r}. Name its method.")
-    begin_with(start, method.networks())
+    if init_from.method.name != name:
+        raise InputError(
+            f"The model to start from is of method {init_from.method.name!r}, not {name!r}. Name its method."
+        )
+    begin_with(init_from, method.networks())
 
 
 def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
     """The validation frames, each surveyed once, before the first step."""
-    seen = surveyed(frames, method.intensity, settings.unknown, Workers())
-    return Crops(frames, method.intensity, 0, ignored=settings.unknown, seen=seen)
+    seen = surveyed(frames, method.intensity, settings.ignore_label, Workers())
+    return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
 
 
-def prepared(method: Method, frames: StoredFrames, unknown: int, on_progress: Progress) -> Method:
-    """Fit the method's statistics on the labels of all training frames; the label `unknown` is background."""
+def prepared(method: Method, frames: StoredFrames, ignore_label: int, on_progress: Progress) -> Method:
+    """Fit the method's statistics on the labels of all training frames; the label `ignore_label` is background."""
 
     def labels() -> Iterator[Labels]:
-        for index, found in labels_of(frames, unknown):
+        for index, found in labels_of(frames, ignore_label):
             yield found
             on_progress("prepare", index + 1, len(frames))
 

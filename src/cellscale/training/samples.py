@@ -48,8 +48,8 @@ class Samples(Dataset[Sample]):
         self.given = method, frames, settings, seen
         self._method, self._settings = method, settings
         budget = settings.cache_mb * 2**20
-        self._crops = Crops(frames, method.intensity, budget, ignored=settings.unknown, seen=seen)
-        self._shares = shares(frames, settings.store_weights)
+        self._crops = Crops(frames, method.intensity, budget, ignore_label=settings.ignore_label, seen=seen)
+        self._shares = shares(frames, settings.dataset_weights)
         self._scales = scales(frames) if settings.same_scale else [1.0] * len(frames)
         self.crop = -(-settings.crop // method.multiple) * method.multiple
 
@@ -77,12 +77,12 @@ class Samples(Dataset[Sample]):
     def _center(self, rng: np.random.Generator, number: int, size: float) -> tuple[float, float]:
         """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
 
-        For the share `on_cells` of the samples it is the one that is nearest to some pixel of a cell.
+        For the share `foreground_fraction` of the samples it is the one that is nearest to some pixel of a cell.
         """
         height, width = self._crops.frames.shape(number)
         ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in (height, width)]
         y, x = (rng.uniform(*end) for end in ends)
-        if self._settings.on_cells > 0 and rng.random() < self._settings.on_cells:
+        if self._settings.foreground_fraction > 0 and rng.random() < self._settings.foreground_fraction:
             rows = self._crops.cells_by_row(number)
             if rows[-1]:
                 place = rng.integers(rows[-1])

@@ -88,10 +88,10 @@ def predicted(
     device: str,
     precision: Precision,
     flips: bool = False,
-    unknown: int = 0,
+    ignore_label: int = 0,
 ) -> list[tuple[Prediction, Labels]]:
-    """Predictions and true labels of each frame; what has the label `unknown` is blank."""
-    crops = Crops(frames, method.intensity, 0, ignored=unknown)
+    """Predictions and true labels of each frame; what has the label `ignore_label` is blank."""
+    crops = Crops(frames, method.intensity, 0, ignore_label=ignore_label)
     how = Inference(device=device, precision=precision, flips=flips)
     return list(predictions(method, networks, crops, held_out_tiles(crops.frames), how))
 
