@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.kernels.compiling import kernel
-from cellscale.types import Box, Pieces, Table
+from cellscale.kernels.overlaps import label_areas
+from cellscale.types import Box, Labels, Pieces, Table
 
 REDUCTIONS = {
     "area": "sum",
@@ -77,6 +78,34 @@ def piece_table(labels: NDArray[np.int32], count: int, *, origin: tuple[int, int
     _scan(np.ascontiguousarray(labels), origin[0], origin[1], width, out)
     names = ("area", "sum_y", "sum_x", "first", "y0", "x0", "y1", "x1")
     return {name: out[:, i].copy() for i, name in enumerate(names)}
+
+
+@kernel
+def _number(labels: Labels, ids: NDArray[np.int64], out: NDArray[np.int32]) -> None:
+    for y in range(labels.shape[0]):
+        last, number = 0, 0
+        for x in range(labels.shape[1]):
+            label = labels[y, x]
+            # Labels come in runs: one search for each run, none in the background.
+            if label > 0 and label != last:
+                last, number = label, np.searchsorted(ids, label) + 1
+            out[y, x] = number if label > 0 else 0
+
+
+def numbered(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Number the labels of an image (y, x) through.
+
+    Returns
+    -------
+    ids : int64 array, (n,)
+        Labels that occur, ascending, without background.
+    pieces : int32 array, (y, x)
+        1 … n in the place of these labels.
+    """
+    ids, _ = label_areas(labels)
+    pieces = np.empty(labels.shape, np.int32)
+    _number(np.ascontiguousarray(labels), ids, pieces)
+    return ids, pieces
 
 
 @kernel
