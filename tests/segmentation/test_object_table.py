@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 import cellscale
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.metadata import channel_names
-from cellscale.segmentation.object_table import TABLE, Measured, object_table, schema
+from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name, part_names, schema
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.ngff.pictures import make
@@ -74,27 +77,27 @@ def test_pixels_that_are_no_number_in_a_channel_that_is_only_measured(tmp_path: 
     assert rows["intensity_mean-0"].notna().all()
 
 
-def test_what_a_killed_writer_leaves_is_no_part_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+KILLED = """
+import os, signal, sys
+from fsspec.implementations.local import LocalFileSystem
+from cellscale.storage.folder import Folder
+LocalFileSystem.mv = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+Folder(url=sys.argv[1]).write("part-000000-000000.parquet", b"half of")
+"""
+
+
+def test_what_a_killed_writer_leaves_is_not_part_of_the_table(tmp_path: Path) -> None:
     folder = Folder(url=str(tmp_path / TABLE))
     image = Measured(shape=(4, 4), pixel_size_um=None, channels=["a"])
     rows = object_table({}, image, frame=0, z=0, labels=np.zeros(0, np.uint32))
-    pq.write_table(rows, tmp_path / "whole")
-    content = (tmp_path / "whole").read_bytes()
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object) -> None:
-        raise Killed
-
-    from fsspec.implementations.local import LocalFileSystem
-
-    folder.write("part-000000-000000.parquet", content)
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalFileSystem, "mv", killed)
-        with pytest.raises(Killed):
-            folder.write("part-000000-000000.parquet", content[:9])
-    left = sorted(os.listdir(tmp_path / TABLE))
-    assert len(left) == 2
+    folder.write(part_name(0, 0), parquet(rows))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / TABLE)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path / TABLE)) == 2
     assert pd.read_parquet(tmp_path / TABLE).columns.tolist() == schema(["a"]).names
     assert folder.names() == {"part-000000-000000.parquet"}
+
+
+def test_files_are_read_in_the_order_of_frames() -> None:
+    names = [part_name(plane, group) for plane, group in ((0, 0), (0, 10), (9, 2), (1_000_000, 0))]
+    assert part_names([*names[::-1], "objects.csv", ".part-000000-000000.parquet.1.part", "part-1-1.parquet"]) == names

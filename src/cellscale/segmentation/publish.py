@@ -19,6 +19,7 @@ from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
 
 
@@ -38,15 +39,15 @@ def label_slice(run: Run, plane: int) -> tuple[int, int]:
 
 
 def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write shards (plane, shard) of a level."""
+    """Write shards (plane, shard) of a level; return the counts of what was written."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
-    numbering = Numbering(run)
+    numbering, written = Numbering(run), []
     for plane, shard in units:
         box = shards[shard]
         t, z = label_slice(run, plane)
         if level:
-            downsample(layer, level, box, t=t, z=z)
+            written.append((downsample(layer, level, box, t=t, z=z), 0, 0))
             continue
         labels = np.zeros(box.shape, np.uint32)
         for tile in run.grid.touching(box):
@@ -54,8 +55,9 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             part = core.clip(box)
             pieces = get(run.scratch, pieces_name(plane, tile))["pieces"]
             labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
-        layer.write(labels, box, t=t, z=z)
-    return {}
+        objects = layer.write(labels, box, t=t, z=z)
+        written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
+    return counts(written)
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
@@ -63,14 +65,15 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     run, layer = publication.run, publication.layer
     folder = Folder(url=f"{layer.url}/{TABLE}", storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
-    numbering = Numbering(run)
+    numbering, written = Numbering(run), []
     for plane, strip in units:
         t, z = label_slice(run, plane)
         cells, before = numbering.cells(plane, strip), numbering.before(plane, strip)
-        labels = np.arange(before + 1, before + 1 + len(cells.get("area", ())))
-        rows = object_table(cells, image, frame=t, z=z, labels=labels)
+        area = cells.get("area", np.zeros(0, np.int64))
+        rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
         folder.write(part_name(plane, strip), parquet(rows))
-    return {}
+        written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
+    return counts(written)
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
