@@ -131,7 +131,7 @@ def tiled_scores(
     shape : tuple of int
         Height and width of the frame, px.
     tile_px : int
-        Side of the tiles, px; None: TILE_PX. Only one is held at a time, and a row for each cell and each pair of cells.
+        Side of the tiles, px; None: TILE_PX. One is held at a time, and a row for each cell and pair of cells.
     """
     frame, side = Box.of(shape), tile_px or TILE_PX
     cores = [
