@@ -113,7 +113,7 @@ def test_a_message_names_the_first_units_and_where_all_of_them_are(
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_done(image: NgffImage, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     before = sorted(Path(image.url).rglob("*"))
-    with pytest.raises(StoreError, match="Cannot write .*/file/told"):
+    with pytest.raises(StoreError, match=r"Cannot write .*/file/told"):
         run_it(image, report=Folder(url=str(tmp_path / "file" / "told")))
     assert sorted(Path(image.url).rglob("*")) == before
     assert (tmp_path / "file").read_text() == "mine"
