@@ -6,13 +6,14 @@ from cellscale.api.demo import demo as demo
 from cellscale.api.evaluation import evaluate as evaluate
 from cellscale.api.health import doctor as doctor
 from cellscale.api.objects import export_table as export_table
+from cellscale.api.objects import measure as measure
 from cellscale.api.probability_maps import predict_maps as predict_maps
 from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
 from cellscale.api.segmentation import segment as segment
 from cellscale.api.segmentation import upsample_labels as upsample_labels
-from cellscale.api.training import methods as methods
-from cellscale.api.training import models as models
+from cellscale.api.training import list_methods as list_methods
+from cellscale.api.training import list_models as list_models
 from cellscale.api.training import train as train
 from cellscale.errors import CellscaleError as CellscaleError
 from cellscale.models.model import Model as Model
@@ -39,9 +40,10 @@ __all__ = [
     "evaluate",
     "export_table",
     "import_images",
+    "list_methods",
+    "list_models",
     "load_model",
-    "methods",
-    "models",
+    "measure",
     "open_image",
     "open_labels",
     "plan",
