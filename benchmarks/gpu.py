@@ -10,6 +10,8 @@ time is this process's own, so that other programs do not count, and neither do 
 `sample_s` is what one sample costs them.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -121,11 +123,11 @@ def loop_times(method: Method, settings: TrainingSettings, frames: Frames, clock
     return [after - before for before, after in zip(ends[WARM_UP:], ends[WARM_UP + 1 :], strict=False)]
 
 
-def training_rates(name: str, given: argparse.Namespace, frames: Frames) -> dict[str, Any]:
+def training_rates(name: str, given: argparse.Namespace, frames: Any) -> dict[str, Any]:
     """Samples a second of loop and bare network, in turns, and where the loop's time goes."""
     method, settings = asked(name, given)
     device = torch.device(settings.device)
-    method = method.prepared(frames[i][1] for i in range(len(frames)))
+    method = method.prepared(labels for _, labels in frames)
     step = bare_step(method, settings, frames)
     bare: list[float] = []
     whole: list[float] = []

@@ -82,7 +82,7 @@ def azure_server(program: str) -> Iterator[dict[str, Any]]:
         key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
         place = f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
         account = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={key};{place};"
-        options = {"connection_string": account}
+        options: dict[str, Any] = {"connection_string": account}
         fsspec.filesystem("az", **options).mkdir("cells")
         yield options
 

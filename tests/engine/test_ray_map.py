@@ -62,7 +62,7 @@ def test_tasks_that_wait_are_given_up_when_the_caller_stops(cluster: None, tmp_p
 
     results = FanOut(cpus=2, pending_per_cpu=4)(first_rests, str(tmp_path), range(8))
     assert next(results) == (0, None)
-    results.close()
+    results.close()  # type: ignore[attr-defined]
     (tmp_path / "go").touch()
     ((task, _),) = FanOut(cpus=2)(first_rests, str(tmp_path), [9])
     assert task == 9

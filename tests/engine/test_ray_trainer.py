@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
 from cellscale.testing.cases import FRAMES
 from cellscale.training.settings import TrainingSettings
-from cellscale.types import Image, Labels
 
 SETTINGS = TrainingSettings(
     steps=6,
@@ -93,7 +92,7 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
         train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
 
 
-class Watched:
+class Watched(Sequence[Any]):
     """Frames that note which processes read them."""
 
     def __init__(self, notes: Any) -> None:
@@ -102,7 +101,7 @@ class Watched:
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, i: int) -> tuple[Image, Labels]:
+    def __getitem__(self, i: Any) -> Any:
         (self.notes / str(os.getpid())).touch()
         return FRAMES[i]
 
@@ -119,7 +118,7 @@ def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> No
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Deadly:
+class Deadly(Sequence[Any]):
     """Frames whose reading kills the reader by signal 9, once, after so many looks."""
 
     after: int
@@ -128,7 +127,7 @@ class Deadly:
     def __len__(self) -> int:
         return len(FRAMES)
 
-    def __getitem__(self, i: int) -> tuple[Image, Labels]:
+    def __getitem__(self, i: Any) -> Any:
         looks = LOOKS.setdefault(self.mark, [])
         looks.append(i)
         if len(looks) > self.after and os.path.exists(self.mark):

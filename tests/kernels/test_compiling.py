@@ -98,7 +98,7 @@ def flipped(content: bytes) -> bytes:
     return content[:-90] + bytes([content[-90] ^ 1]) + content[-89:]
 
 
-def test_a_damaged_file_is_no_compiled_kernel(tmp_path) -> None:
+def test_a_damaged_file_is_no_compiled_kernel(tmp_path: Path) -> None:
     from cellscale.kernels.compiling import Compiled
 
     source = tmp_path / "lines.py"
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_no_compiled_kernel(tmp_path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_damaged_files_are_compiled_again_and_replaced(tmp_path) -> None:
+def test_damaged_files_are_compiled_again_and_replaced(tmp_path: Path) -> None:
     said([started(tmp_path, 0)])
     files = sorted(tmp_path.rglob("*.nbc"))
     assert len(files) == 2
@@ -137,7 +137,7 @@ for kind in (np.int64, np.int32):
 
 
 @pytest.mark.parametrize("when", ["from the start", "later"])
-def test_without_a_folder_to_write_kernels_are_compiled_and_it_is_said_once(tmp_path, when: str) -> None:
+def test_without_a_folder_to_write_kernels_are_compiled_and_it_is_said_once(tmp_path: Path, when: str) -> None:
     source = Path(cellscale.__file__).parent
     shutil.copytree(source, tmp_path / "cellscale", ignore=shutil.ignore_patterns("__pycache__", "shipped"))
     folders = [str(path) for path in (tmp_path / "cellscale").rglob("*") if path.is_dir()]

@@ -1,7 +1,10 @@
 """Sums and means of intensities: exact for every type and range, whatever the order and division of the pixels."""
 
+from __future__ import annotations
+
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +47,7 @@ def test_a_sum_is_that_of_fsum(values: np.ndarray) -> None:
 
 
 @given(st.sampled_from(("float32", "float64", "int64", "uint16")).flatmap(finite), st.integers(1, 5), st.randoms())
-def test_sums_of_parts_add_up_in_any_order(values: np.ndarray, cut: int, random) -> None:
+def test_sums_of_parts_add_up_in_any_order(values: np.ndarray, cut: int, random: Any) -> None:
     parts = [one(part) for part in (values[:cut, :3], values[:cut, 3:], values[cut:, :7], values[cut:, 7:])]
     random.shuffle(parts)
     area = {"area": np.ones(1, np.int64)}
@@ -58,7 +61,7 @@ def test_sums_of_parts_add_up_in_any_order(values: np.ndarray, cut: int, random)
 def test_the_ends_of_a_type(dtype: str) -> None:
     kind = np.dtype(dtype)
     if kind.kind == "b":
-        ends = [False, True]
+        ends: list[Any] = [False, True]
     elif kind.kind == "f":
         limits = np.finfo(kind)
         ends = [limits.max, limits.min, limits.tiny, -limits.smallest_subnormal, -0.0]

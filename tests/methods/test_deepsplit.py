@@ -22,10 +22,9 @@ from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
-from cellscale.testing.conformance import Subject, sample_batch
+from cellscale.testing.conformance import Subject, network_input, sample_batch
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
-from cellscale.training.frames import mapped
 from cellscale.training.validation import frame_prediction
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates
@@ -96,14 +95,14 @@ def test_the_mask_is_stage_ones_without_stage_twos_separation(method: Any, tmp_p
     networks = {name: network.eval() for name, network in trained(method).items()}
     save_model(Model(method=method, networks=networks), str(tmp_path))
     loaded = load_model(str(tmp_path))
-    image = mapped(FRAMES[0][0], method.intensity)[None]
+    image = network_input(FRAMES[0][0], method.intensity)[None]
     with torch.inference_mode():
         window = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         kept = torch.sigmoid(networks["stage_one"](window).scores)
         parting = torch.sigmoid(networks["separation"](networks["segmentation"](window)))
     stored = [(255 * values[0]).round().numpy() for values in (kept, parting)]
     for cell, separation in itertools.product(np.quantile(stored[0], [0.3, 0.6]), np.quantile(stored[1], [0.5, 0.9])):
-        limits = {"threshold": int(cell) / 255, "separation": int(separation) / 255}
+        limits: dict[str, Any] = {"threshold": int(cell) / 255, "separation": int(separation) / 255}
         wanted = (stored[0] > int(cell)) & ~(stored[1] > int(separation))
         (maps,) = windows_to_maps(loaded.method, loaded.networks, image, precision="fp32")
         found = whole_frame(load_method(method.name, **TINY, **BARE, **limits), maps)
@@ -170,7 +169,7 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) ->
     networks: dict[str, Any] = {name: network.eval() for name, network in plain.networks().items()}
     for decoder in (networks["stage_one"].decoder, networks["separation"].decoder):
         decoder.head.weight.data *= 20
-    maps = frame_prediction(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
+    maps = frame_prediction(plain, networks, network_input(pixels, plain.intensity), device="cpu", precision="fp32")
     assert not isinstance(maps, Candidates)
     limits: dict[str, Any] = {
         "threshold": np.median(maps["cell"]) / 255,
@@ -192,5 +191,5 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) ->
     assert np.array_equal(found[64, 37], found[64, 1024])
     assert np.array_equal(found[2048, 37], found[2048, 1024])
     assert np.array_equal(found[2048, 37], whole_frame(method, maps))
-    left = mapped(pixels[..., : Box.of(pixels.shape).x1 // 2], method.intensity)
-    assert not np.allclose(left, mapped(pixels, method.intensity)[..., : left.shape[-1]], atol=0.05)
+    left = network_input(pixels[..., : Box.of(pixels.shape).x1 // 2], method.intensity)
+    assert not np.allclose(left, network_input(pixels, method.intensity)[..., : left.shape[-1]], atol=0.05)

@@ -67,9 +67,10 @@ def test_damaged_bytes_are_read_again() -> None:
 
 def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, and the labels are the same; always, and the units are named."""
-    settings = {"window_size": 64, "tile_size": 50, "task_px": 5000}
+    settings: dict[str, Any] = {"window_size": 64, "tile_size": 50, "task_px": 5000}
     segmented(image, "alone", **settings)
-    put, failed = decoding.put, []
+    put: Any = vars(decoding)["put"]
+    failed: list[str] = []
 
     def short_of_memory(folder: Folder, name: str, values: Any) -> None:
         if name == "pieces/000001/000002" and (always or not failed):
@@ -95,7 +96,7 @@ def test_a_message_names_the_first_units_and_where_all_of_them_are(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(decoding, "put", full)
-    settings = {"window_size": 64, "tile_size": 8, "task_px": 5000}
+    settings: dict[str, Any] = {"window_size": 64, "tile_size": 8, "task_px": 5000}
     told = Folder(url=str(tmp_path / "told"))
     with pytest.raises(RunError) as caught:
         run_it(image, report=told, spread=one_by_one, **settings)

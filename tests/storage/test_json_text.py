@@ -1,7 +1,10 @@
 """JSON that every reader accepts."""
 
+from __future__ import annotations
+
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +28,6 @@ def test_numbers_that_json_does_not_have_become_null() -> None:
     assert read == {"a": [None, 1.5, [None, {"b": None}]], "c": None, "d": "NaN", "e": 2**70, "f": True}
 
 
-def test_files_have_them_too(tmp_path) -> None:
+def test_files_have_them_too(tmp_path: Path) -> None:
     Folder(url=str(tmp_path)).write_json("a.json", {"seg": math.nan})
     assert json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse) == {"seg": None}
