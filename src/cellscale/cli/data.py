@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 import click
 
 import cellscale
 from cellscale.cli.terminal import FRAMES, as_json, out, progress, storage_options
+from cellscale.storage.json_text import json_text
 
 
 class _SeriesType(click.ParamType[int | Literal["all"]]):
@@ -63,7 +63,7 @@ def import_command(quiet: bool, /, source: str, destination: str, as_json: bool,
             {"image": image.url, "shape": image.levels[0].shape, "axes": image.axes, "dtype": str(image.dtype)}
             for image in images
         ]
-        click.echo(json.dumps(described if isinstance(made, tuple) else described[0], indent=1))
+        click.echo(json_text(described if isinstance(made, tuple) else described[0], indent=1))
         return
     for image in images:
         size = " × ".join(map(str, image.levels[0].shape))
@@ -97,7 +97,7 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bo
     with progress(quiet) as show:
         cellscale.synthesize(destination, shape=sizes, on_progress=show, **options)
     if as_json:
-        click.echo(json.dumps({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
+        click.echo(json_text({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
     else:
         out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
 

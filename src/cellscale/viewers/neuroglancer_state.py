@@ -5,7 +5,6 @@ Positions count voxels of the image's finest level along x, y, z and t; a channe
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
+from cellscale.storage.json_text import json_text
 from cellscale.types import Box
 from cellscale.units import unit_s, unit_um
 
@@ -125,4 +125,4 @@ def state(
 
 def link(shown: Mapping[str, Any], page: str = HOSTED) -> str:
     """A link that opens a neuroglancer page with this state."""
-    return f"{page}#!{urllib.parse.quote(json.dumps(shown, separators=(',', ':')))}"
+    return f"{page}#!{urllib.parse.quote(json_text(shown, separators=(',', ':')))}"
