@@ -1,4 +1,4 @@
-"""Tables of pieces: whole numbers that add up over tiles, so that objects can be judged after the tiles are joined."""
+"""Tables of pieces: integers that add up over tiles, so that objects are judged after the tiles are joined."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ REDUCTIONS = {
     "cut": "max",
     "unconverged": "max",
 }
-"""How the rows of one object are put together; columns that are not named here are summed."""
+"""How the rows of the pieces of one object are combined; columns that are not named here are summed."""
 FLAGS = ("cut", "unconverged")
 """Columns of 0 and 1 that some methods add."""
 NEVER = np.iinfo(np.int64).max
-"""The least value of no pixels."""
+"""Minimum over no pixels."""
 WALL = 255
-"""Pixels of this height part pieces: they belong to no border."""
+"""Height of pixels that separate pieces: they belong to no border."""
 
 
 @kernel
 def _scan(labels: NDArray[np.int32], y0: int, x0: int, width: int, out: NDArray[np.int64]) -> None:
+    """Add the pixels of a core at (y0, x0) of a frame to the columns of `piece_table`, (count, 8)."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             piece = labels[y, x]
@@ -82,6 +83,7 @@ def piece_table(labels: NDArray[np.int32], count: int, *, origin: tuple[int, int
 
 @kernel
 def _number(labels: Labels, ids: NDArray[np.int64], out: NDArray[np.int32]) -> None:
+    """Write the rank (y, x), from 1, of each label in the ascending ids (n,); 0 on background."""
     for y in range(labels.shape[0]):
         last, number = 0, 0
         for x in range(labels.shape[1]):
@@ -109,22 +111,34 @@ def numbered(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
 
 
 @kernel
+def _border_pair(
+    labels: NDArray[np.int32], relief: NDArray[np.uint8], y: int, x: int, j: int, i: int, row: NDArray[np.int64]
+) -> bool:
+    """Write pieces a < b and saddle, (3,), of the pixels (y, x) and (j, i) if they are a border; return whether."""
+    a, b = labels[y, x], labels[j, i]
+    saddle = max(relief[y, x], relief[j, i])
+    if not (a > 0 and b > 0 and a != b and saddle != WALL):
+        return False
+    row[0], row[1], row[2] = min(a, b), max(a, b), saddle
+    return True
+
+
+@kernel
 def _border_pixels(
     labels: NDArray[np.int32], relief: NDArray[np.uint8], core: tuple[int, int, int, int], out: NDArray[np.int64]
 ) -> int:
+    """Write the border pairs whose upper or left pixel lies in the core y0, x0, y1, x1; return their number.
+
+    `out` (n, 3) has room for two pairs per pixel: to the right and down.
+    """
     height, width = labels.shape
     found = 0
     for y in range(core[0], core[2]):
         for x in range(core[1], core[3]):
-            for dy, dx in ((0, 1), (1, 0)):
-                if y + dy < height and x + dx < width:
-                    a, b = labels[y, x], labels[y + dy, x + dx]
-                    saddle = max(relief[y, x], relief[y + dy, x + dx])
-                    if a > 0 and b > 0 and a != b and saddle != WALL:
-                        out[found, 0] = min(a, b)
-                        out[found, 1] = max(a, b)
-                        out[found, 2] = saddle
-                        found += 1
+            if x + 1 < width:
+                found += _border_pair(labels, relief, y, x, y, x + 1, out[found])
+            if y + 1 < height:
+                found += _border_pair(labels, relief, y, x, y + 1, x, out[found])
     return found
 
 
@@ -156,6 +170,7 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
 
 @kernel
 def _least(labels: NDArray[np.int32], relief: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
+    """Lower `out` (count,) to the least height of each piece."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] > 0:
@@ -168,9 +183,9 @@ def tables_of(pieces: Pieces, core: Box, *, origin: tuple[int, int], width: int)
     Parameters
     ----------
     pieces : Pieces
-        Of the valid box.
+        Pieces of the valid box.
     core : Box
-        In the coordinates of the valid box.
+        Core in the coordinates of the valid box.
     origin : tuple of int
         Frame coordinates (y, x) of the core's first pixel, px.
     width : int

@@ -1,9 +1,28 @@
-"""The ring rule: from the pieces of tiles to the cells of a frame, the same for any tiling.
+"""The ring rule: from the pieces of tiles to the objects of a frame, the same for any tiling.
 
-A tile forms pieces of its valid box (core ⊕ link) from exact pixels and true links only. Every pixel of the ring
-(valid box without core) ties the tile's piece to the owner's piece. Sound: equal numbers in a valid box mean a path of
-true links. Complete: every link between two cores is seen in a ring. Decisions about whole objects are taken after
-that, once. Pieces with anchors need no ring: equal anchors are one object; the ring is then a check.
+Tiles partition a frame into cores. The valid box of a tile is its core grown by `link` px, its ring the valid box
+without the core; every ring pixel inside the frame lies in the core of another tile, its owner. Decoding links
+foreground pixels at most `link` px apart, and the objects of a frame are the connected components of all links. A
+tile reads `decode_reach` px around its valid box, so it finds there exactly the foreground pixels and the links that
+decoding the whole frame would find. Its pieces are the components of the links with both ends in the valid box.
+
+The rule: for every pixel of a ring, unite the tile's piece with the piece of the owner at that pixel.
+
+It is sound. Two pixels of one piece are joined by a path of links, and a tie unites two pieces that share a pixel. So
+whatever is united is connected by links in the frame.
+
+It is complete. Take a link between p and q. If both lie in one core they are in one piece of that tile. Otherwise let
+p lie in the core of tile A and q in that of tile B. q is at most `link` px from p, so it is in the valid box of A,
+with the whole link: A has p and q in one piece, and q is a ring pixel of A. The tie at q unites that piece of A with
+the piece of B that has q. By induction along a path of links, all pixels of an object are united, however many tiles
+it crosses.
+
+No threshold and no limit on an object's size enters, and nothing depends on where the cores end. Decisions about whole
+objects (sizes, borders, markers) are taken once, after the pieces are united, from tables that add up over tiles.
+That the tile and the owner agree on the foreground of a ring pixel follows from the argument; it is checked, because a
+method whose `decode_reach` or `link` is too small breaks it.
+
+Pieces with anchors need no ring: pieces with equal anchors are one object, and the ring is a check only.
 """
 
 from __future__ import annotations
@@ -20,14 +39,14 @@ from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Pieces, Table
 
 Bands: TypeAlias = tuple[NDArray[np.int32], ...]
-"""Top, bottom, left and right."""
+"""Arrays (y, x) of pieces above, below, left and right of a box."""
 UNKNOWN = -1
-"""Stands in the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
+"""Value of the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileRecord:
-    """What is kept of a decoded tile beside its pixels."""
+    """What is kept of a decoded tile besides the pieces of its core."""
 
     tile: int
     """Number in the grid."""
@@ -130,6 +149,7 @@ def ties(made: TileRecord, other: TileRecord, grid: Grid, link: int) -> NDArray[
     theirs = _rim_part(other, grid, link, box, core).ravel()
     known = (mine != UNKNOWN) & (theirs != UNKNOWN)
     mine, theirs = mine[known], theirs[known]
+    # Both numbers are positive int32: a pair packs into one int64, and equal pairs are found by one sort.
     keys = np.unique(mine[mine > 0].astype(np.int64) << 32 | theirs[mine > 0])
     tied = np.stack([(keys >> 32) - 1, (keys & 0xFFFFFFFF) - 1], axis=1)
     if ((mine > 0) != (theirs > 0)).any() or not _same_anchors(made, other, tied):
