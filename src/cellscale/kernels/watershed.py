@@ -100,7 +100,7 @@ def basins(heights: NDArray[np.uint8], mask: Mask, *, box: Box | None = None) ->
     image = mask_image(mask)
     check_equal_shapes(heights, image, "heights and mask")
     if heights.dtype != np.uint8:
-        raise InputError(f"heights are of {heights.dtype}; expected uint8. Round them to whole numbers 0 to 255.")
+        raise InputError(f"heights are of {heights.dtype}; expected uint8. Round them to integers 0 to 255.")
     inner = Box.of(image.shape) if box is None else box
     if inner.clip(Box.of(image.shape)) != inner:
         raise InputError(f"{inner} is not a part of an image of {image.shape} px. Clip it.")

@@ -58,7 +58,7 @@ LEAST_JACCARD = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A method and what the checks need besides. Use a small variant of the method: every check takes seconds then."""
+    """A method under test, and what the checks need besides. With a small variant of it a check takes seconds."""
 
     method: Method
     frames: Sequence[tuple[Image, Labels]] = FRAMES
@@ -66,8 +66,8 @@ class Subject:
     training: TrainingSettings = QUICK
     """Settings of the trainings."""
     responses: Callable[[Tensor], Mapping[str, Tensor]] | None = None
-    """What stands in for `Method.predict` when the reach is measured: for methods whose maps only compare responses
-    with thresholds, so that a small influence of a pixel would not be seen in them."""
+    """Replacement for `Method.predict` when the reach is measured: for methods whose maps only compare responses with
+    thresholds, so that a small influence of a pixel would not show in them."""
     samples_together: int = 1
     """Number of samples that a loss needs at once, where it compares samples with one another."""
 

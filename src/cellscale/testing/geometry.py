@@ -1,4 +1,4 @@
-"""Does a label layer lie on its image? The check that the validators of the format do not make."""
+"""Comparison of a label layer with its image, which validators of the format do not make."""
 
 from __future__ import annotations
 
@@ -38,10 +38,32 @@ def _level_problems(image: NgffImage, number: int, of_layer: Level) -> list[str]
 
 
 def check_geometry(image: NgffImage, layer: LabelLayer) -> list[str]:
-    """What is wrong with a layer's geometry, one sentence each; empty: it lies pixel on pixel on its image.
+    """Compare the geometry of a label layer with that of its image.
 
-    Compared are the axes and their units, the number of levels, each level's size, scale and translation, and the type
-    of the pixels.
+    Axes and their units, the number of levels, the size, scale and translation of each level and the type of the pixels
+    are compared.
+
+    Parameters
+    ----------
+    image : NgffImage
+        Opened image.
+    layer : LabelLayer
+        Opened layer.
+
+    Returns
+    -------
+    list of str
+        One sentence for each difference; empty if the layer lies pixel on pixel on its image.
+
+    Examples
+    --------
+    >>> import tempfile, cellscale
+    >>> from cellscale.ngff.image import open_image
+    >>> from cellscale.ngff.labels import open_labels
+    >>> url = f"{tempfile.mkdtemp()}/movie.zarr"
+    >>> cellscale.synthesize(url, shape=(1, 64, 64), cells=3)
+    >>> check_geometry(open_image(url), open_labels(url, "truth"))
+    []
     """
     problems = []
     if layer.dtype.kind not in "ui":

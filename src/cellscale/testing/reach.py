@@ -1,4 +1,4 @@
-"""The receptive field as it is, not as it is believed to be."""
+"""Measured receptive fields: change one input pixel and see how far the prediction changes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def measured_reach(
         Window sizes are multiples of this, px.
     radius : int
         The window reaches at least this far from the pixel; what the window cuts cannot be measured.
+
+    Examples
+    --------
+    >>> convolution = torch.nn.Conv2d(1, 1, 5, padding=2)
+    >>> with torch.inference_mode():
+    ...     measured_reach(lambda window: {"map": convolution(window)[:, 0]}, channels=1, multiple=1, radius=6)
+    2
     """
     size = -(-(2 * radius + 2 * multiple) // multiple) * multiple
     window = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0))

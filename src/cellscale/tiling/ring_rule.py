@@ -53,7 +53,7 @@ class TileRecord:
     count: int
     """Number of pieces of the valid box."""
     ring: Bands
-    """Pieces of the valid box outside the core: top and bottom over its whole width, left and right beside the core."""
+    """Pieces of the valid box outside the core: top and bottom over its whole width, left and right in the core's rows."""
     rim: Bands
     """Pieces of the core within `link` px of each side, each over the core's whole length."""
     nodes: Table
@@ -92,7 +92,7 @@ def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np
 
 
 def _own(pieces: Pieces, grid: Grid, valid: Box) -> Table:
-    """What the method says of its pieces: flags, and the raster index of the anchor in the frame."""
+    """Columns that the method adds for its pieces: flags, and the raster index of the anchor in the frame."""
     if pieces.anchors is None:
         return pieces.flags
     y, x = pieces.anchors.astype(np.int64).reshape(-1, 2).T
@@ -100,7 +100,7 @@ def _own(pieces: Pieces, grid: Grid, valid: Box) -> Table:
 
 
 def _side(box: Box, core: Box) -> int:
-    """Which band of `core` a box outside it lies in: 0 above, 1 below, 2 left, 3 right."""
+    """Band of `core` in which a box outside it lies: 0 above, 1 below, 2 left, 3 right."""
     if box.y1 <= core.y0:
         return 0
     if box.y0 >= core.y1:
@@ -109,7 +109,7 @@ def _side(box: Box, core: Box) -> int:
 
 
 def _ring_part(made: TileRecord, grid: Grid, link: int, box: Box) -> NDArray[np.int32]:
-    """What the tile saw in a box of its ring that lies in one other core."""
+    """Pieces (y, x) of the tile in a box of its ring that lies in one other core."""
     core, valid = grid.core(made.tile), grid.valid(made.tile, link)
     origins = (
         Box(valid.y0, valid.x0, 0, 0),
@@ -122,7 +122,7 @@ def _ring_part(made: TileRecord, grid: Grid, link: int, box: Box) -> NDArray[np.
 
 
 def _rim_part(made: TileRecord, grid: Grid, link: int, box: Box, seen_from: Box) -> NDArray[np.int32]:
-    """What the owner of a box says of it; `seen_from` is the core beside which the box lies."""
+    """Pieces (y, x) of the owner in a box that lies in the ring of another tile, whose core is `seen_from`."""
     core = grid.core(made.tile)
     rows, columns = max(core.y0, core.y1 - link), max(core.x0, core.x1 - link)
     origins = (

@@ -1,7 +1,7 @@
-"""Exact Euclidean distances in linear time, and the nearest and the two nearest labels.
+"""Exact Euclidean distances in linear time, nearest labels and two nearest labels.
 
-The image's border is not a source. A. Meijster et al., A general algorithm for computing distance transforms in linear
-time, 2000.
+The public functions of the package: they check and convert arguments, choose integer types and split the work into
+bands; `planes`, `volumes`, `nearest` and `two_nearest` hold the compiled parts. The image's border is not a source.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def distance_transform(
     spacing: Sequence[int] | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32] | NDArray[np.int32]:
-    """Distance of each True pixel to the nearest False pixel.
+    """Compute the distance of each True pixel to the nearest False pixel.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def label_distance_transform(
     spacing: Sequence[int] | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32] | NDArray[np.int32]:
-    """Distance of each labelled pixel to the nearest pixel of another label or of the background.
+    """Compute the distance of each labelled pixel to the nearest pixel of another label or of the background.
 
     Parameters
     ----------
@@ -194,12 +194,12 @@ def label_distance_transform(
 def signed_distance(
     mask: Mask, *, cap: int | None = None, spacing: Sequence[int] | None = None, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Distance of each pixel to the nearest pixel of the other kind, negative outside the mask, by one transform.
+    """Compute the distance of each pixel to the nearest one of the other kind, negative outside the mask.
 
     Parameters
     ----------
     mask : bool array, (y, x) or (z, y, x)
-        What is inside.
+        Inside of the mask.
     cap, spacing, threads
         As in `distance_transform`.
 
@@ -217,7 +217,7 @@ def signed_distance(
 def nearest_label(
     labels: NDArray[np.integer[Any]], *, radius: int | None = None, threads: int = 1
 ) -> tuple[Labels, NDArray[np.int32]]:
-    """Nearest label of each pixel.
+    """Find the nearest label of each pixel.
 
     Parameters
     ----------
@@ -257,9 +257,9 @@ def _near(
     squared: NDArray[np.int32],
     threads: int = 1,
 ) -> None:
-    """Write the values of the sources nearest to wanted pixels and squared distances, each if there is room.
+    """Write values and squared distances of the sources nearest to the wanted pixels, each unless its width is 0.
 
-    The radius is below MIDDLE.
+    `radius` is below MIDDLE; the other arguments are those of `nearest_within`.
     """
     offsets = np.empty(sources.shape, np.uint8)
     height, width = sources.shape
@@ -274,9 +274,10 @@ def _near(
 
 
 def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -> Labels:
-    """Give the wanted pixels the label of `nearest_label`; the others keep theirs.
+    """Return labels (y, x) in which the wanted pixels have the label of `nearest_label`; the others keep theirs.
 
-    Only blocks of pixels with a wanted one look around. Shapes and types are the caller's to check.
+    Pixels that are not wanted cost nothing: blocks without a wanted pixel are not searched. Callers check shapes and
+    types.
     """
     if radius < 0:
         raise InputError(f"radius is {radius} px; expected 0 or more.")
@@ -288,9 +289,9 @@ def labels_for(labels: Labels, wanted: Mask, *, radius: int, threads: int = 1) -
 
 
 def squared_at(wanted: Mask, sources: Mask, *, cap: int) -> NDArray[np.int32]:
-    """Squared distance of the wanted pixels to the nearest source, (y, x); FAR or `cap`² where none is nearer.
+    """Return the squared distances (y, x) of the wanted pixels to the nearest source; FAR or cap² where none is nearer.
 
-    What the others have means nothing. Shapes and types are the caller's to check.
+    Values of other pixels have no meaning. Callers check shapes and types.
     """
     if cap >= MIDDLE:
         return distance_transform(~sources, squared=True, cap=cap)
@@ -300,10 +301,10 @@ def squared_at(wanted: Mask, sources: Mask, *, cap: int) -> NDArray[np.int32]:
 
 
 def copied_around(values: NDArray[np.float32], sources: Mask, *, radius: int) -> NDArray[np.float32]:
-    """Copy values of 0 and more from the sources to the pixels around, each from the nearest; 0 beyond the radius.
+    """Copy values (y, x) of at least 0 from each source to the pixels nearest to it; 0 beyond the radius.
 
-    The others' values are 0. Shapes and types are the caller's to check. Beyond MIDDLE a value travels as its own
-    label: its bits, plus one.
+    Values are 0 where there is no source. From MIDDLE on, a value is copied as a label: its bits as uint32, plus one,
+    so that the label of the value 0.0 is not background. Callers check shapes and types.
     """
     if radius < 0:
         raise InputError(f"radius is {radius} px; expected 0 or more.")
@@ -319,7 +320,7 @@ def copied_around(values: NDArray[np.float32], sources: Mask, *, radius: int) ->
 def two_nearest_labels(
     labels: NDArray[np.integer[Any]],
 ) -> tuple[Labels, NDArray[np.int32], Labels, NDArray[np.int32]]:
-    """Nearest and second nearest label of each pixel, by one transform for all cells.
+    """Find the nearest and the second nearest label of each pixel, by one transform for all cells.
 
     Parameters
     ----------
