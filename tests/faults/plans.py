@@ -32,7 +32,7 @@ from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import Spread
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
-from tests.segmentation.test_run import arrays, equal, scratch_of, segmented, written
+from tests.support.runs import arrays, equal, scratch_of, segmented, written
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (2, 110, 130)

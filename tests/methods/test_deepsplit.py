@@ -28,7 +28,7 @@ from cellscale.training import loop
 from cellscale.training.validation import frame_prediction
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates
-from tests.segmentation.test_run import arrays, written
+from tests.support.runs import arrays, written
 from tests.support.variants import TINY
 
 NAMES = ["deepsplit", "branchnet", "double-unet"]

@@ -24,7 +24,7 @@ from cellscale.storage.urls import options_for
 from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
 from tests.endpoints import web_server
-from tests.segmentation.test_run import written
+from tests.support.runs import written
 
 SHAPE = (2, 90, 130)
 SMALL: dict[str, Any] = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}

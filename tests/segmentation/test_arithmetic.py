@@ -19,7 +19,7 @@ from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.storage.folder import Folder
 from tests.blobs import Blobs, blobs_model, blurred_noise
-from tests.segmentation.test_run import segmented, written
+from tests.support.runs import segmented, written
 
 
 @pytest.fixture

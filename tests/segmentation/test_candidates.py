@@ -17,7 +17,7 @@ from cellscale.segmentation.run import segment
 from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from tests.blobs import blurred_noise
-from tests.segmentation.test_run import arrays, equal, written
+from tests.support.runs import arrays, equal, written
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from cellscale.segmentation.run import segment
 from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
-from tests.segmentation.test_run import SHAPE, arrays, equal, scratch_of, segmented, table, written
+from tests.support.runs import SHAPE, arrays, equal, scratch_of, segmented, table, written
 
 TILED: dict[str, Any] = {"tile_size": 64, "window_size": 64, "task_px": 1000}
 

@@ -17,8 +17,7 @@ from cellscale.segmentation import decode as decoding
 from cellscale.segmentation.executor import Serial, one_by_one
 from cellscale.storage.folder import Folder
 from tests.blobs import blurred_noise
-from tests.segmentation.test_placeholders import run_it
-from tests.segmentation.test_run import arrays, equal, segmented, written
+from tests.support.runs import arrays, equal, run_it, segmented, written
 
 QUICK = Serial(attempts=3, backoff_s=0.001)
 

@@ -18,18 +18,15 @@ from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writer import create_image
 from cellscale.segmentation.executor import Spread, one_by_one
 from cellscale.segmentation.placeholders import blank
-from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.report import Report
-from cellscale.segmentation.run import segment
-from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.tiling.in_memory import join, whole_frame
 from cellscale.tiling.ring_rule import record
 from cellscale.tiling.row_groups import Strips
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, part_of
-from tests.blobs import BLOBS, blobs_model, blurred_noise
-from tests.segmentation.test_run import scratch_of
+from tests.blobs import BLOBS, blurred_noise
+from tests.support.runs import run_it, scratch_of
 
 SHAPE = (2, 300, 400)
 """Chunks of 256 px."""
@@ -66,15 +63,6 @@ def image(request: pytest.FixtureRequest, tmp_path: Path) -> NgffImage:
 
 
 both = pytest.mark.parametrize("image", ["0.4", "0.5"], indirect=True)
-
-
-def run_it(image: NgffImage, name: str = "cells", *, spread: Spread = one_by_one, **options: Any) -> Report:
-    target = {"overwrite", "allow_failed_tiles", "report"}
-    wanted = Target(store=image.url, name=name, **{key: options.pop(key) for key in target & options.keys()})
-    model = blobs_model()
-    scratch = Folder(url=f"{image.url}/.cellscale-{name}")
-    run = plan(image, model, Settings(**{"precision": "fp32", **options}), scratch)
-    return segment(run, model.networks, wanted, spread=spread)
 
 
 def labels(image: NgffImage, name: str = "cells", t: int = 1) -> np.ndarray:

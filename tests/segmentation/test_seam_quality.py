@@ -9,7 +9,7 @@ import numpy as np
 from cellscale.metrics.straightness import RUN, lines_beside
 from cellscale.testing.naive.straightness import straight_pixels
 from tests.blobs import blurred_noise
-from tests.segmentation.test_run import arrays, segmented, written
+from tests.support.runs import arrays, segmented, written
 
 
 def test_counts_over_shards_are_those_of_whole_frames(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import Task, one_by_one
 from tests.blobs import blurred_noise
-from tests.segmentation.test_run import segmented, written
+from tests.support.runs import segmented, written
 
 
 @pytest.fixture

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
+from numpy.typing import NDArray
 
 import cellscale
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import open_labels, publish_labels, stage_labels
-from cellscale.types import Box
+from cellscale.types import Box, Labels
 from tests.ngff.pictures import make
 
 SMALL, LARGE = (300, 400), (2200, 2304)
@@ -44,3 +48,23 @@ def two_channels(folder: Path) -> NgffImage:
     write_frame(layer, open_labels(source.url, "truth").read(box), t=0)
     publish_labels(layer)
     return image
+
+
+def grid(height: int, width: int, side: int = 16) -> Labels:
+    """Square cells with gaps of four pixels."""
+    rows, columns = np.indices((height, width))
+    cells = 1 + (rows // side) * (width // side) + columns // side
+    return np.where((rows % side < side - 4) & (columns % side < side - 4), cells, 0).astype(np.uint32)
+
+
+def foreign(place: Path, pixels: NDArray[Any], labels: NDArray[Any], ngff: str) -> None:
+    """Image and labels, (t, y, x), written by ome-zarr: it picks factors of its own and keeps any integer type."""
+    root = zarr.open_group(str(place), mode="w", zarr_format=2 if ngff == "0.4" else 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ome_zarr.format import format_from_version
+        from ome_zarr.writer import write_image, write_labels
+
+        made = format_from_version(ngff)
+        write_image(pixels[:, None], root, axes="tcyx", fmt=made)
+        write_labels(labels[:, None], root, name="nuclei", axes="tcyx", fmt=made)

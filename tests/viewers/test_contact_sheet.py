@@ -16,13 +16,7 @@ from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.types import Labels
 from cellscale.viewers.contact_sheet import SHADES, preview
 from tests.ngff.pictures import make, noise
-
-
-def grid(height: int, width: int, side: int = 16) -> Labels:
-    """Square cells with gaps of four pixels."""
-    rows, columns = np.indices((height, width))
-    cells = 1 + (rows // side) * (width // side) + columns // side
-    return np.where((rows % side < side - 4) & (columns % side < side - 4), cells, 0).astype(np.uint32)
+from tests.viewers.stores import grid
 
 
 def layered(path: Path, layers: dict[str, Labels], frames: int = 3) -> NgffImage:

@@ -22,7 +22,7 @@ from cellscale.viewers.neuroglancer_state import scale_on_screen
 from cellscale.viewers.scenes import scene
 from tests.viewers import stores
 from tests.viewers.pages import at_cells, chromium, drawn, keep, saturated
-from tests.viewers.test_third_party import foreign
+from tests.viewers.stores import foreign
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import tarfile
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import zarr
-from numpy.typing import NDArray
 
 from cellscale.viewers.contact_sheet import preview
 from cellscale.viewers.neuroglancer import view
 from cellscale.viewers.neuroglancer_state import state
 from cellscale.viewers.scenes import scene
 from tests.ngff.pictures import noise
-from tests.viewers.test_contact_sheet import grid
-
-
-def foreign(place: Path, pixels: NDArray[Any], labels: NDArray[Any], ngff: str) -> None:
-    """Image and labels, (t, y, x), written by ome-zarr: it picks factors of its own and keeps any integer type."""
-    root = zarr.open_group(str(place), mode="w", zarr_format=2 if ngff == "0.4" else 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ome_zarr.format import format_from_version
-        from ome_zarr.writer import write_image, write_labels
-
-        made = format_from_version(ngff)
-        write_image(pixels[:, None], root, axes="tcyx", fmt=made)
-        write_labels(labels[:, None], root, name="nuclei", axes="tcyx", fmt=made)
+from tests.viewers.stores import foreign, grid
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])

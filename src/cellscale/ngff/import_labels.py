@@ -133,7 +133,7 @@ def instance_labels(plane: NDArray[Any], t: int, path: str) -> Labels:
 
 def numbered_pieces(labels: Labels) -> Labels:
     """Number the connected pieces of each label from 1, through sides and corners."""
-    return np.asarray(equal_neighbours(labels, background=0, connectivity=2), np.uint32)  # type: ignore[no-untyped-call]
+    return np.asarray(equal_neighbours(labels, background=0, connectivity=2), np.uint32)
 
 
 def _pieces(labels: Labels) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -53,7 +53,7 @@ class TileRecord:
     count: int
     """Number of pieces of the valid box."""
     ring: Bands
-    """Pieces of the valid box outside the core: top and bottom over its whole width, left and right in the core's rows."""
+    """Pieces of the valid box outside the core: top and bottom over its whole width, left and right in its rows."""
     rim: Bands
     """Pieces of the core within `link` px of each side, each over the core's whole length."""
     nodes: Table
