@@ -29,7 +29,7 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
     MissingError
         If the layer has no table.
     """
-    folder = Folder(url=f"{layer.url}/{NAME}", storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(NAME), storage_options=layer.storage_options)
     names = sorted(name for name in folder.names() if name.endswith(".parquet"))
     if not names:
         raise MissingError(f"{layer.url} has no object table; only layers made by `cellscale segment` have one.")

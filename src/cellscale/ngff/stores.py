@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import zarr
 from zarr.abc.store import Store as ZarrStore
+from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
@@ -76,8 +77,10 @@ class Store:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON object, or None where there is none; StoreError for damaged text."""
         data = self.read_bytes(name)
-        if data is None:
-            return None
+        return None if data is None else self.parsed(data, name)
+
+    def parsed(self, data: bytes, name: str) -> dict[str, Any]:
+        """The JSON object in the bytes of an object of this name; StoreError for damaged text."""
         try:
             document = json.loads(data)
         except ValueError as error:
@@ -175,9 +178,13 @@ class Store:
             store.close()
 
     def create_array(self, path: str, **settings: Any) -> None:
-        """Create an array, as zarr's create_array does; one in its place is replaced."""
+        """Create an array, as zarr's create_array does; one that is there already stays as it is."""
         self.writable()
         with explained("create array", joined(self.url, path)):
             store, prefix = self._zarr(read_only=False)
-            zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), overwrite=True, **settings)
-            store.close()
+            try:
+                zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
+            except ContainsArrayError:
+                pass
+            finally:
+                store.close()

@@ -93,7 +93,7 @@ def _columns(run: Run, plane: int, objects: Table, before: int) -> dict[str, NDA
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of strips (plane, strip), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
+    folder = Folder(url=layer.place("objects.parquet"), storage_options=layer.storage_options)
     numbering = Numbering(run)
     for plane, strip in units:
         buffer, cells = io.BytesIO(), numbering.cells(plane, strip)

@@ -16,6 +16,7 @@ from typing import Any
 
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
+from cellscale.ngff.stores import Store
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import get
 from cellscale.storage.folder import Folder
@@ -90,7 +91,7 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
 
 def write_report(run: Run, report: Report, layer: LabelLayer) -> None:
     """Write the report into the layer's folder."""
-    store = layer.store.child("report")
+    store = Store(url=layer.place("report"), storage_options=layer.storage_options)
     write_group(store, layer.version, {})
     _write(store.folder, document(run, report, layer=layer.url))
 

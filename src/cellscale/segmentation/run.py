@@ -24,7 +24,6 @@ from cellscale.ngff.labels import (
     list_labels,
     open_labels,
     publish_labels,
-    remove_labels,
     stage_labels,
 )
 from cellscale.progress import Progress, silent
@@ -272,14 +271,8 @@ def _survey(steps: Steps, target: Target) -> None:
 
 
 def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
-    """Make the layer's arrays, unlisted; an older layer of the name goes only now."""
-    options = run.image.storage_options
-    there = Folder(url=f"{target.store.rstrip('/')}/labels/{target.name}", storage_options=options).names()
-    fresh = run.scratch.read_json("staged.json") is None or not there
-    if fresh:
-        _forget(run)
-    if fresh and target.name in list_labels(target.store, storage_options=options):
-        remove_labels(target.store, target.name, storage_options=options)
+    """Make the layer's arrays, unlisted; records of what was written into other arrays no longer count."""
+    options, earlier = run.image.storage_options, run.scratch.read_json("staged.json")
     layer = stage_labels(
         run.image,
         target.name,
@@ -288,9 +281,22 @@ def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
         planes_z=1 if run.settings.z == "max" else run.image.size("z"),
         metadata=metadata,
         storage_options=options,
+        attempt=_attempt(run),
+        overwrite=target.overwrite,
     )
-    run.scratch.write_json("staged.json", True)
+    if earlier != layer.levels[0].path:
+        _forget(run)
+        run.scratch.write_json("staged.json", layer.levels[0].path)
     return layer
+
+
+def _attempt(run: Run) -> str:
+    """Token of the run's attempt to make its layer, the same for all drivers that resume it."""
+    token: str | None = run.scratch.read_json("attempt.json")
+    if token is None:
+        token = uuid.uuid4().hex[:16]
+        run.scratch.write_json("attempt.json", token)
+    return token
 
 
 def segment(
@@ -348,7 +354,7 @@ def segment(
     write_report(run, report, layer)
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
-    publish_labels(layer)
+    publish_labels(layer, overwrite=target.overwrite)
     _drop(run, token)
     return report
 
