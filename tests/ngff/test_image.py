@@ -196,7 +196,7 @@ def test_an_occupied_place_is_not_overwritten_by_chance(tmp_path: Path) -> None:
     assert make(tmp_path / "i.zarr", noise(30, 30), "yx", overwrite=True).size("y") == 30
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").touch()
-    with pytest.raises(ExistsError, match="is no Zarr store"):
+    with pytest.raises(ExistsError, match="is not a Zarr store"):
         make(tmp_path / "thesis", noise(20, 20), "yx", overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="Not a directory"):

@@ -9,14 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError
-from cellscale.ngff import array_io
-from cellscale.ngff.metadata import Level
+from cellscale.errors import InputError, MissingError, unknown
+from cellscale.ngff import array_io, consolidated
+from cellscale.ngff.attempts import ATTEMPT, REPLACED, attempt_of, noted
+from cellscale.ngff.image import described, resolve
+from cellscale.ngff.label_list import change_names, names_of
+from cellscale.ngff.metadata import Level, checked_version, read_node
+from cellscale.ngff.names import check_layer_name, child_path
 from cellscale.ngff.pyramids import size_of
-from cellscale.ngff.stores import Store, joined
+from cellscale.ngff.stores import DOCUMENTS, Store, joined
+from cellscale.storage.urls import address
 from cellscale.types import Box, Labels
 
 IN_PLACE = "../../"
+SOURCE = "image"
+"""Entry of a layer's attributes under `cellscale`: URL of an image in another store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +140,99 @@ def as_labels(values: NDArray[Any], where: str) -> Labels:
     if low < 0 or high >= 2**32:
         raise InputError(f"{where}: label {low if low < 0 else high} does not fit into uint32 (0 … 4294967295).")
     return values.astype(np.uint32)
+
+
+def _image_home(url: str, options: Mapping[str, Any] | None) -> Store:
+    """The group that holds `labels`: the URL's, or that of the only image that it holds."""
+    store = Store(url=address(url), storage_options=dict(options or {}))
+    node = read_node(store)
+    holds_images = node is not None and any(key in node.ome for key in ("plate", "well", "bioformats2raw.layout"))
+    return resolve(store)[0] if holds_images else store
+
+
+def list_labels(url: str, *, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Names of the published label layers of an image or store; () where there are none.
+
+    Raises
+    ------
+    InputError
+        For a name that leads out of the group of labels.
+    """
+    group = _image_home(url, storage_options).child("labels")
+    return tuple(child_path(name, group.url) for name in names_of(read_node(group)))
+
+
+def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> LabelLayer:
+    """Open a published label layer.
+
+    Parameters
+    ----------
+    url : str
+        The image or store that holds `labels`.
+    name : str
+        Name of the layer.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    LabelLayer
+        Parsed metadata; no pixel is read.
+
+    Raises
+    ------
+    MissingError
+        If no such layer is listed.
+    InputError
+        If its pixels are no integers, or its version is not supported.
+    """
+    home = _image_home(url, storage_options)
+    listed = list_labels(home.url, storage_options=home.storage_options)
+    if name not in listed:
+        raise _not_listed(home, name, listed)
+    store, node = resolve(home.child("labels", name))
+    found = described(store, node)
+    if found["dtype"].kind not in "uib":
+        raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
+    metadata = {key: value for key, value in noted(node).items() if key not in (ATTEMPT, REPLACED)}
+    image_label = node.ome.get("image-label") or {}
+    source = metadata.pop(SOURCE, None) or (image_label.get("source") or {}).get("image")
+    return LabelLayer(
+        url=store.url,
+        storage_options=home.storage_options,
+        name=name,
+        source=source,
+        metadata=metadata,
+        attempt=attempt_of(node),
+        published=True,
+        **found,
+    )
+
+
+def _not_listed(home: Store, name: str, listed: tuple[str, ...]) -> MissingError:
+    group = home.child("labels")
+    there = read_node(group.child(check_layer_name(name))) if name else None
+    if there is not None and "multiscales" in there.ome:
+        document = "zarr.json" if there.zarr_format == 3 else ".zattrs"
+        return MissingError(
+            f"{group.url} holds a layer {name!r} that its list of labels does not name. If it is complete, put its "
+            f"name into `labels` of {joined(group.url, document)}."
+        )
+    if not listed:
+        return MissingError(f"{home.url} has no label layers; {name!r} was asked for.")
+    return unknown(f"label layer of {home.url}", name, listed)
+
+
+def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Unlist a published layer, then delete its data; a layer that is not listed is left as it is."""
+    home = _image_home(url, storage_options)
+    group = home.child("labels")
+    node = read_node(group)
+    if node is None or name not in names_of(node):
+        return
+    change_names(group, checked_version(node, group.url), drop=name)
+    consolidated.refresh(group, child_path(name, group.url), [""])
+    layer = group.child(child_path(name, group.url))
+    for document in DOCUMENTS:
+        layer.delete_object(document)
+    layer.remove()

@@ -11,38 +11,47 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff import array_io, consolidated
-from cellscale.ngff.image import NgffImage
-from cellscale.ngff.label_layer import IN_PLACE, LabelLayer, as_labels
-from cellscale.ngff.label_list import (
+from cellscale.ngff.attempts import (
     ATTEMPT,
     REPLACED,
-    SOURCE,
     attempt_of,
-    change_names,
+    claim,
+    delete_parts,
+    discard,
+    held,
+    noted,
+    prefix_of,
+    published,
+)
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.label_layer import (
+    IN_PLACE,
+    SOURCE,
+    LabelLayer,
+    as_labels,
     list_labels,
-    names_of,
     open_labels,
     remove_labels,
 )
+from cellscale.ngff.label_list import change_names, names_of
 from cellscale.ngff.metadata import (
     VERSIONS,
     Level,
     Node,
     attributes_of,
     multiscale_document,
-    parse_datasets,
     read_node,
     update_group,
 )
 from cellscale.ngff.names import check_layer_name
-from cellscale.ngff.stores import DOCUMENTS, Store
+from cellscale.ngff.stores import Store, joined
 from cellscale.storage.urls import address, is_local
 
 __all__ = [
@@ -57,8 +66,6 @@ __all__ = [
     "stage_labels",
 ]
 
-COMPANIONS = ("objects.parquet", "report")
-"""Folders that lie beside a layer's arrays."""
 _PUBLICATIONS = 8
 
 
@@ -204,12 +211,10 @@ def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
     ExistsError
         If something else is there and must not be replaced.
     """
-    node = read_node(group)
-    if read_node(group.child(f"{attempt}-0")) is not None:
-        return f"{attempt}-"
-    if attempt_of(node) == attempt:
-        return ""
-    if node is None and not group.occupied():
+    prefix = prefix_of(group, attempt)
+    if prefix is not None:
+        return prefix
+    if not group.occupied():
         return None
     if overwrite:
         return f"{attempt}-"
@@ -226,13 +231,9 @@ def _claimed(group: Store, version: str, attempt: str, *, overwrite: bool) -> st
     """Make a place for an attempt, which no other attempt gets; return the prefix of its names."""
     prefix = _place(group, attempt, overwrite=overwrite)
     if prefix is None:
-        update_group(group, version, lambda node: _claim(version, attempt) if node is None else None)
+        claim(group, version, attempt)
         prefix = _place(group, attempt, overwrite=overwrite)
     return prefix or ""
-
-
-def _claim(version: str, attempt: str) -> dict[str, Any]:
-    return attributes_of(version, {}, {"cellscale": {ATTEMPT: attempt}})
 
 
 def _ome(layer: LabelLayer) -> dict[str, Any]:
@@ -298,7 +299,7 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
         )
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
     consolidated.refresh(group, layer.name, ["", layer.name, *(f"{layer.name}/{part}" for part in parts)])
-    _delete(layer.store, replaced)
+    delete_parts(layer.store, replaced)
 
 
 def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
@@ -309,46 +310,22 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
     replaced: list[str] = []
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
-        if node is not None and "multiscales" in node.ome and attempt_of(node) == layer.attempt:
-            replaced[:] = node.attributes["cellscale"].get(REPLACED, [])
+        if published(node) and attempt_of(node) == layer.attempt:
+            replaced[:] = noted(node).get(REPLACED, [])
             return None
         if node is not None and attempt_of(node) != layer.attempt and not overwrite:
             raise ExistsError(
                 f"{layer.url} was published by another run meanwhile. Choose another --layer, or use --overwrite."
             )
-        replaced[:] = sorted(_held(node) & there)
+        replaced[:] = sorted(held(node) & there)
         return attributes_of(layer.version, ome, _extra(layer, replaced))
 
     update_group(layer.store, layer.version, changed)
     return replaced
 
 
-def _held(node: Node | None) -> set[str]:
-    """Names in a layer's group that belong to the arrays which its document names, or that it has replaced."""
-    if node is None or "multiscales" not in node.ome:
-        return set()
-    token, noted = attempt_of(node), node.attributes.get("cellscale") or {}
-    paths = [str(dataset["path"]) for dataset in parse_datasets(node.ome["multiscales"][0], "the layer")]
-    prefix = f"{token}-" if paths[0].startswith(f"{token}-") else ""
-    companions = {f"{prefix}{name}" for name in COMPANIONS} if token else set()
-    return {*(path.partition("/")[0] for path in paths), *companions, *(noted.get(REPLACED, []) if token else ())}
-
-
-def _delete(group: Store, names: Iterable[str]) -> None:
-    """Delete arrays and folders inside a group; documents go first, so that no one opens what goes."""
-    for name in names:
-        for document in DOCUMENTS:
-            group.delete_object(f"{name}/{document}")
-        group.folder.remove(name)
-
-
 def discard_labels(url: str, name: str, attempt: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
     """Delete what an attempt has staged and not published; nothing else in the layer's group is touched."""
     group = Store(url=address(url), storage_options=dict(storage_options or {})).child("labels", check_layer_name(name))
-    node, there = read_node(group), group.folder.names()
-    _delete(group, sorted(part for part in there if part.startswith(f"{attempt}-") and part not in _held(node)))
-    if node is not None and attempt_of(node) == attempt and "multiscales" not in node.ome:
-        # Nobody stages under such names in a group that holds anything else.
-        _delete(group, sorted(part for part in there if part.isdecimal() or part in COMPANIONS))
-        for document in DOCUMENTS:
-            group.delete_object(document)
+    discard(group, attempt)
+    Store(url=joined(address(url), "labels"), storage_options=group.storage_options).folder.remove_empty()

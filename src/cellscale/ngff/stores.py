@@ -18,7 +18,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import MissingError, StoreError
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import is_local, local_path, options_for
@@ -121,25 +121,6 @@ class Store:
         if is_local(self.url) and local_path(self.url).is_file():
             return True
         return bool(self.folder.names())
-
-    def make_room(self, *, overwrite: bool) -> None:
-        """Refuse an occupied place, or delete what a Zarr store has left there.
-
-        Raises
-        ------
-        ExistsError
-            Without `overwrite`; with it, for anything that is no Zarr store.
-        """
-        self.writable()
-        if not self.occupied():
-            return
-        if not overwrite:
-            raise ExistsError(f"{self.url} exists already. Choose another destination, or use --overwrite.")
-        if not self.is_zarr():
-            raise ExistsError(
-                f"{self.url} exists and is no Zarr store; it is not overwritten. Choose another destination."
-            )
-        self.remove()
 
     def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file

@@ -123,6 +123,12 @@ class Folder:
             else:
                 _remove_objects(system, path)
 
+    def remove_empty(self) -> None:
+        """Delete the folder if it is one of a file system and nothing is in it."""
+        if is_local(self.url):
+            with contextlib.suppress(OSError):
+                os.rmdir(self._open()[1])
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""
         self.write(name, json.dumps(value, indent=2, sort_keys=True).encode())
