@@ -12,6 +12,7 @@ from cellscale.ngff.import_blocks import import_blocks
 from cellscale.ngff.import_planes import import_planes
 from cellscale.progress import Progress, silent
 from cellscale.sources.synthetic import Scene
+from cellscale.storage.urls import check_apart
 
 
 def import_images(
@@ -68,6 +69,9 @@ def import_images(
     CellscaleError
         For sources that cannot be read, labels that are no instance labels, or an existing destination.
     """
+    for read in (source, masks):
+        if read:
+            check_apart(read, destination)
     images_source = sources.open_source(source, axes=axes, frames=frames)
     of_labels = axes.lower().replace("c", "") if axes else None
     labels_source = sources.open_source(masks, axes=of_labels, frames=frames, labels=True) if masks else None

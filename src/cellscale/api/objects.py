@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ from cellscale.errors import MissingError
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address, options_for
+from cellscale.storage.urls import address, check_apart, file_system
 
 NAME = "objects.parquet"
 """The table's folder in a layer."""
@@ -65,10 +64,11 @@ def export_table(
     StoreError
         If the file cannot be written.
     """
+    check_apart(image, output)
     found = open_labels(image, layer, storage_options=storage_options)
     url, rows, writer = address(output), 0, None
     with explained("write", url):
-        system, path = fsspec.core.url_to_fs(url, **options_for(url, found.storage_options))
+        system, path = file_system(url, found.storage_options)
         with system.transaction, system.open(path, "wb") as stream:
             for part in parts(found):
                 writer = writer or pa.csv.CSVWriter(stream, part.schema)
