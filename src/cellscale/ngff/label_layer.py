@@ -104,8 +104,8 @@ class LabelLayer:
             array_io.check_still_there(self.store, self.levels[level].path)
         return as_labels(labels, f"Frame {t} of {self.url}")
 
-    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> None:
-        """Write a box of one frame and slice.
+    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
+        """Write a box of one frame and slice; return the number of stored objects: background alone is not stored.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class LabelLayer:
         if labels.shape != box.shape:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
-        array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
+        return array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:

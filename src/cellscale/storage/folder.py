@@ -23,7 +23,7 @@ from cellscale.errors import DamagedError
 from cellscale.storage import compare_and_set
 from cellscale.storage.compare_and_set import Change
 from cellscale.storage.errors import explained
-from cellscale.storage.urls import file_system, is_local
+from cellscale.storage.urls import file_system, is_local, local_path
 
 PART = ".part"
 """Ending of a file that is being written."""
@@ -45,6 +45,10 @@ class Folder:
         with explained("open", self.url):
             system, path = file_system(self.url, self.storage_options)
         return system, f"{path.rstrip('/')}/{name}".rstrip("/")
+
+    def child(self, name: str) -> Folder:
+        """A folder in this one."""
+        return Folder(url=f"{self.url.rstrip('/')}/{name}", storage_options=self.storage_options)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
@@ -124,10 +128,27 @@ class Folder:
                 _remove_objects(system, path)
 
     def remove_empty(self) -> None:
-        """Delete the folder if it is one of a file system and nothing is in it."""
+        """Delete a local folder that nothing is left in; elsewhere there are no empty folders."""
         if is_local(self.url):
-            with contextlib.suppress(OSError):
-                os.rmdir(self._open()[1])
+            path = local_path(self.url)
+            with explained("delete", self.url), contextlib.suppress(FileNotFoundError):
+                if not any(path.iterdir()):
+                    path.rmdir()
+
+    def files(self, inner: str = "") -> frozenset[str]:
+        """Paths of all files below an inner folder, from there; none where there is no such folder."""
+        system, path = self._open(inner)
+        with explained("list", f"{self.url}/{inner}"):
+            system.invalidate_cache()
+            found = system.find(path)
+        start = len(path) + 1
+        return frozenset(name[start:] for name in found if not name.endswith(PART))
+
+    def check_writable(self) -> None:
+        """Raise StoreError, with the place and the way out, unless files can be written here."""
+        name = f".cellscale-{uuid.uuid4().hex}"
+        self.write(name, b"")
+        self.delete(name)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""
