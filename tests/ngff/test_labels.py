@@ -319,6 +319,14 @@ def test_a_new_layer_is_in_the_consolidated_metadata_of_its_image_and_plate(tmp_
         assert f"{inner}labels/a/0" not in group
 
 
+def test_a_listed_path_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    listed = {"ome": {"version": "0.5", "labels": ["../../victim.zarr"]}}
+    zarr.create_group(str(tmp_path / "i.zarr" / "labels"), zarr_format=3, attributes=listed)
+    with pytest.raises(InputError, match="which does not lead to a place below it"):
+        list_labels(image.url)
+
+
 def test_a_layer_that_is_not_listed_is_named_with_what_to_do(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
     _published(image, "a")

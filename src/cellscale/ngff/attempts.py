@@ -12,8 +12,9 @@ from typing import Any
 from cellscale.ngff.metadata import Node, attributes_of, parse_datasets, read_node, update_group
 from cellscale.ngff.stores import DOCUMENTS, Store
 
-ATTEMPT, REPLACED = "attempt", "replaced"
-"""Entries of a group's attributes under `cellscale`: the token, and the names of what is no longer needed."""
+ATTEMPT, REPLACED, PLAIN = "attempt", "replaced", "plain"
+"""Entries of a group's attributes under `cellscale`: the token, the names of what is no longer needed, and the token of
+an attempt that has the plain names and has not published."""
 COMPANIONS = ("objects.parquet", "report")
 """Folders that lie beside a label layer's arrays."""
 
@@ -35,11 +36,17 @@ def published(node: Node | None) -> bool:
     return node is not None and "multiscales" in node.ome
 
 
+def plain_of(node: Node | None) -> str | None:
+    """Token of the attempt that has the plain names in a group and has not published, or None."""
+    return attempt_of(node) if not published(node) else noted(node).get(PLAIN)
+
+
 def prefix_of(group: Store, attempt: str) -> str | None:
     """Beginning of the names that an attempt has in a group, or None if it has nothing there."""
     if read_node(group.child(f"{attempt}-0")) is not None:
         return f"{attempt}-"
-    return "" if attempt_of(read_node(group)) == attempt else None
+    node = read_node(group)
+    return "" if attempt in (attempt_of(node), plain_of(node)) else None
 
 
 def claim(group: Store, version: str, attempt: str) -> None:
@@ -73,9 +80,18 @@ def discard(group: Store, attempt: str) -> None:
     """Delete what an attempt has made in a group, unless the group's document names it; nothing else is touched."""
     node, there = read_node(group), group.folder.names()
     delete_parts(group, sorted(part for part in there if part.startswith(f"{attempt}-") and part not in held(node)))
-    if attempt_of(node) == attempt and not published(node):
+    if plain_of(node) == attempt:
         # Nobody else uses these names in a group that someone has claimed.
-        delete_parts(group, sorted(part for part in there if part.isdecimal() or part in COMPANIONS))
+        plain = {part for part in there if part.isdecimal() or part in COMPANIONS} - held(node)
+        delete_parts(group, sorted(plain))
+    if attempt_of(node) == attempt and not published(node):
         for document in DOCUMENTS:
             group.delete_object(document)
         group.folder.remove_empty()
+
+
+def kept_of(node: Node | None, attempt: str | None, replaced: Iterable[str]) -> dict[str, Any]:
+    """Entries with which an attempt takes over a group: what it replaces, and who still has the plain names."""
+    plain, names = plain_of(node), list(replaced)
+    entries: dict[str, Any] = {ATTEMPT: attempt}
+    return entries | ({REPLACED: names} if names else {}) | ({PLAIN: plain} if plain not in (None, attempt) else {})

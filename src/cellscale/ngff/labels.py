@@ -19,13 +19,13 @@ import numpy as np
 from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff import array_io, consolidated
 from cellscale.ngff.attempts import (
-    ATTEMPT,
     REPLACED,
     attempt_of,
     claim,
     delete_parts,
     discard,
     held,
+    kept_of,
     noted,
     prefix_of,
     published,
@@ -243,11 +243,10 @@ def _ome(layer: LabelLayer) -> dict[str, Any]:
     return {"multiscales": [multiscale]}
 
 
-def _extra(layer: LabelLayer, replaced: list[str]) -> dict[str, Any]:
+def _extra(layer: LabelLayer, node: Node | None, replaced: list[str]) -> dict[str, Any]:
     """Attributes of cellscale: metadata, the attempt, what it replaces, and the URL of an image in another store."""
     elsewhere = {} if layer.source in (None, IN_PLACE) else {SOURCE: layer.source}
-    noted = {**layer.metadata, **elsewhere, ATTEMPT: layer.attempt}
-    return {"cellscale": noted | ({REPLACED: replaced} if replaced else {})}
+    return {"cellscale": {**layer.metadata, **elsewhere, **kept_of(node, layer.attempt, replaced)}}
 
 
 def _source(layer: LabelLayer) -> dict[str, str]:
@@ -304,7 +303,6 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
 
 def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
     """Let the layer's document name its arrays; return what lies in the group and is no longer needed."""
-    there = layer.store.folder.names()
     image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
     ome = {**_ome(layer), "image-label": image_label}
     replaced: list[str] = []
@@ -317,8 +315,8 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
             raise ExistsError(
                 f"{layer.url} was published by another run meanwhile. Choose another --layer, or use --overwrite."
             )
-        replaced[:] = sorted(held(node) & there)
-        return attributes_of(layer.version, ome, _extra(layer, replaced))
+        replaced[:] = sorted(held(node) & layer.store.folder.names())
+        return attributes_of(layer.version, ome, _extra(layer, node, replaced))
 
     update_group(layer.store, layer.version, changed)
     return replaced

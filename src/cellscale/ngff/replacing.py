@@ -12,7 +12,7 @@ from typing import Any
 
 from cellscale.errors import ExistsError, InputError
 from cellscale.ngff import consolidated
-from cellscale.ngff.attempts import ATTEMPT, REPLACED, attempt_of, claim, delete_parts, held, noted, published
+from cellscale.ngff.attempts import attempt_of, claim, delete_parts, held, kept_of, noted, published
 from cellscale.ngff.label_list import names_of
 from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
 from cellscale.ngff.names import child_path
@@ -106,8 +106,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     ExistsError
         If another writer has made an image there meanwhile, and must not be replaced.
     """
-    store, there = place.store, place.store.folder.names()
-    old = read_node(store)
+    store, old = place.store, read_node(place.store)
     layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else ()
     arrays: list[str] = []
 
@@ -116,12 +115,11 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
             return None
         if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
             raise ExistsError(f"{store.url} was written by another process meanwhile. Choose another destination.")
-        arrays[:] = sorted(held(node) & there)
-        replaced = {REPLACED: [*arrays]} if arrays else {}
+        arrays[:] = sorted(held(node) & store.folder.names())
         left = sorted({*layers, *noted(node).get(LAYERS, [])})
         listed = {LAYERS: left} if left else {}
         return attributes_of(
-            place.version, ome, {"cellscale": {**metadata, ATTEMPT: place.attempt, **replaced, **listed}}
+            place.version, ome, {"cellscale": {**metadata, **kept_of(node, place.attempt, arrays), **listed}}
         )
 
     update_group(store, place.version, changed)

@@ -21,6 +21,7 @@ from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
+    discard_labels,
     publish_labels,
     stage_labels,
 )
@@ -234,6 +235,11 @@ def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) ->
     return layer
 
 
+def _discard(run: Run, target: Target, attempt: str) -> None:
+    """Delete the arrays of an attempt that will not be published."""
+    discard_labels(target.store, target.name, attempt, storage_options=run.image.storage_options)
+
+
 def _forget(run: Run) -> None:
     """Delete the records of what was published into other arrays."""
     for step in run.scratch.names():
@@ -302,7 +308,8 @@ def segment(
     try:
         layer = _carried_out(steps, networks, target, model or {})
     except OvertakenError:
-        owner.leave()
+        if owner.leave():
+            _discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
         if target.report:
@@ -312,6 +319,8 @@ def segment(
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
     publish_labels(layer, overwrite=target.overwrite)
+    for dropped in owner.dropped:
+        _discard(run, target, dropped)
     owner.finish()
     return report
 
