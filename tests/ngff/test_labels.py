@@ -144,6 +144,10 @@ def test_a_layer_is_replaced_by_one_write_and_the_old_one_goes_after_it(tmp_path
     assert left == {level.path for level in new.levels}
     with pytest.raises(MissingError, match="is no Zarr array"):
         old.read(whole(old))
+    # A name that is free again may be somebody else's.
+    zarr.create_array(f"{new.url}/0", data=np.ones((9, 9), "u4"), zarr_format=2 if version == "0.4" else 3)
+    publish_labels(stage_labels(image, "cells", planes_z=1, overwrite=True), overwrite=True)
+    assert zarr.open_array(f"{new.url}/0", mode="r")[:].all()
 
 
 def test_a_reader_of_a_layer_that_is_replaced_meanwhile_gets_no_zeros(tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ def noted(node: Node | None) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def listed_in(node: Node | None, entry: str) -> list[str]:
+    """Names that an entry of cellscale's attributes lists; only those of what is in the group may be used."""
+    found = noted(node).get(entry)
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
 def attempt_of(node: Node | None) -> str | None:
     """Token of the attempt that has made a group, or None."""
     token = noted(node).get(ATTEMPT)
@@ -38,7 +44,8 @@ def published(node: Node | None) -> bool:
 
 def plain_of(node: Node | None) -> str | None:
     """Token of the attempt that has the plain names in a group and has not published, or None."""
-    return attempt_of(node) if not published(node) else noted(node).get(PLAIN)
+    token = attempt_of(node) if not published(node) else noted(node).get(PLAIN)
+    return token if isinstance(token, str) else None
 
 
 def prefix_of(group: Store, attempt: str) -> str | None:
@@ -65,7 +72,7 @@ def held(node: Node | None) -> set[str]:
     )
     prefix = f"{token}-" if paths[0].startswith(f"{token}-") else ""
     companions = {f"{prefix}{name}" for name in COMPANIONS} if token else set()
-    return {*(path.partition("/")[0] for path in paths), *companions, *noted(node).get(REPLACED, [])}
+    return {*(path.partition("/")[0] for path in paths), *companions, *listed_in(node, REPLACED)}
 
 
 def delete_parts(group: Store, names: Iterable[str]) -> None:
@@ -74,6 +81,21 @@ def delete_parts(group: Store, names: Iterable[str]) -> None:
         for document in DOCUMENTS:
             group.delete_object(f"{name}/{document}")
         group.folder.remove(name)
+
+
+def delete_replaced(group: Store, version: str, attempt: str | None, names: Iterable[str]) -> None:
+    """Delete what an attempt has replaced in a group, then forget the names: others may use them again."""
+
+    def forgotten(node: Node | None) -> Mapping[str, Any] | None:
+        if node is None or attempt_of(node) != attempt or not listed_in(node, REPLACED):
+            return None
+        left = {key: value for key, value in noted(node).items() if key != REPLACED}
+        return {**node.attributes, "cellscale": left}
+
+    names = list(names)
+    delete_parts(group, names)
+    if names:
+        update_group(group, version, forgotten)
 
 
 def discard(group: Store, attempt: str) -> None:

@@ -22,11 +22,11 @@ from cellscale.ngff.attempts import (
     REPLACED,
     attempt_of,
     claim,
-    delete_parts,
+    delete_replaced,
     discard,
     held,
     kept_of,
-    noted,
+    listed_in,
     prefix_of,
     published,
 )
@@ -298,7 +298,7 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
         )
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
     consolidated.refresh(group, layer.name, ["", layer.name, *(f"{layer.name}/{part}" for part in parts)])
-    delete_parts(layer.store, replaced)
+    delete_replaced(layer.store, layer.version, layer.attempt, replaced)
 
 
 def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
@@ -309,7 +309,7 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
         if published(node) and attempt_of(node) == layer.attempt:
-            replaced[:] = noted(node).get(REPLACED, [])
+            replaced[:] = sorted({*listed_in(node, REPLACED)} & layer.store.folder.names())
             return None
         if node is not None and attempt_of(node) != layer.attempt and not overwrite:
             raise ExistsError(

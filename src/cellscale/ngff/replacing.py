@@ -12,14 +12,11 @@ from typing import Any
 
 from cellscale.errors import ExistsError, InputError
 from cellscale.ngff import consolidated
-from cellscale.ngff.attempts import attempt_of, claim, delete_parts, held, kept_of, noted, published
+from cellscale.ngff.attempts import attempt_of, claim, delete_parts, delete_replaced, held, kept_of, published
 from cellscale.ngff.label_list import names_of
 from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
 from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
-
-LAYERS = "replaced_layers"
-"""Entry of an image's attributes under `cellscale`: names of label layers that are no longer needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +36,7 @@ class Place:
 class Replaced:
     """What a new image has made superfluous."""
 
-    store: Store
+    place: Place
     arrays: tuple[str, ...] = ()
     """Names in the image's group."""
     layers: tuple[str, ...] = ()
@@ -47,10 +44,11 @@ class Replaced:
 
     def delete(self) -> None:
         """Delete it, but for layers whose names are listed again."""
-        delete_parts(self.store, self.arrays)
-        labels = self.store.child("labels")
+        delete_replaced(self.place.store, self.place.version, self.place.attempt, self.arrays)
+        labels = self.place.store.child("labels")
         listed = names_of(read_node(labels))
-        delete_parts(labels, [name for name in self.layers if name not in listed])
+        there = labels.folder.names()
+        delete_parts(labels, [name for name in self.layers if name in there and name not in listed])
 
 
 def claimed(place: Place) -> str:
@@ -107,7 +105,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         If another writer has made an image there meanwhile, and must not be replaced.
     """
     store, old = place.store, read_node(place.store)
-    layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else ()
+    layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else []
     arrays: list[str] = []
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
@@ -116,11 +114,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
             raise ExistsError(f"{store.url} was written by another process meanwhile. Choose another destination.")
         arrays[:] = sorted(held(node) & store.folder.names())
-        left = sorted({*layers, *noted(node).get(LAYERS, [])})
-        listed = {LAYERS: left} if left else {}
-        return attributes_of(
-            place.version, ome, {"cellscale": {**metadata, **kept_of(node, place.attempt, arrays), **listed}}
-        )
+        return attributes_of(place.version, ome, {"cellscale": {**metadata, **kept_of(node, place.attempt, arrays)}})
 
     update_group(store, place.version, changed)
     store.delete_object(".zmetadata")
@@ -129,10 +123,10 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     consolidated.refresh(
         Store(url=parent, storage_options=store.storage_options), name, [name, *(f"{name}/{path}" for path in paths)]
     )
-    return Replaced(store=store, arrays=tuple(arrays), layers=layers)
+    return Replaced(place=place, arrays=tuple(arrays), layers=tuple(layers))
 
 
-def _unlisted(place: Place) -> tuple[str, ...]:
+def _unlisted(place: Place) -> list[str]:
     """Take the list of the old image's layers away; return their names."""
     labels = place.store.child("labels")
     names: list[str] = []
@@ -143,4 +137,4 @@ def _unlisted(place: Place) -> tuple[str, ...]:
 
     if read_node(labels) is not None:
         update_group(labels, place.version, emptied)
-    return tuple(names)
+    return names
