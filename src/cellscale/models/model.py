@@ -102,6 +102,13 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     ------
     StoreError
         If the folder cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.save_model(cellscale.load_model("nuclei"), "copied")
+    >>> cellscale.load_model("copied").method.name
+    'unet-ronneberger'
     """
     weights, folder = save(tensors(model.networks)), Folder(url=url, storage_options=storage_options or {})
     written = hashlib.sha256(weights).hexdigest()
@@ -232,6 +239,12 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
         If the folder has another format.
     StoreError
         If the folder cannot be read, or weights and description do not belong together.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.load_model("nuclei").method.name
+    'unet-ronneberger'
     """
     content, weights = _read(url, storage_options, shipped)
     found = _description(content, url)
