@@ -23,6 +23,7 @@ from cellscale.errors import DamagedError
 from cellscale.storage import compare_and_set
 from cellscale.storage.compare_and_set import Change
 from cellscale.storage.errors import explained
+from cellscale.storage.json_text import json_text
 from cellscale.storage.urls import file_system, is_local, local_path
 
 PART = ".part"
@@ -152,7 +153,7 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""
-        self.write(name, json.dumps(value, indent=2, sort_keys=True).encode())
+        self.write(name, json_text(value, indent=2, sort_keys=True).encode())
 
     def read_json(self, name: str) -> Any:
         """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
@@ -167,8 +168,10 @@ class Folder:
 
 
 def _write_local(path: str, data: bytes) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path}.{uuid.uuid4().hex}{PART}"
+    parent, name = os.path.split(path)
+    os.makedirs(parent, exist_ok=True)
+    # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
+    part = f"{parent}/.{name}.{uuid.uuid4().hex}{PART}"
     try:
         with open(part, "wb") as stream:
             stream.write(data)
