@@ -111,7 +111,8 @@ class Folder:
                 found = system.ls(path, detail=False)
             except FileNotFoundError:
                 return frozenset()
-        return frozenset(name.rsplit("/", 1)[-1] for name in found if not name.endswith(PART))
+        names = (name.rsplit("/", 1)[-1] for name in found)
+        return frozenset(name for name in names if not name.endswith(PART) and not compare_and_set.is_lock(name))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
