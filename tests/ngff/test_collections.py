@@ -52,8 +52,8 @@ def test_series_become_a_collection(tmp_path: Path, version: str) -> None:
     if version == "0.5":
         # Of 0.4, the validator looks for the version in the group 0.
         yaozarrs.validate_zarr_store(url)
+    other = {"0.4": "0.5", "0.5": "0.4"}[version]
     with pytest.raises(ExistsError, match="is not a collection of OME-Zarr"):
-        other = {"0.4": "0.5", "0.5": "0.4"}[version]
         cellscale.import_images(source, url, series="all", overwrite=True, ome_zarr_version=other)
 
 
