@@ -11,6 +11,7 @@ from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.methods import load_method
 from cellscale.models.model import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.sources.synthetic import Scene
+from cellscale.storage.folder import Folder
 from cellscale.training.validation import predicted, scored
 from cellscale.types import Box
 
@@ -57,6 +58,35 @@ def test_a_model_is_replaced(model, tmp_path):
     save_model(other, f"{tmp_path}/m")
     assert load_model(f"{tmp_path}/m").method.name == "saw"
     assert load_model(f"{tmp_path}/m").pixel_size_um is None
+    found = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.json", found["weights"]}
+
+
+def test_a_model_that_is_replaced_is_whole_at_every_moment(model, tmp_path, monkeypatch):
+    save_model(model, str(tmp_path))
+    other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
+    seen = []
+    for name in ("write", "update", "delete"):
+        work = getattr(Folder, name)
+
+        def looked(folder, file, *words, work=work):
+            seen.append(digest(load_model(str(tmp_path))))
+            work(folder, file, *words)
+            seen.append(digest(load_model(str(tmp_path))))
+
+        monkeypatch.setattr(Folder, name, looked)
+    save_model(other, str(tmp_path))
+    # Weights, then the description, whose change is a write of its own, then the old weights.
+    assert seen == [digest(model)] * 4 + [digest(other)] * 4
+
+
+@pytest.mark.parametrize("name", ["../weights.safetensors", "other", 3, "weights-0.safetensors"])
+def test_a_description_names_weights_beside_it_alone(model, tmp_path, name):
+    save_model(model, f"{tmp_path}/m")
+    edited(tmp_path / "m", weights=name)
+    (tmp_path / "m" / "weights.safetensors").rename(tmp_path / "weights.safetensors")
+    with pytest.raises(MissingError, match="No model at"):
+        load_model(f"{tmp_path}/m")
 
 
 def test_the_digest_follows_weights_and_settings(model):

@@ -10,7 +10,7 @@ import torch
 import torch.multiprocessing
 
 from cellscale.api.data import import_images
-from cellscale.errors import DamagedError, ExistsError, InputError
+from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
 from cellscale.ngff.image import open_image
@@ -140,6 +140,65 @@ def test_nothing_is_replaced_without_being_asked_to(tmp_path):
     run(tmp_path / "m", overwrite=True)
     with pytest.raises(ExistsError, match="holds a model"):
         run(tmp_path / "m")
+
+
+@pytest.mark.parametrize("step", [1, 6])
+def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path, step):
+    old = digest(run(tmp_path / "m"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    other = dataclasses.replace(SETTINGS, seed=5)
+    with pytest.raises(Killed):
+        run(tmp_path / "m", overwrite=True, settings=other, on_progress=killed_at(step))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    assert after.items() >= before.items()
+    assert digest(load_model(str(tmp_path / "m"))) == old
+    if step > SETTINGS.validate_every:
+        with pytest.raises(ExistsError, match="holds an unfinished training"):
+            run(tmp_path / "m", settings=other)
+    new = run(tmp_path / "m", resume=step > SETTINGS.validate_every, overwrite=step == 1, settings=other)
+    assert digest(load_model(str(tmp_path / "m"))) == digest(new) == digest(run(tmp_path / "calm", settings=other))
+    left = sorted(path.name for path in (tmp_path / "m").iterdir())
+    assert left[:3] == ["history.csv", "loss.png", "model.json"]
+    assert [name.startswith("weights-") for name in left[3:]] == [True]
+
+
+def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path):
+    other = dataclasses.replace(SETTINGS, seed=5)
+    later = []
+
+    def overtaken(stage, done, total):
+        if stage != "prepare" and done == 6 and not later:
+            later.append(run(tmp_path / "m", overwrite=True, settings=other))
+
+    with pytest.raises(RunError, match="Another training has taken over"):
+        run(tmp_path / "m", on_progress=overtaken)
+    assert digest(load_model(str(tmp_path / "m"))) == digest(later[0])
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
+        "history.csv",
+        "loss.png",
+        "model.json",
+        "weights.safetensors",
+    ]
+
+
+def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path):
+    seen = []
+
+    def second(stage, done, total):
+        if stage != "prepare" and done == 2:
+            with pytest.raises(ExistsError, match="of two that run at once, the later one has the folder"):
+                run(tmp_path / "m")
+            seen.append(done)
+
+    run(tmp_path / "m", on_progress=second)
+    assert seen == [2]
+
+
+def test_a_training_that_fails_before_its_first_state_leaves_no_claim(tmp_path):
+    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    with pytest.raises(RunError, match="Lower the learning rate"):
+        train(steep, [FRAMES[:2]], output=str(tmp_path), settings=dataclasses.replace(SETTINGS, validate_every=100))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_training_does_not_continue_an_unfinished_one(tmp_path):

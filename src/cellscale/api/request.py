@@ -22,7 +22,7 @@ from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address
+from cellscale.storage.urls import address, check_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +152,16 @@ def _explicit(options: SegmentationOptions) -> dict[str, Any]:
 
 
 def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]) -> Target:
+    """Where the labels go: into the image's own store, or into one that is apart from it."""
+    output = address(options.output) if options.output else None
+    if output == image:
+        output = None
+    if output is not None:
+        check_apart(image, output)
     return Target(
-        store=address(options.output) if options.output else image,
+        store=output or image,
         name=options.layer,
-        output=address(options.output) if options.output else None,
+        output=output,
         version=options.ome_zarr_version,
         overwrite=options.overwrite,
         allow_failed_tiles=options.allow_failed_tiles,

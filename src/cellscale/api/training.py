@@ -15,6 +15,7 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import address as address_of
+from cellscale.storage.urls import check_apart
 from cellscale.training.selection import spread, training_data, without
 from cellscale.training.settings import TrainingSettings
 
@@ -142,6 +143,8 @@ def train(
     over = {} if steps is None else {"steps": steps}
     chosen_settings = replaced(TrainingSettings(), {**read.section("training"), **over})
     engine = replaced(FanOut(), read.section("engine"))
+    for url in data:
+        check_apart(url, output)
     opened = [open_image(url, storage_options=storage_options) for url in data]
     names = (layer, chosen.channels)
     held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]

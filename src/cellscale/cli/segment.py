@@ -76,7 +76,7 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, **o
             click.echo(note, err=True)
     if result.report.failed_regions:
         failed = counted(len(result.report.failed_regions), "failed region")
-        click.echo(f"cellscale: {failed}, listed in {result.layer}/report/report.html", err=True)
+        click.echo(f"cellscale: {failed}, listed in report.html in {result.layer}", err=True)
         sys.exit(PUBLISHED_WITH_FAILED_TILES)
 
 

@@ -1,6 +1,7 @@
 """A trained model as a folder: model.json and weights.safetensors, on any file system or object store.
 
-model.json is written last and names the weights by their digest, so that a model is complete or not there.
+model.json is written last and names the file of the weights and its digest, so that a model is complete or not there.
+A model that replaces another has its weights under a name of their own.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -28,6 +30,8 @@ from cellscale.storage.json_text import json_text
 FORMAT = 1
 """Version of the folder's layout."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+WEIGHTS_NAME = re.compile(r"weights(-[0-9a-f]{16})?\.safetensors")
+"""Names of files of weights."""
 SHIPPED = Path(__file__).with_name("shipped")
 """Folder of the models that come with the package: NAME/model.json, NAME/weights.safetensors, NAME/card.md."""
 KINDS = {
@@ -93,7 +97,7 @@ def digest(model: Model) -> str:
 
 
 def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-    """Write a model as a folder; one that is there is replaced.
+    """Write a model as a folder; one that is there is replaced as a whole, and there until the new one is complete.
 
     Raises
     ------
@@ -107,24 +111,56 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     >>> cellscale.load_model("copied").method.name
     'unet-ronneberger'
     """
-    weights = save(tensors(model.networks))
+    weights, folder = save(tensors(model.networks)), Folder(url=url, storage_options=storage_options or {})
+    written = hashlib.sha256(weights).hexdigest()
+    # A model that is there keeps its weights until its description names the new ones.
+    file = WEIGHTS if folder.size(WEIGHTS) is None else f"weights-{written[:16]}.safetensors"
     description = {
         "format": FORMAT,
         **json.loads(_settings(model.method)),
         "pixel_size_um": model.pixel_size_um,
         "training": model.training,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights": file,
+        "weights_sha256": written,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
     }
-    text = json_text(description, indent=2)
-    folder = Folder(url=url, storage_options=storage_options or {})
-    folder.write(WEIGHTS, weights)
-    folder.write(DESCRIPTION, text.encode())
+    text = json_text(description, indent=2).encode()
+    before: list[bytes | None] = []
+
+    def changed(content: bytes | None) -> bytes | None:
+        before[:] = [content]
+        return None if content == text else text
+
+    folder.write(file, weights)
+    folder.update(DESCRIPTION, changed)
+    old = _weights_of(before[0])
+    if old is not None and old != file:
+        folder.delete(old)
+
+
+def _weights_of(content: bytes | None) -> str | None:
+    """Name of the file of weights that a description names; None for something else."""
+    try:
+        found = json.loads(content or b"null")
+        name = found.get("weights", WEIGHTS) if isinstance(found, dict) and "weights_sha256" in found else None
+    except ValueError:
+        return None
+    return name if isinstance(name, str) and WEIGHTS_NAME.fullmatch(name) else None
+
+
+def _pair(folder: Folder) -> tuple[bytes | None, bytes | None]:
+    """Description and weights that belong together, though another process may replace the model meanwhile."""
+    content = folder.read(DESCRIPTION)
+    while True:
+        weights = folder.read(_weights_of(content) or WEIGHTS)
+        now = folder.read(DESCRIPTION) if weights is None else content
+        if now == content:
+            return content, weights
+        content = now
 
 
 def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) -> tuple[bytes, bytes]:
-    folder = Folder(url=url, storage_options=storage_options or {})
-    content, weights = folder.read(DESCRIPTION), folder.read(WEIGHTS)
+    content, weights = _pair(Folder(url=url, storage_options=storage_options or {}))
     if content is None or weights is None:
         names = [found["name"] for found in shipped_models(shipped)]
         if url in names:

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import InputError, StoreError
+from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
 
 VERSIONS = ("0.4", "0.5")
 AXES = "tczyx"
+NO_GROUP: Mapping[str, Any] = {}
+"""The attributes that stand for no group, see `update_group`."""
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 
@@ -90,14 +94,71 @@ def checked_version(node: Node, url: str) -> str:
     )
 
 
+def attributes_of(version: str, ome: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A group's attributes: NGFF's metadata where the version has them, and others."""
+    return {**({"ome": {"version": version, **ome}} if version == "0.5" else ome), **(extra or {})}
+
+
 def write_group(store: Store, version: str, ome: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> None:
     """Write a group's documents: NGFF's metadata, and other attributes beside them."""
+    attributes = attributes_of(version, ome, extra)
     if version == "0.5":
-        attributes = {"ome": {"version": "0.5", **ome}, **(extra or {})}
         store.write_json("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
         return
     store.write_json(".zgroup", {"zarr_format": 2})
-    store.write_json(".zattrs", {**ome, **(extra or {})})
+    store.write_json(".zattrs", attributes)
+
+
+def update_group(store: Store, version: str, change: Callable[[Node | None], Mapping[str, Any] | None]) -> None:
+    """Change a group's attributes, or make the group, while others may do so; nobody's change is lost.
+
+    Parameters
+    ----------
+    store : Store
+        The group.
+    version : str
+        NGFF version, 0.4 or 0.5.
+    change : callable
+        From the node (None: there is none) to its new attributes; None: it stays as it is; NO_GROUP: its documents are
+        deleted. It is called again after another writer came first, and must be pure.
+
+    Raises
+    ------
+    InputError
+        If there is an array.
+    StoreError
+        If the documents are damaged or cannot be written.
+    """
+    store.writable()
+    if version == "0.4":
+        store.folder.update(".zgroup", lambda content: b'{"zarr_format": 2}' if content is None else None)
+
+    made: Mapping[str, Any] | None = None
+
+    def changed(content: bytes | None) -> bytes | None:
+        nonlocal made
+        found = None if content is None else store.parsed(content, name)
+        rest: dict[str, Any] = {}
+        if found is None:
+            node = None
+        elif version == "0.4":
+            node = Node(zarr_format=2, kind="group", attributes=found)
+        else:
+            node = Node(zarr_format=3, kind=str(found.get("node_type")), attributes=found.get("attributes") or {})
+            # A copy of the documents below would no longer be true.
+            rest = {key: value for key, value in found.items() if key != "consolidated_metadata"}
+        if node is not None and node.kind == "array":
+            raise InputError(f"{store.url} is a Zarr array; expected a group. Choose another name or place.")
+        made = change(node)
+        if made is None or made is NO_GROUP:
+            return None if made is None else b""
+        group = {"zarr_format": 3, "node_type": "group", **rest, "attributes": made}
+        return json.dumps(made if version == "0.4" else group, indent=2).encode()
+
+    name = "zarr.json" if version == "0.5" else ".zattrs"
+    store.folder.update(name, changed)
+    if version == "0.4" and made is NO_GROUP:
+        store.delete_object(".zgroup")
 
 
 def axes_document(axes: Sequence[str], units: Sequence[str | None]) -> list[dict[str, str]]:
@@ -176,8 +237,9 @@ def parse_level(
 
 
 def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str, Any]]:
-    """The datasets of a multiscale, at least one."""
-    datasets = [entry for entry in _items(multiscale.get("datasets")) if isinstance(entry, Mapping) and "path" in entry]
+    """The datasets of a multiscale, at least one; their paths lead to places below the group."""
+    found = [entry for entry in _items(multiscale.get("datasets")) if isinstance(entry, Mapping) and "path" in entry]
+    datasets: list[Mapping[str, Any]] = [{**entry, "path": child_path(entry["path"], url)} for entry in found]
     if not datasets:
         raise StoreError(f"{url} is incomplete: its multiscales name no datasets.")
     return datasets

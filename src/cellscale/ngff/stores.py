@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import zarr
 from zarr.abc.store import Store as ZarrStore
+from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import MissingError, StoreError
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
@@ -89,8 +90,10 @@ class Store:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON object, or None where there is none; StoreError for damaged text."""
         data = self.read_bytes(name)
-        if data is None:
-            return None
+        return None if data is None else self.parsed(data, name)
+
+    def parsed(self, data: bytes, name: str) -> dict[str, Any]:
+        """The JSON object in the bytes of an object of this name; StoreError for damaged text."""
         try:
             document = json.loads(data)
         except ValueError as error:
@@ -132,25 +135,6 @@ class Store:
             return True
         return bool(self.folder.names())
 
-    def make_room(self, *, overwrite: bool) -> None:
-        """Refuse an occupied place, or delete what a Zarr store has left there.
-
-        Raises
-        ------
-        ExistsError
-            Without `overwrite`; with it, for anything that is no Zarr store.
-        """
-        self.writable()
-        if not self.occupied():
-            return
-        if not overwrite:
-            raise ExistsError(f"{self.url} exists already. Choose another destination, or use --overwrite.")
-        if not self.is_zarr():
-            raise ExistsError(
-                f"{self.url} exists and is no Zarr store; it is not overwritten. Choose another destination."
-            )
-        self.remove()
-
     def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file
         if inside:
@@ -188,9 +172,13 @@ class Store:
             store.close()
 
     def create_array(self, path: str, **settings: Any) -> None:
-        """Create an array, as zarr's create_array does; one in its place is replaced."""
+        """Create an array, as zarr's create_array does; one that is there already stays as it is."""
         self.writable()
         with explained("create array", joined(self.url, path)):
             store, prefix = self._zarr(read_only=False)
-            zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), overwrite=True, **settings)
-            store.close()
+            try:
+                zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
+            except ContainsArrayError:
+                pass
+            finally:
+                store.close()

@@ -19,6 +19,7 @@ from cellscale.ngff.labels import LabelLayer
 from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
+from cellscale.storage.folder import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,11 @@ def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: S
                 f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
             )
     expected = sum(int(task.objects.sum()) for task in rows)
-    found = len(layer.store.folder.child(TABLE).names())
+    parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    found = len(parts.names())
     if found != expected:
         raise RunError(
-            f"{layer.url}/{TABLE} has {found} parts, {expected} were written. Nothing was published. "
+            f"{parts.url} has {found} parts, {expected} were written. Nothing was published. "
             "Repeat the command with --overwrite."
         )
 

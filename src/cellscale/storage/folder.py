@@ -1,24 +1,30 @@
 """Folders on any file system or object store, whose files are written whole.
 
 On a file system a file is written under a temporary name and renamed; an object store's put is whole by itself. A
-folder holds no open handle.
+folder holds no open handle. Names are taken literally: nothing in them is a pattern.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 
 from cellscale.errors import DamagedError
+from cellscale.storage import compare_and_set
+from cellscale.storage.compare_and_set import Change
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
-from cellscale.storage.urls import is_local, local_path, options_for
+from cellscale.storage.urls import file_system, is_local, local_path
 
 PART = ".part"
 """Ending of a file that is being written."""
@@ -36,10 +42,10 @@ class Folder:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Options for fsspec, see `options_for`."""
 
-    def _open(self, name: str = "") -> tuple[Any, str]:
+    def _open(self, name: str = "") -> tuple[AbstractFileSystem, str]:
         with explained("open", self.url):
-            file_system, path = fsspec.core.url_to_fs(self.url, **options_for(self.url, self.storage_options))
-        return file_system, f"{path.rstrip('/')}/{name}".rstrip("/")
+            system, path = file_system(self.url, self.storage_options)
+        return system, f"{path.rstrip('/')}/{name}".rstrip("/")
 
     def child(self, name: str) -> Folder:
         """A folder in this one."""
@@ -47,74 +53,81 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
-        file_system, path = self._open(name)
-        local = "file" in file_system.protocol
-        parent, _, base = path.rpartition("/")
-        # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
-        target = f"{parent}/.{base}.{uuid.uuid4().hex}{PART}" if local else path
+        system, path = self._open(name)
         with explained("write", f"{self.url}/{name}"):
-            if local:
-                file_system.makedirs(parent, exist_ok=True)
-            try:
-                file_system.pipe_file(target, data)
-                if local:
-                    file_system.mv(target, path)
-            except BaseException:
-                if local:
-                    local_path(target).unlink(missing_ok=True)
-                raise
+            if is_local(self.url):
+                _write_local(path, data)
+            else:
+                system.pipe_file(path, data)
+
+    def update(self, name: str, change: Change) -> None:
+        """Change a file that other processes may change at the same time; no one's change is lost.
+
+        Parameters
+        ----------
+        name : str
+            The file.
+        change : callable
+            From its content (None: there is no such file) to the new one, None to leave it as it is, b"" to delete it.
+            It is called again after another process came first, and must be pure.
+        """
+        system, path = self._open(name)
+        with explained("change", f"{self.url}/{name}"):
+            compare_and_set.update(system, path, change, partial(self.write, name))
 
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
-        file_system, path = self._open(name)
+        system, path = self._open(name)
         with explained("read", f"{self.url}/{name}"):
             try:
-                data: bytes = file_system.cat_file(path, start=start, end=stop)
+                data: bytes = system.cat_file(path, start=start, end=stop)
             except FileNotFoundError:
                 return None
             return data
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        file_system, path = self._open(name)
+        system, path = self._open(name)
         with explained("look for", f"{self.url}/{name}"):
-            file_system.invalidate_cache()
-            return bool(file_system.exists(path))
+            system.invalidate_cache()
+            return bool(system.exists(path))
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None where there is none."""
-        file_system, path = self._open(name)
+        system, path = self._open(name)
         with explained("look for", f"{self.url}/{name}"):
             try:
-                found = file_system.info(path)
+                found = system.info(path)
             except FileNotFoundError:
                 return None
             return int(found["size"]) if found["type"] == "file" else None
 
     def names(self, inner: str = "") -> frozenset[str]:
         """Names of the files and folders directly in an inner folder; none where there is no such folder."""
-        file_system, path = self._open(inner)
+        system, path = self._open(inner)
         with explained("list", f"{self.url}/{inner}"):
-            file_system.invalidate_cache()
+            system.invalidate_cache()
             try:
-                found = file_system.ls(path, detail=False)
+                found = system.ls(path, detail=False)
             except FileNotFoundError:
                 return frozenset()
-        return frozenset(name.rsplit("/", 1)[-1] for name in found if not name.endswith(PART))
+        names = (name.rsplit("/", 1)[-1] for name in found)
+        return frozenset(name for name in names if not name.endswith(PART) and not compare_and_set.is_lock(name))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        file_system, path = self._open(name)
+        system, path = self._open(name)
         with explained("delete", f"{self.url}/{name}"), contextlib.suppress(FileNotFoundError):
-            file_system.rm_file(path)
+            system.rm_file(path)
 
-    def remove(self) -> None:
-        """Delete the folder and all in it, if it is there."""
-        file_system, path = self._open()
-        with explained("delete", self.url):
-            file_system.invalidate_cache()
-            if file_system.exists(path):
-                file_system.rm(path, recursive=True)
+    def remove(self, inner: str = "") -> None:
+        """Delete the folder, or an inner one, and all in it, if it is there."""
+        system, path = self._open(inner)
+        with explained("delete", path):
+            if is_local(self.url):
+                _remove_local(path)
+            else:
+                _remove_objects(system, path)
 
     def remove_empty(self) -> None:
         """Delete a local folder that nothing is left in; elsewhere there are no empty folders."""
@@ -126,10 +139,10 @@ class Folder:
 
     def files(self, inner: str = "") -> frozenset[str]:
         """Paths of all files below an inner folder, from there; none where there is no such folder."""
-        file_system, path = self._open(inner)
+        system, path = self._open(inner)
         with explained("list", f"{self.url}/{inner}"):
-            file_system.invalidate_cache()
-            found = file_system.find(path)
+            system.invalidate_cache()
+            found = system.find(path)
         start = len(path) + 1
         return frozenset(name[start:] for name in found if not name.endswith(PART))
 
@@ -153,3 +166,43 @@ class Folder:
                 f"{self.url}/{name} is damaged: it is no JSON ({error}). "
                 "Put it back from a copy, or start over with --overwrite."
             ) from error
+
+
+def _write_local(path: str, data: bytes) -> None:
+    parent, name = os.path.split(path)
+    os.makedirs(parent, exist_ok=True)
+    # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
+    part = f"{parent}/.{name}.{uuid.uuid4().hex}{PART}"
+    try:
+        with open(part, "wb") as stream:
+            stream.write(data)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def _remove_local(path: str) -> None:
+    while os.path.isdir(path):
+        # Another process may delete the same files.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+
+def _remove_objects(system: AbstractFileSystem, path: str) -> None:
+    """Delete all below a path, key by key: a file system's own recursive deletion takes the path for a pattern."""
+    system.invalidate_cache()
+    keys = [key for key in system.find(path) if key.startswith(f"{path}/")]
+    odd = [key for key in keys if has_magic(key)]
+    if len(odd) < len(keys):
+        system.rm(sorted({*keys} - {*odd}))
+    for key in odd:
+        system.rm_file(key)
+    # Stores that know folders keep the empty ones.
+    system.invalidate_cache()
+    inner = [name for name in system.find(path, withdirs=True) if name.startswith(f"{path}/")]
+    for name in sorted(inner, key=len, reverse=True):
+        system.rmdir(name)
+    if inner or system.isdir(path):
+        system.rmdir(path)

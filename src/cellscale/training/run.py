@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from cellscale.training.crops import Crops, Seen, surveyed
 from cellscale.training.frames import Frames, Joined, StoredFrames, TrainingData, check_data, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
-from cellscale.training.resume_state import STATE, claim
+from cellscale.training.resume_state import Claim, claim
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import Inference, held_out_tiles, predictions, scored, tuning_tiles
@@ -49,7 +50,7 @@ class Training:
     data: Joined
     settings: TrainingSettings
     device: torch.device
-    folder: Folder
+    claim: Claim
     description: Mapping[str, Any]
     """What was asked for: a resumed training must ask for the same."""
     state: loop.State
@@ -91,11 +92,17 @@ class Training:
         return predictions(self.method, self.networks, crops, tiles, how)
 
     def save(self, state: loop.State) -> None:
-        """Write state and curve, on worker 0."""
+        """Write state and curve, on worker 0; a model that is to be replaced keeps its own curve meanwhile."""
         if self.workers.rank == 0:
             fitted = settings_of(self.method)
-            self.folder.write(STATE, resume_state.packed(self.description, fitted, state, self.networks, self.history))
-            self.draw()
+            self.claim.keep(resume_state.packed(self.description, fitted, state, self.networks, self.history))
+            if not self.folder.exists(DESCRIPTION):
+                self.draw()
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the model."""
+        return self.claim.folder
 
     def draw(self) -> None:
         """Write the curve as CSV and PNG."""
@@ -143,9 +150,10 @@ class Training:
         }
         networks = {name: network.cpu().eval() for name, network in self.networks.items()}
         model = Model(method=tuned, networks=networks, pixel_size_um=pixel_size_um, training=summary)
-        self.draw()
+        self.claim.check()
         save_model(model, self.folder.url, self.folder.storage_options)
-        self.folder.delete(STATE)
+        self.draw()
+        self.claim.release()
         return model
 
 
@@ -166,6 +174,7 @@ def train(  # noqa: PLR0913
     storage_options: Mapping[str, Any] | None = None,
     pixel_size_um: tuple[float, float] | None = None,
     workers: Workers | None = None,
+    claimed: Claim | None = None,
     on_progress: Progress = silent,
 ) -> Model:
     """Train a method in this process and save the model.
@@ -194,6 +203,8 @@ def train(  # noqa: PLR0913
         Height and width of a pixel, µm.
     workers : Workers
         This worker's place in a process group that exists already.
+    claimed : Claim
+        Of the folder, if whoever started the workers has claimed it for them.
     on_progress : callable
         Called with stage, steps done and all steps.
 
@@ -216,24 +227,25 @@ def train(  # noqa: PLR0913
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
     frames, _ = check_data(data, validation, method.channels, settings.ignore_label)
-    claim(folder, resume=resume, overwrite=overwrite)
-    if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
+    held = claimed or claim(folder, resume=resume, overwrite=overwrite)
+    if resume and folder.exists(DESCRIPTION) and not held.open:
         return finished(output, method, settings, len(frames), folder.storage_options)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
-    training = _begun(
-        method,
-        data,
-        validation,
-        settings=settings,
-        init_from=init_from,
-        folder=folder,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    training.learn()
-    if workers.rank == 0:
-        return training.finished(pixel_size_um, started)
-    return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
+    with nullcontext() if claimed else held.given_up_on_error():
+        training = _begun(
+            method,
+            data,
+            validation,
+            settings=settings,
+            init_from=init_from,
+            claim=held,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        training.learn()
+        if workers.rank == 0:
+            return training.finished(pixel_size_um, started)
+        return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
 
 
 def finished(
@@ -259,7 +271,7 @@ def _begun(  # noqa: PLR0913
     *,
     settings: TrainingSettings,
     init_from: Model | None,
-    folder: Folder,
+    claim: Claim,
     workers: Workers,
     on_progress: Progress,
 ) -> Training:
@@ -275,8 +287,7 @@ def _begun(  # noqa: PLR0913
         **({"start": digest(init_from)} if init_from else {}),
     }
     seen = surveyed(frames, method.intensity, settings.ignore_label, workers, on_progress)
-    content = folder.read(STATE)
-    earlier = None if content is None else resume_state.unpacked(content, folder.url)
+    earlier = claim.kept()
     fitted = (
         replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.ignore_label, on_progress)
     )
@@ -300,7 +311,7 @@ def _begun(  # noqa: PLR0913
         validates=held_out is not None,
         settings=settings,
         device=device,
-        folder=folder,
+        claim=claim,
         description=description,
         state=earlier.state if earlier else loop.State(),
         history=earlier.history if earlier else History(every=settings.log_every),

@@ -8,19 +8,61 @@ from dataclasses import replace
 from cellscale.errors import InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
 from cellscale.ngff.image import NgffImage
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.training.frames import TrainingData
+
+
+def check_frame(image: NgffImage, layer: LabelLayer) -> None:
+    """Refuse a label layer that does not lie pixel on pixel on its image.
+
+    Raises
+    ------
+    InputError
+        If slices, height or width differ, or the layer says that it begins elsewhere.
+    """
+    sizes = [tuple(found.size(axis) for axis in "zyx") for found in (image, layer)]
+    if sizes[0] != sizes[1]:
+        coarse = sizes[1][0] == sizes[0][0] and sizes[1][1] < sizes[0][1]
+        made = f"Make one of its size with `cellscale upsample-labels`{'' if coarse else ', if it is coarser'}"
+        raise InputError(
+            f"Layer {layer.name!r} is {_size(sizes[1])} px (z, y, x), its image {image.url} is {_size(sizes[0])} px. "
+            f"Learning needs a label for each pixel. {made}, or choose another layer."
+        )
+    down, right = (_shift_px(image, layer, axis) for axis in "yx")
+    if max(abs(down), abs(right)) >= 0.5:
+        raise InputError(
+            f"Layer {layer.name!r} begins {down:g} px below and {right:g} px right of its image {image.url}; expected "
+            "the same place. Put its translation right, or choose another layer."
+        )
+
+
+def _size(sides: Sequence[int]) -> str:
+    return " × ".join(map(str, sides))
+
+
+def _shift_px(image: NgffImage, layer: LabelLayer, axis: str) -> float:
+    """How far the layer's first pixel is from the image's along an axis, px; 0 for a layer that does not say it."""
+    if not any(layer.levels[0].translation):
+        return 0.0
+    starts = [found.levels[0].translation[found.axes.index(axis)] for found in (image, layer)]
+    return (starts[1] - starts[0]) / image.levels[0].scale[image.axes.index(axis)]
 
 
 def training_data(image: NgffImage, layer: str, channels: int, frames: Frames) -> TrainingData:
     """The frames of a range that have labels, each slice on its own, with the first `channels` channels."""
     truth = open_labels(image.url, layer, storage_options=image.storage_options)
+    check_frame(image, truth)
     asked = chosen_frames(frames, image.size("t"), image.url)
     chosen = annotated(truth, asked)
     if not chosen:
         raise MissingError(
             f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {layer!r}, which has "
             f"{ranges(annotated(truth, range(image.size('t'))))}. Choose frames among these."
+        )
+    if max(chosen) >= truth.size("t"):
+        raise InputError(
+            f"Layer {layer!r} of {image.url} has {truth.size('t')} frames; frame {max(chosen)} was asked for. "
+            "Choose frames among them."
         )
     planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
     return TrainingData(image=image, labels=truth, planes=planes, channels=tuple(range(channels)))
