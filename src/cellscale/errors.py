@@ -38,6 +38,10 @@ class RunError(CellscaleError, RuntimeError):
     """A run that ended without its result: quarantined tiles, a broken promise, a stopped cluster."""
 
 
+class ChangedError(RunError):
+    """A run whose image is no longer the one that it began with."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> MissingError:
     """An error for an unknown name: lists what exists and suggests the nearest."""
     names = sorted(known)

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 
 from cellscale.methods import load_method, settings_of
-from cellscale.methods.inference import stored
+from cellscale.methods.inference import stored, windows_to_maps
 from cellscale.methods.protocol import Batch
 from cellscale.models.model import Model
 from cellscale.testing.reach import measured_reach
-from cellscale.tiling.in_memory import whole_frame
+from cellscale.tiling.in_memory import tiled_frame, whole_frame
+from cellscale.tiling.windows import cut, windows_of
 from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
 from cellscale.training.settings import TrainingSettings
-from cellscale.training.validation import predicted
+from cellscale.training.validation import frame_prediction, predicted
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates
 
@@ -70,6 +71,26 @@ def check_reach(method, seen=None):
 
     found = measured_reach(predict, channels=method.channels, multiple=method.multiple, radius=method.reach + 4)
     assert method.reach - 2 <= found <= method.reach
+
+
+def check_windows(method, image, window, tile):
+    """Maps through windows of any core are those of one window over the frame, and tiles of any size decode the same.
+
+    The networks compute in double precision, so that no sum is rounded to another map for another shape of window.
+    """
+    torch.manual_seed(0)
+    networks = {name: network.double().eval() for name, network in method.networks().items()}
+    one = frame_prediction(method, networks, image, device="cpu", precision="fp32")
+    windows = windows_of(method, image.shape[1:], window)
+    many = {name: np.full(image.shape[1:], 77, np.uint8) for name in method.maps}
+    for number in range(len(windows)):
+        seen, core = windows.window_box(number), windows.core_box(number)
+        (maps,) = windows_to_maps(method, networks, cut(image, seen)[None], precision="fp32")
+        for name, values in maps.items():
+            many[name][core.slices] = values[core.within(seen).slices]
+    for name in method.maps:
+        assert np.array_equal(many[name], one[name]), f"{name}: {np.argwhere(many[name] != one[name])[:5]}"
+    assert np.array_equal(tiled_frame(method, many, tile), whole_frame(method, one))
 
 
 def check_json(method):

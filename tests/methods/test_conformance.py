@@ -3,6 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cellscale.methods import METHODS, load_method
 from cellscale.settings.fields import replaced
@@ -81,6 +83,24 @@ def test_the_computed_reach_covers_the_measured_one(method):
     if method.whole == "windowed":
         pytest.skip("each window is solved as a whole")
     conformance.check_reach(method, seen_by(method) if method.name == "pixel-forest" else None)
+
+
+EXACT = sorted(name for name, (method, _) in VARIANTS.items() if load_method(method).whole == "exact")
+
+
+@pytest.mark.parametrize("variant", EXACT)
+@settings(max_examples=3)
+@given(
+    shape=st.tuples(st.integers(20, 110), st.integers(30, 110)),
+    window=st.integers(24, 120),
+    tile=st.integers(20, 120),
+    seed=st.integers(0, 99),
+)
+def test_labels_depend_on_neither_window_nor_tile(variant, shape, window, tile, seed):
+    name, chosen = VARIANTS[variant]
+    method = load_method(name, **SMALL.get(name, TINY), **chosen)
+    image = np.random.default_rng(seed).random((method.channels, *shape))
+    conformance.check_windows(method, image, window, tile)
 
 
 def test_settings_survive_json(method):

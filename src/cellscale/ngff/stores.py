@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
-from zarr.storage import FsspecStore, LocalStore, ZipStore
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
 from cellscale.storage.errors import explained
@@ -29,6 +31,22 @@ DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 def joined(url: str, *names: str) -> str:
     """A URL below another."""
     return "/".join([url.rstrip("/"), *(name.strip("/") for name in names if name.strip("/"))])
+
+
+class _Noting(WrapperStore[ZarrStore]):
+    """A zarr store that notes the keys of chunks and shards that are asked for and do not exist."""
+
+    def __init__(self, store: ZarrStore, absent: set[str]) -> None:
+        """Note into `absent`."""
+        super().__init__(store)
+        self.absent = absent
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read an object; None where there is none."""
+        found: Buffer | None = await super().get(key, prototype, byte_range)
+        if found is None and key.rsplit("/", 1)[-1] not in DOCUMENTS:
+            self.absent.add(key)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +166,10 @@ class Store:
         return FsspecStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
     @contextlib.contextmanager
-    def array(self, path: str, mode: Literal["r", "r+"] = "r") -> Iterator[zarr.Array[Any]]:
-        """Open an array for one use.
+    def array(
+        self, path: str, mode: Literal["r", "r+"] = "r", *, absent: set[str] | None = None
+    ) -> Iterator[zarr.Array[Any]]:
+        """Open an array for one use; `absent` gets the keys of chunks and shards that are read and do not exist.
 
         Raises
         ------
@@ -162,6 +182,7 @@ class Store:
             self.writable()
         with explained("open array", joined(self.url, path)):
             store, prefix = self._zarr(read_only=mode == "r")
+            store = store if absent is None else _Noting(store, absent)
             try:
                 opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
             except FileNotFoundError as error:

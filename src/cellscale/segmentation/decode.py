@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.kernels.tables import intensity_sums
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
 from cellscale.segmentation.prefetch import ahead
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.source import read_checked, reference_of
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
@@ -57,13 +58,14 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
     return maps
 
 
-def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -> TileRecord:
-    """Decode one tile from the prediction of a box around it; write its pieces, return its record."""
+def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> TileRecord:
+    """Decode one tile from the prediction of a box around it; write its pieces, return its record.
+
+    `image` is all channels of the tile's core, (c, y, x).
+    """
     link = run.method.link
     pieces = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
     owned, made = record(pieces, run.grid, tile, link)
-    t, z = run.planes[plane]
-    image = run.image.read(run.grid.core(tile), t=t, z=z)
     sums = {
         f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)
     }
@@ -74,12 +76,14 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -
 
 
 def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
-    made, reached = [], Counter[str]()
+    made, reached, records = [], Counter[str](), Records(run.scratch)
     for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in units]):
         reached += reached_in(found)
+        reference = reference_of(run, plane, records)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-            made.append((plane, decoded(run, plane, tile, part_of(found, box), box)))
+            image = read_checked(run, plane, run.grid.core(tile), reference)
+            made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
     return packed(made) | limits(reached)
 
 
@@ -93,9 +97,10 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
 
     boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
     parts = ahead(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
-    made = []
+    made, records = [], Records(run.scratch)
     for (plane, tile), part in zip(units, parts, strict=True):
-        made.append((plane, decoded(run, plane, tile, part, boxes[tile])))
+        image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
+        made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
     return packed(made)
 
 

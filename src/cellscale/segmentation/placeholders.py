@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import packed, pieces_name
+from cellscale.segmentation.intensity_statistics import read_all, strips, surveyed
 from cellscale.segmentation.plan import Run, Step, Unit
-from cellscale.segmentation.predict import maps_name, missing_of, read, strips, surveyed
+from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.source import chunk_grid
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
@@ -39,20 +41,20 @@ def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
 
 def survey_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
     """Survey planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
-    run, chunk = failed.run, failed.run.image.chunk_shape()
+    run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in units:
-        found = [_readable(run, plane, strip, chunk) for strip in strips(run)]
+        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
-    arrays = surveyed(run, boxes) | missing_of(run, units) | _reasons(failed, units)
+    arrays = surveyed(run, boxes, grid) | _reasons(failed, units)
     return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)}
 
 
 def _readable(run: Run, plane: int, box: Box, chunk: tuple[int, int]) -> tuple[list[Box], list[Box]]:
     """Parts of a box that can be read, and chunks that cannot."""
     try:
-        read(run, plane, box)
+        read_all(run, plane, box, set())
     except StoreError:
         halves = _halves(box, chunk)
         if not halves:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
+from cellscale.errors import CellscaleError, ChangedError, ExistsError, InputError, RunError, StoreError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
@@ -31,9 +31,10 @@ from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.heap import give_back
+from cellscale.segmentation.intensity_statistics import survey
 from cellscale.segmentation.join import counted, join, join_strips
 from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_plan
-from cellscale.segmentation.predict import predict, survey
+from cellscale.segmentation.predict import predict
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.report import Report, limits_reached, write_copy, write_report
@@ -173,6 +174,8 @@ class Steps:
         failed, units, began = [], 0, time.perf_counter()
         self.on_progress(step.name, 0, len(tasks))
         for done, (task, result) in enumerate(self.spread(_perform, shared, tasks, gpu=gpu), 1):
+            if isinstance(result, ChangedError):
+                raise result
             if isinstance(result, Exception):
                 failed.append((task, result))
             units += len(task[1])

@@ -26,7 +26,7 @@ def seam_lines(run: Run) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     found = []
     for axis in (0, 1):
         size = run.grid.shape[axis]
-        lines = {*range(run.grid.size, size, run.grid.size), *range(run.windows.core, size, run.windows.core)}
+        lines = {*range(run.grid.size, size, run.grid.size), *run.windows.cuts(axis)}
         found.append(lines_beside(sorted(lines), size, seed=axis))
     return found[0], found[1]
 
