@@ -5,9 +5,7 @@ A stored object (a chunk, or a shard of chunks) has one writer and is written wh
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,15 +19,13 @@ from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
+from cellscale.storage.reading import garbled, read_again
 from cellscale.types import Box, Image
 
 SHARD_PX = 2048
 """Side of a shard, and of the boxes that one task publishes, px."""
 CHUNK_PX = 512
 """Side of a chunk of levels that are as large, px; smaller levels have chunks of half of it."""
-ATTEMPTS = 3
-"""How often objects are read whose bytes do not decode."""
-_UNDECODABLE = (RuntimeError, ValueError, EOFError, zlib.error)
 
 Index = tuple[slice, ...]
 
@@ -107,7 +103,7 @@ def _damaged(array: zarr.Array[Any], index: Index) -> tuple[str, Exception] | No
 
 
 def _remedy(error: Exception, url: str) -> str:
-    if isinstance(error, _UNDECODABLE):
+    if isinstance(error, garbled()):
         return "Put the object back from a copy, or make the image again."
     return advice(error, url)
 
@@ -125,7 +121,7 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, ab
     missing: set[str] = set()
     with store.array(path, absent=missing) as array:
         try:
-            block = _read_again(array, index)
+            block = read_again(lambda: np.asarray(array[index]))
         except failures() as error:
             key, reason = _damaged(array, index) or ("", error)
             where = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(axes, index, strict=True))
@@ -141,14 +137,6 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, ab
     order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
     sizes = dict(zip(axes, block.shape, strict=True))
     return np.ascontiguousarray(block.transpose(order).reshape([sizes.get(axis, 1) for axis in AXES])[0])
-
-
-def _read_again(array: zarr.Array[Any], index: Index) -> NDArray[Any]:
-    """Read an index, again where its bytes do not decode: they may have flipped on the way."""
-    for _ in range(ATTEMPTS - 1):
-        with contextlib.suppress(*_UNDECODABLE):
-            return np.asarray(array[index])
-    return np.asarray(array[index])
 
 
 def read_plane(
@@ -181,6 +169,15 @@ def object_keys(store: Store, path: str, index: Index) -> list[str]:
     """Keys, below the store, of the stored objects that an index touches."""
     with store.array(path) as array:
         return [f"{path}/{array.metadata.encode_chunk_key(place)}" for place in _objects(array, index)]
+
+
+def flush(store: Store, path: str, indices: Sequence[Index]) -> None:
+    """Return when the objects that were stored for indices are on the disk; object stores keep what they have taken."""
+    if store.on_disk:
+        with store.array(path) as array:
+            places = {place for index in indices for place in _objects(array, index)}
+            keys = [f"{path}/{array.metadata.encode_chunk_key(place)}" for place in places]
+        store.folder.flush(key for key in keys if store.folder.exists(key))
 
 
 def check_whole(array: zarr.Array[Any], axes: Sequence[str], index: Index, url: str) -> None:

@@ -22,6 +22,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 from cellscale.errors import ExistsError, MissingError, StoreError
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
+from cellscale.storage.reading import read_again
 from cellscale.storage.urls import is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
@@ -70,6 +71,11 @@ class Store:
             if outer.suffix in ZIPS and outer.is_file():
                 return outer, "" if outer == path else path.relative_to(outer).as_posix()
         return None
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether objects are files of this machine."""
+        return is_local(self.url) and self.zip_file is None
 
     @property
     def read_only(self) -> bool:
@@ -184,7 +190,7 @@ class Store:
             store, prefix = self._zarr(read_only=mode == "r")
             store = store if absent is None else _Noting(store, absent)
             try:
-                opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
+                opened = read_again(lambda: zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode))
             except FileNotFoundError as error:
                 store.close()
                 raise MissingError(
@@ -202,3 +208,6 @@ class Store:
             store, prefix = self._zarr(read_only=False)
             zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), overwrite=True, **settings)
             store.close()
+        if self.on_disk:
+            folder = self.child(path).folder
+            folder.flush(name for name in DOCUMENTS if folder.exists(name))

@@ -132,6 +132,7 @@ class ImageWriter:
         multiscale = multiscale_document(name, self.axes, self.units, self.levels)
         if self.version == "0.4":
             multiscale["version"] = "0.4"
+        self.store.folder.flush_all()
         windows = [self._window(c, written) for c in range(self.size("c"))]
         omero = omero_document(self.channels, windows)
         extra = {"cellscale": dict(self.metadata)} if self.metadata else {}

@@ -59,7 +59,7 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
 
 
 def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> TileRecord:
-    """Decode one tile from the prediction of a box around it; write its pieces, return its record.
+    """Decode one tile from the prediction of a box around it; write its pieces, unflushed, and return its record.
 
     `image` is all channels of the tile's core, (c, y, x).
     """
@@ -69,7 +69,7 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
     sums = {
         f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)
     }
-    put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
+    put(run.scratch, pieces_name(plane, tile), {"pieces": owned}, flush=False)
     return TileRecord(
         tile=tile, count=made.count, ring=made.ring, rim=made.rim, nodes={**made.nodes, **sums}, edges=made.edges
     )
@@ -84,7 +84,7 @@ def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
             image = read_checked(run, plane, run.grid.core(tile), reference)
             made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
-    return packed(made) | limits(reached)
+    return _recorded(run, made) | limits(reached)
 
 
 def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
@@ -101,6 +101,12 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
     for (plane, tile), part in zip(units, parts, strict=True):
         image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
         made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
+    return _recorded(run, made)
+
+
+def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
+    """Columns of the record of tiles, whose pieces are on the disk."""
+    run.scratch.flush(pieces_name(plane, tile.tile) for plane, tile in made)
     return packed(made)
 
 

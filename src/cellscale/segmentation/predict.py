@@ -80,8 +80,10 @@ def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
     """Write the prediction of each window as one scratch object; return how often limits were reached."""
     reached: Counter[str] = Counter()
     for (plane, window), found in predictions_of(run, networks, units):
-        put(run.scratch, maps_name(plane, window), arrays_of(found) if isinstance(found, Candidates) else found)
+        content = arrays_of(found) if isinstance(found, Candidates) else found
+        put(run.scratch, maps_name(plane, window), content, flush=False)
         reached += reached_in(found)
+    run.scratch.flush(maps_name(plane, window) for plane, window in units)
     return limits(reached)
 
 

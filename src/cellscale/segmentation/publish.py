@@ -60,6 +60,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             pieces = get(run.scratch, pieces_name(plane, tile))["pieces"]
             labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
         layer.write(labels, box, t=t, z=z)
+    layer.flush(level, [(*label_slice(run, plane), shards[shard]) for plane, shard in units])
     return {}
 
 
@@ -94,11 +95,13 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of strips (plane, strip), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
-    numbering = Numbering(run)
+    numbering, written = Numbering(run), []
     for plane, strip in units:
         buffer, cells = io.BytesIO(), numbering.cells(plane, strip)
         pq.write_table(pa.table(_columns(run, plane, cells, numbering.before(plane, strip))), buffer)
-        folder.write(f"part-{plane:06d}-{strip:06d}.parquet", buffer.getvalue())
+        written.append(f"part-{plane:06d}-{strip:06d}.parquet")
+        folder.write(written[-1], buffer.getvalue(), flush=False)
+    folder.flush(written)
     return {}
 
 

@@ -1,0 +1,114 @@
+"""What is flushed before what: the order of the system's calls is what a loss of power sees."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from cellscale.errors import StoreError
+from cellscale.ngff.image import NgffImage
+from cellscale.storage import durability
+from cellscale.storage.folder import Folder
+from tests.blobs import blurred_noise
+from tests.segmentation.test_run import SHAPE, segmented, written
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Calls of fsync and rename with their paths, in their order; the calls are made."""
+    calls: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noting_fsync(handle: int) -> None:
+        calls.append(("fsync", os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    def noting_rename(source: str, target: str) -> None:
+        replace(source, target)
+        calls.append(("rename", str(target)))
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_rename)
+    monkeypatch.setattr(os, "rename", noting_rename)
+    return calls
+
+
+def test_a_file_is_flushed_with_all_folders_that_name_it(tmp_path: Path, disk: list[tuple[str, str]]) -> None:
+    folder = Folder(url=str(tmp_path / "run"))
+    folder.write("a/b/record", b"content")
+    flushed = [path for call, path in disk if call == "fsync"]
+    at = flushed.index(f"{tmp_path}/run/a/b/record")
+    assert any(path.startswith(f"{tmp_path}/run/a/b/record.") for path in flushed[:at]), "flushed before it is renamed"
+    assert set(map(str, (tmp_path, tmp_path / "run", tmp_path / "run/a", tmp_path / "run/a/b"))) <= set(flushed[at:])
+
+
+def test_files_can_be_flushed_together_later(tmp_path: Path, disk: list[tuple[str, str]]) -> None:
+    folder = Folder(url=str(tmp_path / "run"))
+    for name in ("a/1", "a/2", "b/1"):
+        folder.write(name, b"content", flush=False)
+    assert not any(call == "fsync" for call, _ in disk)
+    folder.flush(["a/1", "b/1"])
+    flushed = {path.removeprefix(f"{tmp_path}/") for call, path in disk if call == "fsync"}
+    assert flushed == {str(tmp_path), "run", "run/a", "run/b", "run/a/1", "run/b/1"}
+
+
+def test_a_file_that_is_gone_or_a_disk_that_refuses_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(url=str(tmp_path / "run"))
+    folder.write("a", b"")
+    with pytest.raises(StoreError, match="Cannot flush"):
+        folder.flush(["b"])
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        folder.flush(["a"])
+
+
+def test_a_mount_that_cannot_flush_folders_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, flushed = os.fsync, list[str]()
+
+    def files_only(handle: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if os.path.isdir(path):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flushed.append(path)
+        fsync(handle)
+
+    (tmp_path / "a").write_bytes(b"")
+    monkeypatch.setattr(os, "fsync", files_only)
+    durability.flush([tmp_path / "a"], root=tmp_path)
+    assert flushed == [str(tmp_path / "a")]
+
+
+@pytest.mark.parametrize("window", [64, 2048])
+def test_no_record_is_on_the_disk_before_what_it_vouches_for(
+    tmp_path: Path, disk: list[tuple[str, str]], window: int
+) -> None:
+    """Each record is renamed into its place after all objects that were renamed before it have been flushed."""
+    image: NgffImage = written(str(tmp_path / "movie.zarr"), blurred_noise(SHAPE))
+    disk.clear()
+    segmented(image, "cells", window=window, tile=50, task_px=12_000)
+    waiting: set[str] = set()
+    records = 0
+    for call, path in disk:
+        if call == "fsync":
+            waiting.discard(path)
+        elif path.endswith("labels/zarr.json") or Path(path).parent.name in STEPS:
+            assert not waiting, f"{path} was written before {sorted(waiting)[:3]} were on the disk"
+            records += 1
+        elif path.startswith(image.url):
+            waiting.add(path)
+    assert records > len(STEPS) - (window == 2048)
+
+
+STEPS = {"survey", "predict", "decode", "strips", "join", "publish-0", "seams", "tables"}
+"""Folders of records."""
