@@ -18,8 +18,8 @@ from cellscale.segmentation.run import one_by_one
 from tests.blobs import blurred_noise
 from tests.segmentation.test_run import SHAPE, arrays, equal, segmented, table, written
 
-WINDOWS = {"window": 64, "tile": 50}
-FRAMES = {"window": 2048}
+WINDOWS = {"window_size": 64, "tile_size": 50}
+FRAMES = {"window_size": 2048}
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def test_floats_and_slices_are_watched(tmp_path: Path) -> None:
     """Floats are read twice for their statistics; the highest of all slices is what a projection depends on."""
     pixels = blurred_noise((1, 3, 90, 80)).astype(np.float32)
     image = written(str(tmp_path / "stack.zarr"), pixels, "tzyx")
-    segmented(image, "calm", z="max", **WINDOWS)
+    segmented(image, "calm", z_mode="max_projection", **WINDOWS)
     highest = np.argmax(pixels[0, :, 7, 9])
     act = Meanwhile(lambda: changed(image, (0, int(highest), 7, 9)), "predict")
     with pytest.raises(ChangedError, match="slice max"):
-        segmented(image, "cells", z="max", spread=act, **WINDOWS)
+        segmented(image, "cells", z_mode="max_projection", spread=act, **WINDOWS)
 
 
 def test_names_of_channels_and_sizes_of_pixels_belong_to_the_image(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _range(run: Run, plane: int, read: Iterator[tuple[Box, Image]]) -> NDArray[n
         if np.issubdtype(run.image.dtype, np.floating) and not np.isfinite(values).all():
             t, z = run.planes[plane]
             raise InputError(
-                f"Frame {t}, slice {z} of {run.image.url} has pixels that are no finite number in rows "
+                f"Frame {t}, slice {z} of {run.image.url} has pixels that are not finite numbers in rows "
                 f"{box.y0}:{box.y1}, columns {box.x0}:{box.x1}. Replace them before segmenting."
             )
         found.append([values.min(axis=(1, 2)), values.max(axis=(1, 2))])
