@@ -96,7 +96,7 @@ def test_no_record_is_on_the_disk_before_what_it_vouches_for(
     """Each record is renamed into its place after all objects that were renamed before it have been flushed."""
     image: NgffImage = written(str(tmp_path / "movie.zarr"), blurred_noise(SHAPE))
     disk.clear()
-    segmented(image, "cells", window=window, tile=50, task_px=12_000)
+    segmented(image, "cells", window_size=window, tile_size=50, task_px=12_000)
     waiting: set[str] = set()
     records = 0
     for call, path in disk:

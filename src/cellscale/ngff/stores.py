@@ -169,6 +169,9 @@ class Store:
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
         options = options_for(self.url, self.storage_options)
+        if self.url.startswith("s3://"):
+            # With more, s3fs asks for the size of every object before it reads it.
+            options.setdefault("max_concurrency", 1)
         return FsspecStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
     @contextlib.contextmanager
