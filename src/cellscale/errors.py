@@ -38,6 +38,10 @@ class RunError(CellscaleError, RuntimeError):
     """A run that ended without its result: quarantined tiles, a broken promise, a stopped cluster."""
 
 
+class OvertakenError(RunError):
+    """A driver or task of a run that another driver has taken over."""
+
+
 class ChangedError(RunError):
     """A run whose image is no longer the one that it began with."""
 

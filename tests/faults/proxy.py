@@ -34,7 +34,8 @@ class Storm:
     seed: int
     kinds: tuple[str, ...]
     """500, 503, timeout, reset (no answer), lost (carried out, no answer), slow, truncated, flipped (an object has
-    another byte), etag (an ETag that no one has heard of), lagging (a listing without half of the last second's objects)."""
+    another byte), etag (an ETag that no one has heard of), lagging (a listing without half of the objects
+    of the last second)."""
     share: float = 0.1
     """Part of the objects that are hit."""
     most: int = 2

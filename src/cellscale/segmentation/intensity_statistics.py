@@ -48,6 +48,11 @@ def survey(run: Run, units: Sequence[Unit]) -> Arrays:
     return surveyed(run, {plane: boxes for (plane,) in units}, grid)
 
 
+def missing_chunks(record: Arrays) -> int:
+    """Number of chunks that a task found to be missing."""
+    return int(record["missing"].sum())
+
+
 def surveyed(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
     """Mappings and checksums of planes, each from the pixels of its boxes of whole chunks.
 
