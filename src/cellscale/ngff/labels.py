@@ -7,7 +7,7 @@ when it is complete.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -110,11 +110,6 @@ class LabelLayer:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
         return array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
-
-    def flush(self, level: int, places: Sequence[tuple[int, int, Box]]) -> None:
-        """Return when what was written to boxes of a level, each of a frame and slice, outlives a loss of power."""
-        indices = [self._index(box, t, z, level=level) for t, z, box in places]
-        array_io.flush(self.store, self.levels[level].path, indices)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cellscale.kernels.tables import FLAGS
+from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import FIXED_POINT, pieces_name
@@ -25,7 +26,7 @@ from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
-from cellscale.types import Table
+from cellscale.types import Box, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,16 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
-    layer.flush(level, [(*label_slice(run, plane), shards[shard]) for plane, shard in units])
+    _flush(publication, [(plane, shards[shard]) for plane, shard in units])
     return counts(written)
+
+
+def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
+    """Return when the boxes of planes that were written to the level outlive a loss of power."""
+    run, layer = publication.run, publication.layer
+    places = [(*label_slice(run, plane), box) for plane, box in boxes]
+    indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]
+    array_io.flush(layer.store, layer.levels[publication.level].path, indices)
 
 
 def _columns(run: Run, plane: int, objects: Table, before: int) -> dict[str, NDArray[Any]]:
