@@ -93,6 +93,16 @@ def test_a_run_is_not_resumed_with_another_image_and_is_with_the_same_one(
     assert equal(arrays(image, "cells"), arrays(image, "calm"))
 
 
+def test_overwrite_starts_over_with_the_new_pixels(image: NgffImage) -> None:
+    with pytest.raises(ChangedError, match="start over with --overwrite"):
+        segmented(image, "cells", spread=Meanwhile(lambda: changed(image, (2, 0, 0)), "decode"), **WINDOWS)
+    with pytest.raises(ChangedError, match="frame 2"):
+        segmented(image, "cells", **WINDOWS)
+    assert segmented(image, "cells", overwrite=True, **WINDOWS).reused["survey"] == 0
+    segmented(image, "calm", **WINDOWS)
+    assert equal(arrays(image, "cells"), arrays(image, "calm"))
+
+
 def test_a_chunk_that_is_written_anew_with_the_same_pixels_is_the_same(image: NgffImage) -> None:
     """Other bytes, times and sizes: only pixels count."""
     import zarr

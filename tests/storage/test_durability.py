@@ -18,7 +18,7 @@ from tests.segmentation.test_run import SHAPE, segmented, written
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Calls of fsync and rename with their paths, in their order; the calls are made."""
+    """Calls in their order, which are made: (fsync, path) and (old path, new path) of a renaming."""
     calls: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -28,7 +28,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def noting_rename(source: str, target: str) -> None:
         replace(source, target)
-        calls.append(("rename", str(target)))
+        calls.append((str(source), str(target)))
 
     monkeypatch.setattr(os, "fsync", noting_fsync)
     monkeypatch.setattr(os, "replace", noting_rename)
@@ -39,10 +39,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 def test_a_file_is_flushed_with_all_folders_that_name_it(tmp_path: Path, disk: list[tuple[str, str]]) -> None:
     folder = Folder(url=str(tmp_path / "run"))
     folder.write("a/b/record", b"content")
-    flushed = [path for call, path in disk if call == "fsync"]
-    at = flushed.index(f"{tmp_path}/run/a/b/record")
-    assert any(path.startswith(f"{tmp_path}/run/a/b/record.") for path in flushed[:at]), "flushed before it is renamed"
-    assert set(map(str, (tmp_path, tmp_path / "run", tmp_path / "run/a", tmp_path / "run/a/b"))) <= set(flushed[at:])
+    (at,) = [i for i, (call, _) in enumerate(disk) if call != "fsync"]
+    assert disk[:at] == [("fsync", disk[at][0])]
+    assert disk[at][1] == f"{tmp_path}/run/a/b/record"
+    folders = {str(tmp_path), f"{tmp_path}/run", f"{tmp_path}/run/a", f"{tmp_path}/run/a/b"}
+    assert {path for _, path in disk[at + 1 :]} == folders
 
 
 def test_files_can_be_flushed_together_later(tmp_path: Path, disk: list[tuple[str, str]]) -> None:
@@ -93,20 +94,21 @@ def test_a_mount_that_cannot_flush_folders_is_used_all_the_same(
 def test_no_record_is_on_the_disk_before_what_it_vouches_for(
     tmp_path: Path, disk: list[tuple[str, str]], window: int
 ) -> None:
-    """Each record is renamed into its place after all objects that were renamed before it have been flushed."""
+    """A record is renamed into its place after all objects before it, and the folders that name them, are flushed."""
     image: NgffImage = written(str(tmp_path / "movie.zarr"), blurred_noise(SHAPE))
     disk.clear()
     segmented(image, "cells", window_size=window, tile_size=50, task_px=12_000)
-    waiting: set[str] = set()
-    records = 0
+    waiting, flushed, records = set[str](), set[str](), 0
     for call, path in disk:
         if call == "fsync":
             waiting.discard(path)
-        elif path.endswith("labels/zarr.json") or Path(path).parent.name in STEPS:
+            flushed.add(path)
+            continue
+        if path.endswith("labels/zarr.json") or Path(path).parent.name in STEPS:
             assert not waiting, f"{path} was written before {sorted(waiting)[:3]} were on the disk"
             records += 1
-        elif path.startswith(image.url):
-            waiting.add(path)
+        if path.startswith(image.url):
+            waiting |= {str(Path(path).parent)} | ({path} - flushed if call not in flushed else set())
     assert records > len(STEPS) - (window == 2048)
 
 

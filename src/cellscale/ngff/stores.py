@@ -22,6 +22,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 from cellscale.errors import ExistsError, MissingError, StoreError
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
+from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
 from cellscale.storage.urls import is_local, local_path, options_for
 
@@ -115,7 +116,7 @@ class Store:
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON object whole."""
         self.writable()
-        self.folder.write(name, json.dumps(document, indent=2).encode())
+        self.folder.write(name, json_text(document, indent=2).encode())
 
     def writable(self) -> None:
         """Raise StoreError for a store that is read only by its kind."""

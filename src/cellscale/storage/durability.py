@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,13 +29,25 @@ def flush(files: Iterable[Path], *, root: Path) -> None:
     named = list(files)
     if not named:
         return
+    _side_by_side(flush_file, named)
+    flush_folders(named, root=root)
+
+
+def flush_folders(files: Iterable[Path], *, root: Path) -> None:
+    """Return when the names of files below `root`, and of all folders down to them, are on the disk."""
     folders = {root.parent, root}
-    for file in named:
-        folders.update(parent for parent in file.parents if parent.is_relative_to(root))
-    with ThreadPoolExecutor(min(THREADS, len(named))) as threads:
-        # Lists, so that errors are raised.
-        list(threads.map(_flush_file, named))
-        list(threads.map(_flush_folder, folders))
+    for file in files:
+        for folder in file.parents:
+            if folder in folders:
+                break
+            folders.add(folder)
+    _side_by_side(_flush_folder, folders)
+
+
+def _side_by_side(flush_one: Callable[[Path], None], paths: Collection[Path]) -> None:
+    with ThreadPoolExecutor(min(THREADS, len(paths))) as threads:
+        # A list, so that errors are raised.
+        list(threads.map(flush_one, paths))
 
 
 def flush_tree(root: Path) -> None:
@@ -43,7 +55,8 @@ def flush_tree(root: Path) -> None:
     flush((path for path in root.rglob("*") if path.is_file()), root=root)
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path | str) -> None:
+    """Return when the content of a file is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -53,7 +66,7 @@ def _flush_file(path: Path) -> None:
 
 def _flush_folder(path: Path) -> None:
     try:
-        _flush_file(path)
+        flush_file(path)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise

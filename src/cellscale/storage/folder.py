@@ -19,6 +19,7 @@ import fsspec
 from cellscale.errors import DamagedError
 from cellscale.storage import durability
 from cellscale.storage.errors import explained
+from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
 from cellscale.storage.urls import is_local, local_path, options_for
 
@@ -55,22 +56,24 @@ class Folder:
         """
         file_system, path = self._open(name)
         local = "file" in file_system.protocol
-        target = f"{path}.{uuid.uuid4().hex}{PART}" if local else path
+        parent, _, base = path.rpartition("/")
+        # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
+        target = f"{parent}/.{base}.{uuid.uuid4().hex}{PART}" if local else path
         with explained("write", f"{self.url}/{name}"):
             if local:
-                file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                file_system.makedirs(parent, exist_ok=True)
             try:
                 file_system.pipe_file(target, data)
                 if local and flush:
-                    durability.flush([Path(target)], root=Path(target).parent)
+                    durability.flush_file(target)
                 if local:
                     file_system.mv(target, path)
             except BaseException:
                 if local:
                     local_path(target).unlink(missing_ok=True)
                 raise
-        if local and flush:
-            self.flush([name])
+            if local and flush:
+                durability.flush_folders([Path(path)], root=local_path(self.url))
 
     def flush(self, names: Iterable[str]) -> None:
         """Return when files outlive a loss of power; object stores keep what they have taken."""
@@ -162,7 +165,7 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""
-        self.write(name, json.dumps(value, indent=2, sort_keys=True).encode())
+        self.write(name, json_text(value, indent=2, sort_keys=True).encode())
 
     def read_json(self, name: str) -> Any:
         """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
