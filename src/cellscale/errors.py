@@ -42,6 +42,10 @@ class OvertakenError(RunError):
     """A driver or task of a run that another driver has taken over."""
 
 
+class ChangedError(RunError):
+    """A run whose image is no longer the one that it began with."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> MissingError:
     """An error for an unknown name: lists what exists and suggests the nearest."""
     names = sorted(known)

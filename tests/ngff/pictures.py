@@ -43,6 +43,13 @@ def whole(image: Any, level: int = 0) -> Box:
     return Box(0, 0, image.size("y", level), image.size("x", level))
 
 
+def missing(image: Any, t: int = 0) -> int:
+    """Number of chunks or shards of a frame that do not exist."""
+    absent: set[str] = set()
+    image.read(whole(image), t=t, absent=absent)
+    return len(absent)
+
+
 def validate(url: str) -> str:
     """Hold a group against both validators; return what it was taken for."""
     yaozarrs.validate_zarr_store(url)

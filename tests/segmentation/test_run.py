@@ -137,8 +137,13 @@ def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict
 
 def test_windows_of_any_core_give_the_same_labels(image: NgffImage) -> None:
     segmented(image, "small", window_size=32, tile_size=50)
-    segmented(image, "large", window_size=128, tile_size=50)
-    assert equal(arrays(image, "small"), arrays(image, "large"))
+    for name, settings in {
+        "large": {"window_size": 128, "tile_size": 50},
+        "one": {"window_size": 2048, "tile_size": 211},
+    }.items():
+        segmented(image, name, **settings)
+        assert equal(arrays(image, "small"), arrays(image, name))
+        assert table(image, "small").equals(table(image, name))
 
 
 def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> None:

@@ -116,6 +116,7 @@ class NgffImage:
         z: int | Literal["max"] = 0,
         channels: Sequence[int] | None = None,
         level: int = 0,
+        absent: set[str] | None = None,
     ) -> Image:
         """Read a box of one frame.
 
@@ -131,6 +132,8 @@ class NgffImage:
             Numbers of channels; None: all.
         level : int
             Level of the pyramid, 0 is the finest.
+        absent : set of str, optional
+            Gets the keys of chunks (or shards) that do not exist and read as the fill value.
 
         Returns
         -------
@@ -150,7 +153,8 @@ class NgffImage:
         parts = []
         for run in self._runs(channels):
             index = self._index(box, t, z, c=run, level=level)
-            parts.append(array_io.read_plane(self.store, self.levels[level].path, self.axes, index, project=project))
+            path = self.levels[level].path
+            parts.append(array_io.read_plane(self.store, path, self.axes, index, project=project, absent=absent))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def chunk_shape(self, level: int = 0) -> tuple[int, int]:
@@ -159,18 +163,10 @@ class NgffImage:
             sides = dict(zip(self.axes, array.chunks, strict=True))
         return sides["y"], sides["x"]
 
-    def missing_chunks(
-        self,
-        box: Box,
-        *,
-        t: int = 0,
-        z: int | Literal["max"] = 0,
-        channels: Sequence[int] | None = None,
-        level: int = 0,
-    ) -> int:
-        """Count the chunks (or shards) that `read` would need and that do not exist: they read as the fill value."""
-        indices = [self._index(box, t, z, c=run, level=level) for run in self._runs(channels)]
-        return sum(array_io.count_missing(self.store, self.levels[level].path, index) for index in indices)
+    def chunk_keys(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, channel: int = 0) -> list[str]:
+        """Keys of the chunks (or shards) that hold a box of the finest level, below the image's URL."""
+        index = self._index(box, t, z, c=slice(channel, channel + 1), level=0)
+        return array_io.object_keys(self.store, self.levels[0].path, index)
 
 
 def unfinished_image(writer: ImageWriter) -> NgffImage:

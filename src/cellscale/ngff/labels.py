@@ -286,6 +286,8 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
     StoreError
         If the store cannot be written, or does not keep the name.
     """
+    # The document that names the arrays is written after all of them are on the disk.
+    layer.store.folder.flush_all()
     replaced = _switch(layer, overwrite=overwrite)
     group = Store(url=layer.url.removesuffix(f"/{layer.name}"), storage_options=layer.storage_options)
     for _ in range(_PUBLICATIONS):

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import ContainsArrayError
-from zarr.storage import FsspecStore, LocalStore, ZipStore
+from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
 from cellscale.errors import MissingError, StoreError
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
+from cellscale.storage.reading import read_again
 from cellscale.storage.urls import is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
@@ -31,6 +34,22 @@ DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 def joined(url: str, *names: str) -> str:
     """A URL below another."""
     return "/".join([url.rstrip("/"), *(name.strip("/") for name in names if name.strip("/"))])
+
+
+class _Noting(WrapperStore[ZarrStore]):
+    """A zarr store that notes the keys of chunks and shards that are asked for and do not exist."""
+
+    def __init__(self, store: ZarrStore, absent: set[str]) -> None:
+        """Note into `absent`."""
+        super().__init__(store)
+        self.absent = absent
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read an object; None where there is none."""
+        found: Buffer | None = await super().get(key, prototype, byte_range)
+        if found is None and key.rsplit("/", 1)[-1] not in DOCUMENTS:
+            self.absent.add(key)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +85,11 @@ class Store:
         depth = min((group.count("/") for group in groups), default=0)
         outermost = [group for group in groups if group.count("/") == depth]
         return outermost[0] if len(outermost) == 1 else None
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether objects are files of this machine."""
+        return is_local(self.url) and self.zip_file is None
 
     @property
     def read_only(self) -> bool:
@@ -142,11 +166,16 @@ class Store:
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
         options = options_for(self.url, self.storage_options)
+        if self.url.startswith("s3://"):
+            # With more, s3fs asks for the size of every object before it reads it.
+            options.setdefault("max_concurrency", 1)
         return FsspecStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
     @contextlib.contextmanager
-    def array(self, path: str, mode: Literal["r", "r+"] = "r") -> Iterator[zarr.Array[Any]]:
-        """Open an array for one use.
+    def array(
+        self, path: str, mode: Literal["r", "r+"] = "r", *, absent: set[str] | None = None
+    ) -> Iterator[zarr.Array[Any]]:
+        """Open an array for one use; `absent` gets the keys of chunks and shards that are read and do not exist.
 
         Raises
         ------
@@ -159,8 +188,9 @@ class Store:
             self.writable()
         with explained("open array", joined(self.url, path)):
             store, prefix = self._zarr(read_only=mode == "r")
+            store = store if absent is None else _Noting(store, absent)
             try:
-                opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
+                opened = read_again(lambda: zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode))
             except FileNotFoundError as error:
                 store.close()
                 raise MissingError(
@@ -182,3 +212,6 @@ class Store:
                 pass
             finally:
                 store.close()
+        if self.on_disk:
+            folder = self.child(path).folder
+            folder.flush(name for name in DOCUMENTS if folder.exists(name))

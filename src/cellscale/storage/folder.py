@@ -11,19 +11,21 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
 from cellscale.errors import DamagedError
-from cellscale.storage import compare_and_set
+from cellscale.storage import compare_and_set, durability
 from cellscale.storage.compare_and_set import Change
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
+from cellscale.storage.reading import read_again
 from cellscale.storage.urls import file_system, is_local, local_path
 
 PART = ".part"
@@ -51,12 +53,18 @@ class Folder:
         """A folder in this one."""
         return Folder(url=f"{self.url.rstrip('/')}/{name}", storage_options=self.storage_options)
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file whole."""
+    def write(self, name: str, data: bytes, *, flush: bool = True) -> None:
+        """Write a file whole.
+
+        On return it outlives a loss of power. Without `flush` it may be lost or empty then, on a file system, until
+        `flush` is called with its name: once for many files is a tenth of the time.
+        """
         system, path = self._open(name)
         with explained("write", f"{self.url}/{name}"):
             if is_local(self.url):
-                _write_local(path, data)
+                _write_local(path, data, flush=flush)
+                if flush:
+                    durability.flush_folders([Path(path)], root=local_path(self.url))
             else:
                 system.pipe_file(path, data)
 
@@ -75,12 +83,25 @@ class Folder:
         with explained("change", f"{self.url}/{name}"):
             compare_and_set.update(system, path, change, partial(self.write, name))
 
+    def flush(self, names: Iterable[str]) -> None:
+        """Return when files outlive a loss of power; object stores keep what they have taken."""
+        if is_local(self.url):
+            with explained("flush", self.url):
+                root = local_path(self.url)
+                durability.flush((root / name for name in names), root=root)
+
+    def flush_all(self) -> None:
+        """Return when everything in the folder outlives a loss of power."""
+        if is_local(self.url):
+            with explained("flush", self.url):
+                durability.flush_tree(local_path(self.url))
+
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
         system, path = self._open(name)
         with explained("read", f"{self.url}/{name}"):
             try:
-                data: bytes = system.cat_file(path, start=start, end=stop)
+                data: bytes = read_again(lambda: system.cat_file(path, start=start, end=stop))
             except FileNotFoundError:
                 return None
             return data
@@ -158,6 +179,9 @@ class Folder:
 
     def read_json(self, name: str) -> Any:
         """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
+        return read_again(lambda: self._json(name))
+
+    def _json(self, name: str) -> Any:
         data = self.read(name)
         try:
             return None if data is None else json.loads(data)
@@ -168,7 +192,7 @@ class Folder:
             ) from error
 
 
-def _write_local(path: str, data: bytes) -> None:
+def _write_local(path: str, data: bytes, *, flush: bool) -> None:
     parent, name = os.path.split(path)
     os.makedirs(parent, exist_ok=True)
     # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
@@ -176,6 +200,8 @@ def _write_local(path: str, data: bytes) -> None:
     try:
         with open(part, "wb") as stream:
             stream.write(data)
+        if flush:
+            durability.flush_file(part)
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
