@@ -20,12 +20,29 @@ def test_assignments_go_over_the_file_and_find_their_section(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("text", "error", "hint"),
-    [("[trainig]\n", MissingError, "'training'"), ("steps = 3\n", MissingError, "steps"), ("[", InputError, "no TOML")],
+    [
+        ("[trainig]\n", MissingError, "'training'"),
+        ("steps = 3\n", MissingError, "steps"),
+        ("[", InputError, "not valid TOML"),
+    ],
 )
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, error: type[Exception], hint: str) -> None:
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(error, match=hint):
         read_config(str(tmp_path / "c.toml"), [], FIELDS)
+
+
+@pytest.mark.parametrize("text", ["steps = " + "9" * 5000, "a=" + "[" * 100_000, "\0"])
+def test_a_file_by_a_stranger_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(InputError, match=r"c\.toml is not valid TOML: [^\n]{1,200}$"):
+        read_config(str(tmp_path / "c.toml"), [], FIELDS)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_a_value_that_no_parser_takes_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match="Setting 'steps' is not a valid TOML value"):
+        read_config(None, [f"steps={value}"], FIELDS)
 
 
 def test_words_that_assign_nothing_and_unknown_settings_are_refused() -> None:

@@ -84,7 +84,7 @@ def predict(
     on_progress : callable
         Called with step, done and total.
     **options
-        frames, channels, z, level, config, assignments, storage_options: as for `segment`.
+        frames, channels, z, level, config, assignments, trust, storage_options: as for `segment`.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -39,6 +39,7 @@ class PredictionOptions(TypedDict, total=False):
     level: str | int
     config: str | None
     assignments: Sequence[str]
+    trust: Collection[str]
     storage_options: Mapping[str, Any] | None
 
 
@@ -74,7 +75,7 @@ def segmentation_job(image: str, model: str | Model, options: SegmentationOption
     for name in options.keys() - SegmentationOptions.__optional_keys__:
         raise unknown("option of a segmentation", name, SegmentationOptions.__optional_keys__)
     storage = dict(options.get("storage_options") or {})
-    loaded = load_model(model, storage) if isinstance(model, str) else model
+    loaded = load_model(model, storage, trust=options.get("trust", ())) if isinstance(model, str) else model
     opened = fitting(open_image(image, storage_options=storage), options.get("level", 0), loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
     read = read_config(options.get("config"), options.get("assignments", ()), fields)

@@ -62,6 +62,7 @@ def segment(
         - report: folder for a copy of the run's report; it gets one of a run that failed, too.
         - ngff: version of another output store, "0.4" or "0.5"; None: the image's.
         - config: TOML file with [segmentation] and [engine]; assignments: single settings as "key=value".
+        - trust: modules outside of cellscale whose methods a model may name, see `load_model`.
         - storage_options: options for fsspec.
 
     Returns

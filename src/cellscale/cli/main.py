@@ -18,7 +18,19 @@ from rich.table import Table
 
 import cellscale
 from cellscale.cli import inspect, system
-from cellscale.cli.terminal import FRAMES, as_json, counted, log, out, print_scores, progress, storage_options
+from cellscale.cli.terminal import (
+    FRAMES,
+    as_json,
+    counted,
+    log,
+    one_line,
+    out,
+    print_scores,
+    progress,
+    redacted_output,
+    storage_options,
+    trust_model,
+)
 
 HOLES = 3
 """Exit status of a segmentation that was published with holes."""
@@ -121,6 +133,7 @@ def models_command(as_json: bool) -> None:
 @click.option("--address", help="Ray cluster; this machine where it is left out.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @as_json
+@trust_model
 @storage_options
 @click.pass_obj
 def train_command(quiet: bool, /, method: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -153,6 +166,7 @@ SEGMENTATION = (
     click.option("--ngff", type=click.Choice(["0.4", "0.5"]), help="Version of the output store."),
     click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
     click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096."),
+    trust_model,
     storage_options,
 )
 """Options of `segment`, and of `plan`, which tells what the same words would do."""
@@ -312,15 +326,21 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # For the workers of a Ray on this machine: each thread that reads chunks would have a heap of its own, which grows.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    with redacted_output():
+        sys.exit(_status())
+
+
+def _status() -> int:
+    """Run the command and return its exit status; an error becomes one line."""
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (cellscale.CellscaleError, OSError) as error:
-        click.echo(f"cellscale: error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        click.echo(f"cellscale: error: {one_line(str(error))}", err=True)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("cellscale: stopped. Repeat the command to go on where it stopped (train: with --resume).", err=True)
-        sys.exit(130)
-    sys.exit(0)
+        return 130
+    return 0

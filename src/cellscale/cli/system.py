@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cellscale
-from cellscale.cli.terminal import FRAMES, counted, out, progress, storage_options
+from cellscale.cli.terminal import FRAMES, counted, out, progress, storage_options, trust_model
 
 FAILED = 2
 """Exit status where a check failed."""
@@ -74,6 +74,7 @@ def upsample_command(quiet: bool, /, image: str, as_json: bool, **options: Any) 
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. window=4096.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @click.option("--json", "as_json", is_flag=True, help="Print the URL of the maps as JSON.")
+@trust_model
 @storage_options
 @click.pass_obj
 def predict_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:

@@ -20,6 +20,7 @@ from cellscale.ngff.image import NgffImage, described, resolve
 from cellscale.ngff.metadata import VERSIONS, Level, Node, checked_version, multiscale_document, read_node, write_group
 from cellscale.ngff.pyramids import size_of
 from cellscale.ngff.stores import Store, joined
+from cellscale.redaction import redacted, redacted_values
 from cellscale.storage.urls import address, is_local
 from cellscale.types import Box, Labels
 
@@ -224,8 +225,8 @@ def stage_labels(
         levels=_levels(image, planes_z),
         dtype=np.dtype(np.uint32),
         name=name,
-        source=IN_PLACE if home.url == image.url else image.url,
-        metadata=json.loads(json.dumps(dict(metadata or {}))),
+        source=IN_PLACE if home.url == image.url else redacted(image.url),
+        metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
     )
     if _staged(layer):
         return layer

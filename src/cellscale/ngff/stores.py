@@ -18,6 +18,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import is_local, local_path, options_for
@@ -65,7 +66,7 @@ class Store:
 
     def read_bytes(self, name: str) -> bytes | None:
         """An object's bytes, or None where there is none; StoreError where it cannot be read."""
-        with explained("read", self.url):
+        with explained("read", self.url, self.storage_options):
             inside = self.zip_file
             if inside:
                 with zipfile.ZipFile(inside[0]) as archive:
@@ -78,10 +79,7 @@ class Store:
         data = self.read_bytes(name)
         if data is None:
             return None
-        try:
-            document = json.loads(data)
-        except ValueError as error:
-            raise StoreError(f"{joined(self.url, name)} is damaged: it is no JSON ({error}).") from error
+        document = parsed(data, joined(self.url, name))
         if not isinstance(document, dict):
             raise StoreError(
                 f"{joined(self.url, name)} is damaged: expected a JSON object, got {type(document).__name__}."
@@ -160,7 +158,7 @@ class Store:
         """
         if mode == "r+":
             self.writable()
-        with explained("open array", joined(self.url, path)):
+        with explained("open array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
             try:
                 opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
@@ -177,7 +175,7 @@ class Store:
     def create_array(self, path: str, **settings: Any) -> None:
         """Create an array, as zarr's create_array does; one in its place is replaced."""
         self.writable()
-        with explained("create array", joined(self.url, path)):
+        with explained("create array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=False)
             zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), overwrite=True, **settings)
             store.close()

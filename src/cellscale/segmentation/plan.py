@@ -24,6 +24,7 @@ from cellscale.errors import DamagedError, InputError, MissingError, unknown
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, digest
 from cellscale.ngff.image import NgffImage
+from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Strips
@@ -266,7 +267,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
     level = image.levels[0]
     description = {
         "image": {
-            "url": image.url,
+            "url": redacted(image.url),
             "shape": level.shape,
             "axes": image.axes,
             "dtype": str(image.dtype),

@@ -26,11 +26,19 @@ class Config:
         return dict(self.values.get(name, {}))
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, name: str) -> Any:
+    """Value of an assignment, as TOML writes it; other text stands for itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Setting {name!r} is not a valid TOML value: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a text is not valid TOML."""
+    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def _assignment(word: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, str, Any]:
@@ -41,11 +49,11 @@ def _assignment(word: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, st
     name = key.strip()
     section, _, inner = name.partition(".")
     if section in fields:
-        return section, inner, _parsed(text)
+        return section, inner, _parsed(text, name)
     homes = [section for section, names in fields.items() if name in set(names)]
     if not homes:
         raise unknown("setting", name, {name for names in fields.values() for name in names})
-    return homes[0], name, _parsed(text)
+    return homes[0], name, _parsed(text, name)
 
 
 def read_config(path: str | None, assignments: Sequence[str], fields: Mapping[str, Iterable[str]]) -> Config:
@@ -90,8 +98,8 @@ def _file(path: str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise MissingError(f"Configuration file {path} does not exist.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid TOML: {_reason(error)}.") from error
 
 
 def names_of(settings: Any) -> list[str]:

@@ -6,9 +6,11 @@ import contextlib
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.redaction import redacted
 from cellscale.storage.urls import is_local
 
 _FOREIGN = {
@@ -76,12 +78,22 @@ def advice(error: BaseException, url: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(action: str, url: str) -> Iterator[None]:
-    """Turn any failure of the storage libraries into a StoreError that names the place and the way out."""
+def explained(action: str, url: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Turn any failure of the storage libraries into a StoreError that names the place and the way out.
+
+    Parameters
+    ----------
+    action : str
+        The verb of "Cannot … URL".
+    url : str
+        The place.
+    options : mapping
+        Storage options: their secrets are hidden where a library repeats them.
+    """
     try:
         yield
     except (StoreError, ExistsError, MissingError):
         raise
     except failures() as error:
-        reason = f"{type(error).__name__}: {error}".strip(": ")
+        reason = redacted(f"{type(error).__name__}: {error}".strip(": "), options)
         raise StoreError(f"Cannot {action} {url}: {reason}. {advice(error, url)}") from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import fsspec
 
-from cellscale.errors import DamagedError
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.urls import options_for
 
@@ -36,7 +36,7 @@ class Folder:
     """Options for fsspec, see `options_for`."""
 
     def _open(self, name: str = "") -> tuple[Any, str]:
-        with explained("open", self.url):
+        with explained("open", self.url, self.storage_options):
             file_system, path = fsspec.core.url_to_fs(self.url, **options_for(self.url, self.storage_options))
         return file_system, f"{path.rstrip('/')}/{name}".rstrip("/")
 
@@ -45,7 +45,7 @@ class Folder:
         file_system, path = self._open(name)
         local = "file" in file_system.protocol
         target = f"{path}.{uuid.uuid4().hex}{PART}" if local else path
-        with explained("write", f"{self.url}/{name}"):
+        with explained("write", f"{self.url}/{name}", self.storage_options):
             if local:
                 file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             file_system.pipe_file(target, data)
@@ -55,7 +55,7 @@ class Folder:
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
         file_system, path = self._open(name)
-        with explained("read", f"{self.url}/{name}"):
+        with explained("read", f"{self.url}/{name}", self.storage_options):
             try:
                 data: bytes = file_system.cat_file(path, start=start, end=stop)
             except FileNotFoundError:
@@ -65,14 +65,14 @@ class Folder:
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
         file_system, path = self._open(name)
-        with explained("look for", f"{self.url}/{name}"):
+        with explained("look for", f"{self.url}/{name}", self.storage_options):
             file_system.invalidate_cache()
             return bool(file_system.exists(path))
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None where there is none."""
         file_system, path = self._open(name)
-        with explained("look for", f"{self.url}/{name}"):
+        with explained("look for", f"{self.url}/{name}", self.storage_options):
             try:
                 found = file_system.info(path)
             except FileNotFoundError:
@@ -82,7 +82,7 @@ class Folder:
     def names(self, inner: str = "") -> frozenset[str]:
         """Names of the files and folders directly in an inner folder; none where there is no such folder."""
         file_system, path = self._open(inner)
-        with explained("list", f"{self.url}/{inner}"):
+        with explained("list", f"{self.url}/{inner}", self.storage_options):
             file_system.invalidate_cache()
             try:
                 found = file_system.ls(path, detail=False)
@@ -93,13 +93,13 @@ class Folder:
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
         file_system, path = self._open(name)
-        with explained("delete", f"{self.url}/{name}"), contextlib.suppress(FileNotFoundError):
+        with explained("delete", f"{self.url}/{name}", self.storage_options), contextlib.suppress(FileNotFoundError):
             file_system.rm_file(path)
 
     def remove(self) -> None:
         """Delete the folder and all in it, if it is there."""
         file_system, path = self._open()
-        with explained("delete", self.url):
+        with explained("delete", self.url, self.storage_options):
             file_system.invalidate_cache()
             if file_system.exists(path):
                 file_system.rm(path, recursive=True)
@@ -111,10 +111,4 @@ class Folder:
     def read_json(self, name: str) -> Any:
         """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
         data = self.read(name)
-        try:
-            return None if data is None else json.loads(data)
-        except ValueError as error:
-            raise DamagedError(
-                f"{self.url}/{name} is damaged: it is no JSON ({error}). "
-                "Put it back from a copy, or start over with --overwrite."
-            ) from error
+        return None if data is None else parsed(data, f"{self.url}/{name}")
