@@ -22,7 +22,7 @@ from cellscale.cli.terminal import out, storage_options
 @click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="Slice to begin with.")
 @click.option("--napari", is_flag=True, help="Open a napari window instead of a page in the browser.")
 @click.option("--no-browser", is_flag=True, help="Print the link, open nothing.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, as the browser reaches it.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option("--port", type=int, default=0, help="Of the page; the stores have the next one. Any two where left out.")
 @storage_options
 def view_command(image: str, napari: bool, no_browser: bool, host: str, port: int, **options: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,18 @@ class Folder:
             except FileNotFoundError:
                 return None
             return data
+
+    def blocks(self, name: str, *, start: int, stop: int, size: int) -> Iterator[bytes]:
+        """Bytes [start, stop) of a file, `size` at a time, through one open file."""
+        file_system, path = self._open(name)
+        with (
+            explained("read", f"{self.url}/{name}", self.storage_options),
+            file_system.open(path, "rb", block_size=size) as stream,
+        ):
+            stream.seek(start)
+            while start < stop and (data := stream.read(min(size, stop - start))):
+                start += len(data)
+                yield data
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
