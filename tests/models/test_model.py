@@ -1,3 +1,4 @@
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -6,11 +7,12 @@ import pytest
 import torch
 
 from cellscale.errors import CellscaleError, DamagedError, InputError, MissingError, StoreError
-from cellscale.methods import load_method
+from cellscale.methods import METHODS, load_method
 from cellscale.models.model import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.sources.synthetic import Scene
 from cellscale.training.validation import predicted, scored
 from cellscale.types import Box
+from tests.mutants import mutants
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,6 +137,33 @@ def test_settings_beyond_the_limits_are_refused_before_memory_is_taken(model, tm
     edited(tmp_path, settings={"unet.width": 4, "unet.depth": 1} | settings)
     with pytest.raises(CellscaleError, match=message):
         load_model(str(tmp_path))
+
+
+def attack(folder, every):
+    """Try each `every`-th mutant of a description; how many were refused."""
+    path, refused = folder / "model.json", 0
+    for name, document in itertools.islice(mutants(json.loads(path.read_text())), None, None, every):
+        path.write_text(json.dumps(document))
+        try:
+            load_model(str(folder))
+        except CellscaleError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+    return refused
+
+
+def test_a_field_of_another_kind_is_refused_or_ignored(model, tmp_path):
+    save_model(model, str(tmp_path))
+    assert attack(tmp_path, 23) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_field_of_another_kind_is_refused_or_ignored(tmp_path, name):
+    method = load_method(name)
+    save_model(Model(method=method, networks=method.networks(), pixel_size_um=(0.5, 0.5)), str(tmp_path))
+    assert attack(tmp_path, 1) > 100
 
 
 def test_forests_are_bounded_by_their_weights(tmp_path):

@@ -20,6 +20,8 @@ from cellscale.ngff.metadata import (
     Node,
     channel_names,
     checked_version,
+    entries_of,
+    items_of,
     parse_axes,
     parse_datasets,
     parse_level,
@@ -68,8 +70,8 @@ class NgffImage:
         if axis not in self.axes:
             return None
         at = self.axes.index(axis)
-        unit = units.get(self.units[at] or "")
-        return None if unit is None else self.levels[0].scale[at] * unit
+        step = self.levels[0].scale[at] * units.get(self.units[at] or "", 0.0)
+        return step if step > 0 else None
 
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel, µm; None without a unit of length."""
@@ -171,9 +173,8 @@ class NgffImage:
 
 def _plate_images(store: Store, node: Node) -> list[str]:
     """Paths of the images of a plate's wells, from at most four wells."""
-    wells = [
-        str(well["path"]) for well in node.ome["plate"].get("wells", []) if isinstance(well, Mapping) and "path" in well
-    ]
+    listed = items_of(entries_of(node.ome["plate"]).get("wells"))
+    wells = [str(well["path"]) for well in listed if isinstance(well, Mapping) and "path" in well]
     found = []
     for well in wells[:4]:
         inner = read_node(store.child(well))
@@ -186,9 +187,10 @@ def _children(store: Store, node: Node) -> list[str]:
     if "plate" in node.ome:
         return _plate_images(store, node)
     if "well" in node.ome:
-        return [str(image["path"]) for image in node.ome["well"].get("images", []) if isinstance(image, Mapping)]
+        images = items_of(entries_of(node.ome["well"]).get("images"))
+        return [str(image["path"]) for image in images if isinstance(image, Mapping) and "path" in image]
     listed = read_node(store.child("OME"))
-    if listed is not None and listed.ome.get("series"):
+    if listed is not None and items_of(listed.ome.get("series")):
         return [str(path) for path in listed.ome["series"]]
     found: list[str] = []
     while read_node(store.child(str(len(found)))) is not None:

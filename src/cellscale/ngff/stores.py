@@ -18,6 +18,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.ngff.limits import check_array, check_zip
 from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
@@ -69,6 +70,7 @@ class Store:
         with explained("read", self.url, self.storage_options):
             inside = self.zip_file
             if inside:
+                check_zip(inside[0])
                 with zipfile.ZipFile(inside[0]) as archive:
                     found = f"{inside[1]}/{name}".lstrip("/")
                     return archive.read(found) if found in archive.namelist() else None
@@ -139,6 +141,7 @@ class Store:
     def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file
         if inside:
+            check_zip(inside[0])
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
@@ -158,16 +161,16 @@ class Store:
         """
         if mode == "r+":
             self.writable()
-        with explained("open array", joined(self.url, path), self.storage_options):
+        url = joined(self.url, path)
+        with explained("open array", url, self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
-            try:
-                opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
-            except FileNotFoundError as error:
-                store.close()
-                raise MissingError(
-                    f"{joined(self.url, path)} is no Zarr array; it is missing or incomplete."
-                ) from error
         try:
+            with explained("open array", url, self.storage_options):
+                try:
+                    opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
+                except FileNotFoundError as error:
+                    raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
+                check_array(opened, url)
             yield opened
         finally:
             store.close()

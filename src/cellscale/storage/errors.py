@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
+import struct
 import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import CellscaleError, StoreError
 from cellscale.redaction import redacted
 from cellscale.storage.urls import is_local
 
@@ -20,6 +22,21 @@ _FOREIGN = {
     "gcsfs.retry": ("HttpError",),
     "azure.core.exceptions": ("AzureError",),
 }
+_COMMON = (
+    *(
+        OSError,
+        ImportError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        LookupError,
+        EOFError,
+        AttributeError,
+        ArithmeticError,
+    ),
+    *(AssertionError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile),
+)
+"""What file systems, zarr and codecs raise at documents and chunks that are damaged or made by strangers."""
 _EXTRAS = {
     "s3": "s3",
     "gs": "gcs",
@@ -54,8 +71,7 @@ def failures() -> tuple[type[Exception], ...]:
     """Exceptions that reading or writing may raise: those of the loaded cloud libraries share no ancestor."""
     loaded = ((sys.modules[module], names) for module, names in _FOREIGN.items() if module in sys.modules)
     foreign = tuple(getattr(module, name) for module, names in loaded for name in names if hasattr(module, name))
-    ours = (OSError, ImportError, ValueError, TypeError, RuntimeError, LookupError, EOFError, zlib.error)
-    return (*ours, zipfile.BadZipFile, *foreign)
+    return (*_COMMON, *foreign)
 
 
 def advice(error: BaseException, url: str) -> str:
@@ -92,7 +108,7 @@ def explained(action: str, url: str, options: Mapping[str, Any] | None = None) -
     """
     try:
         yield
-    except (StoreError, ExistsError, MissingError):
+    except CellscaleError:
         raise
     except failures() as error:
         reason = redacted(f"{type(error).__name__}: {error}".strip(": "), options)
