@@ -30,7 +30,7 @@ EVERY = 61
 @pytest.fixture(scope="module", params=["0.4", "0.5"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("strangers") / "m.zarr"
-    cellscale.synthesize(str(place), shape=(2, 64, 64), cells=3, ngff=request.param)
+    cellscale.synthesize(str(place), shape=(2, 64, 64), cells=3, ome_zarr_version=request.param)
     return place
 
 
@@ -163,7 +163,7 @@ def test_a_zip_file_is_checked_again_when_it_changes(image: Path, tmp_path: Path
 
 def test_code_in_an_image_does_not_run(tmp_path: Path) -> None:
     """A filter of Zarr v2 may name any codec of numcodecs; `pickle` runs what a chunk says."""
-    cellscale.synthesize(str(tmp_path / "m.zarr"), shape=(1, 64, 64), cells=3, ngff="0.4")
+    cellscale.synthesize(str(tmp_path / "m.zarr"), shape=(1, 64, 64), cells=3, ome_zarr_version="0.4")
     path = tmp_path / "m.zarr" / "0" / ".zarray"
     document = json.loads(path.read_text())
     for entry in ({"filters": [{"id": "pickle"}]}, {"compressor": {"id": "pickle"}}):

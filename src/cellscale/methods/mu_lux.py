@@ -77,7 +77,7 @@ class Markers:
 
     threshold: float = 240 / 255
     """A pixel is a marker's if its probability is greater."""
-    holes: int = 16
+    fill_holes_px: int = 16
     """Holes of at most this area are filled, px; the authors fill all, which is not local."""
     radius: int = 4
     """Radius of the opening's disc, px: 8 px across; 0: none. `prepared` takes a smaller one where cells are small."""
@@ -85,11 +85,11 @@ class Markers:
     @property
     def reach(self) -> int:
         """How far a marker's pixel looks, px."""
-        return self.holes + 2 * self.radius
+        return self.fill_holes_px + 2 * self.radius
 
     def of(self, probability: NDArray[np.uint8]) -> Mask:
         """Above the threshold, holes filled, opened."""
-        solid = filled(above(probability, self.threshold), self.holes)
+        solid = filled(above(probability, self.threshold), self.fill_holes_px)
         return opened(solid, self.radius) if self.radius else solid
 
 

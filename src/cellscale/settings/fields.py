@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cellscale.errors import InputError, unknown
+from cellscale.errors import InputError
+from cellscale.settings.renamed import unknown_setting
 
 T = TypeVar("T")
 _MOST = 2**63
@@ -39,7 +40,7 @@ def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     if len(ends) > 1:
         raise InputError(f"{kind.capitalize()} {name!r} is one of {', '.join(sorted(ends))}: give the full name.")
     if not ends:
-        raise unknown(kind, name, {*known, *(full.rpartition(".")[2] for full in known)})
+        raise unknown_setting(name, {*known, *(full.rpartition(".")[2] for full in known)}, kind)
     return ends[0]
 
 
