@@ -103,8 +103,7 @@ def _options(context: click.Context, parameter: click.Parameter, texts: tuple[st
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            known = isinstance(error, json.JSONDecodeError)
-            reason = f"{error.msg} at character {error.pos}" if known else "it is too deep or too long"
+            reason = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "too large"
             raise click.BadParameter(f"value {number} is not valid JSON: {reason}; {OPTIONS_FORM}") from None
         if not isinstance(value, dict):
             raise click.BadParameter(f"value {number} is not a JSON object but {type(value).__name__}; {OPTIONS_FORM}")

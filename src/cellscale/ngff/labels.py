@@ -17,16 +17,7 @@ from numpy.typing import NDArray
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError, unknown
 from cellscale.ngff import array_io
 from cellscale.ngff.image import NgffImage, described, resolve
-from cellscale.ngff.metadata import (
-    VERSIONS,
-    Level,
-    Node,
-    checked_version,
-    entries_of,
-    multiscale_document,
-    read_node,
-    write_group,
-)
+from cellscale.ngff.metadata import VERSIONS, Level, Node, checked_version, multiscale_document, read_node, write_group
 from cellscale.ngff.pyramids import size_of
 from cellscale.ngff.stores import Store, joined
 from cellscale.redaction import redacted, redacted_values
@@ -382,10 +373,8 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     found = described(store, node)
     if found["dtype"].kind not in "uib":
         raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
-    metadata = dict(entries_of(node.attributes.get("cellscale")))
-    image_label = entries_of(node.ome.get("image-label"))
-    source = metadata.pop(_SOURCE, None) or entries_of(image_label.get("source")).get("image")
-    options, source = home.storage_options, source if isinstance(source, str) else None
+    metadata, options = dict(node.notes), home.storage_options
+    source = metadata.pop(_SOURCE, None) or node.label_source
     return LabelLayer(url=store.url, storage_options=options, name=name, source=source, metadata=metadata, **found)
 
 

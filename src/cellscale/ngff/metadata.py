@@ -61,6 +61,16 @@ class Node:
         return entries_of(self.attributes.get("ome")) if self.zarr_format == 3 else self.attributes
 
     @property
+    def notes(self) -> Mapping[str, Any]:
+        """What cellscale says of a label layer."""
+        return entries_of(self.attributes.get("cellscale"))
+
+    @property
+    def label_source(self) -> str | None:
+        """The image that a label layer names as its own."""
+        return _text(entries_of(entries_of(self.ome.get("image-label")).get("source")).get("image"))
+
+    @property
     def version(self) -> str | None:
         """The NGFF version that the node names."""
         if self.zarr_format == 3:
