@@ -15,9 +15,9 @@ from cellscale.ngff import upsampling
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
+from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.forecast import Forecast, forecast
 from cellscale.segmentation.report import Report
-from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 
 Options = Mapping[str, Any] | None
@@ -98,7 +98,9 @@ def segment(
             job.run,
             job.model.networks,
             job.target,
-            spread=one_by_one if backend == "serial" else job.engine,
+            spread=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)
+            if backend == "serial"
+            else job.engine,
             on_progress=on_progress,
             on_note=on_status,
             model=about,

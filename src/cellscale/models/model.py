@@ -194,12 +194,24 @@ def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
         values = load(weights)
     except (SafetensorError, LookupError, ValueError) as error:
         raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    _check_finite(values, url)
     held = sum(value.numel() for value in values.values())
     advice = f"{WEIGHTS} holds {held}. Were the settings in {DESCRIPTION} changed?"
     with Budget(held + SPARE, f"{url}/{DESCRIPTION} asks for networks of more than {held + SPARE} numbers; {advice}"):
         networks = {name: network.eval() for name, network in method.networks().items()}
     restore(networks, values)
     return networks
+
+
+def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
+    """Raise DamagedError for weights that are NaN or infinite: what they predict is background without a word."""
+    for name, value in sorted(values.items()):
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            count = int((~torch.isfinite(value)).sum())
+            raise DamagedError(
+                f"{url}/{WEIGHTS}: {count} of {value.numel()} numbers of {name!r} are not finite (NaN or infinity). "
+                "The training went wrong, or the file was changed: train again, with a lower learning rate."
+            )
 
 
 def load_model(
