@@ -34,7 +34,15 @@ __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a setting; auto: cuda where there is one."""
+    """The device of a setting; auto: cuda where there is one.
+
+    Raises
+    ------
+    InputError
+        For cuda on a machine where torch finds none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
