@@ -14,7 +14,7 @@ from cellscale.models.model import SHIPPED, Model, digest, load_model, save_mode
 from cellscale.sources.synthetic import Scene
 from cellscale.training.validation import predicted, scored
 from cellscale.types import Box
-from tests.mutants import mutants
+from tests.support.hostile import mutants
 
 ROOT = Path(__file__).parents[2]
 

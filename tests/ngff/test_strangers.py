@@ -20,7 +20,7 @@ from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.storage.documents import MAX_BYTES
 from cellscale.types import Box
-from tests.mutants import mutants
+from tests.support.hostile import mutants
 
 CORNER = Box(0, 0, 8, 8)
 EVERY = 61
