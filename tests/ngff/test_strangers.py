@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import math
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from numcodecs import BZ2, LZMA, GZip, Zlib, Zstd
+from zarr.codecs import GzipCodec, ZstdCodec
 
 import cellscale
-from cellscale.errors import CellscaleError, DamagedError, StoreError
-from cellscale.ngff import limits
+from cellscale.errors import CellscaleError, DamagedError, InputError, StoreError
+from cellscale.ngff import bounded, limits
+from cellscale.ngff.bounded import BoundedStore
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
+from cellscale.ngff.stores import Store
 from cellscale.storage.documents import MAX_BYTES
 from cellscale.types import Box
 from tests.support.hostile import mutants
@@ -174,3 +186,79 @@ def test_code_in_an_image_does_not_run(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             open_image(str(tmp_path / "m.zarr")).read(CORNER)
     assert not (tmp_path / "ran").exists()
+
+
+ZEROS = bytes(2**20)
+BOMBS: dict[str, Any] = {
+    "zstd": lambda count: Zstd(level=1).encode(ZEROS * 8) * (count // 8),
+    "gzip": lambda count: gzip.compress(ZEROS * count, 1),
+    "zlib": lambda count: zlib.compress(ZEROS * count, 1),
+    "bz2": lambda count: bz2.compress(ZEROS * count),
+    "lzma": lambda count: lzma.compress(ZEROS * count, preset=0),
+}
+"""Data that unpack to a number of MiB."""
+
+
+def arrays(place: Path, kind: str) -> Iterator[Path]:
+    """The only stored object of arrays of one chunk with a compressor, of both versions of Zarr."""
+    codec = {"gzip": GZip, "zlib": Zlib, "bz2": BZ2, "lzma": LZMA, "zstd": Zstd}[kind]()
+    zarr.create_array(str(place / "v2"), data=np.ones((8, 8), "u2"), zarr_format=2, compressors=codec)
+    yield place / "v2" / "0.0"
+    if kind in ("gzip", "zstd"):
+        codec = {"gzip": GzipCodec(), "zstd": ZstdCodec()}[kind]
+        zarr.create_array(str(place / "v3"), data=np.ones((8, 8), "u2"), compressors=codec)
+        yield place / "v3" / "c" / "0" / "0"
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_chunk_that_unpacks_to_more_than_a_limit_is_not_unpacked(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "MAX_CHUNK_BYTES", 2**24)
+    monkeypatch.setattr(BoundedStore, "whole", 2**24)
+    for chunk in arrays(tmp_path, kind):
+        root = chunk.relative_to(tmp_path).parts[0]
+        with Store(url=str(tmp_path)).array(root) as array:
+            assert array[:].sum() == 64
+        chunk.write_bytes(BOMBS[kind](40))
+        with (
+            Store(url=str(tmp_path)).array(root) as array,
+            pytest.raises(DamagedError, match=r"unpacks to more than 0\.0156 GiB"),
+        ):
+            array[:]
+
+
+def test_a_part_of_a_shard_that_unpacks_to_more_than_a_limit_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "MAX_CHUNK_BYTES", 2**24)
+    settings: dict[str, Any] = {"chunks": (8, 8), "shards": (16, 8), "compressors": ZstdCodec()}
+    zarr.create_array(str(tmp_path / "a"), data=np.arange(128, dtype="u2").reshape(16, 8), **settings)
+    shard = tmp_path / "a" / "c" / "0" / "0"
+    with Store(url=str(tmp_path)).array("a") as array:
+        assert array[8:].min() == 64
+        assert array[:].max() == 127
+    bomb = BOMBS["zstd"](40)
+    index = np.array([[0, len(bomb)], [0, len(bomb)]], "<u8").tobytes()
+    shard.write_bytes(bomb + index + google_crc32c.value(index).to_bytes(4, "little"))
+    for rows in (slice(8, 16), slice(0, 16)):
+        with Store(url=str(tmp_path)).array("a") as array, pytest.raises(DamagedError, match="unpacks to more than"):
+            array[rows]
+
+
+def test_an_array_that_is_compressed_twice_is_refused(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a"), data=np.ones((8, 8), "u2"), compressors=[ZstdCodec(), GzipCodec()])
+    with pytest.raises(InputError, match="is compressed by zstd and gzip"), Store(url=str(tmp_path)).array("a"):
+        pass
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 400_000), st.integers(1, 256), st.booleans()), max_size=3), st.binary(max_size=4)
+)
+def test_the_bound_of_zstd_is_no_less_than_what_it_unpacks_to(frames: list[tuple[int, int, bool]], rest: bytes) -> None:
+    noise, data, size = np.random.default_rng(0), b"\x5f\x2a\x4d\x18\x02\0\0\0ab", 0
+    for length, values, checksum in frames:
+        data += Zstd(level=1, checksum=checksum).encode(noise.integers(0, values, length).astype("u1").tobytes() + b"!")
+        size += length + 1
+    bound = bounded.zstd_bound(memoryview(data + rest))
+    assert size <= bound <= size + len(frames) * bounded.ZSTD_BLOCK

@@ -18,6 +18,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.ngff.bounded import BoundedStore
 from cellscale.ngff.limits import check_array, check_zip
 from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
@@ -164,13 +165,15 @@ class Store:
         url = joined(self.url, path)
         with explained("open array", url, self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
+        bounded = BoundedStore(store)
         try:
             with explained("open array", url, self.storage_options):
                 try:
-                    opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
+                    opened = zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode)
                 except FileNotFoundError as error:
                     raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
                 check_array(opened, url)
+                bounded.check(opened, url)
             yield opened
         finally:
             store.close()
