@@ -104,6 +104,13 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     ------
     StoreError
         If the folder cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.save_model(cellscale.load_model("nuclei"), "copied")
+    >>> cellscale.load_model("copied").method.name
+    'unet-ronneberger'
     """
     weights = save(tensors(model.networks))
     description = {
@@ -243,6 +250,12 @@ def load_model(
         If the folder has another format, or its method is code that is not trusted.
     StoreError
         If the folder cannot be read, or weights and description do not belong together.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.load_model("nuclei").method.name
+    'unet-ronneberger'
     """
     content, weights = _read(url, storage_options, shipped)
     found = _description(content, url)
