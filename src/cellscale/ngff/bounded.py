@@ -138,7 +138,8 @@ class BoundedStore(WrapperStore[Any]):
         value = cast("Buffer | None", await self._store.get(key, prototype, byte_range))
         if value is not None and self.kind and self.kind not in ("blosc", "lz4"):
             limit = self.whole if byte_range is None else MAX_CHUNK_BYTES
-            task = memoryview(value.as_numpy_array()), self.kind, limit, f"{self._store}/{key}"
+            data: Any = value.as_numpy_array()
+            task = memoryview(data), self.kind, limit, f"{self._store}/{key}"
             if self.kind == "zstd":
                 check_unpacked(*task)
             else:
