@@ -24,14 +24,16 @@ from numcodecs import BZ2, LZMA, GZip, Zlib, Zstd
 from zarr.codecs import GzipCodec, ZstdCodec
 
 import cellscale
-from cellscale.errors import CellscaleError, DamagedError, InputError, StoreError
+from cellscale.errors import CellscaleError, DamagedError, InputError
 from cellscale.ngff import bounded, limits
 from cellscale.ngff.bounded import BoundedStore
+from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.stores import Store
 from cellscale.storage.documents import MAX_BYTES
 from cellscale.types import Box
+from cellscale.viewers.scenes import scene
 from tests.support.hostile import mutants
 
 CORNER = Box(0, 0, 8, 8)
@@ -51,13 +53,16 @@ def documents(image: Path) -> Iterator[Path]:
 
 
 def look(image: Path) -> None:
-    """Open everything and read a corner."""
+    """Open everything as the commands do and read a corner."""
     opened = open_image(str(image))
     opened.read(CORNER)
     assert all(size > 0 for size in opened.pixel_size_um() or ())
     assert math.isfinite(opened.frame_interval_s() or 0)
     assert all(isinstance(name, str) for name in list_labels(str(image)))
-    open_labels(str(image), "truth").read(CORNER)
+    layer = open_labels(str(image), "truth")
+    layer.read(CORNER)
+    assert all(0 <= t < opened.size("t") for t in annotated(layer, range(opened.size("t"))))
+    scene(str(image), layers=["truth"], frame=0)
 
 
 def attack(image: Path, every: int) -> int:
@@ -178,13 +183,25 @@ def test_code_in_an_image_does_not_run(tmp_path: Path) -> None:
     cellscale.synthesize(str(tmp_path / "m.zarr"), shape=(1, 64, 64), cells=3, ome_zarr_version="0.4")
     path = tmp_path / "m.zarr" / "0" / ".zarray"
     document = json.loads(path.read_text())
-    for entry in ({"filters": [{"id": "pickle"}]}, {"compressor": {"id": "pickle"}}):
+    pickles = [{"id": "pickle"}]
+    for entry in (
+        {"filters": pickles},
+        {"filters": pickles, "compressor": None},
+        {"compressor": pickles[0]},
+        {"filters": pickles, "dtype": "|O", "fill_value": None},
+        {"filters": [{"id": "vlen-utf8"}, *pickles], "dtype": "|O", "fill_value": "", "compressor": None},
+    ):
         path.write_text(json.dumps(document | entry))
         for chunk in (tmp_path / "m.zarr" / "0").rglob("*"):
             if chunk.is_file() and not chunk.name.startswith("."):
                 chunk.write_bytes(b"cposix\nsystem\n(S'touch " + str(tmp_path).encode() + b"/ran'\ntR.")
-        with pytest.raises(StoreError):
+        with pytest.raises(CellscaleError):
             open_image(str(tmp_path / "m.zarr")).read(CORNER)
+        with (
+            pytest.raises(CellscaleError, match="names the codec 'pickle'|Cannot open array"),
+            Store(url=str(tmp_path / "m.zarr")).array("0") as array,
+        ):
+            array[:]
     assert not (tmp_path / "ran").exists()
 
 
@@ -244,6 +261,14 @@ def test_a_part_of_a_shard_that_unpacks_to_more_than_a_limit_is_not_unpacked(
     for rows in (slice(8, 16), slice(0, 16)):
         with Store(url=str(tmp_path)).array("a") as array, pytest.raises(DamagedError, match="unpacks to more than"):
             array[rows]
+
+
+def test_a_shard_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"shape": (2**18, 2**18), "chunks": (512, 512), "shards": (2**17, 2**17), "dtype": "u2"}
+    zarr.create_array(str(tmp_path / "a"), **settings)
+    message = "has shards of 131072 × 131072, uint16; expected at most 16 GiB each"
+    with pytest.raises(InputError, match=message), Store(url=str(tmp_path)).array("a"):
+        pass
 
 
 def test_an_array_that_is_compressed_twice_is_refused(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def check_trusted(name: str, trust: Collection[str], source: str) -> None:
         return
     raise InputError(
         f"{source} asks for the method {name!r}, which is not part of cellscale: loading it runs the code of the "
-        f"module {module!r}. If you trust it, allow that it with --trust-model {module} (Python: trust=[{module!r}])."
+        f"module {module!r}. If you trust it, add --trust-model {module} (Python: trust=[{module!r}])."
     )
 
 

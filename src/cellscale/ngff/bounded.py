@@ -124,9 +124,14 @@ class BoundedStore(WrapperStore[Any]):
         Raises
         ------
         InputError
-            For an array that is compressed twice: what comes out of the first cannot be told beforehand.
+            For an array that is compressed twice, for what comes out of the first cannot be known; or one of pickles.
         """
-        found = [name for name in _names(array.metadata.to_dict()) if name in COMPRESSORS]
+        names = list(_names(array.metadata.to_dict()))
+        if "pickle" in names:
+            raise InputError(
+                f"{url} names the codec 'pickle', which runs code that a chunk holds. Do not trust this image."
+            )
+        found = [name for name in names if name in COMPRESSORS]
         if len(found) > 1:
             raise InputError(f"{url} is compressed by {' and '.join(found[:9])}; expected one compressor.")
         self.kind = found[0] if found else ""

@@ -19,6 +19,8 @@ MAX_SIDE = 2**31 - 1
 """Longest axis: names of channels and numbers of frames are listed."""
 MAX_CHUNK_BYTES = 2**31
 """Largest chunk, unpacked: one has to fit into memory a few times, and Blosc makes none that are larger."""
+MAX_SHARD_BYTES = 2**34
+"""Largest shard, unpacked: those that are wanted whole are read whole."""
 DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
 """Files that are parsed."""
 
@@ -42,6 +44,11 @@ def check_array(array: zarr.Array[Any], url: str) -> None:
         raise InputError(
             f"{url} has chunks of {_sides(array.chunks)}, {array.dtype}; expected at most "
             f"{MAX_CHUNK_BYTES / 2**30:g} GiB each. Write the image again with smaller chunks."
+        )
+    if array.shards and math.prod(array.shards) * array.dtype.itemsize > MAX_SHARD_BYTES:
+        raise InputError(
+            f"{url} has shards of {_sides(array.shards)}, {array.dtype}; expected at most "
+            f"{MAX_SHARD_BYTES / 2**30:g} GiB each. Write the image again with smaller shards."
         )
 
 

@@ -62,8 +62,11 @@ class Node:
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What cellscale says of a label layer."""
-        return entries_of(self.attributes.get("cellscale"))
+        """What cellscale says of a label layer; a list of frames that is none of it is left out."""
+        found = entries_of(self.attributes.get("cellscale"))
+        frames = items_of(found.get("frames"))
+        known = bool(frames) and all(type(frame) is int for frame in frames)
+        return found if known else {name: value for name, value in found.items() if name != "frames"}
 
     @property
     def label_source(self) -> str | None:

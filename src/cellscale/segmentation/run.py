@@ -222,7 +222,7 @@ def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
     options = run.image.storage_options
     there = read_node(Store(url=target.layer, storage_options=options))
-    if there is None or dict(there.attributes.get("cellscale") or {}).get("attempt") != metadata["attempt"]:
+    if there is None or there.notes.get("attempt") != metadata["attempt"]:
         _forget(run)
         if target.name in list_labels(target.store, storage_options=options):
             remove_labels(target.store, target.name, storage_options=options)
