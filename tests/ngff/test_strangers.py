@@ -198,7 +198,7 @@ def test_code_in_an_image_does_not_run(tmp_path: Path) -> None:
         with pytest.raises(CellscaleError):
             open_image(str(tmp_path / "m.zarr")).read(CORNER)
         with (
-            pytest.raises(CellscaleError, match="names the codec 'pickle'|Cannot open array"),
+            pytest.raises(CellscaleError, match=r"names the codec 'pickle'|Cannot open array"),
             Store(url=str(tmp_path / "m.zarr")).array("0") as array,
         ):
             array[:]
