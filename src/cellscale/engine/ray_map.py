@@ -142,7 +142,7 @@ def cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    alone = address is None and not os.environ.get("RAY_ADDRESS")
+    alone = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
     try:
         with _on_loopback() if alone else nullcontext():
             dashboard = False if address is None else None
