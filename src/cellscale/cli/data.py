@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 import cellscale
 from cellscale.cli.terminal import FRAMES, as_json, out, progress, storage_options
+from cellscale.storage.json_text import json_text
 
 
 @click.command("import")
@@ -46,7 +46,7 @@ def import_command(quiet: bool, /, source: str, destination: str, as_json: bool,
         )
     if as_json:
         told = {"image": image.url, "shape": image.levels[0].shape, "axes": image.axes, "dtype": str(image.dtype)}
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json_text(told, indent=1))
         return
     out.print(f"{destination}: {' × '.join(map(str, image.levels[0].shape))} ({', '.join(image.axes)}), {image.dtype}")
 
@@ -78,7 +78,7 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bo
     with progress(quiet) as show:
         cellscale.synthesize(destination, shape=sizes, on_progress=show, **options)
     if as_json:
-        click.echo(json.dumps({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
+        click.echo(json_text({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
     else:
         out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
 

@@ -23,6 +23,7 @@ from cellscale.ngff.limits import check_array, check_zip
 from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
+from cellscale.storage.json_text import json_text
 from cellscale.storage.urls import is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
@@ -92,7 +93,7 @@ class Store:
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON object whole."""
         self.writable()
-        self.folder.write(name, json.dumps(document, indent=2).encode())
+        self.folder.write(name, json_text(document, indent=2).encode())
 
     def writable(self) -> None:
         """Raise StoreError for a store that is read only by its kind."""

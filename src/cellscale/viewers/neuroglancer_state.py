@@ -5,7 +5,6 @@ Positions count voxels of the image's finest level along x, y, z and t; a channe
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S
+from cellscale.storage.json_text import json_text
 from cellscale.types import Box
 
 HOSTED = "https://neuroglancer-demo.appspot.com/"
@@ -125,4 +125,4 @@ def state(
 
 def link(shown: Mapping[str, Any], page: str = HOSTED) -> str:
     """A link that opens a neuroglancer page with this state."""
-    return f"{page}#!{urllib.parse.quote(json.dumps(shown, separators=(',', ':')))}"
+    return f"{page}#!{urllib.parse.quote(json_text(shown, separators=(',', ':')))}"
