@@ -6,7 +6,6 @@ A store holds no open handle. Objects are written whole; on a file system under 
 from __future__ import annotations
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
