@@ -176,7 +176,7 @@ def test_a_plain_array_and_text_are_refused(tmp_path: Path) -> None:
         open_image(str(tmp_path / "a.zarr"))
     make(tmp_path / "i.zarr", noise(20, 20), "yx")
     (tmp_path / "i.zarr" / "zarr.json").write_text('{"zarr_for')
-    with pytest.raises(StoreError, match=r"zarr.json is damaged: it is no JSON"):
+    with pytest.raises(StoreError, match=r"zarr.json is damaged: it is not valid JSON"):
         open_image(str(tmp_path / "i.zarr"))
 
 

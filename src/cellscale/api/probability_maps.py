@@ -86,7 +86,7 @@ def predict_maps(
     on_progress : callable
         Called with step, done and total.
     **options
-        frames, channels, z_mode, level, config, settings, storage_options: as for `segment`.
+        frames, channels, z_mode, level, config, settings, trust, storage_options: as for `segment`.
 
     Returns
     -------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
-from cellscale.methods import METHODS, load_method, settings_of
+from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.ngff.frame_ranges import Frames
 from cellscale.ngff.image import open_image
@@ -66,6 +66,7 @@ def train(
     steps: int | None = None,
     address: str | None = None,
     overwrite: bool = False,
+    trust: Collection[str] = (),
     storage_options: Options = None,
     on_progress: Progress = silent,
 ) -> Model:
@@ -104,6 +105,8 @@ def train(
         Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     overwrite : bool
         Replace an existing model.
+    trust : collection of str
+        Modules outside of cellscale whose methods `init_from` may name, see `load_model`; that of `method` is trusted.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
@@ -133,7 +136,8 @@ def train(
     from cellscale.engine.ray_trainer import train_method
     from cellscale.training.run import check_start
 
-    begun = load_model(init_from, storage_options) if isinstance(init_from, str) else init_from
+    trusted = {*([trust] if isinstance(trust, str) else trust), module_of(method)}
+    begun = load_model(init_from, storage_options, trust=trusted) if isinstance(init_from, str) else init_from
     chosen = begun.method if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, settings or {}, fields)

@@ -18,6 +18,7 @@ from cellscale.cli.terminal import (
     ray_options,
     settings_option,
     storage_options,
+    trust_model,
     with_options,
 )
 from cellscale.storage.json_text import json_text
@@ -69,6 +70,7 @@ def models_command(as_json: bool) -> None:
 @click.option("--steps", type=int, help="Number of training steps.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @as_json
+@trust_model
 @storage_options
 @click.pass_obj
 def train_command(

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
+
 CONVOLUTIONS = 2
 """3×3 convolutions in each block."""
+MAX_DEPTH = 10
+"""Deepest U-Net: windows are multiples of 2^depth px, and features double with each level."""
 
 
 def unet_multiple(depth: int) -> int:
@@ -106,6 +110,13 @@ class UNetShape:
     """BatchNorm after each convolution."""
     dropout: float = 0.0
     """Share of the features that a block drops in training."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or not 0 <= self.depth <= MAX_DEPTH:
+            raise InputError(
+                f"Settings 'width' and 'depth' are {self.width} and {self.depth}; "
+                f"expected a width of at least 1 and a depth of 0 to {MAX_DEPTH}."
+            )
 
     @property
     def multiple(self) -> int:

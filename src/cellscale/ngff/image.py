@@ -18,6 +18,8 @@ from cellscale.ngff.metadata import (
     Node,
     channel_names,
     checked_version,
+    entries_of,
+    items_of,
     parse_axes,
     parse_datasets,
     parse_level,
@@ -68,8 +70,8 @@ class NgffImage:
         if axis not in self.axes:
             return None
         at = self.axes.index(axis)
-        unit = unit_size(self.units[at] or "")
-        return None if unit is None else self.levels[0].scale[at] * unit
+        step = self.levels[0].scale[at] * (unit_size(self.units[at] or "") or 0.0)
+        return step if step > 0 else None
 
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel, µm; None without a unit of length."""
@@ -187,7 +189,7 @@ def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
     """Paths of the images of a plate's wells, from at most `limit` wells."""
     wells = [
         child_path(well["path"], store.url)
-        for well in node.ome["plate"].get("wells", [])
+        for well in items_of(entries_of(node.ome["plate"]).get("wells"))
         if isinstance(well, Mapping) and "path" in well
     ]
     found = []
@@ -202,10 +204,10 @@ def _children(store: Store, node: Node, limit: int | None = None) -> list[str]:
     if "plate" in node.ome:
         return _plate_images(store, node, limit)
     if "well" in node.ome:
-        images = [image for image in node.ome["well"].get("images", []) if isinstance(image, Mapping)]
-        return [child_path(image.get("path"), store.url) for image in images]
+        images = items_of(entries_of(node.ome["well"]).get("images"))
+        return [child_path(image.get("path"), store.url) for image in images if isinstance(image, Mapping)]
     listed = read_node(store.child("OME"))
-    if listed is not None and listed.ome.get("series"):
+    if listed is not None and items_of(listed.ome.get("series")):
         return [child_path(path, store.url) for path in listed.ome["series"]]
     found: list[str] = []
     while read_node(store.child(str(len(found)))) is not None:

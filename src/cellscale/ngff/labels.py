@@ -52,6 +52,7 @@ from cellscale.ngff.metadata import (
 )
 from cellscale.ngff.names import check_layer_name
 from cellscale.ngff.stores import Store, joined
+from cellscale.redaction import redacted, redacted_values
 from cellscale.storage.urls import address, is_local
 
 __all__ = [
@@ -193,8 +194,8 @@ def stage_labels(  # noqa: PLR0913
         levels=_levels(image, planes_z, _claimed(group, version, attempt, overwrite=overwrite)),
         dtype=np.dtype(np.uint32),
         name=name,
-        source=IN_PLACE if home.url == image.url else image.url,
-        metadata=json.loads(json.dumps(dict(metadata or {}))),
+        source=IN_PLACE if home.url == image.url else redacted(image.url),
+        metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
         attempt=attempt,
     )
     for level in layer.levels:

@@ -6,7 +6,6 @@ A store holds no open handle. Objects are written whole; on a file system under 
 from __future__ import annotations
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,9 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
 from cellscale.errors import MissingError, StoreError
+from cellscale.ngff.bounded import BoundedStore
+from cellscale.ngff.limits import check_array, check_zip
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
@@ -103,9 +105,10 @@ class Store:
 
     def read_bytes(self, name: str) -> bytes | None:
         """An object's bytes, or None where there is none; StoreError where it cannot be read."""
-        with explained("read", self.url):
+        with explained("read", self.url, self.storage_options):
             inside = self.zip_file
             if inside:
+                check_zip(inside[0])
                 with zipfile.ZipFile(inside[0]) as archive:
                     found = f"{inside[1]}/{name}".lstrip("/")
                     return archive.read(found) if found in archive.namelist() else None
@@ -118,10 +121,7 @@ class Store:
 
     def parsed(self, data: bytes, name: str) -> dict[str, Any]:
         """The JSON object in the bytes of an object of this name; StoreError for damaged text."""
-        try:
-            document = json.loads(data)
-        except ValueError as error:
-            raise StoreError(f"{joined(self.url, name)} is damaged: it is no JSON ({error}).") from error
+        document = parsed(data, joined(self.url, name))
         if not isinstance(document, dict):
             raise StoreError(
                 f"{joined(self.url, name)} is damaged: expected a JSON object, got {type(document).__name__}."
@@ -162,6 +162,7 @@ class Store:
     def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file
         if inside:
+            check_zip(inside[0])
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
@@ -186,17 +187,19 @@ class Store:
         """
         if mode == "r+":
             self.writable()
-        with explained("open array", joined(self.url, path)):
+        url = joined(self.url, path)
+        with explained("open array", url, self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
             store = store if absent is None else _Noting(store, absent)
-            try:
-                opened = read_again(lambda: zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode))
-            except FileNotFoundError as error:
-                store.close()
-                raise MissingError(
-                    f"{joined(self.url, path)} is no Zarr array; it is missing or incomplete."
-                ) from error
+        bounded = BoundedStore(store)
         try:
+            with explained("open array", url, self.storage_options):
+                try:
+                    opened = read_again(lambda: zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode))
+                except FileNotFoundError as error:
+                    raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
+                check_array(opened, url)
+                bounded.check(opened, url)
             yield opened
         finally:
             store.close()
@@ -204,7 +207,7 @@ class Store:
     def create_array(self, path: str, **settings: Any) -> None:
         """Create an array, as zarr's create_array does; one that is there already stays as it is."""
         self.writable()
-        with explained("create array", joined(self.url, path)):
+        with explained("create array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=False)
             try:
                 zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)

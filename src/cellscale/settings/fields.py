@@ -6,6 +6,7 @@ A field of a nested dataclass has a dotted name ("unet.width"); its last part wi
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -14,6 +15,10 @@ from cellscale.errors import InputError
 from cellscale.settings.renamed import unknown_setting
 
 T = TypeVar("T")
+_MOST = 2**63
+"""Bound of every number: what NumPy and torch can count with; infinity and NaN are outside."""
+_LONGEST = 10_000
+"""Longest list or text."""
 
 
 def flat(value: Any) -> dict[str, Any]:
@@ -47,6 +52,10 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
     InputError
         If it is of another type; names the setting, what was expected and what was given.
     """
+    if isinstance(value, int | float) and not -_MOST < value < _MOST:
+        raise InputError(f"Setting {name!r} expects a finite number of at most 64 bits, got {_shown(value)}.")
+    if isinstance(value, list | tuple | str) and len(value) > _LONGEST:
+        raise InputError(f"Setting {name!r} expects at most {_LONGEST} entries or characters, got {len(value)}.")
     origin, options = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         fits = [option for option in options if _is(value, option)]
@@ -55,8 +64,15 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
         return tuple(fitting(part, options[0], name) for part in value)
     if not _is(value, hint):
         expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
-        raise InputError(f"Setting {name!r} expects {expected}, got {value!r}.")
+        raise InputError(f"Setting {name!r} expects {expected}, got {_shown(value)}.")
     return float(value) if hint is float else value
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of a value's text; Python prints no numbers of more than 4,300 digits."""
+    if isinstance(value, int) and abs(value) >= _MOST:
+        return f"a number of {value.bit_length()} bits"
+    return reprlib.repr(value)
 
 
 def _is(value: Any, hint: Any) -> bool:

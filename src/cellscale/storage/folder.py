@@ -7,11 +7,10 @@ folder holds no open handle. Names are taken literally: nothing in them is a pat
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,9 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
-from cellscale.errors import DamagedError
 from cellscale.storage import compare_and_set, durability
 from cellscale.storage.compare_and_set import Change
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
@@ -45,7 +44,7 @@ class Folder:
     """Options for fsspec, see `options_for`."""
 
     def _open(self, name: str = "") -> tuple[AbstractFileSystem, str]:
-        with explained("open", self.url):
+        with explained("open", self.url, self.storage_options):
             system, path = file_system(self.url, self.storage_options)
         return system, f"{path.rstrip('/')}/{name}".rstrip("/")
 
@@ -60,7 +59,7 @@ class Folder:
         `flush` is called with its name: once for many files is a tenth of the time.
         """
         system, path = self._open(name)
-        with explained("write", f"{self.url}/{name}"):
+        with explained("write", f"{self.url}/{name}", self.storage_options):
             if is_local(self.url):
                 _write_local(path, data, flush=flush)
                 if flush:
@@ -80,43 +79,55 @@ class Folder:
             It is called again after another process came first, and must be pure.
         """
         system, path = self._open(name)
-        with explained("change", f"{self.url}/{name}"):
+        with explained("change", f"{self.url}/{name}", self.storage_options):
             compare_and_set.update(system, path, change, partial(self.write, name))
 
     def flush(self, names: Iterable[str]) -> None:
         """Return when files outlive a loss of power; object stores keep what they have taken."""
         if is_local(self.url):
-            with explained("flush", self.url):
+            with explained("flush", self.url, self.storage_options):
                 root = local_path(self.url)
                 durability.flush((root / name for name in names), root=root)
 
     def flush_all(self) -> None:
         """Return when everything in the folder outlives a loss of power."""
         if is_local(self.url):
-            with explained("flush", self.url):
+            with explained("flush", self.url, self.storage_options):
                 durability.flush_tree(local_path(self.url))
 
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
         system, path = self._open(name)
-        with explained("read", f"{self.url}/{name}"):
+        with explained("read", f"{self.url}/{name}", self.storage_options):
             try:
                 data: bytes = read_again(lambda: system.cat_file(path, start=start, end=stop))
             except FileNotFoundError:
                 return None
             return data
 
+    def blocks(self, name: str, *, start: int, stop: int, size: int) -> Iterator[bytes]:
+        """Bytes [start, stop) of a file, `size` at a time, through one open file."""
+        system, path = self._open(name)
+        with (
+            explained("read", f"{self.url}/{name}", self.storage_options),
+            system.open(path, "rb", block_size=size) as stream,
+        ):
+            stream.seek(start)
+            while start < stop and (data := stream.read(min(size, stop - start))):
+                start += len(data)
+                yield data
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
         system, path = self._open(name)
-        with explained("look for", f"{self.url}/{name}"):
+        with explained("look for", f"{self.url}/{name}", self.storage_options):
             system.invalidate_cache()
             return bool(system.exists(path))
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None where there is none."""
         system, path = self._open(name)
-        with explained("look for", f"{self.url}/{name}"):
+        with explained("look for", f"{self.url}/{name}", self.storage_options):
             try:
                 found = system.info(path)
             except FileNotFoundError:
@@ -126,7 +137,7 @@ class Folder:
     def names(self, inner: str = "") -> frozenset[str]:
         """Names of the files and folders directly in an inner folder; none where there is no such folder."""
         system, path = self._open(inner)
-        with explained("list", f"{self.url}/{inner}"):
+        with explained("list", f"{self.url}/{inner}", self.storage_options):
             system.invalidate_cache()
             try:
                 found = system.ls(path, detail=False)
@@ -138,13 +149,13 @@ class Folder:
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
         system, path = self._open(name)
-        with explained("delete", f"{self.url}/{name}"), contextlib.suppress(FileNotFoundError):
+        with explained("delete", f"{self.url}/{name}", self.storage_options), contextlib.suppress(FileNotFoundError):
             system.rm_file(path)
 
     def remove(self, inner: str = "") -> None:
         """Delete the folder, or an inner one, and all in it, if it is there."""
         system, path = self._open(inner)
-        with explained("delete", path):
+        with explained("delete", path, self.storage_options):
             if is_local(self.url):
                 _remove_local(path)
             else:
@@ -154,14 +165,14 @@ class Folder:
         """Delete a local folder that nothing is left in; elsewhere there are no empty folders."""
         if is_local(self.url):
             path = local_path(self.url)
-            with explained("delete", self.url), contextlib.suppress(FileNotFoundError):
+            with explained("delete", self.url, self.storage_options), contextlib.suppress(FileNotFoundError):
                 if not any(path.iterdir()):
                     path.rmdir()
 
     def files(self, inner: str = "") -> frozenset[str]:
         """Paths of all files below an inner folder, from there; none where there is no such folder."""
         system, path = self._open(inner)
-        with explained("list", f"{self.url}/{inner}"):
+        with explained("list", f"{self.url}/{inner}", self.storage_options):
             system.invalidate_cache()
             found = system.find(path)
         start = len(path) + 1
@@ -183,13 +194,7 @@ class Folder:
 
     def _json(self, name: str) -> Any:
         data = self.read(name)
-        try:
-            return None if data is None else json.loads(data)
-        except ValueError as error:
-            raise DamagedError(
-                f"{self.url}/{name} is damaged: it is no JSON ({error}). "
-                "Put it back from a copy, or start over with --overwrite."
-            ) from error
+        return None if data is None else parsed(data, f"{self.url}/{name}")
 
 
 def _write_local(path: str, data: bytes, *, flush: bool) -> None:

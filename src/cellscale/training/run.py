@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cellscale.errors import InputError, StoreError
-from cellscale.methods import settings_of
+from cellscale.methods import module_of, settings_of
 from cellscale.methods.protocol import Batch, Method
 from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
@@ -35,7 +35,15 @@ __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a setting; auto: cuda where there is one."""
+    """The device of a setting; auto: cuda where there is one.
+
+    Raises
+    ------
+    InputError
+        For cuda on a machine where torch finds none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
@@ -252,7 +260,7 @@ def finished(
     output: str, method: Method, settings: TrainingSettings, frames: int, storage_options: Mapping[str, Any]
 ) -> Model:
     """The model of a training that is to be resumed and has ended; InputError if it was another training."""
-    model = load_model(output, storage_options)
+    model = load_model(output, storage_options, trust=[module_of(method.name)])
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
     asked = {"method": method.name, "frames": frames} | {name: _json(value) for name, value in flat(settings).items()}
     changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())

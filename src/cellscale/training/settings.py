@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cellscale.errors import InputError
-from cellscale.methods.inference import Precision
+from cellscale.methods.inference import Precision, check_device
 from cellscale.methods.parts.optimizers import half_cosine
 from cellscale.training.augment import Augmentation
 
@@ -83,6 +83,8 @@ class TrainingSettings:
         for name in not_negative:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
+        if self.device != "auto":
+            check_device(self.device)
         if self.batch_size % self.accumulation_steps:
             raise InputError(
                 f"Setting 'accumulation_steps' is {self.accumulation_steps}; expected a divisor of batch_size, "
