@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image, skeletonize
 
 from cellscale.kernels.concavities import contours_and_skeletons, numbered
-from cellscale.kernels.skeletons import skeleton
+from cellscale.kernels.skeletons import pruned, skeleton
 from cellscale.kernels.touching import rims, separated
 from tests.cases import CASES
 from tests.kernels.images import cells, label_images, masks
@@ -39,6 +39,29 @@ def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
     assert not (found & ~mask).any()
     assert parts_and_holes(found) == parts_and_holes(mask)
     assert np.array_equal(skeleton(found), found)
+
+
+@settings(max_examples=100)
+@given(masks, st.sampled_from([0.5, 2.0]))
+def test_pruning_keeps_parts_and_holes(mask, length) -> None:
+    lines = skeleton(mask)
+    found = pruned(lines, mask, length=length)
+    assert not (found & ~lines).any()
+    assert parts_and_holes(found) == parts_and_holes(lines)
+    assert np.array_equal(pruned(found, mask, length=length), found)
+
+
+def test_pruning_drops_the_spurs_of_a_bumpy_disc_and_keeps_arms() -> None:
+    """A bump of a pixel says nothing of a disc; an arm is longer than what fits into the disc at its root."""
+    y, x = np.indices((81, 121)) - 40
+    mask = y**2 + x**2 <= 30**2
+    mask[[10, 40, 70], [40, 10, 40]] = True
+    for angle in np.linspace(0, 6.2, 12):
+        mask[round(40 + 31 * np.sin(angle)), round(40 + 31 * np.cos(angle))] = True
+    assert (np.hypot(y, x)[skeleton(mask)] > 24).any()
+    assert np.hypot(y, x)[pruned(skeleton(mask), mask, length=2)].max() < 12
+    mask[36:45, 60:115] = True
+    assert pruned(skeleton(mask), mask, length=2)[38:43, 110].any()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -95,6 +118,22 @@ def test_concavities_are_the_hulls_of_skimage_without_the_cells(case) -> None:
         contours |= rims(concavity.astype(int))
         skeletons |= skeleton(concavity)
     found = contours_and_skeletons(labels)
+    assert np.array_equal(found[0], contours)
+    assert np.array_equal(found[1], skeletons)
+
+
+@settings(max_examples=100)
+@given(cells(longest=13))
+def test_pruned_concavities_are_opened_ones(labels) -> None:
+    """Where no branch is short enough to go, what goes is thinner than 3 px."""
+    apart = separated(labels)
+    contours, skeletons = rims(apart), pruned(skeleton(apart > 0), apart > 0, length=1e-9)
+    for label in np.unique(apart[apart > 0]):
+        concavity = shapes.hull(apart == label) & (apart != label)
+        opened = ndimage.binary_opening(np.pad(concavity, 2), np.ones((3, 3)))[2:-2, 2:-2]
+        contours |= rims(opened.astype(int))
+        skeletons |= skeleton(opened)
+    found = contours_and_skeletons(apart, prune=1e-9)
     assert np.array_equal(found[0], contours)
     assert np.array_equal(found[1], skeletons)
 

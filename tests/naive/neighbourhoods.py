@@ -23,11 +23,21 @@ def dilated(mask):
     return out
 
 
-def touching_classes(labels):
+def second_nearest(labels, y, x):
+    """Distance of a pixel to the second nearest cell."""
+    cells = [np.argwhere(labels == number) for number in np.unique(labels[labels > 0])]
+    distances = sorted(np.sqrt(((cell - (y, x)) ** 2).sum(axis=1).min()) for cell in cells)
+    return distances[1] if len(distances) > 1 else np.inf
+
+
+def touching_classes(labels, within=None):
     """Algorithm 1, far from the border of a larger image."""
-    cells = np.pad(separated(labels) > 0, 3)
-    closed = ~dilated(~dilated(cells))
-    touching = dilated(closed & ~cells)
+    apart = np.pad(separated(labels), 3)
+    cells = apart > 0
+    gaps = ~dilated(~dilated(cells)) & ~cells
+    for y, x in np.argwhere(gaps) if within else ():
+        gaps[y, x] = second_nearest(apart, y, x) <= within
+    touching = dilated(gaps)
     return np.where(touching, 2, np.where(cells, 1, 0))[3:-3, 3:-3]
 
 

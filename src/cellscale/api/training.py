@@ -12,7 +12,7 @@ from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.ngff.frame_ranges import Frames
 from cellscale.ngff.image import open_image
 from cellscale.progress import Progress, silent
-from cellscale.settings.fields import replaced
+from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import address as address_of
 from cellscale.training.selection import spread, training_data, without
@@ -106,7 +106,7 @@ def train(
     from cellscale.training.run import check_start
 
     begun = load_model(start, storage_options) if isinstance(start, str) else start
-    chosen = begun.method if begun else load_method(method)
+    chosen = unfitted(begun.method) if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, assignments, fields)
     chosen = replaced(chosen, read.section("method"))

@@ -22,12 +22,15 @@ from torch import Tensor, nn
 from cellscale.kernels.touching import contact_regions, separated
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.binary_masks import weighted_bce
+from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import above, rims
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.postprocessing import Cleaning
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 BRANCH_BLOCKS = 3
@@ -143,11 +146,6 @@ def crossed_reach(depth: int) -> int:
     return CONVOLUTIONS + max(unet_reach(depth), CONVOLUTIONS + 2 * crossed_reach(depth - 1) + 1)
 
 
-def weighted_bce(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean over pixels of w(p) · binary cross-entropy."""
-    return nn.functional.binary_cross_entropy_with_logits(scores.float(), target.float(), weight=weight)
-
-
 def segmentation_loss(networks: Networks, batch: Batch) -> Terms:
     """Stage one."""
     scores = networks["stage_one"](batch.image).scores
@@ -218,8 +216,9 @@ class DeepSplit:
     """Share of the steps of stage one; the paper trains until it converges."""
     detached: bool = False
     """Whether the separation's gradient stops at the features of the segmentation's decoder."""
-    class_counts: tuple[int, ...] = ()
-    """Pixels of background and cells in the training frames; fitted by `prepared`; empty: both weigh 1."""
+    balance: Balance = field(default_factory=Balance)
+    class_counts: tuple[int, ...] = setting((), fitted=True)
+    """Pixels of background and cells that training sees; empty: fitted by `prepared`, and both weigh 1 until then."""
     threshold: float = 0.5
     """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
     separation: float = 0.5
@@ -269,22 +268,20 @@ class DeepSplit:
         """Two probabilities."""
         return ("cell", "separation")
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Count background and cell pixels."""
-        counts = np.zeros(2, np.int64)
-        for frame in labels:
-            counts += np.bincount((separated(frame) > 0).ravel(), minlength=2)
-        return dataclasses.replace(self, class_counts=tuple(counts.tolist()))
+        counts = self.class_counts or counted(frames if views is None else views, foreground, 2)
+        return dataclasses.replace(self, class_counts=counts)
 
     def targets(self, labels: Labels) -> Maps:
         """`cell`, `separation` (uint8), `weight` (eq. 1) and `separation_weight` (float32) of a crop."""
         cells, w = separated(labels), self.weights
         inside, contact = cells > 0, contact_regions(labels, width=self.contact_width)
-        background, foreground = np.maximum(self.class_counts or (1, 1), 1)
+        cell = self.balance.ratio(*(self.class_counts or (1, 1)))
         border = ronneberger(cells, w0=w.border, sigma=w.sigma, squares=w.squares)
         return {
             "cell": inside.astype(np.uint8),
-            "weight": np.where(inside, background / foreground, 1 + border).astype(np.float32),
+            "weight": np.where(inside, cell, 1 + border).astype(np.float32),
             "separation": contact.astype(np.uint8),
             "separation_weight": np.where(contact, w.contact, np.where(inside, w.cell, 1)).astype(np.float32),
         }

@@ -117,7 +117,7 @@ class LegendreLevelSet:
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`."""
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 

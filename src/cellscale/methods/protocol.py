@@ -147,8 +147,12 @@ class Method(Protocol):
         """Names of the maps that `predict` returns and `decode` reads; empty for candidates."""
         ...
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
-        """Return the method with the statistics of the training frames (class counts, τ …) as settings."""
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+        """Return the method with the statistics of the training data (class counts, τ …) as settings.
+
+        `frames` are the labels of whole frames, `views` those of crops as training sees them, augmented; None: the
+        frames. Either is read once, and only if a setting asks to be fitted: what the user has set stays.
+        """
         ...
 
     def targets(self, labels: Labels) -> Maps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,14 @@ from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import rim_weights
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, renumbered, rims
+from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability
+from cellscale.methods.parts.class_balance import Balance, counted, foreground
+from cellscale.methods.parts.decoding import GAP_REACH, above, large_enough, pieces, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.unet import UNetShape
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Candidates, Labels, Pieces, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
@@ -48,19 +51,20 @@ class MaskLoss:
     """σ: how fast that falls with the distance to the rim, px (shape-aware)."""
     gamma: float = 2.0
     """γ: how much less a pixel counts that is right already (focal); not stated in the paper."""
-    ratio: float = 1.0
-    """w_c of cell pixels: background pixels for each cell pixel in the training frames (shape-aware); fitted by
-    `prepared`."""
+    balance: Balance = field(default_factory=Balance)
+    ratio: float = setting(0.0, fitted=True)
+    """w_c of cell pixels: background pixels for each cell pixel that training sees (shape-aware); 0: fitted by
+    `prepared`, and 1 until then."""
 
-    def prepared(self, background: int, foreground: int) -> Self:
-        """Fit w_c."""
-        return dataclasses.replace(self, ratio=background / max(1, foreground))
+    def prepared(self, views: Iterable[Labels], classes: Callable[[Labels], NDArray[np.uint8]]) -> Self:
+        """Fit w_c on the pixels of `classes` 0 and 1."""
+        return dataclasses.replace(self, ratio=self.ratio or self.balance.ratio(*counted(views, classes, 2)))
 
     def weights(self, labels: Labels) -> NDArray[np.float32]:
         """Equation 3: w_c + α · exp(−D² / 2σ²), w_c = 1 on background; 1 everywhere for the other losses."""
         if self.kind != "shape-aware":
             return np.ones(labels.shape, np.float32)
-        balance = np.where(labels > 0, np.float32(self.ratio), np.float32(1))
+        balance = np.where(labels > 0, np.float32(self.ratio or 1), np.float32(1))
         return balance + rim_weights(labels, alpha=self.alpha, sigma=self.sigma)
 
     def of_masks(self, scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
@@ -69,14 +73,6 @@ class MaskLoss:
         if self.kind == "focal":
             surprise = (1 - torch.exp(-surprise)) ** self.gamma * surprise
         return (weights * surprise).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
-
-
-def class_counts(labels: Iterable[Labels]) -> tuple[int, int]:
-    """Background and cell pixels of frames."""
-    counts = np.zeros(2, np.int64)
-    for frame in labels:
-        counts += np.bincount((frame > 0).ravel(), minlength=2)
-    return int(counts[0]), int(counts[1])
 
 
 def unet_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
@@ -133,9 +129,9 @@ class BinaryUNet:
         """One probability."""
         return ("cell",)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c."""
-        return dataclasses.replace(self, loss=self.loss.prepared(*class_counts(map(separated, labels))))
+        return dataclasses.replace(self, loss=self.loss.prepared(frames if views is None else views, foreground))
 
     def targets(self, labels: Labels) -> Maps:
         """`cell` (uint8) and `weight` (float32) of a crop; a gap of one pixel parts touching cells (ours)."""
@@ -152,13 +148,12 @@ class BinaryUNet:
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The sigmoid of the only channel, (n, y, x)."""
-        return {"cell": torch.sigmoid(networks["unet"](windows).float()[:, 0])}
+        return probability(networks, windows)
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """4-connected components of the cells; narrow gaps go to the nearest."""
         cells = above(maps["cell"], self.threshold)
-        between = gaps(cells) if self.fill_radius else np.zeros_like(cells)
-        return pieces(cells, between, self.fill_radius, valid)
+        return pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
@@ -172,7 +167,7 @@ class BinaryUNet:
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
-        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+        return perfect_mask(labels)
 
 
 UNET_BINARY = BinaryUNet()
@@ -208,18 +203,27 @@ def pretrained(networks: Networks, path: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """What the training frames say about cells: anchors, limits and windows follow from it; fitted by `prepared`."""
+    """What the training frames say about cells: anchors, limits and windows follow from it.
 
-    size: float = 32.0
+    0: fitted by `prepared`; until then, and where there is no cell, as TYPICAL says.
+    """
+
+    size: float = setting(0.0, fitted=True)
     """Median of √(height · width) of their boxes, px."""
-    longest: int = 64
+    longest: int = setting(0, fitted=True)
     """Longest side of a box, px."""
-    density: float = 1000.0
+    density: float = setting(0.0, fitted=True)
     """Cells in each 1000 × 1000 px of the fullest frame."""
+
+    def or_else(self, other: Cells) -> Cells:
+        """Take from another what is 0."""
+        return Cells(
+            size=self.size or other.size, longest=self.longest or other.longest, density=self.density or other.density
+        )
 
     @classmethod
     def of(cls, frames: Iterable[Labels]) -> Cells:
-        """Measure the boxes of the cells of frames; without any cell, keep what is there."""
+        """Measure the boxes of the cells of frames; without any cell, all is 0."""
         sides, density = [np.zeros((0, 2), np.int64)], 0.0
         for frame in frames:
             numbers, places = np.unique(frame, return_inverse=True)
@@ -232,6 +236,10 @@ class Cells:
             return cls()
         size = float(np.median(np.sqrt(every.prod(axis=1))))
         return cls(size=size, longest=int(every.max()), density=density)
+
+
+TYPICAL = Cells(size=32.0, longest=64, density=1000.0)
+"""Where nothing was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +295,7 @@ class MaskRCNN:
     @property
     def longest(self) -> int:
         """Longest side of a candidate's box, px."""
-        return math.ceil(self.detection.growth * self.cells.longest)
+        return math.ceil(self.detection.growth * self.cells.or_else(TYPICAL).longest)
 
     @property
     def reach(self) -> int:
@@ -299,11 +307,11 @@ class MaskRCNN:
         """A pixel's candidates, and those that suppress them, have a pixel within a box's length of it, px."""
         return self.longest - 1
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c and measure the cells."""
-        frames = list(labels)
-        loss = self.mask_loss.prepared(*class_counts(frames))
-        return dataclasses.replace(self, mask_loss=loss, cells=Cells.of(frames))
+        seen = frames if views is not None else list(frames)
+        loss = self.mask_loss.prepared(seen if views is None else views, lambda labels: (labels > 0).astype(np.uint8))
+        return dataclasses.replace(self, mask_loss=loss, cells=self.cells.or_else(Cells.of(seen)))
 
     def targets(self, labels: Labels) -> Maps:
         """`weight` (float32) of a crop; boxes and masks follow from the labels."""
@@ -315,7 +323,10 @@ class MaskRCNN:
 
         chosen = self.detection
         shape = mask_rcnn.Shape(
-            backbone=chosen.backbone, width=chosen.width, cell_size=self.cells.size, samples=chosen.samples
+            backbone=chosen.backbone,
+            width=chosen.width,
+            cell_size=self.cells.or_else(TYPICAL).size,
+            samples=chosen.samples,
         )
         return {"mask_rcnn": mask_rcnn.MaskRCNN(self.channels, shape)}
 
@@ -338,7 +349,7 @@ class MaskRCNN:
 
         net: Any = networks["mask_rcnn"]
         area = windows.shape[2] * windows.shape[3]
-        most = max(16, math.ceil(self.detection.spare * self.cells.density * area / 1e6))
+        most = max(16, math.ceil(self.detection.spare * self.cells.or_else(TYPICAL).density * area / 1e6))
         found = detected(net, windows, proposals=max(200, 10 * most), detections=most)
         shape = (windows.shape[2], windows.shape[3])
         return [self.candidates(one.boxes, one.scores, one.masks, one.full, shape) for one in found]

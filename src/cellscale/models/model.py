@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.protocol import Method
+from cellscale.settings.fields import added_since, replaced
 from cellscale.storage.folder import Folder
 
 FORMAT = 1
@@ -191,6 +192,10 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
         raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
     method = load_method(found["method"], **found["settings"])
+    try:
+        method = replaced(method, added_since(method, found["settings"]))
+    except MissingError as error:
+        raise DamagedError(f"{url}/{DESCRIPTION} is incomplete: {error} Copy the model again.") from error
     networks = {name: network.eval() for name, network in method.networks().items()}
     try:
         restore(networks, load(weights))

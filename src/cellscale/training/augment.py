@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cellscale.kernels.warping import warped_labels
 from cellscale.types import Labels
 
 
@@ -84,9 +85,8 @@ def _turned(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 
 def view_of_labels(labels: Labels, points: NDArray[np.float32]) -> Labels:
-    """The label at the nearest pixel of each point (2, y, x), mirrored beyond the frame."""
-    view: Labels = ndimage.map_coordinates(labels, points, order=0, mode="mirror")
-    return view
+    """Labels at points (2, y, x), mirrored beyond the frame; outlines stay smooth (`warped_labels`)."""
+    return warped_labels(labels, points)
 
 
 def view_of_image(image: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -32,6 +32,9 @@ from cellscale.types import Labels, Prediction
 
 __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
+VIEWS = 256
+"""Samples on which the frequencies of classes are counted, at most."""
+
 
 def device_of(name: str) -> torch.device:
     """The device of a setting; auto: cuda where there is one."""
@@ -271,7 +274,7 @@ def _begun(  # noqa: PLR0913
     }
     content = folder.read(STATE)
     earlier = None if content is None else resume_state.unpacked(content, folder.url)
-    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.unknown, on_progress)
+    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings, on_progress)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
@@ -324,13 +327,23 @@ def check_start(start: Model, name: str, method: Method) -> None:
     begin_with(start, method.networks())
 
 
-def prepared(method: Method, frames: Frames, unknown: int, on_progress: Progress) -> Method:
-    """Fit the method's statistics on the labels of all training frames; the label `unknown` is background."""
+def prepared(method: Method, frames: Frames, settings: TrainingSettings, on_progress: Progress) -> Method:
+    """Fit the method's statistics on the labels of whole training frames and of the first samples.
 
-    def labels() -> Iterator[Any]:
+    The label `unknown` is background.
+    """
+    samples = Samples(method, frames, settings)
+
+    def whole() -> Iterator[Labels]:
         for i in range(len(frames)):
             found = frames[i][1]
-            yield np.where(found == unknown, 0, found) if unknown else found
+            yield np.where(found == settings.unknown, 0, found) if settings.unknown else found
             on_progress("prepare", i + 1, len(frames))
 
-    return method.prepared(labels())
+    def views() -> Iterator[Labels]:
+        count = min(VIEWS, settings.steps * settings.batch_size)
+        for i in range(count):
+            yield samples.labels(i)
+            on_progress("count classes", i + 1, count)
+
+    return method.prepared(whole(), views())

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,23 +38,37 @@ class Samples(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
-        rng = np.random.default_rng([self._settings.seed, index])
-        count = len(self._frames)
-        number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
+        rng, number, points = self._drawn(index)
         image, labels = self._frames[number]
-        margin, how = self._settings.margin, self._settings.augmentation
-        inner = slice(margin, margin + self.crop)
-        scale = self._scales[number]
-        center = self._center(rng, labels, self.crop * scale)
-        points = coordinates(rng, center, self.crop + 2 * margin, how, scale)
+        inner = self._inner
         view = view_of_labels(labels, points)
         targets = self._method.targets(view)
+        how = self._settings.augmentation
         seen = other_intensities(view_of_image(image, points[:, inner, inner]), rng, how)
         found = {name: torch.from_numpy(values[inner, inner].copy()) for name, values in targets.items()}
         return found | {
             "image": torch.from_numpy(seen),
             "labels": torch.from_numpy(view[inner, inner].astype(np.int64)),
         }
+
+    def labels(self, index: int) -> Labels:
+        """Labels of sample `index`, (y, x), without its image and targets."""
+        _, number, points = self._drawn(index)
+        return view_of_labels(self._frames[number][1], points[:, self._inner, self._inner])
+
+    @property
+    def _inner(self) -> slice:
+        """The part of an axis of a view that is the sample."""
+        return slice(self._settings.margin, self._settings.margin + self.crop)
+
+    def _drawn(self, index: int) -> tuple[np.random.Generator, int, NDArray[np.float32]]:
+        """Generator of a sample, the number of its frame, and the points of its view there with the margin."""
+        rng = np.random.default_rng([self._settings.seed, index])
+        count = len(self._frames)
+        number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
+        scale, side = self._scales[number], self.crop + 2 * self._settings.margin
+        center = self._center(rng, self._frames[number][1], self.crop * scale)
+        return rng, number, coordinates(rng, center, side, self._settings.augmentation, scale)
 
     def _center(self, rng: np.random.Generator, labels: Labels, size: float) -> tuple[float, float]:
         """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
