@@ -115,6 +115,10 @@ SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
 """Validation scores by step: the best one is not the last."""
 
 
+def score_of(stage, step):
+    return SCORES[step]
+
+
 @pytest.mark.parametrize("settings", [SETTINGS, OTHER])
 @pytest.mark.parametrize("stages", [ONE, TWO])
 def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
@@ -124,13 +128,13 @@ def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
     def keep(state):
         kept.append((State(**copied(vars(state))), tensors(whole)))
 
-    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=SCORES.get))
+    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=score_of))
     assert [state.step for state, _ in kept] == [2, 4, 6, 8]
     for state, values in kept[:3]:
         nets = networks()
         for name, network in nets.items():
             network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(name)})
-        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=SCORES.get))
+        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=score_of))
         assert same(tensors(whole), tensors(nets))
 
 
@@ -142,7 +146,7 @@ def copied(states):
 
 def test_the_average_is_validated_and_kept():
     nets, seen, moved = networks(), [], [tensors(networks())]
-    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda _: seen.append(tensors(nets)) or 0.0)
+    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda *_: seen.append(tensors(nets)) or 0.0)
     run(ONE, nets, settings=dataclasses.replace(SETTINGS, average=0.5), hooks=hooks)
     wanted = moved[0]["maker.0.weight"]
     for step, values in enumerate(moved[1:], 1):
@@ -157,7 +161,7 @@ def test_the_average_is_validated_and_kept():
 def test_an_average_does_not_change_what_is_learned():
     plain, averaged = [], []
     for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, average=0.9), averaged)):
-        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda _: 0.0)
+        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda *_: 0.0)
         run(ONE, networks(), settings=settings, hooks=hooks)
     assert plain == averaged
 
@@ -166,7 +170,7 @@ def test_an_average_does_not_change_what_is_learned():
 def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
     nets, seen = networks(), {}
 
-    def validate(step):
+    def validate(stage, step):
         seen[step] = tensors(nets)
         return SCORES[step]
 
@@ -180,7 +184,7 @@ def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
 
 def test_the_settings_patience_ends_a_stage():
     settings = dataclasses.replace(SETTINGS, steps=20, patience=2)
-    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda step: -step)).step == 6
+    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda stage, step: -step)).step == 6
 
 
 def test_a_schedule_of_the_settings_replaces_the_methods_own():
@@ -209,7 +213,7 @@ def test_patience_ends_a_stage_and_the_next_one_begins():
     stages = (dataclasses.replace(ONE[0], patience=2), dataclasses.replace(ONE[0], name="next"))
     log = []
     settings = dataclasses.replace(SETTINGS, steps=24)
-    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda step: next(scores, 1.0))
+    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda stage, step: next(scores, 1.0))
     run(stages, networks(), settings=settings, hooks=hooks)
     assert log.count("one") == 8
     assert log.count("next") == 16

@@ -170,6 +170,19 @@ def separation_scores(networks: Networks, seen: Features, *, detached: bool = Fa
     return scores
 
 
+class NoSeparation(nn.Module):
+    """The place of a separation that has not learned anything yet."""
+
+    def forward(self, seen: Features) -> Tensor:
+        """Scores of a probability of 0, (n, y, x)."""
+        return torch.full_like(seen.scores, -torch.inf)
+
+
+def mask_of_stage_one(networks: Networks) -> Networks:
+    """Judge stage one by its own mask: the separation decoder is as it was drawn, above ½ on half of all pixels."""
+    return {**networks, "segmentation": networks["stage_one"], "separation": NoSeparation()}
+
+
 def start_from_stage_one(networks: Networks) -> None:
     """Stage two goes on with a copy; stage one itself stays as it is."""
     networks["segmentation"].load_state_dict(networks["stage_one"].state_dict())
@@ -305,7 +318,7 @@ class DeepSplit:
         one = one_update("segmentation", segmentation_loss, self.adam, trains=("stage_one",), share=self.stage_one)
         loss = self._joint(self.segmentation_share)
         two = one_update("separation", loss, self.adam, trains=both, share=1 - self.stage_one)
-        return (dataclasses.replace(one, on_end=start_from_stage_one), two)
+        return (dataclasses.replace(one, validated_as=mask_of_stage_one, on_end=start_from_stage_one), two)
 
     def _joint(self, share: float) -> Any:
         return partial(joint_loss, share=share, detached=self.detached)

@@ -77,6 +77,9 @@ class Stage:
     """Relative part of all steps; the shares need not add up to 1."""
     patience: int | None = None
     """Stop the stage after so many validations without a better score; None: never."""
+    validated_as: Callable[[Networks], Networks] = lambda networks: networks
+    """The networks with which validation predicts during the stage: a stage must not be judged by networks that only
+    a later one trains."""
     on_end: Callable[[Networks], None] | None = None
     """What happens once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None

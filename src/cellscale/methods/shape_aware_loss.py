@@ -7,6 +7,7 @@ instances; U-Net gives a mask whose components are the cells.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ from cellscale.settings.fields import setting
 from cellscale.types import Box, Candidates, Labels, Pieces, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
+log = logging.getLogger("cellscale")
+DOWNLOADS = ("coco", "imagenet")
+"""Weights that torchvision offers for download."""
 Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
 
 
@@ -181,24 +185,61 @@ def mask_rcnn_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
     return losses(net, batch.image, batch.labels, batch.targets["weight"], loss.of_masks)
 
 
-def pretrained(networks: Networks, path: str) -> None:
-    """Start from torchvision's weights in a file, where names and shapes fit.
+EXPECTED = "Expected torchvision's weights of maskrcnn_resnet50_fpn (COCO) or resnet50 (ImageNet), a .pth file"
+
+
+def downloaded(name: str) -> Mapping[str, Tensor]:
+    """Torchvision's weights "coco" or "imagenet", kept in torch's cache.
 
     Raises
     ------
     MissingError
-        If there is no such file.
+        If they are not in the cache and cannot be downloaded.
+    """
+    from torchvision.models import ResNet50_Weights
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    weights = MaskRCNN_ResNet50_FPN_Weights.COCO_V1 if name == "coco" else ResNet50_Weights.IMAGENET1K_V2
+    try:
+        found: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise MissingError(
+            f"The weights {name!r} cannot be downloaded from {weights.url}: {error}. Download the file where there is "
+            "a network, and set weights to its path."
+        ) from error
+    return found
+
+
+def pretrained(networks: Networks, source: str) -> None:
+    """Start from torchvision's weights, where names and shapes fit, and log which do.
+
+    Parameters
+    ----------
+    networks : mapping of str to nn.Module
+        The Mask R-CNN.
+    source : str
+        "coco", "imagenet", or a file.
+
+    Raises
+    ------
+    MissingError
+        If there is no such file, or nothing to download from.
     InputError
         If nothing in it fits.
     """
     from cellscale.networks.mask_rcnn import load_fitting
 
-    expected = "Expected torchvision's weights of maskrcnn_resnet50_fpn (COCO) or resnet50 (ImageNet), a .pth file"
-    if not Path(path).is_file():
-        raise MissingError(f"No weights at {path!r}. {expected} from pytorch.org; or leave `weights` out.")
+    if source in DOWNLOADS:
+        weights = downloaded(source)
+    elif Path(source).is_file():
+        weights = torch.load(source, map_location="cpu", weights_only=True)
+    else:
+        raise MissingError(f"No weights at {source!r}. {EXPECTED}, or one of {', '.join(DOWNLOADS)}.")
     net: Any = networks["mask_rcnn"]
-    if not load_fitting(net, torch.load(path, map_location="cpu", weights_only=True)):
-        raise InputError(f"{path!r} holds nothing that fits. {expected}, and backbone = resnet50.")
+    loaded = load_fitting(net, weights)
+    if not loaded.taken:
+        raise InputError(f"{source!r} holds nothing that fits. {EXPECTED}.")
+    log.info("%s: %s", source, loaded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +292,11 @@ class Detection:
     width: int = 16
     """Features of the small backbone's first layer; its pyramid has four times as many."""
     weights: str = ""
-    """File of torchvision's weights that the training starts from (resnet50); empty: fresh weights."""
+    """Torchvision's weights that the training starts from (resnet50): coco, imagenet, or a file; empty: fresh ones."""
+    sizes_per_level: int = setting(0, before=2)
+    """Sizes of anchors at each level, 1 or 2; 0: one with `weights`, whose proposal layers have one, else two."""
+    batch_norm: Literal["auto", "trained", "frozen"] = setting("auto", before="trained")
+    """Whether BatchNorm of ResNet-50 learns, or keeps the statistics of `weights`; auto: frozen with `weights`."""
     samples: int = 64
     """Proposals of a crop that the box head learns from."""
     spare: float = 4.0
@@ -267,6 +312,20 @@ class Detection:
     """A candidate whose box overlaps one of a higher key more (common over joint area) is dropped."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.sizes_per_level not in (0, 1, 2):
+            raise InputError(f"Setting 'sizes_per_level' is {self.sizes_per_level}; expected 1 or 2, or 0.")
+        if self.weights and self.backbone != "resnet50":
+            raise InputError(
+                f"Setting 'weights' is {self.weights!r}, which fits ResNet-50; the backbone is {self.backbone!r}. Set "
+                "backbone=resnet50."
+            )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether BatchNorm keeps its statistics."""
+        return self.batch_norm == "frozen" or (self.batch_norm == "auto" and bool(self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +386,8 @@ class MaskRCNN:
             width=chosen.width,
             cell_size=self.cells.or_else(TYPICAL).size,
             samples=chosen.samples,
+            sizes_per_level=chosen.sizes_per_level or (1 if chosen.weights else 2),
+            frozen=chosen.frozen,
         )
         return {"mask_rcnn": mask_rcnn.MaskRCNN(self.channels, shape)}
 
@@ -339,9 +400,9 @@ class MaskRCNN:
             learning_rate=self.adam.factor,
         )
         learn = Stage(name=self.mask_loss.kind, updates=(update,), patience=self.patience or None)
-        path = self.detection.weights
-        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(pretrained, path=path))
-        return (start, learn) if path else (learn,)
+        source = self.detection.weights
+        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(pretrained, source=source))
+        return (start, learn) if source else (learn,)
 
     def predict(self, networks: Networks, windows: Tensor) -> list[Candidates]:
         """Boxes, scores and masks of each window, at most as many as its area allows."""

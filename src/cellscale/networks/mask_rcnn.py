@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from cellscale.networks.unet import block
@@ -54,6 +54,10 @@ class Shape:
     """√(height · width) of a typical cell's box, px: anchors follow it."""
     samples: int
     """Proposals of an image that the box head learns from."""
+    sizes_per_level: int = 2
+    """Sizes of anchors at each level: torchvision's weights have one, small networks find more with two."""
+    frozen: bool = False
+    """Whether the BatchNorm of ResNet-50 keeps the statistics that were loaded: two crops are no batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +98,11 @@ class SmallBackbone(nn.Module):
         return pyramid
 
 
-def anchor_sizes(cell_size: float) -> tuple[tuple[float, float], ...]:
-    """Two sizes for each level, doubling from level to level; typical cells are 4 to 12 strides large at theirs, px."""
+def anchor_sizes(cell_size: float, sizes: int) -> tuple[tuple[float, ...], ...]:
+    """One or two sizes for each level, doubling from level to level, px; typical cells are 4 to 12 strides large."""
     level = min(max(math.floor(math.log2(max(cell_size, 1) / 24)), 0), LEVELS - 1)
     typical = [cell_size * 2.0 ** (i - level) for i in range(LEVELS)]
-    return tuple((size / math.sqrt(2), size) for size in typical)
+    return tuple((size / math.sqrt(2), size)[2 - sizes :] for size in typical)
 
 
 def proposer(anchors: AnchorGenerator, head: RPNHead, *, limit: int, least: float = 0.0) -> RegionProposalNetwork:
@@ -114,17 +118,16 @@ class MaskRCNN(nn.Module):
         """Make it with fresh weights from torch's generator; new heads as He et al. (2015)."""
         super().__init__()
         small = shape.backbone == "small"
+        norm = FrozenBatchNorm2d if shape.frozen else nn.BatchNorm2d
         self.channels, self.small = channels, small
         self.backbone = (
             SmallBackbone(channels, shape.width)
             if small
-            else resnet_fpn_backbone(
-                backbone_name="resnet50", weights=None, trainable_layers=5, norm_layer=nn.BatchNorm2d
-            )
+            else resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=5, norm_layer=norm)
         )
         features = self.backbone.out_channels
         hidden = 4 * features
-        self.anchors = AnchorGenerator(anchor_sizes(shape.cell_size), (RATIOS,) * LEVELS)
+        self.anchors = AnchorGenerator(anchor_sizes(shape.cell_size, shape.sizes_per_level), (RATIOS,) * LEVELS)
         head = RPNHead(features, self.anchors.num_anchors_per_location()[0])
         self.rpn = proposer(self.anchors, head, limit=1000)
         levels = ["0", "1", "2", "3"]
@@ -169,13 +172,52 @@ def kaiming_normal(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def load_fitting(net: MaskRCNN, weights: dict[str, Tensor]) -> int:
-    """Load the tensors whose names and shapes fit, of a Mask R-CNN or of its ResNet-50 alone; return how many did."""
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What became of the tensors of a file and of a network."""
+
+    taken: tuple[str, ...]
+    """The network's tensors that have the file's values."""
+    other_shape: tuple[str, ...]
+    """Those that keep their fresh values because the file's have another shape."""
+    fresh: tuple[str, ...]
+    """Those that the file does not have."""
+    left: tuple[str, ...]
+    """The file's tensors that the network does not have."""
+
+    def __str__(self) -> str:
+        """All of it in a sentence, parts by the first names of their tensors."""
+        whole = len(self.taken) + len(self.other_shape) + len(self.fresh)
+        rest = {"of another shape": self.other_shape, "not in the file": self.fresh, "left in the file": self.left}
+        told = "; ".join(f"{len(names)} {what}: {', '.join(parts(names))}" for what, names in rest.items() if names)
+        return f"took {len(self.taken)} of {whole} tensors" + (f" ({told})" if told else "")
+
+
+def parts(names: Iterable[str]) -> list[str]:
+    """Names of tensors without what comes after their layer."""
+    return list(dict.fromkeys(".".join(name.split(".")[:3]) for name in names))
+
+
+def load_fitting(net: MaskRCNN, weights: Mapping[str, Tensor]) -> Loaded:
+    """Load the tensors whose names and shapes fit, of a Mask R-CNN or of its ResNet-50 alone.
+
+    Names of older torchvisions are translated: its layers do so when they are handed tensors without a version. Numbers
+    of batches say nothing where BatchNorm is frozen, and are not counted.
+    """
     own = net.state_dict()
-    named = {**weights, **{f"backbone.body.{name}": values for name, values in weights.items()}}
-    fitting = {name: values for name, values in named.items() if name in own and own[name].shape == values.shape}
-    net.load_state_dict(fitting, strict=False)
-    return len(fitting)
+    of_backbone = not any(name.startswith("backbone.") for name in weights)
+    named = {f"backbone.body.{name}": values for name, values in weights.items()} if of_backbone else dict(weights)
+    named = {name: values for name, values in named.items() if not name.endswith("num_batches_tracked")}
+    other = {name for name, values in named.items() if name in own and own[name].shape != values.shape}
+    found = net.load_state_dict({name: values for name, values in named.items() if name not in other}, strict=False)
+    missing = {name for name in found.missing_keys if not name.endswith("num_batches_tracked")}
+    counted = [name for name in own if not name.endswith("num_batches_tracked")]
+    return Loaded(
+        taken=tuple(name for name in counted if name not in missing),
+        other_shape=tuple(name for name in counted if name in other),
+        fresh=tuple(name for name in counted if name in missing - other),
+        left=tuple(found.unexpected_keys),
+    )
 
 
 def truth_of(labels: Tensor) -> dict[str, Tensor]:

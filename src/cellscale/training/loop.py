@@ -54,8 +54,9 @@ class Hooks:
 
     on_step: Callable[[str, int, Mapping[str, float]], None] = lambda stage, step, terms: None
     """Called after each step with the stage's name, the number of steps done and the loss terms."""
-    validate: Callable[[int], float] | None = None
-    """Called every `validate_every` steps with the number of steps done; returns a score, the same on all workers."""
+    validate: Callable[[Stage, int], float] | None = None
+    """Called every `validate_every` steps with the stage and the number of steps done; returns a score, the same on all
+    workers."""
     clock: Clock = no_clock
     """Measures data, forward, backward, exchange and optimizer."""
     save: Callable[[State], None] = lambda state: None
@@ -182,7 +183,7 @@ def run(
             if state.average:
                 follow(state.average, networks, settings.average, state.step - state.begun)
             if state.step % settings.validate_every == 0:
-                _validate(players, networks, state, hooks, choose=bool(patience))
+                _validate(stage, players, networks, state=state, hooks=hooks, choose=bool(patience))
         put(networks, state.chosen or state.average)
         if stage.on_end is not None:
             stage.on_end(networks)
@@ -225,10 +226,12 @@ def _step(
     hooks.on_step(stage.name, state.step, terms)
 
 
-def _validate(players: list[Player], networks: Networks, state: State, hooks: Hooks, *, choose: bool) -> None:
+def _validate(
+    stage: Stage, players: list[Player], networks: Networks, *, state: State, hooks: Hooks, choose: bool
+) -> None:
     if hooks.validate is not None:
         with holding(networks, state.average):
-            score = hooks.validate(state.step)
+            score = hooks.validate(stage, state.step)
             if choose and score > state.best:
                 state.chosen = copied(networks)
         state.waited = 0 if score > state.best else state.waited + 1

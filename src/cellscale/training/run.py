@@ -14,7 +14,7 @@ from torch import nn
 
 from cellscale.errors import InputError, StoreError
 from cellscale.methods import settings_of
-from cellscale.methods.protocol import Batch, Method
+from cellscale.methods.protocol import Batch, Method, Networks, Stage
 from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
@@ -73,22 +73,22 @@ class Training:
         self.history.step(stage, step, terms)
         self.on_progress(stage, step, self.settings.steps)
 
-    def validate(self, step: int) -> float:
-        """Score the held-out frames on worker 0; every worker gets the mean of SEG and F1."""
+    def validate(self, stage: Stage, step: int) -> float:
+        """Score the held-out frames as the stage sees them, on worker 0; every worker gets the mean of SEG and F1."""
         score = 0.0
         if self.workers.rank == 0 and self.held_out is not None:
-            found = scored(self.method, self.predicted())
+            found = scored(self.method, self.predicted(stage.validated_as(self.networks)))
             self.history.scores(step, found)
             score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predicted(self) -> list[tuple[Prediction, Labels]]:
+    def predicted(self, networks: Networks) -> list[tuple[Prediction, Labels]]:
         """Predictions and labels of the held-out frames."""
         frames = self.held_out if self.held_out is not None else Joined(parts=())
         how = self.settings
         return predicted(
             self.method,
-            self.networks,
+            networks,
             frames,
             device=str(self.device),
             precision=how.precision,
@@ -124,7 +124,7 @@ class Training:
 
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Tune thresholds on the held-out frames and save the model."""
-        pairs = self.predicted()
+        pairs = self.predicted(self.networks)
         tuned = self.method.tuned(pairs) if pairs else self.method
         found = scored(tuned, pairs) if pairs else {}
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
