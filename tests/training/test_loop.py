@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -82,6 +83,34 @@ def test_stages_share_the_steps():
     assert ends_of(ONE, 5) == [5]
     thirds = tuple(Stage(name=str(i), updates=()) for i in range(3))
     assert ends_of(thirds, 100) == [33, 67, 100]
+
+
+def test_a_budget_counts_the_updates_of_the_networks_that_predict():
+    """Players that take turns need more batches for as many updates."""
+    turns = [
+        update("maker", trains=("maker",), every=3, turn=(0, 1)),
+        update("judge", trains=("judge",), every=3, turn=(1, 3)),
+    ]
+    stages = (ONE[0], Stage(name="game", updates=tuple(turns), batches_per_update=3))
+    assert ends_of(stages, 8) == [4, 16]
+    log = []
+    settings = dataclasses.replace(SETTINGS, steps=8)
+    run(stages, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append([*terms])))
+    assert log.count(["maker"]) == 8
+    assert log.count(["judge"]) == 8
+
+
+def test_losses_see_the_progress_of_their_stage():
+    seen = []
+
+    def watched(nets, batch):
+        seen.append(batch.progress)
+        return loss_of("maker")(nets, batch)
+
+    one = dataclasses.replace(ONE[0].updates[0], loss=watched)
+    stages = tuple(Stage(name=name, updates=(one,)) for name in "ab")
+    run(stages, networks(), settings=dataclasses.replace(SETTINGS, steps=8))
+    assert seen == [0, 0.25, 0.5, 0.75] * 2
 
 
 def test_each_step_logs_its_stage_and_terms():
@@ -193,6 +222,22 @@ def test_a_schedule_of_the_settings_replaces_the_methods_own():
     cosine = [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]
     assert found == pytest.approx([cosine[0] / 4, cosine[1] / 2, cosine[2] * 0.75, *cosine[3:]])
     assert SETTINGS.rate(lambda progress: 1 - progress, 5, 10) == 0.5
+
+
+def test_the_rate_may_fall_every_few_epochs():
+    settings = dataclasses.replace(SETTINGS, schedule="step", decay_epochs=3.0, decay_factor=0.1).counted(10, 1)
+    assert settings.steps_per_epoch == math.ceil(10 / SETTINGS.batch_size)
+    length = 3 * settings.steps_per_epoch
+    found = [settings.rate(lambda progress: 1.0, step, 1000) for step in (0, length - 1, length, 2 * length)]
+    assert found == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_epochs_are_counted_in_training_frames():
+    settings = dataclasses.replace(SETTINGS, steps=7, batch_size=4)
+    assert settings.counted(10, 1).steps == 7
+    assert dataclasses.replace(settings, epochs=2.5).counted(10, 1).steps == 8
+    assert dataclasses.replace(settings, epochs=2.5).counted(10, 2).steps == 5
+    assert dataclasses.replace(settings, epochs=1, steps_per_epoch=30).counted(10, 2).steps == 30
 
 
 def test_the_rate_follows_the_progress_through_the_stage():

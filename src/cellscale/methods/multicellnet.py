@@ -61,14 +61,45 @@ def min_max_weight(e1: Tensor, e2: Tensor) -> Tensor:
     return torch.where(norm > 0, e1 / norm.clamp_min(torch.finfo(norm.dtype).tiny), torch.full_like(norm, 0.5**0.5))
 
 
+class EpochWeight(nn.Module):
+    """λ* of the mean losses of the latest epoch; 1/√2 in the first."""
+
+    sums: Tensor
+    batches: Tensor
+    weight: Tensor
+
+    def __init__(self, every: int) -> None:
+        """Count epochs of `every` batches."""
+        super().__init__()
+        self.every = every
+        self.register_buffer("sums", torch.zeros(2))
+        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("weight", torch.tensor(0.5**0.5))
+
+    @torch.no_grad()
+    def note(self, e1: Tensor, e2: Tensor) -> None:
+        """Add the losses of a batch; the last one of an epoch sets λ*."""
+        self.sums += torch.stack([e1, e2])
+        self.batches += 1
+        if self.batches >= self.every:
+            self.weight.copy_(min_max_weight(*self.sums))
+            self.sums.zero_()
+            self.batches.zero_()
+
+
 def coupled_dice(networks: Networks, batch: Batch, weights: str, squared: bool) -> Terms:
     """λ E1 and √(1 − λ²) E2 (eq. 2); λ* follows from the losses of all workers and has no gradient."""
     region, edge = maps_of(networks, batch.image)
     e1 = (1 - dice(batch.targets["region"].float(), region, squared)).mean()
     e2 = (1 - dice(batch.targets["edge"], edge, squared)).mean()
-    best = min_max_weight(batch.mean(e1.detach()), batch.mean(e2.detach()))
+    means = batch.mean(e1.detach()), batch.mean(e2.detach())
+    epoch = networks.get("epoch")
+    best = min_max_weight(*means) if epoch is None else torch.as_tensor(epoch.weight)
     weight = best if weights == "min-max" else torch.full_like(best, 0.5**0.5)
-    return {"region": weight * e1, "edge": (1 - weight.square()).sqrt() * e2}
+    terms = {"region": weight * e1, "edge": (1 - weight.square()).sqrt() * e2}
+    if isinstance(epoch, EpochWeight) and epoch.training:
+        epoch.note(*means)
+    return terms
 
 
 def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
@@ -156,8 +187,11 @@ class MultiCellNet:
     """σ of the edge target, px; ours."""
     weights: Literal["min-max", "equal"] = "min-max"
     """λ by equation 9 for each batch, or 1/√2."""
-    squared: bool = False
-    """Squares in the denominator of the Dice loss; the paper has none."""
+    lambda_every: int = setting(1, before=1)
+    """λ* follows from the mean losses of this many batches: 1 as in Algorithm 1, or an epoch's as in the text."""
+    squared: bool = setting(True, before=False)
+    """Squares in the denominator of the Dice loss. As printed, without, the loss of a soft edge cannot fall below about
+    0.2, whatever is predicted, and λ* falls with the region's loss alone."""
     decoding: Literal["contours", "difference", "region"] = "contours"
     """Cells are contours; or, to see what they are worth, components of f_r > ½ without f_e > ½, or of f_r > ½."""
     minimum_area: int = 0
@@ -226,12 +260,14 @@ class MultiCellNet:
     def networks(self) -> dict[str, nn.Module]:
         """A U-Net on images, another one on its features."""
         features = 4 * self.unet.width
-        return {"region": self.unet.network(self.channels, 1), "edge": self.unet.network(features, 1)}
+        made = {"region": self.unet.network(self.channels, 1), "edge": self.unet.network(features, 1)}
+        return made | ({"epoch": EpochWeight(self.lambda_every)} if self.lambda_every > 1 else {})
 
     def stages(self) -> tuple[Stage, ...]:
         """Both networks, one loss."""
         loss = partial(coupled_dice, weights=self.weights, squared=self.squared)
-        return (one_update("dice", loss, self.adam, trains=("region", "edge")),)
+        trains = ("region", "edge", "epoch") if self.lambda_every > 1 else ("region", "edge")
+        return (one_update("dice", loss, self.adam, trains=trains),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """f_r and f_e, (n, y, x)."""

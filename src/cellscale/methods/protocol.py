@@ -36,6 +36,8 @@ class Batch:
     """Instance labels, int64, (n, y, x)."""
     targets: Mapping[str, Tensor]
     """What `Method.targets` returned, stacked: (n, y, x) by name."""
+    progress: float = 0.0
+    """Part of the stage that is over, 0 … 1."""
     mean: Callable[[Tensor], Tensor] = lambda value: value
     """Mean over the workers, without gradient; the identity for one worker."""
 
@@ -73,6 +75,9 @@ class Stage:
 
     name: str
     updates: tuple[Update, ...]
+    batches_per_update: float = 1.0
+    """Batches for each update of the networks that predict, which the number of steps of a training counts; more than 1
+    where another player has turns of its own."""
     share: float = 1.0
     """Relative part of all steps; the shares need not add up to 1."""
     patience: int | None = None

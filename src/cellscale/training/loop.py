@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -64,10 +64,15 @@ class Hooks:
 
 
 def ends_of(stages: tuple[Stage, ...], steps: int) -> list[int]:
-    """Step at which each stage ends, by the stages' shares."""
+    """Batch at which each stage ends: `steps` updates of the networks that predict, by the stages' shares.
+
+    Where players take turns, the others' turns come on top: budgets of different methods are then comparable.
+    """
     whole = sum(stage.share for stage in stages)
-    shares = [sum(stage.share for stage in stages[: i + 1]) / whole for i in range(len(stages))]
-    return [round(steps * share) for share in shares]
+    shares = [0.0, *(sum(stage.share for stage in stages[: i + 1]) / whole for i in range(len(stages)))]
+    updates = [round(steps * after) - round(steps * before) for before, after in itertools.pairwise(shares)]
+    lengths = [math.ceil(n * stage.batches_per_update) for n, stage in zip(updates, stages, strict=True)]
+    return list(itertools.accumulate(lengths))
 
 
 @contextmanager
@@ -217,6 +222,8 @@ def _step(
 ) -> None:
     seed_step(settings.seed, state.step, workers.rank)
     terms: dict[str, float] = {}
+    if players:
+        batch = replace(batch, progress=min(1.0, (state.step - state.begun) / players[0].steps))
     for player in players:
         if player.update.moves(state.step - state.begun):
             terms |= player.move(batch, state.step - state.begun, settings, workers, hooks.clock)

@@ -62,16 +62,22 @@ class Training:
     on_progress: Progress = silent
     clock: Clock = no_clock
 
+    @property
+    def length(self) -> int:
+        """Number of batches of the whole schedule."""
+        return max(loop.ends_of(self.method.stages(), self.settings.steps), default=0)
+
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
         samples = Samples(self.method, self.data, self.settings)
-        found = batches(samples, self.settings, first=first, rank=self.workers.rank, world=self.workers.world)
+        where = {"rank": self.workers.rank, "world": self.workers.world}
+        found = batches(samples, self.settings, first=first, stop=self.length, **where)
         yield from (batch_of(values, self.device, self.workers.mean) for values in found)
 
     def log(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
         """Note the loss terms of a step."""
         self.history.step(stage, step, terms)
-        self.on_progress(stage, step, self.settings.steps)
+        self.on_progress(stage, step, self.length)
 
     def validate(self, stage: Stage, step: int) -> float:
         """Score the held-out frames as the stage sees them, on worker 0; every worker gets the mean of SEG and F1."""
@@ -214,6 +220,7 @@ def train(  # noqa: PLR0913
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
     frames, _ = check_data(data, validation, method.channels)
+    settings = settings.counted(len(frames), 1 if workers.elastic else workers.world)
     claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
         return finished(output, method, settings, len(frames), folder.storage_options)

@@ -88,11 +88,15 @@ class Samples(Dataset[dict[str, Tensor]]):
 
 
 def batches(
-    samples: Samples, settings: TrainingSettings, *, first: int, rank: int = 0, world: int = 1
+    samples: Samples, settings: TrainingSettings, *, first: int, stop: int | None = None, rank: int = 0, world: int = 1
 ) -> Iterator[dict[str, Tensor]]:
-    """Stacked samples of each step from `first` on; step s of worker r has samples (s · world + r) · n … + n − 1."""
+    """Stacked samples of steps from `first` on; step s of worker r has the samples (s · world + r) · n … + n − 1.
+
+    They end before step `stop`; None: after the number of steps of the settings.
+    """
+    stop = settings.steps if stop is None else stop
     size = settings.batch_size
-    order = [(step * world + rank) * size + k for step in range(first, settings.steps) for k in range(size)]
+    order = [(step * world + rank) * size + k for step in range(first, stop) for k in range(size)]
     workers = settings.loader_workers
     loader = DataLoader(
         samples,
