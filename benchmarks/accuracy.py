@@ -21,13 +21,13 @@ from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.settings.fields import flat, replaced
-from cellscale.settings.files import names_of, read_config
+from cellscale.settings.files import assignments, names_of, read_config
 from cellscale.training.run import TrainingSettings, device_of, train
 from cellscale.training.validation import predicted, scored
 
 AP = tuple(f"ap_{percent}" for percent in range(50, 95, 5))
 """The thresholds of the published tables, 0.5 to 0.9."""
-SCORES = ("seg", "det", "f1", "precision", "recall", "j", "j_all", "aji", *AP)
+SCORES = ("seg", "det", "f1", "precision", "recall", "mean_matched_iou", "mean_iou", "aji", *AP)
 COLUMNS = {"seg": "SEG", "det": "DET", "f1": "F1", "ap_50": "AP 0.5", "ap_70": "0.7", "ap_90": "0.9", "ap_mean": "mean"}
 KEY = ("data", "split", "method", "set", "start", "steps", "validation_frames")
 """Runs that differ in the seed alone are one row of the table."""
@@ -37,7 +37,7 @@ def settings_of(given: argparse.Namespace, start: Model | None) -> tuple[Method,
     """Method and training settings as the words say."""
     method = start.method if start else load_method(given.method)
     fields = {"method": names_of(method), "training": names_of(TrainingSettings())}
-    read = read_config(given.config, given.assignments, fields)
+    read = read_config(given.config, assignments(given.settings), fields)
     return replaced(method, read.section("method")), replaced(TrainingSettings(), read.section("training"))
 
 
@@ -45,21 +45,23 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     """Train with a seed into the folder `kept` and score the test frames."""
     split = given.split or DATA[given.data].split
     learn, choose, test = parts(DATA[given.data].read(Path(os.environ["CELLSCALE_DATA"])), split)
-    start = load_model(given.start) if given.start else None
+    start = load_model(given.init_from) if given.init_from else None
     method, settings = settings_of(given, start)
     settings = replaced(settings, {"seed": seed} | ({"steps": given.steps} if given.steps else {}))
-    model = train(method, [learn], [choose] if choose else [], output=kept, settings=settings, start=start, resume=True)
+    model = train(
+        method, [learn], [choose] if choose else [], output=kept, settings=settings, init_from=start, resume=True
+    )
     device, began = str(device_of(settings.device)), time.monotonic()
     pairs = predicted(
-        model.method, model.networks, test, device=device, precision=settings.precision, flips=settings.flips
+        model.method, model.networks, test, device=device, precision=settings.precision, flips=settings.test_time_flips
     )
     found = scored(model.method, pairs)
     return {
         "data": given.data,
         "split": split,
         "method": given.method,
-        "set": " ".join(given.assignments),
-        "start": given.start or "",
+        "set": " ".join(given.settings),
+        "start": given.init_from or "",
         "steps": settings.steps,
         "batch_size": settings.batch_size,
         "crop": settings.crop,
@@ -115,8 +117,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--split", help="LEARN/VALIDATE/TEST, e.g. 0:72//72:84 or 0:72/4:72:9/72:84")
     parser.add_argument("--config", help="TOML file with [method] and [training]")
-    parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--from", dest="start", help="start from this model")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--init-from", help="start from this model")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--models", type=Path, help="keep the models here; a run that was stopped goes on")
     parser.add_argument("--output", type=Path, default=Path("results.jsonl"))

@@ -24,8 +24,8 @@ from cellscale.training.validation import predicted, scored
 from cellscale.types import Labels
 
 SCORES = ("dsc", "cds", "f1", "seg", "splits", "merges")
-BEFORE = {"holes": 0, "specks": 0, "neck": 0}
-AFTER = {"holes": 16, "specks": 8, "neck": 8}
+BEFORE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0}
+AFTER = {"fill_holes_px": 16, "min_object_px": 9, "split_neck_px": 8}
 UNET = {"rule": "equalise", "squares": True}
 RUNS = {
     "U-Net": ("unet-ronneberger", UNET),
@@ -42,7 +42,7 @@ def processed(method: Method, pairs: Sequence[tuple[dict[str, np.ndarray], Label
     """With post-processing; the length of a neck is chosen on these frames."""
     radius = {"fill_radius": 2} if method.name == "unet-ronneberger" else {"band_radius": 6}
     cleaned = replaced(method, {**AFTER, **radius})
-    return searched(cleaned, pairs, {"cleaning.neck": (4, 8, 12, 16, 24)})
+    return searched(cleaned, pairs, {"postprocessing.split_neck_px": (4, 8, 12, 16, 24)})
 
 
 def main() -> None:
@@ -77,7 +77,13 @@ def main() -> None:
         kept = {
             k: {n: round(s[n], 4) for n in ("dsc", "cds", "f1", "seg", "splits", "merges")} for k, s in rows.items()
         }
-        line = {"data": given.data, "run": title, "neck": after.cleaning.neck, "cpu_s": round(seconds), **kept}
+        line = {
+            "data": given.data,
+            "run": title,
+            "split_neck_px": after.postprocessing.split_neck_px,
+            "cpu_s": round(seconds),
+            **kept,
+        }
         with given.output.open("a") as output:
             output.write(json.dumps(line) + "\n")
         print(line, flush=True)

@@ -53,7 +53,7 @@ model = name
 if name == "saw":
     method = load_method("saw", width=4, depth=1)
     model = Model(method=method, networks={key: net.eval() for key, net in method.networks().items()})
-cellscale.segment(image, model=model, name=name, output=output, tile=128, address="local")
+cellscale.segment(image, model=model, layer=name, output=output, tile_size=128, backend="serial")
 labels = open_labels(output, name).read(Box(0, 0, 256, 256), t=0)
 print(hashlib.sha256(labels.tobytes()).hexdigest(), len(loaded), *loading)
 """

@@ -194,7 +194,7 @@ def asked(name: str, given: argparse.Namespace) -> tuple[Method, TrainingSetting
         loader_workers=given.loaders,
         precision=given.precision,
         validate_every=10**9,
-        average=given.average,
+        ema_decay=given.ema_decay,
     )
     method = load_method(name)
     words = dict(word.split("=", 1) for word in given.assignments)
@@ -236,7 +236,7 @@ def main() -> None:
         command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
         command.add_argument("--threads", type=int, default=0, help="of this process; 0: torch's own number")
         command.add_argument("--loaders", type=int, default=1, help="processes that prepare samples")
-        command.add_argument("--average", type=float, default=0.0)
+        command.add_argument("--ema-decay", type=float, default=0.0)
         command.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=JSON")
     rates.add_argument("--methods", nargs="+", default=["saw"])
     rates.add_argument("--window", type=int, default=1024)

@@ -27,7 +27,7 @@ from cellscale.ngff.writer import create_image
 from cellscale.types import Box
 from peak import peak_mb
 
-SMALL = ("width=4", "depth=2", "crop=128", "validate_every=1000", "threads=1", "learning_rate=0.01")
+SMALL = {"width": 4, "depth": 2, "crop": 128, "validate_every": 1000, "threads": 1, "learning_rate": 0.01}
 BLOCK = 2048
 
 
@@ -37,8 +37,8 @@ def prepared(work: Path) -> None:
         cellscale.synthesize(str(work / "block.zarr"), shape=(1, BLOCK, BLOCK), cells=1900, seed=3, overwrite=True)
         cellscale.synthesize(str(work / "learn.zarr"), shape=(4, 512, 512), cells=110, seed=1, overwrite=True)
         cellscale.train(
-            "saw", [str(work / "learn.zarr")], output=str(work / "small"), steps=200, workers=0,
-            assignments=SMALL, validate_frames=(3, 4), overwrite=True,
+            "saw", [str(work / "learn.zarr")], output=str(work / "small"), steps=200, backend="serial",
+            settings=SMALL, validation_frames=(3, 4), overwrite=True,
         )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def measure(work: Path, size: int) -> None:
     output = str(work / "labels.zarr")
     shutil.rmtree(output, ignore_errors=True)
     began = time.perf_counter()
-    report = cellscale.segment(str(work / "frame.zarr"), model=model, output=output, address="local")
+    report = cellscale.segment(str(work / "frame.zarr"), model=model, output=output, backend="serial")
     print(json.dumps({"size": size, "peak_mb": peak_mb(), "s": time.perf_counter() - began, "cells": report["cells"]}))
 
 

@@ -23,7 +23,7 @@ from cellscale.settings.fields import replaced
 from cellscale.training.run import TrainingSettings, train
 from cellscale.training.validation import predicted, scored
 
-SCORES = ("dice", "mse", "cell_dice", "cell_mse", "seg", "f1", "splits", "merges")
+SCORES = ("dice", "pixel_error", "cell_dice", "cell_pixel_error", "seg", "f1", "splits", "merges")
 TRAININGS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "unet-ronneberger": ("unet-ronneberger", {}),
     "multicellnet": ("multicellnet", {}),

@@ -42,7 +42,7 @@ from cellscale.training.frames import mapped
 from cellscale.types import Box, Prediction
 from peak import peak_mb
 
-TRAINING = ("width=16", "crop=128", "validate_every=1000", "threads=1")
+TRAINING = {"width": 16, "crop": 128, "validate_every": 1000, "threads": 1}
 HALO = 96
 BLOCK = 2048
 """Side of the blocks of dask and of the windows' cores, px."""
@@ -60,8 +60,8 @@ def prepared(work: Path, size: int, frames: int, frame_size: int) -> list[str]:
     if not (work / "model" / "model.json").exists():
         cellscale.synthesize(str(work / "learn.zarr"), shape=(4, 512, 512), cells=110, seed=1, overwrite=True)
         cellscale.train(
-            "saw", [str(work / "learn.zarr")], output=str(work / "model"), steps=150, workers=0,
-            assignments=TRAINING, validate_frames=(3, 4), overwrite=True,
+            "saw", [str(work / "learn.zarr")], output=str(work / "model"), steps=150, backend="serial",
+            settings=TRAINING, validation_frames=(3, 4), overwrite=True,
         )  # fmt: skip
     return list(stores)
 
@@ -96,7 +96,7 @@ def ours(store: str, model: Model, output: str) -> dict[str, Any]:
         return windows_to_maps(method, networks, windows, **words)
 
     predict.windows_to_maps = counting
-    report = cellscale.segment(store, model=model, output=output, address="local")
+    report = cellscale.segment(store, model=model, output=output, backend="serial")
     return {"cells": report["cells"], "windows": seen, "seconds": report["seconds"]}
 
 

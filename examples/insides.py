@@ -1,6 +1,6 @@
 """A method in one file, outside of the package: a small network learns cells and their insides.
 
-    cellscale train examples.insides:INSIDES movie.zarr --output model --validate-frames 8:10
+    cellscale train examples.insides:INSIDES movie.zarr --output model --validation-frames 8:10
 
 A pixel is inside where none of its 4 neighbours belongs to another label. Insides of touching cells do not touch, so
 they are the cells' cores; what else belongs to a cell goes to the nearest core.

@@ -51,7 +51,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tifffile.imwrite(folder / "masks.tif", truth)
     save_model(blobs_model(), str(folder / "model"))
     cellscale(
-        "import", folder / "frames.tif", folder / "movie.zarr", "--labels", folder / "masks.tif", "--pixel-size", 0.5
+        "import", folder / "frames.tif", folder / "movie.zarr", "--masks", folder / "masks.tif", "--pixel-size", 0.5
     )
     return folder
 
@@ -59,24 +59,32 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_import_segment_evaluate(work: Path) -> None:
     movie = work / "movie.zarr"
     report = json.loads(
-        cellscale("segment", movie, "--model", work / "model", "--tile", 64, "--address", "local", "--json").stdout
+        cellscale("segment", movie, "--model", work / "model", "--tile-size", 64, "--serial", "--json").stdout
     )
     assert report["planes"] == 5
     assert report["cells"] > 10
-    cellscale("evaluate", movie, "--frames", "1:3", "--json", work / "scores.json")
+    cellscale("evaluate", movie, "--frames", "1:3", "--output", work / "scores.json")
     scores = json.loads((work / "scores.json").read_text())
     assert scores["frames"] == 2
     assert 0 < scores["dice"] <= 1
 
 
 def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
-    words = ("--model", work / "model", "--tile", 64, "--set", "window=64", "--set", "task_px=20000", "--json")
+    words = (
+        "--model",
+        work / "model",
+        "--tile-size",
+        64,
+        "--set",
+        "window_size=64",
+        "--set",
+        "task_px=20000",
+        "--json",
+    )
     before = snapshot(work)
     told = json.loads(cellscale("plan", work / "movie.zarr", *words).stdout)
     assert snapshot(work) == before
-    done = json.loads(
-        cellscale("segment", work / "movie.zarr", *words, "--name", "planned", "--address", "local").stdout
-    )
+    done = json.loads(cellscale("segment", work / "movie.zarr", *words, "--layer", "planned", "--serial").stdout)
     assert told["tasks"] == done["tasks"]
     assert (told["planes"], told["windows"], told["tiles"]) == (5, 5 * 12, 5 * 12)
     assert told["halo_cost"] == pytest.approx((72 / 64) ** 2)
@@ -91,14 +99,14 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
 def test_holes_end_with_status_3(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "movie.zarr", tmp_path / "movie.zarr")
     next(path for path in (tmp_path / "movie.zarr/0/c/2").rglob("0") if path.is_file()).write_bytes(b"damaged")
-    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", "--name", "holed", "--address", "local")
+    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", "--layer", "holed", "--serial")
     refused = cellscale(*words, check=False)
     assert refused.returncode == 2
     assert "frame 2, slice 0, tile 0" in refused.stderr
     assert "Traceback" not in refused.stderr
-    published = cellscale(*words, "--publish-holes", "--report", tmp_path / "told", "--json", check=False)
+    published = cellscale(*words, "--allow-failed-tiles", "--report", tmp_path / "told", "--json", check=False)
     assert published.returncode == 3
-    assert [hole["frame"] for hole in json.loads(published.stdout)["holes"]] == [2]
+    assert [hole["frame"] for hole in json.loads(published.stdout)["failed_regions"]] == [2]
     assert "Holes" in (tmp_path / "told/report.html").read_text()
 
 
@@ -106,9 +114,9 @@ def test_a_channel_that_nobody_chose_is_named(work: Path, tmp_path: Path) -> Non
     np.save(tmp_path / "two.npy", np.zeros((2, 40, 40), np.uint8))
     two = tmp_path / "two.zarr"
     cellscale("import", tmp_path / "two.npy", two, "--axes", "cyx")
-    words = ("segment", two, "--model", work / "model", "--address", "local")
-    assert "channel 0 of 2; --channels chooses" in cellscale(*words, "--name", "first").stderr
-    assert "--channels" not in cellscale(*words, "--name", "second", "--channels", 1).stderr
+    words = ("segment", two, "--model", work / "model", "--serial")
+    assert "channel 0 of 2; choose with --channels" in cellscale(*words, "--layer", "first").stderr
+    assert "--channels" not in cellscale(*words, "--layer", "second", "--channels", 1).stderr
 
 
 def test_methods_are_listed_with_their_settings() -> None:
@@ -118,9 +126,9 @@ def test_methods_are_listed_with_their_settings() -> None:
 
 
 def test_training_from_the_command_line(work: Path) -> None:
-    words = ("train", "saw", work / "movie.zarr", "--frames", "0:3", "--validate-frames", "3:4", "--workers", "0")
+    words = ("train", "saw", work / "movie.zarr", "--frames", "0:3", "--validation-frames", "3:4", "--serial")
     small = ("--set", "unet.width=2", "--set", "depth=1", "--set", "crop=32", "--set", "loader_workers=0")
-    cellscale(*words, *small, "--steps", 3, "--train-frames", 2, "--output", work / "trained")
+    cellscale(*words, *small, "--steps", 3, "--max-train-frames", 2, "--output", work / "trained")
     described = json.loads((work / "trained" / "model.json").read_text())
     assert described["training"]["frames"] == 2
     assert described["method"] == "saw"
@@ -148,8 +156,8 @@ REFUSED = {
     ),
     "a folder in the place of an image": (("preview", "{work}", "--output", "{work}/x.png"), "`cellscale import`"),
     "no such model": (("segment", "{movie}", "--model", "{work}/none"), "none"),
-    "no such label layer": (("evaluate", "{movie}", "--labels", "celsl", "--frames", "0:1"), "truth"),
-    "an existing layer": (("segment", "{movie}", "--model", "{work}/model", "--name", "truth"), "--overwrite"),
+    "no such label layer": (("evaluate", "{movie}", "--layer", "celsl", "--frames", "0:1"), "truth"),
+    "an existing layer": (("segment", "{movie}", "--model", "{work}/model", "--layer", "truth"), "--overwrite"),
     "an existing destination": (("import", "{work}/frames.tif", "{movie}"), "--overwrite"),
     "another number of channels": (("segment", "{movie}", "--model", "{work}/two"), "2 channel"),
     "a store that cannot be written": (
@@ -157,15 +165,15 @@ REFUSED = {
         "/proc/nothing.zarr",
     ),
     "more training frames than there are": (
-        ("train", "saw", "{movie}", "--output", "{work}/x", "--train-frames", "9"),
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--max-train-frames", "9"),
         "Choose 1 to 5",
     ),
     "no training frames with labels": (
-        ("train", "saw", "{movie}", "--output", "{work}/x", "--labels-name", "truht"),
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--layer", "truht"),
         "'truth'",
     ),
     "frames that are learned from and held out": (
-        ("train", "saw", "{movie}", "--output", "{work}/x", "--frames", "0:3", "--validate-frames", "2:4"),
+        ("train", "saw", "{movie}", "--output", "{work}/x", "--frames", "0:3", "--validation-frames", "2:4"),
         "Frame 2",
     ),
     "no steps": (("train", "saw", "{movie}", "--output", "{work}/x", "--steps", "-5"), "steps"),
@@ -175,15 +183,15 @@ REFUSED = {
         "JSON",
     ),
     "another NGFF version than the store's": (
-        ("segment", "{movie}", "--model", "{work}/model", "--name", "new", "--ngff", "0.4"),
+        ("segment", "{movie}", "--model", "{work}/model", "--layer", "new", "--ome-zarr-version", "0.4"),
         "0.5",
     ),
     "labels that would replace an image": (
-        ("import", "{work}/frames.tif", "{movie}", "--labels", "{work}/negative.npy", "--overwrite"),
+        ("import", "{work}/frames.tif", "{movie}", "--masks", "{work}/negative.npy", "--overwrite"),
         "-3",
     ),
-    "labels with floats": (("import", "{work}/frames.tif", "{work}/x.zarr", "--labels", "{work}/floats.npy"), "float"),
-    "negative labels": (("import", "{work}/frames.tif", "{work}/x.zarr", "--labels", "{work}/negative.npy"), "-3"),
+    "labels with floats": (("import", "{work}/frames.tif", "{work}/x.zarr", "--masks", "{work}/floats.npy"), "float"),
+    "negative labels": (("import", "{work}/frames.tif", "{work}/x.zarr", "--masks", "{work}/negative.npy"), "-3"),
 }
 
 
@@ -196,8 +204,8 @@ def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: st
     words, hint = REFUSED[case]
     before = snapshot(work)
     filled = [word.format(movie=work / "movie.zarr", work=work) for word in words]
-    address = ("--address", "local") if words[0] == "segment" else ()
-    workers = ("--workers", "0") if words[0] == "train" else ()
+    address = ("--serial") if words[0] == "segment" else ()
+    workers = ("--serial") if words[0] == "train" else ()
     done = cellscale(*filled, *address, *workers, check=False)
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert done.returncode == 2, done.stderr
@@ -209,19 +217,17 @@ def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: st
 
 def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> None:
     movie = work / "movie.zarr"
-    words = ["--model", str(work / "model"), "--tile", "50", "--set", "window=64", "--set", "task_px=20000"]
-    cellscale("segment", movie, *words, "--name", "undisturbed", "--address", "local")
-    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "killed"]
-    driver = subprocess.Popen(
-        [*command, "--address", "local"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.DEVNULL
-    )
+    words = ["--model", str(work / "model"), "--tile-size", "50", "--set", "window_size=64", "--set", "task_px=20000"]
+    cellscale("segment", movie, *words, "--layer", "undisturbed", "--serial")
+    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", "killed"]
+    driver = subprocess.Popen([*command, "--serial"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.DEVNULL)
     scratch = movie / ".cellscale-killed"
     while driver.poll() is None and not list(scratch.glob("predict/*0")):
         time.sleep(0.01)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert "killed" not in list_labels(str(movie))
-    again = cellscale("segment", movie, *words, "--name", "killed", "--address", "local")
+    again = cellscale("segment", movie, *words, "--layer", "killed", "--serial")
     assert "tasks reused" in again.stderr
     box = Box.of(open_image(str(movie)).levels[0].shape)
     layers = [open_labels(str(movie), name) for name in ("undisturbed", "killed")]
@@ -240,11 +246,11 @@ def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFi
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
     movie = work / "movie.zarr"
-    words = ["--model", str(work / "model"), "--tile", "50", "--set", "window=64", "--set", "task_px=20000"]
-    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--name", "stopped"]
+    words = ["--model", str(work / "model"), "--tile-size", "50", "--set", "window_size=64", "--set", "task_px=20000"]
+    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", "stopped"]
     # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(
-        [*command, "--address", "local"],
+        [*command, "--serial"],
         env={**os.environ, "PYTHONPATH": PATH},
         stderr=subprocess.PIPE,
         text=True,
@@ -259,7 +265,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
     assert said.splitlines()[-1].startswith("cellscale: stopped. Repeat the command")
     assert "Traceback" not in said
     assert "stopped" not in list_labels(str(movie))
-    assert "tasks reused" in cellscale("segment", movie, *words, "--name", "stopped", "--address", "local").stderr
+    assert "tasks reused" in cellscale("segment", movie, *words, "--layer", "stopped", "--serial").stderr
 
 
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:

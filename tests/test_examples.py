@@ -46,7 +46,9 @@ def test_tiles_do_not_change_a_byte(tmp_path: Path) -> None:
     model = Model(method=METHOD, networks={name: net.eval() for name, net in METHOD.networks().items()})
     image = make(tmp_path / "i.zarr", blurred_noise((2, 100, 130)), "tyx")
     for name, tile in (("whole", 1024), ("tiles", 37)):
-        cellscale.segment(image.url, model=model, name=name, tile=tile, address="local", assignments=["window=64"])
+        cellscale.segment(
+            image.url, model=model, layer=name, tile_size=tile, backend="serial", settings={"window_size": 64}
+        )
     box = Box(0, 0, 100, 130)
     whole, tiles = ([open_labels(image.url, name).read(box, t=t) for t in range(2)] for name in ("whole", "tiles"))
     assert np.array_equal(whole, tiles)

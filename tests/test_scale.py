@@ -27,7 +27,7 @@ def test_tiles_of_any_size_give_identical_layers_with_combs_diagonals_and_huge_c
     layers, tables = [], []
     for tile in TILES:
         name = f"tile-{tile}"
-        cellscale.segment(movie, model=blobs_model(), name=name, tile=tile, address="local")
+        cellscale.segment(movie, model=blobs_model(), name=name, tile_size=tile, backend="serial")
         layers.append(open_labels(movie, name).read(Box(0, 0, SIDE, SIDE)))
         tables.append(pd.read_parquet(f"{movie}/labels/{name}/objects.parquet"))
     assert layers[0].max() > 3000
@@ -64,7 +64,7 @@ def test_contours_by_tiles_are_those_of_the_whole_frame() -> None:
 def test_saw_learns_real_cells_at_the_default_settings(data: Path, tmp_path: Path) -> None:
     """DIC-C2DH-HeLa, sequence 01, silver truth: SEG of held-out frames."""
     folder, movie, model = data / "DIC-C2DH-HeLa", str(tmp_path / "dic.zarr"), str(tmp_path / "model")
-    cellscale.import_images(str(folder / "01_raw.tif"), movie, labels=str(folder / "01_st_seg.tif"))
-    cellscale.train("saw", [movie], output=model, frames=(0, 64), validate_frames=(64, 72))
+    cellscale.import_images(str(folder / "01_raw.tif"), movie, masks=str(folder / "01_st_seg.tif"))
+    cellscale.train("saw", [movie], output=model, frames=(0, 64), validation_frames=(64, 72))
     cellscale.segment(movie, model=model, frames=(72, 84))
     assert cellscale.evaluate(movie, frames=(72, 84))["seg"] >= 0.78

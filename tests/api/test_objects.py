@@ -20,7 +20,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> NgffImage:
     made = make(
         tmp_path_factory.mktemp("tables") / "i.zarr", blurred_noise((3, 90, 120)), "tyx", pixel_size_um=(0.5, 0.5)
     )
-    cellscale.segment(made.url, model=blobs_model(), tile=40, address="local")
+    cellscale.segment(made.url, model=blobs_model(), tile_size=40, backend="serial")
     return made
 
 
@@ -37,7 +37,7 @@ def test_csv_has_all_rows_in_order(image: NgffImage, tmp_path: Path) -> None:
 def test_what_has_no_table_is_named_and_leaves_no_file(image: NgffImage, tmp_path: Path) -> None:
     publish_labels(stage_labels(image, "bare", planes_z=1))
     with pytest.raises(MissingError, match="labels/bare"):
-        cellscale.export_table(image.url, str(tmp_path / "o.csv"), labels="bare")
+        cellscale.export_table(image.url, str(tmp_path / "o.csv"), layer="bare")
     assert not (tmp_path / "o.csv").exists()
     with pytest.raises(StoreError, match=r"/proc/o\.csv"):
         cellscale.export_table(image.url, "/proc/o.csv")

@@ -24,9 +24,9 @@ from tests.ngff.pictures import make, validate
 def test_decoding_the_maps_gives_the_labels(tmp_path: Path, ngff: str) -> None:
     pixels = blurred_noise((3, 1, 90, 120))
     image = make(tmp_path / "i.zarr", pixels, "tcyx", pixel_size_um=(0.5, 0.25), version=ngff)
-    words = {"model": blobs_model(), "frames": (1, 3), "assignments": ["window=32"]}
-    url = cellscale.predict(image.url, output=str(tmp_path / "maps.zarr"), **words)
-    cellscale.segment(image.url, address="local", tile=50, **words)
+    words = {"model": blobs_model(), "frames": (1, 3), "settings": {"window_size": 32}}
+    url = cellscale.predict_maps(image.url, output=str(tmp_path / "maps.zarr"), **words)
+    cellscale.segment(image.url, backend="serial", tile_size=50, **words)
     maps = open_image(url)
     assert (maps.channels, maps.version, maps.pixel_size_um()) == (("cell", "touching"), ngff, (0.5, 0.25))
     assert validate(url) == "Image"
@@ -42,7 +42,7 @@ def test_a_detector_has_no_maps(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", blurred_noise((40, 40)), "yx")
     model = Model(method=load_method("maskrcnn"), networks={})
     with pytest.raises(InputError, match="candidates"):
-        cellscale.predict(image.url, model=model, output=str(tmp_path / "maps.zarr"))
+        cellscale.predict_maps(image.url, model=model, output=str(tmp_path / "maps.zarr"))
     assert not (tmp_path / "maps.zarr").exists()
 
 

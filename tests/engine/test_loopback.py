@@ -24,9 +24,9 @@ def field(s3: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Groun
 
 def words(of: Ground, name: str) -> list[str]:
     """The command of a segmentation."""
-    settings = [f"{key}={SETTINGS[key]}" for key in ("window", "task_px")] + ["precision=fp32"]
-    command = ["cellscale", "segment", of.image.url, "--model", f"{of.image.url}.model", "--name", name]
-    command += ["--tile", str(SETTINGS["tile"]), "--storage-options", json.dumps(of.options)]
+    settings = [f"{key}={SETTINGS[key]}" for key in ("window_size", "task_px")] + ["precision=fp32"]
+    command = ["cellscale", "segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name]
+    command += ["--tile-size", str(SETTINGS["tile_size"]), "--storage-options", json.dumps(of.options)]
     return command + [word for setting in settings for word in ("--set", setting)]
 
 

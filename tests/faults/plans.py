@@ -37,7 +37,7 @@ from tests.segmentation.test_run import arrays, equal, segmented, written
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (2, 110, 130)
-SETTINGS: dict[str, Any] = {"window": 64, "tile": 50, "task_px": 12_000}
+SETTINGS: dict[str, Any] = {"window_size": 64, "tile_size": 50, "task_px": 12_000}
 IMPATIENT = {"config_kwargs": {"read_timeout": 3, "connect_timeout": 3}}
 
 
@@ -213,9 +213,16 @@ def harm(of: Ground, seed: int, kind: str, lasting: str = "") -> Ending:
 def driver_kills(of: Ground, seed: int, kills: int = 4) -> Ending:
     """The driver dies by signal 9 again and again, at records of the seed's choice; then it is left in peace."""
     name, draw = f"driver-{seed}", random.Random(seed)
-    words = ["segment", of.image.url, "--model", f"{of.image.url}.model", "--name", name, "--address", "local"]
-    words += [word for key in ("window", "task_px") for word in ("--set", f"{key}={SETTINGS[key]}")]
-    words += ["--set", "precision=fp32", "--tile", str(SETTINGS["tile"]), "--storage-options", json.dumps(of.options)]
+    words = ["segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name, "--serial"]
+    words += [word for key in ("window_size", "task_px") for word in ("--set", f"{key}={SETTINGS[key]}")]
+    words += [
+        "--set",
+        "precision=fp32",
+        "--tile-size",
+        str(SETTINGS["tile_size"]),
+        "--storage-options",
+        json.dumps(of.options),
+    ]
     killed = 0
     for _ in range(kills):
         driver = _driver(words)

@@ -29,7 +29,7 @@ from tests.methods.test_conformance import FRAMES, TINY
 from tests.segmentation.test_run import arrays, written
 
 NAMES = ["deepsplit", "branchnet", "double-unet"]
-BARE = {"holes": 0, "specks": 0, "neck": 0, "band_radius": 0}
+BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
 
 
 @pytest.fixture(params=NAMES)
@@ -191,7 +191,7 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path) -> None:
         run = plan(
             image,
             Model(method=method, networks=networks),
-            Settings(precision="fp32", window=window, tile=tile),
+            Settings(precision="fp32", window_size=window, tile_size=tile),
             Folder(url=f"{image.url}/.cellscale-{name}"),
         )
         segment(run, networks, Target(store=image.url, name=name))

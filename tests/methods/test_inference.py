@@ -63,7 +63,7 @@ def test_flips_make_a_prediction_that_turns_with_its_window(method, networks):
 
 def test_candidates_have_no_flips():
     method = load_method("maskrcnn", width=4)
-    with pytest.raises(InputError, match=r"predicts candidates, which have no mean\. Set flips=false"):
+    with pytest.raises(InputError, match=r"predicts candidates, which have no mean\. Set test_time_flips=false"):
         windows_to_maps(method, method.networks(), np.zeros((1, 1, 64, 64), np.float32), flips=True)
 
 

@@ -14,7 +14,7 @@ from tests.cases import CASES
 from tests.methods import conformance
 from tests.tiling.test_ring_rule import Mutant, breaks, random_maps
 
-SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "holes": 3, "radius": 1}}
+SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "fill_holes_px": 3, "radius": 1}}
 SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}
 
 
@@ -39,7 +39,7 @@ def test_any_tiling_gives_the_whole_frames_labels(name, shape, size, minimum_are
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_less_decode_reach_breaks_the_promise(name):
-    method = small(name, holes=0) if name == "mu-lux" else small(name)
+    method = small(name, fill_holes_px=0) if name == "mu-lux" else small(name)
     assert not breaks(Mutant(method), cases=20)
     assert breaks(Mutant(method, decode_reach_less=1))
 

@@ -98,17 +98,22 @@ def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path):
     np.save(tmp_path / "image.npy", image)
     np.save(tmp_path / "labels.npy", labels[None].astype(np.uint16))
     store = str(tmp_path / "movie.zarr")
-    cellscale.import_images(f"{tmp_path}/image.npy", store, labels=f"{tmp_path}/labels.npy")
-    small = [f"{name}={value}" for name, value in {**SMALL["pixel-forest"], "crop": 64, "loader_workers": 0}.items()]
-    cellscale.train("pixel-forest", [store], output=f"{tmp_path}/m", assignments=small, workers=0)
+    cellscale.import_images(f"{tmp_path}/image.npy", store, masks=f"{tmp_path}/labels.npy")
+    small = {**SMALL["pixel-forest"], "crop": 64, "loader_workers": 0}
+    cellscale.train("pixel-forest", [store], output=f"{tmp_path}/m", settings=small, backend="serial")
     for tile in (32, 150):
         cellscale.segment(
-            store, model=f"{tmp_path}/m", name=f"t{tile}", tile=tile, address="local", assignments=["window=64"]
+            store,
+            model=f"{tmp_path}/m",
+            layer=f"t{tile}",
+            tile_size=tile,
+            backend="serial",
+            settings={"window_size": 64},
         )
     first, second = (open_labels(store, f"t{tile}").read(Box(0, 0, 150, 130)) for tile in (32, 150))
     assert first.max() > 3
     assert np.array_equal(first, second)
-    assert cellscale.evaluate(store, labels="t32")["f1"] > 0.5
+    assert cellscale.evaluate(store, layer="t32")["f1"] > 0.5
 
 
 @pytest.mark.parametrize(

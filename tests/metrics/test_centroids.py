@@ -12,7 +12,7 @@ SHAPE = (60, 100)
 def test_a_perfect_prediction_has_no_error() -> None:
     truth = painted(disc(SHAPE, 30, 25, 12), disc(SHAPE, 30, 55, 12))
     found = scores([(truth, truth * 7)])
-    assert (found["cell_dice"], found["cell_mse"], found["mse"]) == (1, 0, 0)
+    assert (found["cell_dice"], found["cell_pixel_error"], found["pixel_error"]) == (1, 0, 0)
 
 
 def test_a_shifted_square() -> None:
@@ -21,8 +21,8 @@ def test_a_shifted_square() -> None:
     truth[10:26, 10:26], prediction[10:26, 14:30] = 1, 1
     found = scores([(truth, prediction)])
     assert found["cell_dice"] == pytest.approx(0.75)
-    assert found["cell_mse"] == pytest.approx(128 / 320)
-    assert found["mse"] == pytest.approx(128 / truth.size)
+    assert found["cell_pixel_error"] == pytest.approx(128 / 320)
+    assert found["pixel_error"] == pytest.approx(128 / truth.size)
 
 
 def test_a_merged_pair_is_compared_with_the_whole_merge() -> None:
@@ -30,7 +30,7 @@ def test_a_merged_pair_is_compared_with_the_whole_merge() -> None:
     truth[10:20, 10:30], truth[10:20, 30:50] = 1, 2
     found = scores([(truth, (truth > 0).astype(np.uint32))])
     assert found["cell_dice"] == pytest.approx(2 * 200 / 600)
-    assert found["cell_mse"] == pytest.approx(0.5)
+    assert found["cell_pixel_error"] == pytest.approx(0.5)
     assert found["dice"] == 1
 
 
@@ -38,5 +38,5 @@ def test_without_a_prediction_a_cell_is_all_error() -> None:
     truth = painted(disc(SHAPE, 30, 25, 12))
     found = scores([(truth, np.zeros_like(truth))])
     assert found["cell_dice"] == 0
-    assert found["cell_mse"] == pytest.approx((truth > 0).sum() / 25**2)
+    assert found["cell_pixel_error"] == pytest.approx((truth > 0).sum() / 25**2)
     assert math.isnan(scores([(np.zeros_like(truth), truth)])["cell_dice"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellscale.metrics.differences import MERGED, MISSED, RIGHT, SPLIT, SPURIOUS, differences
+from cellscale.metrics.differences import FALSE_NEGATIVE, FALSE_POSITIVE, MERGED, SPLIT, TRUE_POSITIVE, differences
 from cellscale.types import Labels
 from tests.metrics.damage import damaged, scattered
 from tests.naive.metrics import fates
@@ -20,9 +20,9 @@ def frame(*boxes: tuple[int, int, int, int]) -> Labels:
 
 TWO = frame((2, 2, 8, 8), (2, 9, 8, 15))
 CASES = {
-    "the same": (TWO, TWO, {"right": 2}, RIGHT),
-    "nothing found": (TWO, frame(), {"missed": 2}, MISSED),
-    "nothing there": (frame(), TWO, {"spurious": 2}, SPURIOUS),
+    "the same": (TWO, TWO, {"true positive": 2}, TRUE_POSITIVE),
+    "nothing found": (TWO, frame(), {"false negative": 2}, FALSE_NEGATIVE),
+    "nothing there": (frame(), TWO, {"false positive": 2}, FALSE_POSITIVE),
     "merged": (TWO, frame((2, 2, 8, 15)), {"merged": 2}, MERGED),
     "split": (frame((2, 2, 8, 15)), TWO, {"split": 1}, SPLIT),
     "a small cell swallowed": (frame((2, 2, 8, 14), (2, 14, 8, 16)), frame((2, 2, 8, 16)), {"merged": 2}, MERGED),

@@ -17,7 +17,21 @@ from tests.naive.metrics import scores as naive_scores
 
 EMPTY = np.zeros((20, 30), np.uint32)
 CELL = np.pad(np.ones((6, 8), np.uint32), 7)
-SHARES = ("precision", "recall", "f1", "j", "j_all", "ap", "ap_50", "ap_95", "pq", "aji", "dsc", "cds", "contour_f1_3")
+SHARES = (
+    "precision",
+    "recall",
+    "f1",
+    "mean_matched_iou",
+    "mean_iou",
+    "ap",
+    "ap_50",
+    "ap_95",
+    "pq",
+    "aji",
+    "dsc",
+    "cds",
+    "contour_f1_3",
+)
 
 
 @st.composite
@@ -50,7 +64,7 @@ def test_a_perfect_prediction_has_full_marks_whatever_its_numbers() -> None:
 def test_frames_are_pooled_not_averaged() -> None:
     pairs = [(cases.two_touching(), cases.two_touching()), (CELL, np.zeros_like(CELL))]
     found = scores(pairs)
-    assert found["recall"] == found["seg"] == found["j_all"] == pytest.approx(2 / 3)
+    assert found["recall"] == found["seg"] == found["mean_iou"] == pytest.approx(2 / 3)
     assert found["det"] == pytest.approx(1 - 10 / 30)
 
 

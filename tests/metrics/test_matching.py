@@ -28,8 +28,8 @@ def other_scores(pairs: Pairs) -> dict[str, float]:
         "recall": at_half.recall,
         "f1": at_half.f1,
         "pq": at_half.panoptic_quality,
-        "j": at_half.mean_matched_score,
-        "j_all": at_half.mean_true_score,
+        "mean_matched_iou": at_half.mean_matched_score,
+        "mean_iou": at_half.mean_true_score,
         "ap": float(np.mean(accuracies)),
         **{f"ap_{percent}": value for percent, value in zip([50, *PERCENTS], accuracies, strict=True)},
     }

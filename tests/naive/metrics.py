@@ -48,7 +48,7 @@ def matched(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
     found = {"precision": share(tp, tp + fp, nothing), "recall": share(tp, tp + fn, nothing)}
     found["f1"] = share(tp, tp + fp / 2 + fn / 2, nothing)
     found["pq"] = share(sum(good), tp + fp / 2 + fn / 2, nothing)
-    found["j"], found["j_all"] = share(sum(good), tp, nothing), share(sum(good), len(truth), nothing)
+    found["mean_matched_iou"], found["mean_iou"] = share(sum(good), tp, nothing), share(sum(good), len(truth), nothing)
     for percent in range(50, 100, 5):
         n = sum(index > 0.5 and index >= percent / 100 - 1e-12 for index in indices)
         found[f"ap_{percent}"] = share(n, len(truth) + len(predicted) - n, nothing)
@@ -99,8 +99,8 @@ def by_centroid(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
         rows, columns = np.nonzero(cell | other)
         error.append((cell ^ other).sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1))
     if not truth:
-        return {"cell_dice": math.nan, "cell_mse": math.nan}
-    return {"cell_dice": float(np.mean(dice)), "cell_mse": float(np.mean(error))}
+        return {"cell_dice": math.nan, "cell_pixel_error": math.nan}
+    return {"cell_dice": float(np.mean(dice)), "cell_pixel_error": float(np.mean(error))}
 
 
 def rim(labels: Labels) -> NDArray[np.int64]:
@@ -138,7 +138,7 @@ def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
         "dice": dice,
         "dsc": dice,
         "cds": detected(true_cells, predicted_cells),
-        "mse": float((inside != predicted).mean()),
+        "pixel_error": float((inside != predicted).mean()),
         **by_centroid(true_cells, predicted_cells),
         **contours(truth, prediction),
     }

@@ -27,7 +27,7 @@ from tests.endpoints import web_server
 from tests.segmentation.test_run import written
 
 SHAPE = (2, 90, 130)
-SMALL = {"tile": 50, "address": "local", "assignments": ("window=64",)}
+SMALL = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_every_command_takes_storage_options(s3: dict[str, Any], tmp_path: Path)
     commands = [
         ("import", str(tmp_path / "frames.npy"), "s3://cells/commands/imported.zarr"),
         ("synthesize", movie, "--shape", "2,96,96", "--cells", "12"),
-        ("train", "saw", movie, "--output", model, "--workers", "0", "--steps", "2", *small),
-        ("segment", movie, "--model", model, "--address", "local"),
+        ("train", "saw", movie, "--output", model, "--serial", "--steps", "2", *small),
+        ("segment", movie, "--model", model, "--serial"),
         ("evaluate", movie),
     ]
     for words in commands:

@@ -136,7 +136,7 @@ def test_booleans_keep_their_values(tmp_path: Path) -> None:
         open_source(str(tmp_path / "i.npy")),
         str(tmp_path / "i.zarr"),
         labels=open_source(str(tmp_path / "l.npy"), labels=True),
-        labels_name="mask",
+        layer="mask",
     )
     assert list_labels(image.url) == ("mask",)
     truth = open_labels(image.url, "mask")

@@ -63,7 +63,7 @@ def test_what_is_no_level_is_refused(tmp_path: Path) -> None:
 def test_a_segmentation_of_a_level_is_that_of_the_level_as_an_image(tmp_path: Path) -> None:
     image, model = pyramid(tmp_path / "i.zarr"), blobs_model()
     sized = Model(method=model.method, networks=model.networks, pixel_size_um=(0.5, 0.5))
-    cellscale.segment(image.url, model=sized, level="auto", tile=200, address="local")
+    cellscale.segment(image.url, model=sized, level="auto", tile_size=200, backend="serial")
     layer = open_labels(image.url, "cells")
     assert check_geometry(from_level(image, 1), layer) == []
     assert [level.shape[1:] for level in layer.levels] == [(600, 450), (300, 225), (150, 113)]
@@ -71,7 +71,7 @@ def test_a_segmentation_of_a_level_is_that_of_the_level_as_an_image(tmp_path: Pa
     validate(image.url)
     pixels = np.concatenate([image.read(whole(image, 1), t=t, level=1) for t in range(2)])
     alone = make(tmp_path / "alone.zarr", pixels, "tyx", pixel_size_um=(0.5, 0.5))
-    cellscale.segment(alone.url, model=sized, tile=200, address="local")
+    cellscale.segment(alone.url, model=sized, tile_size=200, backend="serial")
     for t in range(2):
         same = open_labels(alone.url, "cells").read(whole(alone), t=t)
         assert np.array_equal(layer.read(whole(alone), t=t), same)
@@ -79,8 +79,8 @@ def test_a_segmentation_of_a_level_is_that_of_the_level_as_an_image(tmp_path: Pa
 
 def test_labels_are_upsampled_to_the_image(tmp_path: Path) -> None:
     image = pyramid(tmp_path / "i.zarr")
-    cellscale.segment(image.url, model=blobs_model(), level=1, address="local")
-    full = open_labels(cellscale.upsample(image.url).rsplit("/labels/", 1)[0], "cells-full")
+    cellscale.segment(image.url, model=blobs_model(), level=1, backend="serial")
+    full = open_labels(cellscale.upsample_labels(image.url).rsplit("/labels/", 1)[0], "cells-full")
     assert check_geometry(open_image(image.url), full) == []
     coarse = open_labels(image.url, "cells").read(whole(image, 1), t=1)
     assert coarse.max() > 10

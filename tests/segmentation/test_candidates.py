@@ -40,14 +40,14 @@ def segmented(image: NgffImage, model: Model, name: str, **settings: Any) -> Rep
 
 @pytest.mark.parametrize("window", [64, 2048])
 def test_tiles_do_not_change_a_byte(image: NgffImage, model: Model, window: int) -> None:
-    whole = segmented(image, model, "whole", window=window, tile=211)
+    whole = segmented(image, model, "whole", window_size=window, tile_size=211)
     assert whole.cells > 5
     for tile in (37, 64):
-        assert segmented(image, model, f"by{tile}", window=window, tile=tile).cells == whole.cells
+        assert segmented(image, model, f"by{tile}", window_size=window, tile_size=tile).cells == whole.cells
         assert equal(arrays(image, f"by{tile}"), arrays(image, "whole"))
 
 
 def test_limits_that_are_reached_are_reported(image: NgffImage, model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    report = segmented(image, model, "cells", window=64)
+    report = segmented(image, model, "cells", window_size=64)
     assert report.reached["detections"] > 0
     assert "limits of the networks were reached" in caplog.text

@@ -37,7 +37,7 @@ def interrupted(step: str, by: Callable[[], Any]) -> Callable[..., Iterator[tupl
 
 @pytest.mark.parametrize("step", ["survey", "decode", "publish-0", "tables"])
 def test_a_driver_that_is_overtaken_stops_and_harms_nothing(image: NgffImage, step: str) -> None:
-    settings = {"tile": 64, "window": 64, "task_px": 1000}
+    settings = {"tile_size": 64, "window_size": 64, "task_px": 1000}
     segmented(image, "alone", **settings)
     spread = interrupted(step, lambda: segmented(image, "cells", **settings))
     with pytest.raises(RunError, match="Another driver has signed the run"):

@@ -32,7 +32,7 @@ SHAPE = (2, 300, 400)
 """Chunks of 256 px."""
 DAMAGED = Box(0, 256, 256, 400)
 """The chunk that is damaged, in frame 1."""
-TILED = {"window": 64, "tile": 100}
+TILED = {"window_size": 64, "tile_size": 100}
 
 
 def movie(url: str, version: str) -> NgffImage:
@@ -66,7 +66,7 @@ both = pytest.mark.parametrize("image", ["0.4", "0.5"], indirect=True)
 
 
 def run_it(image: NgffImage, name: str = "cells", *, spread: Spread = one_by_one, **options: Any) -> Report:
-    target = {"overwrite", "publish_holes", "report"}
+    target = {"overwrite", "allow_failed_tiles", "report"}
     wanted = Target(store=image.url, name=name, **{key: options.pop(key) for key in target & options.keys()})
     model = blobs_model()
     scratch = Folder(url=f"{image.url}/.cellscale-{name}")
@@ -79,7 +79,7 @@ def labels(image: NgffImage, name: str = "cells", t: int = 1) -> np.ndarray:
 
 
 def boxes(report: Report) -> list[Box]:
-    return [Box(*hole["box_px"]) for hole in report.holes]
+    return [Box(*hole["box_px"]) for hole in report.failed_regions]
 
 
 def mask(parts: list[Box]) -> np.ndarray:
@@ -107,8 +107,8 @@ def test_a_corrupt_chunk_names_its_tiles_and_publishes_nothing(image: NgffImage,
 def test_holes_of_tiles_are_published_and_named(image: NgffImage) -> None:
     run_it(image, "whole", **TILED)
     whole = damage(image)
-    report = run_it(image, publish_holes=True, **TILED)
-    assert {hole["frame"] for hole in report.holes} == {1}
+    report = run_it(image, allow_failed_tiles=True, **TILED)
+    assert {hole["frame"] for hole in report.failed_regions} == {1}
     hole = mask(boxes(report))
     assert hole[DAMAGED.slices].all()
     assert not hole[:, :100].any(), "tiles far from the chunk are no holes"
@@ -117,18 +117,18 @@ def test_holes_of_tiles_are_published_and_named(image: NgffImage) -> None:
     assert np.array_equal(labels(image, t=0), labels(image, "whole", t=0))
     assert [block["box_px"] for block in report.unreadable_blocks] == [[0, 256, 256, 400]]
     assert report.unreadable_blocks[0]["box_um"] == [0.0, 64.0, 128.0, 100.0]
-    noted = open_labels(image.url, "cells").metadata["holes"]
+    noted = open_labels(image.url, "cells").metadata["failed_regions"]
     assert [Box(*hole["box_px"]) for hole in noted] == boxes(report)
-    assert {unit["kind"] for unit in report.quarantine} == {"window", "tile"}
-    assert "chunk" in report.quarantine[0]["reason"]
+    assert {unit["kind"] for unit in report.failed_tiles} == {"window", "tile"}
+    assert "chunk" in report.failed_tiles[0]["reason"]
     rows = pd.read_parquet(f"{image.url}/labels/cells/objects.parquet")
     assert (rows[rows.frame == 1].area_px.to_numpy() == np.bincount(labels(image).ravel())[1:]).all()
     chunk(image).write_bytes(whole)
     with pytest.raises(ExistsError):
         run_it(image, **TILED)
-    assert not run_it(image, overwrite=True, **TILED).holes
+    assert not run_it(image, overwrite=True, **TILED).failed_regions
     assert np.array_equal(labels(image), labels(image, "whole"))
-    assert "holes" not in open_labels(image.url, "cells").metadata
+    assert "failed_regions" not in open_labels(image.url, "cells").metadata
 
 
 def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
@@ -182,8 +182,10 @@ def lakes() -> np.ndarray:
 def test_a_frame_of_one_window_is_one_hole(image: NgffImage) -> None:
     run_it(image, "whole")
     damage(image)
-    report = run_it(image, publish_holes=True)
-    assert [(hole["frame"], hole["kind"], hole["box_px"]) for hole in report.holes] == [(1, "frame", [0, 0, 300, 400])]
+    report = run_it(image, allow_failed_tiles=True)
+    assert [(hole["frame"], hole["kind"], hole["box_px"]) for hole in report.failed_regions] == [
+        (1, "frame", [0, 0, 300, 400])
+    ]
     assert not labels(image).any()
     assert np.array_equal(labels(image, t=0), labels(image, "whole", t=0))
 
@@ -192,7 +194,7 @@ def test_a_frame_that_cannot_be_read_at_all_is_a_hole(image: NgffImage) -> None:
     for path in (Path(image.url) / "0").rglob("*"):
         if path.is_file() and ("/1/0/" in str(path) or "/1/1/" in str(path)) and "/0/0/" not in str(path):
             path.write_bytes(b"no chunk")
-    report = run_it(image, publish_holes=True, **TILED)
+    report = run_it(image, allow_failed_tiles=True, **TILED)
     assert mask(boxes(report)).all()
     assert labels(image, t=0).any()
 
@@ -213,14 +215,14 @@ def killed_after(step: str) -> Spread:
 
 def test_a_killed_run_with_holes_resumes_with_the_same_holes(image: NgffImage) -> None:
     whole = damage(image)
-    run_it(image, "undisturbed", publish_holes=True, **TILED)
+    run_it(image, "undisturbed", allow_failed_tiles=True, **TILED)
     with pytest.raises(Killed):
-        run_it(image, publish_holes=True, spread=killed_after("join"), **TILED)
+        run_it(image, allow_failed_tiles=True, spread=killed_after("join"), **TILED)
     chunk(image).write_bytes(whole)
-    with pytest.raises(InputError, match="--publish-holes"):
+    with pytest.raises(InputError, match="--allow-failed-tiles"):
         run_it(image, **TILED)
     assert list_labels(image.url) == ("undisturbed",)
-    assert run_it(image, publish_holes=True, **TILED).holes
+    assert run_it(image, allow_failed_tiles=True, **TILED).failed_regions
     assert np.array_equal(labels(image), labels(image, "undisturbed"))
 
 
@@ -232,9 +234,9 @@ def test_a_run_that_failed_can_be_finished_with_holes(image: NgffImage) -> None:
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0 \(rows 0:100, columns 0:100\).*maps/000001/000000"):
         run_it(image, spread=losing, **TILED)
-    report = run_it(image, publish_holes=True, **TILED)
+    report = run_it(image, allow_failed_tiles=True, **TILED)
     assert report.reused["predict"] > 0
-    assert {hole["number"] for hole in report.holes} == {0}
+    assert {hole["number"] for hole in report.failed_regions} == {0}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}', "\xff\x00"])
@@ -250,16 +252,16 @@ def test_a_damaged_plan_is_named_and_can_be_dropped(image: NgffImage, text: str)
 def test_the_report_lies_in_the_layer_and_where_it_is_wanted(image: NgffImage, tmp_path: Path) -> None:
     damage(image)
     folder = tmp_path / "told"
-    report = run_it(image, publish_holes=True, report=Folder(url=str(folder)), **TILED)
+    report = run_it(image, allow_failed_tiles=True, report=Folder(url=str(folder)), **TILED)
     told = json.loads((Path(image.url) / "labels/cells/report/report.json").read_text())
     assert told == json.loads((folder / "report.json").read_text())
-    assert told["status"] == "published with holes"
-    assert told["holes"] == report.holes
-    assert told["settings"]["tile"] == 100
+    assert told["status"] == "published with failed tiles"
+    assert told["failed_regions"] == report.failed_regions
+    assert told["settings"]["tile_size"] == 100
     assert (told["ring_violations"], told["flagged"]) == (0, {})
-    assert told["retried"]["decode"] >= len(report.holes)
+    assert told["retried"]["decode"] >= len(report.failed_regions)
     page = (folder / "report.html").read_text()
-    assert "published with holes" in page
+    assert "published with failed tiles" in page
     assert "http" not in page.replace(told["layer"], ""), "the page loads nothing"
 
 
@@ -270,4 +272,4 @@ def test_a_failed_run_leaves_its_report_where_it_is_wanted(image: NgffImage, tmp
     told = json.loads((tmp_path / "told" / "report.json").read_text())
     assert told["status"] == "failed"
     assert "columns 256:400" in told["error"]
-    assert [unit["frame"] for unit in told["quarantine"]] == [1]
+    assert [unit["frame"] for unit in told["failed_tiles"]] == [1]

@@ -107,25 +107,27 @@ def expected(pixels: np.ndarray) -> np.ndarray:
 
 def test_the_labels_are_the_methods_on_the_whole_frame(image: NgffImage) -> None:
     """Areas of cells agree with scipy's; ties and last bits of the blur may move single pixels."""
-    segmented(image, "cells", tile=64)
+    segmented(image, "cells", tile_size=64)
     found = arrays(image, "cells")[0][0, 0]
     reference = expected(blurred_noise(SHAPE)[0])
     assert ((found > 0) == (reference > 0)).mean() > 0.995
     assert found.max() > 10
 
 
-@pytest.mark.parametrize("settings", [{"tile": 16}, {"tile": 37}, {"tile": 211}, {"tile": 64, "task_px": 1000}])
+@pytest.mark.parametrize(
+    "settings", [{"tile_size": 16}, {"tile_size": 37}, {"tile_size": 211}, {"tile_size": 64, "task_px": 1000}]
+)
 def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict[str, int]) -> None:
     for window in (2048, 64):
-        segmented(image, f"one-{window}", tile=1024, window=window)
-        segmented(image, f"other-{window}", window=window, **settings)
+        segmented(image, f"one-{window}", tile_size=1024, window_size=window)
+        segmented(image, f"other-{window}", window_size=window, **settings)
         assert equal(arrays(image, f"one-{window}"), arrays(image, f"other-{window}"))
         assert table(image, f"one-{window}").equals(table(image, f"other-{window}"))
 
 
 def test_windows_of_any_core_give_the_same_labels(image: NgffImage) -> None:
-    segmented(image, "small", window=32, tile=50)
-    segmented(image, "large", window=128, tile=50)
+    segmented(image, "small", window_size=32, tile_size=50)
+    segmented(image, "large", window_size=128, tile_size=50)
     assert equal(arrays(image, "small"), arrays(image, "large"))
 
 
@@ -133,38 +135,42 @@ def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> Non
     model = blobs_model()
     (weight,) = model.networks["blur"].parameters()
     weight.data *= torch.linspace(0, 2, 5)
-    segmented(image, "plain", model=model, window=64)
-    for name, settings in {"one": {"tile": 37}, "two": {"tile": 211}, "three": {"tile": 50, "task_px": 1000}}.items():
-        segmented(image, name, model=model, window=64, flips=True, **settings)
+    segmented(image, "plain", model=model, window_size=64)
+    for name, settings in {
+        "one": {"tile_size": 37},
+        "two": {"tile_size": 211},
+        "three": {"tile_size": 50, "task_px": 1000},
+    }.items():
+        segmented(image, name, model=model, window_size=64, test_time_flips=True, **settings)
         assert equal(arrays(image, "one"), arrays(image, name))
     assert not equal(arrays(image, "plain"), arrays(image, "one"))
 
 
 def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:
-    segmented(image, "serial", window=64, tile=50)
-    report = segmented(image, "ray", window=64, tile=50, task_px=5000, spread=FanOut())
+    segmented(image, "serial", window_size=64, tile_size=50)
+    report = segmented(image, "ray", window_size=64, tile_size=50, task_px=5000, spread=FanOut())
     assert report.tasks["decode"] > 1
     assert equal(arrays(image, "serial"), arrays(image, "ray"))
 
 
 def test_s3_gives_the_same_bytes(image: NgffImage, s3: dict[str, Any], cluster: None) -> None:
     remote = written("s3://cells/movie.zarr", blurred_noise(SHAPE), options=s3)
-    segmented(image, "cells", window=64, tile=50)
-    segmented(remote, "cells", window=64, tile=50, spread=FanOut())
+    segmented(image, "cells", window_size=64, tile_size=50)
+    segmented(remote, "cells", window_size=64, tile_size=50, spread=FanOut())
     assert equal(arrays(image, "cells"), arrays(remote, "cells"))
     assert list_labels(remote.url, storage_options=s3) == ("cells",)
 
 
 def test_the_pyramid_keeps_labels(tmp_path: Path) -> None:
     image = written(str(tmp_path / "large.zarr"), blurred_noise((1, 700, 1100)))
-    segmented(image, "cells", tile=300)
+    segmented(image, "cells", tile_size=300)
     levels = arrays(image, "cells")
     assert len(levels) == len(image.levels) > 1
     assert np.array_equal(levels[1], levels[0][..., ::2, ::2])
 
 
 def test_the_object_table_is_regionprops_whatever_the_tile(image: NgffImage) -> None:
-    segmented(image, "cells", tile=23)
+    segmented(image, "cells", tile_size=23)
     rows = table(image, "cells")
     pixels, labels = blurred_noise(SHAPE), arrays(image, "cells")[0][:, 0]
     for t in range(SHAPE[0]):
@@ -182,8 +188,8 @@ def test_the_object_table_is_regionprops_whatever_the_tile(image: NgffImage) -> 
 def test_slices_projection_and_channels(tmp_path: Path) -> None:
     pixels = blurred_noise((2, 2, 3, 90, 80))
     image = written(str(tmp_path / "volume.zarr"), pixels, axes="tczyx")
-    segmented(image, "each", channels=(1,), tile=40)
-    segmented(image, "max", channels=(1,), z="max", tile=40)
+    segmented(image, "each", channels=(1,), tile_size=40)
+    segmented(image, "max", channels=(1,), z_mode="max_projection", tile_size=40)
     single = written(str(tmp_path / "single.zarr"), pixels[:, 1, 2])
     projected = written(str(tmp_path / "projected.zarr"), pixels[:, 1].max(axis=1))
     segmented(single, "cells")
@@ -197,7 +203,7 @@ def test_slices_projection_and_channels(tmp_path: Path) -> None:
 def test_float_images_are_segmented_like_their_integers(image: NgffImage, tmp_path: Path) -> None:
     floats = written(str(tmp_path / "floats.zarr"), blurred_noise(SHAPE).astype(np.float32) / 1000)
     segmented(image, "cells")
-    segmented(floats, "cells", tile=40)
+    segmented(floats, "cells", tile_size=40)
     same = arrays(image, "cells")[0] > 0
     assert (same == (arrays(floats, "cells")[0] > 0)).mean() > 0.995
 
@@ -226,7 +232,7 @@ class Stopping:
 
 @pytest.mark.parametrize("tasks", [0, 1, 2])
 def test_the_same_command_again_resumes(image: NgffImage, tasks: int) -> None:
-    settings = {"window": 64, "tile": 50, "task_px": 20000}
+    settings = {"window_size": 64, "tile_size": 50, "task_px": 20000}
     segmented(image, "undisturbed", **settings)
     with pytest.raises(KeyboardInterrupt):
         segmented(image, "cells", spread=Stopping(tasks), **settings)
@@ -249,10 +255,10 @@ def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
 
     monkeypatch.setattr(Folder, "remove", dies)
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", tile=50)
+        segmented(image, "cells", tile_size=50)
     monkeypatch.undo()
     before = arrays(image, "cells")
-    segmented(image, "cells", tile=50)
+    segmented(image, "cells", tile_size=50)
     assert equal(arrays(image, "cells"), before)
     assert not (Path(image.url) / ".cellscale-cells").exists()
 
@@ -282,10 +288,10 @@ def test_arrays_that_were_deleted_are_written_again(image: NgffImage, monkeypatc
 
 def test_an_unfinished_run_with_other_settings_is_refused(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=Stopping(1), tile=50, task_px=20000)
-    with pytest.raises(InputError, match="tile: 50 → 60"):
-        segmented(image, "cells", tile=60, task_px=20000)
-    assert segmented(image, "cells", tile=60, task_px=20000, overwrite=True).reused["survey"] == 0
+        segmented(image, "cells", spread=Stopping(1), tile_size=50, task_px=20000)
+    with pytest.raises(InputError, match="tile_size: 50 → 60"):
+        segmented(image, "cells", tile_size=60, task_px=20000)
+    assert segmented(image, "cells", tile_size=60, task_px=20000, overwrite=True).reused["survey"] == 0
 
 
 def test_an_existing_layer_is_kept_unless_asked(image: NgffImage) -> None:
@@ -321,7 +327,7 @@ def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
             shutil.rmtree(f"{image.url}/.cellscale-cells/maps/000001", ignore_errors=True)
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0.*missing"):
-        segmented(image, "cells", spread=Losing(), window=64, tile=100)
+        segmented(image, "cells", spread=Losing(), window_size=64, tile_size=100)
     assert list_labels(image.url) == ()
 
 

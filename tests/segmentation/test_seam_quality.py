@@ -15,7 +15,7 @@ from tests.segmentation.test_run import arrays, segmented, written
 def test_counts_over_shards_are_those_of_whole_frames(tmp_path: Path) -> None:
     """A line lies exactly between two shards, at 2048 px."""
     image = written(str(tmp_path / "wide.zarr"), blurred_noise((2, 100, 2200)))
-    found = segmented(image, "cells", tile=64).seams
+    found = segmented(image, "cells", tile_size=64).seams
     assert found is not None
     totals = np.zeros(4, np.int64)
     for labels in arrays(image, "cells")[0][:, 0]:
@@ -33,7 +33,7 @@ def test_counts_over_shards_are_those_of_whole_frames(tmp_path: Path) -> None:
 
 def test_shards_counted_in_several_tasks_add_up(tmp_path: Path) -> None:
     image = written(str(tmp_path / "movie.zarr"), blurred_noise((3, 150, 211)))
-    one, other = (segmented(image, name, tile=40, task_px=px) for name, px in (("one", 10**6), ("other", 500)))
+    one, other = (segmented(image, name, tile_size=40, task_px=px) for name, px in (("one", 10**6), ("other", 500)))
     assert other.tasks["seams"] > one.tasks["seams"]
     assert one.seams == other.seams
 

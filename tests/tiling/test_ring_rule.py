@@ -42,7 +42,7 @@ def load_settings(method: Decoder) -> dict[str, int]:
 
 
 def with_radius(name: str, radius: int, **settings: int) -> Decoder:
-    """A method whose touching, gap or parting pixels look `radius` px far, without cleaning."""
+    """A method whose touching, gap or parting pixels look `radius` px far, without postprocessing."""
     settable = {"fill_radius", "touching_radius", "band_radius", "contour_radius", "growth"}
     (key,) = settable & load_settings(load_method(name)).keys()
     return uncleaned(name, **{key: radius}, **settings)
@@ -53,7 +53,7 @@ def uncleaned(name: str, **settings: int) -> Decoder:
 
     Parting pixels are those of the mask too, so thresholds that only one class can pass would leave none.
     """
-    small = {"holes": 0, "specks": 0, "neck": 0, "separation": 0.3, "band_radius": 2}
+    small = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "separation": 0.3, "band_radius": 2}
     known = load_settings(load_method(name))
     low = {"threshold": 0.2} if "separation" in known else {}
     return load_method(name, **{key: value for key, value in small.items() if key in known} | low | settings)

@@ -19,7 +19,7 @@ from cellscale.training.workers import Workers
 from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
-    steps=50, batch_size=2, crop=32, margin=8, loader_workers=0, precision="fp32", validate_every=100, clip=1e9
+    steps=50, batch_size=2, crop=32, margin=8, loader_workers=0, precision="fp32", validate_every=100, max_grad_norm=1e9
 )
 BARE = {"width": 4, "depth": 1, "norm": False, "dropout": 0.0}
 QUICK = ("multicellnet",)

@@ -139,7 +139,7 @@ def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them():
     assert not same(before, tensors({"judge": nets["judge"]}))
 
 
-OTHER = dataclasses.replace(SETTINGS, average=0.9, patience=2, schedule="cosine", warmup=2)
+OTHER = dataclasses.replace(SETTINGS, ema_decay=0.9, patience=2, schedule="cosine", warmup=2)
 SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
 """Validation scores by step: the best one is not the last."""
 
@@ -176,7 +176,7 @@ def copied(states):
 def test_the_average_is_validated_and_kept():
     nets, seen, moved = networks(), [], [tensors(networks())]
     hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda *_: seen.append(tensors(nets)) or 0.0)
-    run(ONE, nets, settings=dataclasses.replace(SETTINGS, average=0.5), hooks=hooks)
+    run(ONE, nets, settings=dataclasses.replace(SETTINGS, ema_decay=0.5), hooks=hooks)
     wanted = moved[0]["maker.0.weight"]
     for step, values in enumerate(moved[1:], 1):
         wanted = wanted + (1 - min(0.5, (1 + step) / (10 + step))) * (values["maker.0.weight"] - wanted)
@@ -189,7 +189,7 @@ def test_the_average_is_validated_and_kept():
 
 def test_an_average_does_not_change_what_is_learned():
     plain, averaged = [], []
-    for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, average=0.9), averaged)):
+    for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, ema_decay=0.9), averaged)):
         hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda *_: 0.0)
         run(ONE, networks(), settings=settings, hooks=hooks)
     assert plain == averaged
@@ -204,7 +204,7 @@ def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
         return SCORES[step]
 
     state = run(
-        ONE, nets, settings=dataclasses.replace(SETTINGS, patience=5, average=average), hooks=Hooks(validate=validate)
+        ONE, nets, settings=dataclasses.replace(SETTINGS, patience=5, ema_decay=average), hooks=Hooks(validate=validate)
     )
     assert state.step == 8
     assert same(seen[4], tensors(nets))
@@ -314,7 +314,7 @@ def test_gradients_are_clipped():
         loss=lambda nets, batch: {"huge": 1e6 * nets["maker"](batch.image).mean()},
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
     )
-    loop.Player(plain, nets, 1).move(next(batches(0)), 0, dataclasses.replace(SETTINGS, clip=0.5), Workers())
+    loop.Player(plain, nets, 1).move(next(batches(0)), 0, dataclasses.replace(SETTINGS, max_grad_norm=0.5), Workers())
     assert 0 < float((nets["maker"][3].bias - before).abs().detach()) <= 0.5
 
 
@@ -327,7 +327,7 @@ def test_a_batch_in_parts_moves_as_a_whole_one():
     wide = dataclasses.replace(wide, labels=torch.zeros(4, 8, 8, dtype=torch.int64))
     terms = [
         loop.Player(ONE[0].updates[0], some, 8).move(
-            wide, 0, dataclasses.replace(SETTINGS, accumulate=count), Workers()
+            wide, 0, dataclasses.replace(SETTINGS, accumulation_steps=count), Workers()
         )
         for some, count in ((nets, 1), (others, 2))
     ]
@@ -337,8 +337,8 @@ def test_a_batch_in_parts_moves_as_a_whole_one():
 
 
 def test_parts_must_be_of_equal_size():
-    with pytest.raises(InputError, match="'accumulate' is 3; expected a divisor of batch_size, 4"):
-        dataclasses.replace(SETTINGS, accumulate=3)
+    with pytest.raises(InputError, match="'accumulation_steps' is 3; expected a divisor of batch_size, 4"):
+        dataclasses.replace(SETTINGS, accumulation_steps=3)
 
 
 def test_a_clock_tells_where_the_time_went():

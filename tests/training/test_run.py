@@ -84,7 +84,7 @@ def test_a_training_starts_from_a_model(tmp_path):
     first = run(tmp_path / "first")
     settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
     flat = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
-    begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, start=first)
+    begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, init_from=first)
     for key, value in begun.networks["unet"].named_parameters():
         torch.testing.assert_close(value, first.networks["unet"].get_parameter(key))
     assert begun.training["start"] == digest(first)
@@ -92,12 +92,12 @@ def test_a_training_starts_from_a_model(tmp_path):
 
 def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
     first = run(tmp_path / "first")
-    whole = run(tmp_path / "whole", start=first)
+    whole = run(tmp_path / "whole", init_from=first)
     with pytest.raises(Killed):
-        run(tmp_path / "cut", start=first, on_progress=killed_at(6))
+        run(tmp_path / "cut", init_from=first, on_progress=killed_at(6))
     with pytest.raises(InputError, match=r"start: '.*' then, None now"):
         run(tmp_path / "cut", resume=True)
-    assert digest(run(tmp_path / "cut", start=first, resume=True)) == digest(whole)
+    assert digest(run(tmp_path / "cut", init_from=first, resume=True)) == digest(whole)
 
 
 def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
@@ -169,7 +169,7 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     digests = []
     for place, options in ((str(tmp_path), {}), ("s3://cells/training", s3)):
         movie = f"{place}/movie.zarr"
-        words = {"labels": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
+        words = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
         import_images(str(tmp_path / "images.npy"), movie, **words)
         image = open_image(movie, storage_options=options)
         data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]
@@ -195,7 +195,7 @@ def shot(folder, settings, step):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path, seed):
     """With all that a state holds: loader processes, averages, best weights, warm-up."""
-    extras = {"average": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
+    extras = {"ema_decay": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
     settings = dataclasses.replace(SETTINGS, **extras)
     whole = run(tmp_path / "whole", settings=settings)
     step = random.Random(seed).randrange(1, SETTINGS.steps)

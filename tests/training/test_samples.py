@@ -53,7 +53,7 @@ def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(
 def test_samples_are_drawn_around_cells_for_the_share_that_is_asked_for(share, least, most):
     """A small cell in a large frame; a frame without cells has samples, too."""
     image, labels = np.zeros((1, 200, 200), np.uint8), np.zeros((200, 200), np.uint32)
-    settings = dataclasses.replace(SETTINGS, on_cells=share)
+    settings = dataclasses.replace(SETTINGS, foreground_fraction=share)
     empty = Samples(load_method("dwm", depth=2), [(image, labels.copy())], settings)
     assert empty[0]["labels"].shape == (32, 32)
     labels[40:43, 140:143] = 1
@@ -62,8 +62,8 @@ def test_samples_are_drawn_around_cells_for_the_share_that_is_asked_for(share, l
 
 
 def test_a_share_of_samples_on_cells_is_a_share():
-    with pytest.raises(InputError, match=r"'on_cells' is 2\.0; expected a share from 0 to 1"):
-        TrainingSettings(on_cells=2.0)
+    with pytest.raises(InputError, match=r"'foreground_fraction' is 2\.0; expected a share from 0 to 1"):
+        TrainingSettings(foreground_fraction=2.0)
 
 
 def test_targets_see_beyond_the_crop():
@@ -112,11 +112,11 @@ def test_data_sets_have_shares_of_the_samples():
     frames = Watched(parts=([discs(0)], [discs(i) for i in range(1, 5)]))
     assert shares(frames, ()) is None
     assert shares(frames, (1, 3)).tolist() == pytest.approx([0.25] + [0.1875] * 4)
-    samples = Samples(load_method("dwm", depth=1), frames, dataclasses.replace(SETTINGS, store_weights=(0.0, 2.0)))
+    samples = Samples(load_method("dwm", depth=1), frames, dataclasses.replace(SETTINGS, dataset_weights=(0.0, 2.0)))
     for i in range(30):
         samples[i]
     assert set(frames.seen) == {1, 2, 3, 4}
-    with pytest.raises(InputError, match=r"'store_weights' is .*expected 2 numbers, one for each data set"):
+    with pytest.raises(InputError, match=r"'dataset_weights' is .*expected 2 numbers, one for each data set"):
         shares(frames, (1.0, 2.0, 3.0))
 
 
@@ -138,7 +138,7 @@ def test_what_lies_where_nobody_annotated_changes_nothing():
     rng = np.random.default_rng(0)
     other = image.copy()
     other[:, hidden] = rng.permutation(image[:, hidden], axis=1)
-    settings = dataclasses.replace(SETTINGS, unknown=999)
+    settings = dataclasses.replace(SETTINGS, ignore_label=999)
     partial = np.where(hidden, 999, labels).astype(np.uint32)
     first, second = (Samples(load_method("saw", depth=1), [(i, partial)], settings) for i in (image, other))
     plain = Samples(load_method("saw", depth=1), [(image, labels)], SETTINGS)
@@ -155,14 +155,14 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
     for name, (pixels, masks, size) in stores.items():
         np.save(tmp_path / f"{name}.npy", pixels)
         np.save(tmp_path / f"{name}-masks.npy", masks[None].astype(np.uint16))
-        sources = {"labels": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
+        sources = {"masks": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
         import_images(str(tmp_path / f"{name}.npy"), str(tmp_path / f"{name}.zarr"), **sources)
         parts.append(training_data(open_image(str(tmp_path / f"{name}.zarr")), "truth", 1, None))
     areas = {}
     for same in (False, True):
         settings = dataclasses.replace(SETTINGS, crop=64, same_scale=same, augmentation=Augmentation(warped=0.0))
         for part in (0, 1):
-            chosen = dataclasses.replace(settings, store_weights=tuple(float(part == i) for i in (0, 1)))
+            chosen = dataclasses.replace(settings, dataset_weights=tuple(float(part == i) for i in (0, 1)))
             samples = Samples(load_method("dwm", depth=1), Joined(parts=tuple(parts)), chosen)
             cells = [np.unique(samples[i]["labels"], return_counts=True)[1][1:] for i in range(40)]
             areas[same, part] = np.max(np.concatenate(cells))

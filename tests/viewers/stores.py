@@ -20,7 +20,7 @@ def movie(folder: Path, *, ngff: str = "0.5", frames: int = 3, shape: tuple[int,
     """A synthetic time-lapse with the layer `truth`."""
     place = folder / f"movie-{ngff}-{frames}-{shape[0]}.zarr"
     cells = 40 * (shape[0] // 300) ** 2
-    cellscale.synthesize(str(place), shape=(frames, *shape), cells=cells, seed=1, ngff=ngff)
+    cellscale.synthesize(str(place), shape=(frames, *shape), cells=cells, seed=1, ome_zarr_version=ngff)
     return open_image(str(place))
 
 

@@ -46,8 +46,8 @@ def test_missed_split_merged_and_spurious_cells_have_their_colours(tmp_path: Pat
     truth[truth == 16] = 0
     image = layered(tmp_path / "i.zarr", {"truth": truth, "cells": found})
     drawn = preview(image.url, output=str(tmp_path / "out" / "sheet.png"), count=2)
-    assert (drawn.labels, drawn.truth, drawn.level, list(drawn.frames)) == ("cells", "truth", 0, [0, 2])
-    assert drawn.frames[0] == {"right": 11, "missed": 1, "split": 1, "merged": 2, "spurious": 1}
+    assert (drawn.layer, drawn.ground_truth, drawn.level, list(drawn.frames)) == ("cells", "truth", 0, [0, 2])
+    assert drawn.frames[0] == {"true positive": 11, "false negative": 1, "split": 1, "merged": 2, "false positive": 1}
     picture = matplotlib.image.imread(io.BytesIO((tmp_path / "out" / "sheet.png").read_bytes()))[..., :3]
     for shade in SHADES.values():
         assert np.abs(picture - np.float32(shade)).max(axis=-1).min() < 0.01
@@ -57,13 +57,13 @@ def test_a_coarse_level_is_enough(tmp_path: Path) -> None:
     image = layered(tmp_path / "i.zarr", {"truth": grid(700, 640, 40)}, frames=1)
     assert len(image.levels) == 2
     drawn = preview(image.url, output=str(tmp_path / "sheet.png"), longest=400)
-    assert (drawn.level, drawn.labels, drawn.truth, drawn.frames) == (1, "truth", None, {0: {}})
+    assert (drawn.level, drawn.layer, drawn.ground_truth, drawn.frames) == (1, "truth", None, {0: {}})
 
 
 def test_an_unknown_layer_is_named(tmp_path: Path) -> None:
     image = layered(tmp_path / "i.zarr", {"truth": grid(40, 40)})
     with pytest.raises(MissingError, match="'celsl'"):
-        preview(image.url, labels="celsl", output=str(tmp_path / "x.png"))
+        preview(image.url, layer="celsl", output=str(tmp_path / "x.png"))
     with pytest.raises(MissingError, match="Frame 7"):
         preview(image.url, frames=[7], output=str(tmp_path / "x.png"))
     assert not (tmp_path / "x.png").exists()

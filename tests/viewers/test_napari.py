@@ -36,7 +36,7 @@ def screen() -> Iterator[str]:
 @pytest.mark.parametrize("reader", ["plugin", "cellscale"])
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 def test_a_window(screen: str, tmp_path: Path, ngff: str, reader: str) -> None:
-    image = stores.movie(tmp_path, ngff=ngff)
+    image = stores.movie(tmp_path, ome_zarr_version=ngff)
     out = tmp_path / "shot.npz"
     subprocess.run(
         [PYTHON, "-m", "tests.viewers.napari_window", image.url, str(out), reader],

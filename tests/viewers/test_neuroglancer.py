@@ -55,7 +55,7 @@ def check(driver: Any, url: str, image: NgffImage, name: str, t: int) -> np.ndar
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 @pytest.mark.parametrize("frame", [0, 2])
 def test_a_time_lapse(browser: Any, tmp_path: Path, ngff: str, frame: int) -> None:
-    image = stores.movie(tmp_path, ngff=ngff)
+    image = stores.movie(tmp_path, ome_zarr_version=ngff)
     with view(scene(image.url, frame=frame)) as page:
         check(browser, page.url, image, "truth", frame)
 
@@ -63,7 +63,7 @@ def test_a_time_lapse(browser: Any, tmp_path: Path, ngff: str, frame: int) -> No
 def test_numbers_of_32_bits(browser: Any, tmp_path: Path) -> None:
     image = stores.movie(tmp_path)
     name = stores.great_numbers(image)
-    with view(scene(image.url, labels=[name])) as page:
+    with view(scene(image.url, layers=[name])) as page:
         check(browser, page.url, image, name, 0)
 
 

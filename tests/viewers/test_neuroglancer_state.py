@@ -32,11 +32,11 @@ def test_a_scene_has_all_layers_and_begins_where_labels_are(tmp_path: Path) -> N
     shown = scene(labelled(tmp_path / "i.zarr", "cells", "truth"))
     assert [layer.name for layer in shown.labels] == ["truth", "cells"]
     assert (shown.t, shown.z) == (1, 0)
-    assert [layer.name for layer in scene(shown.image.url, labels=["cells"], frame=0).labels] == ["cells"]
+    assert [layer.name for layer in scene(shown.image.url, layers=["cells"], frame=0).labels] == ["cells"]
     with pytest.raises(MissingError, match="Frame 2"):
         scene(shown.image.url, frame=2)
     with pytest.raises(MissingError, match="'cells'"):
-        scene(shown.image.url, labels=["cels"])
+        scene(shown.image.url, layers=["cels"])
 
 
 def test_layers_of_another_store(tmp_path: Path) -> None:

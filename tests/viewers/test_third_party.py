@@ -39,8 +39,8 @@ def test_labels_of_another_program(tmp_path: Path, ngff: str, dtype: str) -> Non
     place, labels = tmp_path / "other.zarr", np.stack([grid(200, 240)] * 2)
     labels[labels > 250] = 0
     foreign(place, noise(2, 200, 240), labels.astype(dtype), ngff)
-    drawn = preview(str(place), output=str(tmp_path / "sheet.png"), truth="nuclei", longest=100)
-    assert (drawn.labels, list(drawn.frames)) == ("nuclei", [0, 1])
+    drawn = preview(str(place), output=str(tmp_path / "sheet.png"), ground_truth="nuclei", longest=100)
+    assert (drawn.layer, list(drawn.frames)) == ("nuclei", [0, 1])
     shown = scene(str(place))
     addresses = {shown.image.url: "http://a", **{layer.url: "http://b" for layer in shown.labels}}
     kinds = [(layer["type"], layer["source"]) for layer in state(shown.image, shown.labels, addresses)["layers"]]
@@ -65,5 +65,5 @@ def test_images_of_other_programs(data: Path, tmp_path: Path) -> None:
     for place in images:
         drawn = preview(str(place), output=str(tmp_path / "sheet.png"), count=1)
         shown = scene(str(place))
-        assert drawn.labels is None
+        assert drawn.layer is None
         assert state(shown.image, (), {shown.image.url: "http://a"})["layers"]

@@ -18,11 +18,11 @@ def import_images(
     source: str,
     destination: str,
     *,
-    labels: str | None = None,
-    labels_name: str = "truth",
+    masks: str | None = None,
+    layer: str = "truth",
     pixel_size_um: float | None = None,
     frame_interval_s: float | None = None,
-    ngff: str = "0.5",
+    ome_zarr_version: str = "0.5",
     frames: Frames = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -37,15 +37,15 @@ def import_images(
         A TIFF stack, a folder of TIFFs, a CTC folder, npz or npy.
     destination : str
         URL of the image to make.
-    labels : str
-        Masks of the same frames, in any of these forms; frames without a mask stay empty and unlisted.
-    labels_name : str
+    masks : str
+        Instance masks of the same frames, in any of these forms; frames without a mask stay empty and unlisted.
+    layer : str
         Name of the label layer.
     pixel_size_um : float
         Width and height of a pixel, µm.
     frame_interval_s : float
         Time between two frames, s.
-    ngff : {"0.5", "0.4"}
+    ome_zarr_version : {"0.5", "0.4"}
         Version to write.
     frames : tuple of int
         Half-open range of frames.
@@ -70,15 +70,15 @@ def import_images(
     """
     images_source = sources.open_source(source, axes=axes, frames=frames)
     of_labels = axes.lower().replace("c", "") if axes else None
-    labels_source = sources.open_source(labels, axes=of_labels, frames=frames, labels=True) if labels else None
+    labels_source = sources.open_source(masks, axes=of_labels, frames=frames, labels=True) if masks else None
     return import_planes(
         images_source,
         destination,
         labels=labels_source,
-        labels_name=labels_name,
+        layer=layer,
         pixel_size_um=None if pixel_size_um is None else (pixel_size_um, pixel_size_um),
         frame_interval_s=frame_interval_s,
-        version=ngff,
+        version=ome_zarr_version,
         overwrite=overwrite,
         storage_options=storage_options,
         on_progress=on_progress,
@@ -92,7 +92,7 @@ def synthesize(
     cells: int,
     look: Literal["fluorescence", "brightfield"] = "fluorescence",
     seed: int = 0,
-    ngff: str = "0.5",
+    ome_zarr_version: str = "0.5",
     landmarks: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -112,7 +112,7 @@ def synthesize(
         What the microscope shows.
     seed : int
         All randomness follows from it.
-    ngff : {"0.5", "0.4"}
+    ome_zarr_version : {"0.5", "0.4"}
         Version to write.
     landmarks : bool
         Add combs, corner diagonals and cells larger than a tile.
@@ -132,7 +132,7 @@ def synthesize(
     return import_blocks(
         scene,
         destination,
-        version=ngff,
+        version=ome_zarr_version,
         pixel_size_um=(0.5, 0.5),
         frame_interval_s=300.0,
         overwrite=overwrite,

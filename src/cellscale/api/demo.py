@@ -17,7 +17,7 @@ SHAPE = (10, 512, 512)
 """Frames, height and width of the demo's time-lapse."""
 LEARN, VALIDATE, TEST = (0, 6), (6, 8), (8, 10)
 """Half-open ranges of frames."""
-SETTINGS = ("width=16", "depth=3", "crop=192", "validate_every=200", "learning_rate=0.002")
+SETTINGS = {"width": 16, "depth": 3, "crop": 192, "validate_every": 200, "learning_rate": 0.002}
 """A small network, so that two processors need about two minutes."""
 STEPS = 400
 
@@ -47,13 +47,13 @@ def demo(output: str = "demo", *, on_progress: Progress = silent) -> dict[str, A
             [movie],
             output=model,
             frames=LEARN,
-            validate_frames=VALIDATE,
-            assignments=SETTINGS,
+            validation_frames=VALIDATE,
+            settings=SETTINGS,
             steps=STEPS,
             overwrite=True,
             on_progress=on_progress,
         )
-        segmentation.segment(movie, model=model, tile=256, on_progress=on_progress)
+        segmentation.segment(movie, model=model, tile_size=256, on_progress=on_progress)
     scores = evaluation.evaluate(movie, frames=TEST, on_progress=on_progress)
     draw(movie, TEST[0], picture)
     return {"scores": scores, "image": movie, "model": model, "picture": picture, "next": _next(movie, model)}
@@ -69,8 +69,8 @@ def draw(movie: str, frame: int, picture: str) -> None:
 
 def _next(movie: str, model: str) -> list[str]:
     return [
-        f"cellscale segment {movie} --model {model} --name again --tile 100   # other tiles, the same labels",
-        f"cellscale evaluate {movie} --labels again --truth cells             # F1 1.0",
-        "cellscale import frames.tif mine.zarr --labels masks.tif             # your own images",
-        "cellscale train saw mine.zarr --output mine.model --validate-frames 8:10   # learns from all other frames",
+        f"cellscale segment {movie} --model {model} --layer again --tile-size 100   # other tiles, the same labels",
+        f"cellscale evaluate {movie} --layer again --ground-truth cells             # F1 1.0",
+        "cellscale import frames.tif mine.zarr --masks masks.tif             # your own images",
+        "cellscale train saw mine.zarr --output mine.model --validation-frames 8:10   # learns from all other frames",
     ]

@@ -62,25 +62,25 @@ def score_layers(found: LabelLayer, true: LabelLayer, frames: range, *, on_progr
 def evaluate(
     image: str,
     *,
-    labels: str = "cells",
-    truth: str = "truth",
-    truth_store: str | None = None,
+    layer: str = "cells",
+    ground_truth: str = "truth",
+    ground_truth_store: str | None = None,
     frames: Frames = None,
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Score a label layer against the truth, frame by frame.
+    """Score a label layer against the ground truth, frame by frame.
 
     Parameters
     ----------
     image : str
         URL of the image, or of the store that holds the layer.
-    labels, truth : str
+    layer, ground_truth : str
         Names of the two layers.
-    truth_store : str
-        Store of the truth; None: the image's own.
+    ground_truth_store : str
+        Store of the ground truth; None: the image's own.
     frames : tuple of int
-        Half-open range of frames; None: all frames that have truth.
+        Half-open range of frames; None: all frames that have ground truth.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
@@ -96,6 +96,6 @@ def evaluate(
     CellscaleError
         For layers or frames that do not exist, or layers of different size.
     """
-    found = open_labels(image, labels, storage_options=storage_options)
-    true = open_labels(truth_store or image, truth, storage_options=storage_options)
+    found = open_labels(image, layer, storage_options=storage_options)
+    true = open_labels(ground_truth_store or image, ground_truth, storage_options=storage_options)
     return score_layers(found, true, chosen_frames(frames, found.size("t"), image), on_progress=on_progress)

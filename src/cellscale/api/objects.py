@@ -38,7 +38,7 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
 
 
 def export_table(
-    image: str, output: str, *, labels: str = "cells", storage_options: Mapping[str, Any] | None = None
+    image: str, output: str, *, layer: str = "cells", storage_options: Mapping[str, Any] | None = None
 ) -> int:
     """Write the object table of a label layer as one CSV file with a header.
 
@@ -48,7 +48,7 @@ def export_table(
         URL of the image, or of the store that holds the layer.
     output : str
         The file, any fsspec URL; it appears when it is complete.
-    labels : str
+    layer : str
         Name of the layer.
     storage_options : mapping
         Options for fsspec.
@@ -65,12 +65,12 @@ def export_table(
     StoreError
         If the file cannot be written.
     """
-    layer = open_labels(image, labels, storage_options=storage_options)
+    found = open_labels(image, layer, storage_options=storage_options)
     url, rows, writer = address(output), 0, None
     with explained("write", url):
-        system, path = fsspec.core.url_to_fs(url, **options_for(url, layer.storage_options))
+        system, path = fsspec.core.url_to_fs(url, **options_for(url, found.storage_options))
         with system.transaction, system.open(path, "wb") as stream:
-            for part in parts(layer):
+            for part in parts(found):
                 writer = writer or pa.csv.CSVWriter(stream, part.schema)
                 writer.write_table(part)
                 rows += part.num_rows

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 
-from cellscale.api.request import PredictionOptions, SegmentationOptions, segmentation_job
+from cellscale.api.request import PredictionKeywords, options_from, segmentation_job
 from cellscale.errors import InputError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
@@ -42,7 +42,7 @@ def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.
 def _writer(run: Run, output: str, **options: Any) -> ImageWriter:
     image = run.image
     sizes = {axis: image.size(axis) for axis in AXES} | {"c": len(run.method.maps)}
-    sizes["z"] = 1 if run.settings.z == "max" else sizes["z"]
+    sizes["z"] = 1 if run.settings.z_mode == "max_projection" else sizes["z"]
     axes = [axis for axis in AXES if axis == "c" or axis in image.axes]
     return create_image(
         output,
@@ -57,14 +57,14 @@ def _writer(run: Run, output: str, **options: Any) -> ImageWriter:
     )
 
 
-def predict(
+def predict_maps(
     image: str,
     *,
     model: str | Model,
     output: str,
     overwrite: bool = False,
     on_progress: Progress = silent,
-    **options: Unpack[PredictionOptions],
+    **options: Unpack[PredictionKeywords],
 ) -> str:
     """Write the probability maps of an image as another image: uint8, round(255 p), a channel for each map.
 
@@ -84,7 +84,7 @@ def predict(
     on_progress : callable
         Called with step, done and total.
     **options
-        frames, channels, z, level, config, assignments, storage_options: as for `segment`.
+        frames, channels, z_mode, level, config, settings, storage_options: as for `segment`.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def predict(
     CellscaleError
         As `segment` does.
     """
-    job = segmentation_job(image, model, cast("SegmentationOptions", options))
+    job = segmentation_job(image, model, options_from(options))
     run = job.run
     if not run.method.maps:
         raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")

@@ -1,10 +1,15 @@
-"""A segmentation as it is asked for: from the words of a command to a planned run, its model and its target."""
+"""Build a segmentation job — planned run, model and target — from the options of a user.
+
+One rule of precedence holds for every option: an explicit argument or flag, then `settings`, then the configuration
+file, then the default.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
 
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import unknown
@@ -30,28 +35,82 @@ class Job:
     engine: FanOut
 
 
-class PredictionOptions(TypedDict, total=False):
-    """What may be said of what is predicted, beside image and model, as `cellscale.segment` says it."""
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions:
+    """Options of a segmentation besides image and model; None stands for what settings, file or image say."""
+
+    layer: str = "cells"
+    """Name of the label layer to write."""
+    output: str | None = None
+    """Store to write the layer to; None: the image's own."""
+    tile_size: int | None = None
+    """Side of a tile, px; the labels do not depend on it. None: 1024."""
+    frames: Frames = None
+    """Half-open range of frames, (first, end); None: all."""
+    channels: str | Sequence[str | int] | None = None
+    """Channels by number or name, in the model's order; None: the first ones."""
+    z_mode: Literal["slices", "max_projection"] | None = None
+    """Segment each slice, or the maximum over all slices. None: "slices"."""
+    level: str | int = 0
+    """Level of the pyramid; "auto": the one whose pixel size is nearest to the model's. Labels have its size."""
+    overwrite: bool = False
+    """Replace an existing layer, and drop an unfinished run with different settings."""
+    allow_failed_tiles: bool = False
+    """Publish although tiles failed; they become background and are named in metadata and report."""
+    report: str | None = None
+    """Folder for a copy of the run's report, written for a failed run as well."""
+    ome_zarr_version: str | None = None
+    """Version of another output store, "0.4" or "0.5"; None: the image's."""
+    config: str | None = None
+    """TOML file with [segmentation] and [engine]."""
+    settings: Mapping[str, Any] | None = None
+    """Single settings by name, e.g. {"window_size": 4096}."""
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Options for fsspec; they may hold credentials and are never printed."""
+
+
+class PredictionKeywords(TypedDict, total=False):
+    """Keyword arguments of `cellscale.predict_maps`; `SegmentationOptions` says what each means."""
 
     frames: Frames
     channels: str | Sequence[str | int] | None
-    z: str
+    z_mode: Literal["slices", "max_projection"] | None
     level: str | int
     config: str | None
-    assignments: Sequence[str]
+    settings: Mapping[str, Any] | None
     storage_options: Mapping[str, Any] | None
 
 
-class SegmentationOptions(PredictionOptions, total=False):
-    """What may be said of a segmentation, beside image and model, as `cellscale.segment` says it."""
+class PlanKeywords(PredictionKeywords, total=False):
+    """Keyword arguments of `cellscale.plan`; `SegmentationOptions` says what each means."""
 
-    name: str
+    layer: str
     output: str | None
-    tile: int
+    tile_size: int | None
+    ome_zarr_version: str | None
+
+
+class SegmentationKeywords(PlanKeywords, total=False):
+    """Keyword arguments of `cellscale.segment`; `SegmentationOptions` says what each means."""
+
     overwrite: bool
-    publish_holes: bool
+    allow_failed_tiles: bool
     report: str | None
-    ngff: str | None
+
+
+def options_from(given: Mapping[str, Any]) -> SegmentationOptions:
+    """Check the names of keyword arguments and return them as options.
+
+    Raises
+    ------
+    MissingError
+        For a name that is not an option; suggests the nearest.
+    """
+    known = [option.name for option in dataclasses.fields(SegmentationOptions)]
+    for name in given:
+        if name not in known:
+            raise unknown("option of a segmentation", name, known)
+    return SegmentationOptions(**given)
 
 
 def segmentation_job(image: str, model: str | Model, options: SegmentationOptions) -> Job:
@@ -63,45 +122,42 @@ def segmentation_job(image: str, model: str | Model, options: SegmentationOption
         URL of the image.
     model : str or Model
         A trained model, or the URL of its folder.
-    options : mapping
-        What `cellscale.segment` takes beside them.
+    options : SegmentationOptions
+        Everything else that a user may choose.
 
     Raises
     ------
     CellscaleError
-        For an unknown option, and as `open_image`, `load_model` and `plan` do.
+        As `open_image`, `load_model` and `plan` do.
     """
-    for name in options.keys() - SegmentationOptions.__optional_keys__:
-        raise unknown("option of a segmentation", name, SegmentationOptions.__optional_keys__)
-    storage = dict(options.get("storage_options") or {})
+    storage = dict(options.storage_options or {})
     loaded = load_model(model, storage) if isinstance(model, str) else model
-    opened = fitting(open_image(image, storage_options=storage), options.get("level", 0), loaded.pixel_size_um)
+    opened = fitting(open_image(image, storage_options=storage), options.level, loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
-    read = read_config(options.get("config"), options.get("assignments", ()), fields)
-    span = chosen_frames(options.get("frames"), opened.size("t"), image)
-    given = {key: value for key, value in options.items() if key in ("tile", "z")}
-    given |= {"frames": (span.start, span.stop), "channels": _channel_words(options.get("channels"))}
-    settings = replaced(Settings(), {**given, **read.section("segmentation")})
+    read = read_config(options.config, options.settings or {}, fields)
+    settings = replaced(Settings(), {**read.section("segmentation"), **_explicit(options)})
+    span = chosen_frames(options.frames or settings.frames, opened.size("t"), image)
+    settings = dataclasses.replace(settings, frames=(span.start, span.stop))
     target = _target(opened.url, options, storage)
     scratch = Folder(url=f"{target.store.rstrip('/')}/.cellscale-{target.name}", storage_options=storage)
     engine = replaced(FanOut(), read.section("engine"))
     return Job(run=plan(opened, loaded, settings, scratch), model=loaded, target=target, engine=engine)
 
 
+def _explicit(options: SegmentationOptions) -> dict[str, Any]:
+    """Settings that the caller gave as arguments of their own."""
+    channels = options.channels.split(",") if isinstance(options.channels, str) else options.channels
+    given = {"tile_size": options.tile_size, "z_mode": options.z_mode, "channels": channels}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]) -> Target:
-    output, report = options.get("output"), options.get("report")
     return Target(
-        store=address(output) if output else image,
-        name=options.get("name", "cells"),
-        output=address(output) if output else None,
-        version=options.get("ngff"),
-        overwrite=options.get("overwrite", False),
-        publish_holes=options.get("publish_holes", False),
-        report=Folder(url=address(report), storage_options=storage) if report else None,
+        store=address(options.output) if options.output else image,
+        name=options.layer,
+        output=address(options.output) if options.output else None,
+        version=options.ome_zarr_version,
+        overwrite=options.overwrite,
+        allow_failed_tiles=options.allow_failed_tiles,
+        report=Folder(url=address(options.report), storage_options=storage) if options.report else None,
     )
-
-
-def _channel_words(channels: str | Sequence[str | int] | None) -> tuple[str | int, ...]:
-    if channels is None:
-        return ()
-    return tuple(channels.split(",")) if isinstance(channels, str) else tuple(channels)

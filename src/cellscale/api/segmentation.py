@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
-from cellscale.api.request import SegmentationOptions, segmentation_job
+from cellscale.api.request import PlanKeywords, SegmentationKeywords, options_from, segmentation_job
 from cellscale.engine.ray_map import cluster
 from cellscale.models.model import Model
 from cellscale.ngff import upsampling
@@ -19,7 +18,6 @@ from cellscale.segmentation.forecast import forecast
 from cellscale.segmentation.run import one_by_one
 from cellscale.segmentation.run import segment as run_segmentation
 
-log = logging.getLogger("cellscale")
 Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
 
@@ -28,10 +26,11 @@ def segment(
     image: str,
     *,
     model: str | Model,
+    backend: Literal["ray", "serial"] = "ray",
     address: str | None = None,
     on_progress: Progress = silent,
-    on_note: Callable[[str, str], None] = lambda step, note: None,
-    **options: Unpack[SegmentationOptions],
+    on_status: Callable[[str, str], None] = lambda step, message: None,
+    **options: Unpack[SegmentationKeywords],
 ) -> dict[str, Any]:
     """Segment an OME-Zarr image by overlapping tiles on a Ray cluster and write an NGFF label layer.
 
@@ -41,60 +40,48 @@ def segment(
         URL of the image.
     model : str or Model
         A trained model, the URL of its folder, or a name of `models()`.
+    backend : {"ray", "serial"}
+        Work on a Ray cluster, or in this process without Ray.
     address : str
-        Of a Ray cluster; None: RAY_ADDRESS or this machine; "local": this process, without Ray.
+        Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     on_progress : callable
         Called with step, done and total.
-    on_note : callable
-        Called with a step and a line on its pace.
+    on_status : callable
+        Called with a step and a status message, such as its pace.
     **options
-        What else may be said, each by its name:
-
-        - name: of the label layer; "cells".
-        - output: store to write to; None: the image's own.
-        - tile: side of a tile, px, 1024; the labels do not depend on it.
-        - frames: half-open range, (first, end); None: all.
-        - channels: by number or name, in the model's order; None: the first ones.
-        - z: "each" slice on its own, or "max", the maximum over all slices.
-        - level: of the pyramid, 0; "auto": the one whose pixel size is nearest to the model's; labels have its size.
-        - overwrite: replace an existing layer, and drop an unfinished run with other settings.
-        - publish_holes: publish although tiles failed; they are background, named in metadata and report.
-        - report: folder for a copy of the run's report; it gets one of a run that failed, too.
-        - ngff: version of another output store, "0.4" or "0.5"; None: the image's.
-        - config: TOML file with [segmentation] and [engine]; assignments: single settings as "key=value".
-        - storage_options: options for fsspec.
+        layer, output, tile_size, frames, channels, z_mode, level, overwrite, allow_failed_tiles, report,
+        ome_zarr_version, config, settings, storage_options: as `cellscale.api.request.SegmentationOptions` documents.
 
     Returns
     -------
     dict
         layer, cells, planes, channels (their numbers), image_channels (how many there are), tasks, reused and seconds
-        by step, missing_chunks, holes, flagged … as in the report.
+        by step, missing_chunks, failed_regions, flagged … as in the report.
 
     Raises
     ------
     CellscaleError
-        For input that does not fit, an existing layer, or a run with quarantined tiles whose holes nobody wanted.
+        For input that does not fit, an existing layer, or a run in which tiles failed and `allow_failed_tiles` was not
+        set.
     """
-    job = segmentation_job(image, model, options)
+    job = segmentation_job(image, model, options_from(options))
     about = {"method": job.model.method.name, "url": model if isinstance(model, str) else None}
-    with nullcontext() if address == "local" else cluster(address):
+    with nullcontext() if backend == "serial" else cluster(address):
         found = run_segmentation(
             job.run,
             job.model.networks,
             job.target,
-            spread=one_by_one if address == "local" else job.engine,
+            spread=one_by_one if backend == "serial" else job.engine,
             on_progress=on_progress,
-            on_note=on_note,
+            on_note=on_status,
             model=about,
         )
     seen = {"channels": list(job.run.channels), "image_channels": job.run.image.size("c")}
     return {"layer": job.target.layer, "planes": len(job.run.planes), **seen, **dataclasses.asdict(found)}
 
 
-def plan(
-    image: str, *, model: str | Model, address: str | None = None, **options: Unpack[SegmentationOptions]
-) -> dict[str, Any]:
-    """Tell what `segment` would do: tasks, bytes, memory and time, from a trial of one window and one tile here.
+def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> dict[str, Any]:
+    """Estimate tasks, I/O, memory and run time of `segment` by running one window and one tile on this machine.
 
     Parameters
     ----------
@@ -102,10 +89,9 @@ def plan(
         URL of the image; nothing is written.
     model : str or Model
         A trained model, the URL of its folder, or a name of `models()`.
-    address : str
-        Not used: the trial runs on this machine.
     **options
-        As for `segment`.
+        layer, output, tile_size, frames, channels, z_mode, level, ome_zarr_version, config, settings, storage_options:
+        as for `segment`.
 
     Returns
     -------
@@ -117,28 +103,28 @@ def plan(
     CellscaleError
         For input that does not fit, or a trial that fails.
     """
-    job = segmentation_job(image, model, options)
+    job = segmentation_job(image, model, options_from(options))
     return forecast(job.run, job.model.networks)
 
 
-def upsample(
+def upsample_labels(
     image: str,
     *,
-    labels: str = "cells",
-    name: str | None = None,
+    layer: str = "cells",
+    new_layer: str | None = None,
     storage_options: Options = None,
     on_progress: Progress = silent,
 ) -> str:
-    """Write a layer of the size of its image from one that was segmented at a coarser level.
+    """Upsample a label layer that was segmented at a coarser pyramid level to full resolution.
 
     Parameters
     ----------
     image : str
         URL of the image, which holds the layer.
-    labels : str
+    layer : str
         Name of the layer.
-    name : str
-        Name of the new one; None: the same with `-full`.
+    new_layer : str
+        Name of the layer to write; None: the same with `-full`.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
@@ -155,5 +141,5 @@ def upsample(
         For an image or layer that does not exist, or another layer of the new name.
     """
     opened = open_image(image, storage_options=storage_options)
-    layer = open_labels(image, labels, storage_options=storage_options)
-    return upsampling.upsample(opened, layer, name or f"{labels}-full", on_progress=on_progress).url
+    coarse = open_labels(image, layer, storage_options=storage_options)
+    return upsampling.upsample(opened, coarse, new_layer or f"{layer}-full", on_progress=on_progress).url

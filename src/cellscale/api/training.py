@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.methods import METHODS, load_method, settings_of
@@ -38,14 +38,15 @@ def train(
     data: Sequence[str],
     *,
     output: str,
-    start: str | Model | None = None,
-    labels_name: str = "truth",
+    init_from: str | Model | None = None,
+    layer: str = "truth",
     frames: Frames = None,
-    validate_frames: Frames = None,
-    train_frames: int | None = None,
+    validation_frames: Frames = None,
+    max_train_frames: int | None = None,
     config: str | None = None,
-    assignments: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
     workers: int = 1,
+    backend: Literal["ray", "serial"] = "ray",
     resume: bool = False,
     steps: int | None = None,
     address: str | None = None,
@@ -63,27 +64,29 @@ def train(
         URLs of the images.
     output : str
         Folder of the model, any fsspec URL.
-    start : str or Model
+    init_from : str or Model
         Start from the weights and settings of this model of the same method: a folder, or a name of `models()`.
-    labels_name : str
-        Label layer to learn from.
-    frames, validate_frames : tuple of int
+    layer : str
+        Label layer with the ground truth.
+    frames, validation_frames : tuple of int
         Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
-        learned from.
-    train_frames : int
-        Learn from so many of the annotated frames, evenly spread; None: from all.
+        used for training.
+    max_train_frames : int
+        Number of annotated frames to train on, evenly spaced; None: all.
     config : str
         TOML file with [method], [training] and [engine].
-    assignments : sequence of str
-        Single settings as "key=value".
+    settings : mapping
+        Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they win over the file.
     workers : int
-        Training workers; 0: in this process, without Ray.
+        Number of training workers on the cluster.
+    backend : {"ray", "serial"}
+        Train on a Ray cluster, or in this process without Ray.
     resume : bool
         Continue an interrupted training.
     steps : int
-        Number of steps, over whatever the settings say.
+        Number of training steps; wins over `settings` and the file.
     address : str
-        Of a Ray cluster; None: this machine.
+        Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     overwrite : bool
         Replace an existing model.
     storage_options : mapping
@@ -105,30 +108,30 @@ def train(
     from cellscale.engine.ray_trainer import train_method
     from cellscale.training.run import check_start
 
-    begun = load_model(start, storage_options) if isinstance(start, str) else start
+    begun = load_model(init_from, storage_options) if isinstance(init_from, str) else init_from
     chosen = unfitted(begun.method) if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
-    read = read_config(config, assignments, fields)
+    read = read_config(config, settings or {}, fields)
     chosen = replaced(chosen, read.section("method"))
     if begun:
         check_start(begun, load_method(method).name, chosen)
     over = {} if steps is None else {"steps": steps}
-    settings = replaced(TrainingSettings(), {**read.section("training"), **over})
+    chosen_settings = replaced(TrainingSettings(), {**read.section("training"), **over})
     engine = replaced(FanOut(), read.section("engine"))
     opened = [open_image(url, storage_options=storage_options) for url in data]
-    names = (labels_name, chosen.channels)
-    held_out = [training_data(image, *names, validate_frames) for image in opened if validate_frames]
+    names = (layer, chosen.channels)
+    held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
-    learn = learn if train_frames is None else spread(learn, train_frames)
-    with cluster(address) if workers else nullcontext():
+    learn = learn if max_train_frames is None else spread(learn, max_train_frames)
+    with cluster(address) if backend == "ray" else nullcontext():
         return train_method(
             chosen,
             learn,
             held_out,
             output=address_of(output),
-            settings=settings,
-            start=begun,
-            workers=workers,
+            settings=chosen_settings,
+            init_from=begun,
+            workers=workers if backend == "ray" else 0,
             engine=engine,
             resume=resume,
             overwrite=overwrite,

@@ -1,4 +1,4 @@
-"""Commands for looking: view, preview."""
+"""Commands that look at and measure results: evaluate, table, preview, view."""
 
 from __future__ import annotations
 
@@ -11,23 +11,87 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.cli.terminal import out, storage_options
+from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, storage_options
+
+
+@click.command("evaluate")
+@click.argument("image")
+@click.option("--layer", default="cells", show_default=True, help="Layer to score.")
+@click.option("--ground-truth", default="truth", show_default=True, help="Layer to score against.")
+@click.option("--ground-truth-store", help="Store of the ground truth. [default: the image's own]")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all with ground truth]")
+@click.option("--output", type=click.Path(dir_okay=False), help="JSON file to write the scores to.")
+@as_json
+@storage_options
+def evaluate_command(image: str, output: str | None, as_json: bool, **options: Any) -> None:
+    """Score a label layer of IMAGE against the ground truth."""
+    scores = cellscale.evaluate(image, **options)
+    if output:
+        with click.open_file(output, "w", atomic=True) as stream:
+            json.dump(scores, stream, indent=1)
+    if as_json:
+        click.echo(json.dumps(scores, indent=1))
+    else:
+        print_scores(scores)
+
+
+@click.command("table")
+@click.argument("image")
+@click.option("--layer", default="cells", show_default=True, help="Layer whose objects are written.")
+@click.option("--output", default="objects.csv", show_default=True, help="The CSV file, any fsspec URL.")
+@click.option("--json", "as_json", is_flag=True, help="Print the number of rows as JSON.")
+@storage_options
+def table_command(image: str, output: str, as_json: bool, **options: Any) -> None:
+    """Write the object table of a label layer of IMAGE as CSV."""
+    rows = cellscale.export_table(image, output, **options)
+    click.echo(json.dumps({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
+
+
+@click.command("preview")
+@click.argument("image")
+@click.option("--output", default="preview.png", show_default=True, help="The PNG, any fsspec URL.")
+@click.option("--layer", help="Layer to show. [default: the last one that is not the ground truth]")
+@click.option("--ground-truth", default="truth", show_default=True, help="Layer to compare with, if it exists.")
+@click.option("--labels-store", help="Another store with label layers of IMAGE.")
+@click.option("--frame", "frames", type=click.IntRange(min=0), multiple=True, help="Frame to draw; may be repeated.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=4, show_default=True, help="Number of frames, if none is named."
+)
+@click.option("--channel", type=click.IntRange(min=0), default=0, show_default=True, help="Channel to draw.")
+@click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="Slice to draw.")
+@click.option(
+    "--longest", type=click.IntRange(min=16), default=1024, show_default=True, help="Longest side that is read, px."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+@storage_options
+def preview_command(image: str, as_json: bool, **options: Any) -> None:
+    """Draw frames of IMAGE, labels, outlines and false negatives, false positives, splits and merges as one PNG."""
+    drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(drawn), indent=1))
+    else:
+        out.print(f"{drawn.picture}: frames {', '.join(map(str, drawn.frames))}, level {drawn.level}")
 
 
 @click.command("view")
 @click.argument("image")
-@click.option("--labels", multiple=True, metavar="NAME", help="Layer to show, may be repeated; all where left out.")
-@click.option("--labels-store", help="Another store that holds label layers of IMAGE.")
-@click.option("--frame", type=click.IntRange(min=0), help="Frame to begin with; the first one that has labels.")
-@click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="Slice to begin with.")
+@click.option("--layer", "layers", multiple=True, metavar="NAME", help="Layer to show; may be repeated. [default: all]")
+@click.option("--labels-store", help="Another store with label layers of IMAGE.")
+@click.option("--frame", type=click.IntRange(min=0), help="First frame to show. [default: the first with labels]")
+@click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="First slice to show.")
 @click.option("--napari", is_flag=True, help="Open a napari window instead of a page in the browser.")
-@click.option("--no-browser", is_flag=True, help="Print the link, open nothing.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, as the browser reaches it.")
-@click.option("--port", type=int, default=0, help="Of the page; the stores have the next one. Any two where left out.")
+@click.option("--no-browser", is_flag=True, help="Print the link and open nothing.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=int,
+    default=0,
+    help="Port of the viewer page; the data server uses PORT+1. [default: any free ports]",
+)
 @storage_options
 def view_command(image: str, napari: bool, no_browser: bool, host: str, port: int, **options: Any) -> None:
     """Show IMAGE and its label layers in neuroglancer, or in napari, until Ctrl-C."""
-    shown = cellscale.scene(image, **{**options, "labels": options["labels"] or None})
+    shown = cellscale.scene(image, **{**options, "layers": options["layers"] or None})
     if napari:
         cellscale.view_in_napari(shown)
         return
@@ -47,26 +111,4 @@ def _wait() -> None:
         return
 
 
-@click.command("preview")
-@click.argument("image")
-@click.option("--output", default="preview.png", show_default=True, help="The PNG, any fsspec URL.")
-@click.option("--labels", help="Layer to show; the last one that is not the truth.")
-@click.option("--truth", default="truth", show_default=True, help="Layer to compare with, where there is one.")
-@click.option("--labels-store", help="Another store that holds label layers of IMAGE.")
-@click.option("--frame", "frames", type=click.IntRange(min=0), multiple=True, help="Frame to draw, may be repeated.")
-@click.option("--count", type=click.IntRange(min=1), default=4, show_default=True, help="Frames, where none is named.")
-@click.option("--channel", type=click.IntRange(min=0), default=0, show_default=True, help="Channel to draw.")
-@click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="Slice to draw.")
-@click.option("--longest", type=click.IntRange(min=16), default=1024, show_default=True, help="Longest side read, px.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
-@storage_options
-def preview_command(image: str, as_json: bool, **options: Any) -> None:
-    """Draw frames of IMAGE, labels, outlines and what was missed, split, merged or spurious, as one PNG."""
-    drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(drawn), indent=1))
-    else:
-        out.print(f"{drawn.picture}: frames {', '.join(map(str, drawn.frames))}, level {drawn.level}")
-
-
-COMMANDS = (view_command, preview_command)
+COMMANDS = (evaluate_command, table_command, preview_command, view_command)

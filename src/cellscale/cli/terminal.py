@@ -1,4 +1,4 @@
-"""What the commands share: words of options, progress on a terminal, storage options, results."""
+"""Options, progress bars and tables that the commands share."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cellscale.settings.files import assignments
+
 out = Console(soft_wrap=True, markup=False, emoji=False)
-"""Where results go; brackets in names of files, layers and extras are no markup."""
+"""Where results go; brackets in names are not markup."""
 log = logging.getLogger("cellscale")
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class FrameRange(click.ParamType[tuple[int, int | None]]):
-    """A half-open range of frames, A:B; an end that is left out is the sequence's."""
+    """A half-open range of frames, START:STOP; both ends are optional."""
 
-    name = "A:B"
+    name = "START:STOP"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read `A:B`, or a single frame `A`."""
+        """Read `START:STOP`, or a single frame."""
         if not isinstance(value, str):
             return value
         start, colon, stop = value.partition(":")
@@ -35,12 +38,14 @@ class FrameRange(click.ParamType[tuple[int, int | None]]):
             first = int(start or 0)
             return first, (int(stop) if stop else (None if colon else first + 1))
         except ValueError:
-            self.fail(f"{value!r} is no frame range such as 0:64 (half-open).", param, ctx)
+            self.fail(
+                f"{value!r} is not a valid frame range; expected START:STOP, e.g. 0:64 (STOP excluded).", param, ctx
+            )
 
 
 FRAMES = FrameRange()
 LINES = 10
-"""Lines that tell how far a step is, off a terminal."""
+"""Progress lines for each step where the output is not a terminal."""
 
 
 @dataclass
@@ -102,8 +107,38 @@ storage_options = click.option(
     multiple=True,
     metavar="JSON",
     callback=_options,
-    help='Options for fsspec, e.g. {"anon": true}; for stores of several kinds {"s3": {…}, "https": {…}}.',
+    help='Options for fsspec, e.g. {"anon": true}; nested by protocol for several: {"s3": {…}, "https": {…}}.',
 )
+
+
+def _settings(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> dict[str, Any] | None:
+    return assignments(words) or None
+
+
+settings_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_settings, help="One setting; may be repeated."
+)
+
+ray_options = (
+    click.option("--address", help="Address of a Ray cluster. [default: RAY_ADDRESS, or a Ray started locally]"),
+    click.option("--serial", is_flag=True, help="Work in this process, without Ray."),
+)
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command options in their order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def backend(serial: bool) -> str:
+    """Return the backend that `--serial` asks for."""
+    return "serial" if serial else "ray"
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -120,3 +155,20 @@ def print_scores(scores: dict[str, Any]) -> None:
     for name, value in scores.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     out.print(table)
+
+
+def byte_count(count: float) -> str:
+    """Format a number of bytes with its unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Format a time in s, min or h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

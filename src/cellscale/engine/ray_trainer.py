@@ -49,7 +49,7 @@ class Job:
     validation: Sequence[Frames]
     output: str
     settings: TrainingSettings
-    start: Model | None
+    init_from: Model | None
     storage_options: Mapping[str, Any]
     pixel_size_um: tuple[float, float] | None
     board: Any
@@ -85,7 +85,7 @@ def train_method(  # noqa: PLR0913
     *,
     output: str,
     settings: TrainingSettings | None = None,
-    start: Model | None = None,
+    init_from: Model | None = None,
     workers: int = 1,
     engine: FanOut | None = None,
     resume: bool = False,
@@ -98,7 +98,9 @@ def train_method(  # noqa: PLR0913
 
     Parameters
     ----------
-    method, data, validation, output, settings, start, resume, overwrite, storage_options, pixel_size_um, on_progress
+    method, data, validation, output, settings, init_from, resume, overwrite
+        As `cellscale.training.run.train`.
+    storage_options, pixel_size_um, on_progress
         As `cellscale.training.run.train`.
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
@@ -125,7 +127,7 @@ def train_method(  # noqa: PLR0913
             validation,
             output=output,
             settings=settings,
-            start=start,
+            init_from=init_from,
             resume=resume,
             overwrite=overwrite,
             storage_options=options,
@@ -143,7 +145,7 @@ def train_method(  # noqa: PLR0913
         validation=validation,
         output=output,
         settings=settings,
-        start=start,
+        init_from=init_from,
         storage_options=options,
         pixel_size_um=pixel_size_um,
         board=board,
@@ -230,7 +232,7 @@ def _work(config: dict[str, Any]) -> None:
             job.validation,
             output=job.output,
             settings=job.settings,
-            start=job.start,
+            init_from=job.init_from,
             resume=True,
             storage_options=job.storage_options,
             pixel_size_um=job.pixel_size_um,

@@ -24,7 +24,7 @@ def root(parent: NDArray[np.int64], i: int) -> int:
 
 @kernel
 def unite(parent: NDArray[np.int64], i: int, j: int) -> None:
-    """Unite the sets of `i` and `j` under the smaller root; for compiled callers."""
+    """Unite the sets of `i` and `mean_matched_iou` under the smaller root; for compiled callers."""
     a, b = root(parent, i), root(parent, j)
     parent[max(a, b)] = min(a, b)
 

@@ -21,7 +21,7 @@ from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, pro
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import GAP_REACH, above
 from cellscale.methods.parts.optimizers import Adam, one_update
-from cellscale.methods.parts.postprocessing import Cleaning
+from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
@@ -65,7 +65,7 @@ class BorderWeightedUNet:
     the papers."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`."""
-    cleaning: Cleaning = field(default_factory=Cleaning)
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
     """Holes, specks and necks, as Torr et al. (2020) clean up their baseline; nothing unless set."""
 
     @property
@@ -81,7 +81,7 @@ class BorderWeightedUNet:
     @property
     def decode_reach(self) -> int:
         """A gap pixel looks for its cell and at the cells around it, px."""
-        return max(self.fill_radius, GAP_REACH) + self.cleaning.reach
+        return max(self.fill_radius, GAP_REACH) + self.postprocessing.reach
 
     @property
     def link(self) -> int:
@@ -120,18 +120,18 @@ class BorderWeightedUNet:
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """4-connected components of the cells; narrow gaps go to the nearest."""
-        cells = self.cleaning.filled(above(maps["cell"], self.threshold))
-        return self.cleaning.pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
+        cells = self.postprocessing.filled(above(maps["cell"], self.threshold))
+        return self.postprocessing.pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
-        return self.cleaning.unite(nodes, edges, self.minimum_area)
+        return self.postprocessing.unite(nodes, edges, self.minimum_area)
 
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the threshold and the minimum area."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
-        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas, **self.cleaning.choices()})
+        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas, **self.postprocessing.choices()})
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""

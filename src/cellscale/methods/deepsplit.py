@@ -26,7 +26,7 @@ from cellscale.methods.parts.binary_masks import weighted_bce
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import above, rims
 from cellscale.methods.parts.optimizers import Adam, one_update
-from cellscale.methods.parts.postprocessing import Cleaning
+from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
@@ -240,7 +240,9 @@ class DeepSplit:
     """Parting pixels of the mask go to the nearest cell at most this far away, px; 0: to none; not in the paper."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`."""
-    cleaning: Cleaning = field(default_factory=lambda: Cleaning(holes=16, specks=8, neck=8))
+    postprocessing: Postprocessing = field(
+        default_factory=lambda: Postprocessing(fill_holes_px=16, min_object_px=9, split_neck_px=8)
+    )
 
     @property
     def name(self) -> str:
@@ -269,7 +271,7 @@ class DeepSplit:
     @property
     def decode_reach(self) -> int:
         """A parting pixel looks for its cell, whose pixels look at holes, specks and their rim, px."""
-        return self.band_radius + self.cleaning.reach
+        return self.band_radius + self.postprocessing.reach
 
     @property
     def link(self) -> int:
@@ -332,20 +334,20 @@ class DeepSplit:
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """The mask without the separation, cleaned; parting pixels go to the nearest cell."""
-        mask = self.cleaning.filled(above(maps["cell"], self.threshold))
+        mask = self.postprocessing.filled(above(maps["cell"], self.threshold))
         parting = above(maps["separation"], self.separation)
-        return self.cleaning.pieces(mask & ~parting, mask & parting, self.band_radius, valid)
+        return self.postprocessing.pieces(mask & ~parting, mask & parting, self.band_radius, valid)
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Cut at short necks alone; drop small objects."""
-        return self.cleaning.unite(nodes, edges, self.minimum_area)
+        return self.postprocessing.unite(nodes, edges, self.minimum_area)
 
     def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search both thresholds, the minimum area and the length of a neck."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         grid: dict[str, Sequence[Any]] = {"threshold": LEVELS, "separation": LEVELS, "minimum_area": areas}
-        return searched(self, frames, grid | self.cleaning.choices())
+        return searched(self, frames, grid | self.postprocessing.choices())
 
     def ideal(self, labels: Labels) -> Maps:
         """All cells, parted at the cells' pixels at other cells: each is nearest to its own cell."""

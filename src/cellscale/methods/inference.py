@@ -71,7 +71,9 @@ def over_flips(method: Method, networks: Networks, images: Tensor) -> dict[str, 
         seen = images.flip(axes).contiguous(memory_format=torch.channels_last)
         predicted = method.predict(networks, seen)
         if isinstance(predicted, list):
-            raise InputError(f"Method {method.name!r} predicts candidates, which have no mean. Set flips=false.")
+            raise InputError(
+                f"Method {method.name!r} predicts candidates, which have no mean. Set test_time_flips=false."
+            )
         for name, values in predicted.items():
             found.setdefault(name, []).append(values.float().flip(axes))
     return {name: torch.stack(values).mean(0) for name, values in found.items()}

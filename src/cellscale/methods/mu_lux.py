@@ -81,7 +81,7 @@ class Markers:
 
     threshold: float = 240 / 255
     """A pixel is a marker's if its probability is greater."""
-    holes: int = 16
+    fill_holes_px: int = 16
     """Holes of at most this area are filled, px; the authors fill all, which is not local."""
     radius: int = setting(-1, fitted=True)
     """Radius of the opening's disc, px; 0: none; −1: fitted by `prepared`, 4 (8 px across, as the authors have it) or
@@ -95,11 +95,11 @@ class Markers:
     @property
     def reach(self) -> int:
         """How far a marker's pixel looks, px."""
-        return self.holes + 2 * self.disc
+        return self.fill_holes_px + 2 * self.disc
 
     def of(self, probability: NDArray[np.uint8]) -> Mask:
         """Above the threshold, holes filled, opened."""
-        solid = filled(above(probability, self.threshold), self.holes)
+        solid = filled(above(probability, self.threshold), self.fill_holes_px)
         return opened(solid, self.disc) if self.disc else solid
 
 

@@ -78,9 +78,9 @@ def refuse_collapse(networks: Networks, least: float) -> None:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(CLASSES, estimated, strict=True))
     raise RunError(
         f"The adversarial training collapsed: on its latest crops the estimate ({shares}) agrees with the truth with "
-        f"κ = {agreement.kappa():.2f}, expected at least {least} (0: chance). No model was saved. Start anew with "
-        "--overwrite and --set average=0.99, on_cells=0.7, batch_size=24, crop=85; or another "
-        "seed, a lower discriminator_rate, or more steps."
+        f"κ = {agreement.kappa():.2f}, expected at least {least} (0: chance). No model was saved. Start again with "
+        "--overwrite and --set ema_decay=0.99, foreground_fraction=0.7, batch_size=24, crop=85; or with another seed, "
+        "a lower discriminator_rate, or more steps."
     )
 
 

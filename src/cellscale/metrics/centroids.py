@@ -101,9 +101,9 @@ def centroid_counts(truth: Labels, prediction: Labels, pairs: Overlaps) -> Centr
 
 
 def centroid_scores(counts: CentroidCounts) -> dict[str, float]:
-    """`mse` of the whole images' masks; `cell_dice` and `cell_mse`, means over the true cells (nan without any)."""
+    """`pixel_error` of the whole masks; `cell_dice` and `cell_pixel_error`, means over true cells (nan without any)."""
     return {
-        "mse": ratio(counts.wrong, counts.pixels, empty=0.0),
+        "pixel_error": ratio(counts.wrong, counts.pixels, empty=0.0),
         "cell_dice": ratio(counts.dice, counts.cells, empty=float("nan")),
-        "cell_mse": ratio(counts.error, counts.cells, empty=float("nan")),
+        "cell_pixel_error": ratio(counts.error, counts.cells, empty=float("nan")),
     }

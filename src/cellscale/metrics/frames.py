@@ -87,12 +87,13 @@ def summary(total: FrameScores) -> dict[str, float]:
     Returns
     -------
     dict
-        `seg`, `det`; `precision`, `recall`, `f1`, `pq` at a Jaccard index above 0.5; `j` (mean Jaccard index over
-        matches), `j_all` (over true cells); `ap_50`, `ap_55`, … `ap_95` and their mean `ap`; `aji`, `dice`, alias
-        `dsc`; `cds`, the cell detection score of cells matched by place and area; `mse` of the masks; `cell_dice` and
-        `cell_mse`, by nearest centroid; `contour_f1_1` … `contour_f1_7`, by tolerance in px; the numbers `splits`,
+        `seg`, `det`; `precision`, `recall`, `f1`, `pq` at a Jaccard index above 0.5; `mean_matched_iou` (mean Jaccard
+        index over matches), `mean_iou` (over true cells); `ap_50`, `ap_55`, … `ap_95` and their mean `ap`; `aji`,
+        `dice`, alias `dsc`; `cds`, the cell detection score of cells matched by place and area; `pixel_error` of the
+        masks; `cell_dice` and `cell_pixel_error`, by nearest centroid; `contour_f1_1` … `contour_f1_7`, by tolerance
+        in px; the numbers `splits`,
         `merges`, `truth_cells` and `predicted_cells`. Where neither truth nor prediction has a cell, shares are 1;
-        where only one has, 0. `seg`, `det`, `cell_dice` and `cell_mse` are nan without a true cell.
+        where only one has, 0. `seg`, `det`, `cell_dice` and `cell_pixel_error` are nan without a true cell.
     """
     return {
         **challenge_scores(total.challenge),

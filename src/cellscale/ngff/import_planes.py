@@ -63,7 +63,7 @@ class Planes(Protocol):
 class ImportOptions(TypedDict, total=False):
     """What may be said of an import."""
 
-    labels_name: str
+    layer: str
     """Name of the label layer; "truth" where it is left out."""
     pixel_size_um: float | tuple[float, float] | None
     """Side of a pixel, or its height and width, µm; None: what the source says."""
@@ -223,7 +223,7 @@ def import_planes(
         writer.finish(images.frames)
         image = open_image(writer.url, storage_options=writer.storage_options)
         if labels is not None:
-            name, frames = options.get("labels_name", "truth"), sorted(paired)
+            name, frames = options.get("layer", "truth"), sorted(paired)
             layer = stage_labels(image, name, planes_z=image.size("z"), metadata={"frames": frames})
             _copy_labels(labels, layer, paired, lambda done: progress("import labels", done, len(paired)))
             publish_labels(layer)

@@ -85,7 +85,7 @@ def _seconds(run: Run, measured: Mapping[str, float]) -> dict[str, float]:
 def _source_bytes(run: Run) -> dict[str, int]:
     """Bytes of the source that each step reads, before compression."""
     image, planes, frame = run.image, len(run.planes), Box.of(run.grid.shape)
-    pixel = image.dtype.itemsize * (image.size("z") if run.settings.z == "max" else 1)
+    pixel = image.dtype.itemsize * (image.size("z") if run.settings.z_mode == "max_projection" else 1)
     passes = 1 if image.dtype in (np.uint8, np.uint16) else 2
     seen = sum(run.windows.window_box(window).clip(frame).area for window in range(len(run.windows)))
     read = {

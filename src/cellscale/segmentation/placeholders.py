@@ -156,7 +156,7 @@ def unreadable(run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Ma
     reasons = " | ".join(dict.fromkeys(unit["reason"] for unit in failed))
     return (
         f"survey: {len(skipped)} block(s) cannot be read, nothing was published: {'; '.join(lines)}. {reasons} "
-        "Or publish without them: --publish-holes."
+        "Or publish without them: --allow-failed-tiles."
     )
 
 

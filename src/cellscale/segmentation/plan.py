@@ -49,7 +49,7 @@ KINDS = {"predict": "window", "decode": "tile", "strips": "strip", "tables": "st
 class Settings:
     """Settings of a segmentation; those above the line change the labels' last bits, those below never do."""
 
-    window: int = 2048
+    window_size: int = 2048
     """Side of a window's core, px; rounded up to the method's multiple."""
     batch: int = 1
     """Windows predicted at once."""
@@ -57,24 +57,29 @@ class Settings:
     """Threads of one prediction; part of the arithmetic, so fixed for the run."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor has it."""
-    flips: bool = False
+    test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
     device: str = "cpu"
     """Where the networks run: cpu or cuda."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
-    z: Literal["each", "max"] = "each"
-    """Each slice on its own, or the maximum over all slices."""
+    z_mode: Literal["slices", "max_projection"] = "slices"
+    """Segment each slice, or the maximum over all slices."""
     frames: tuple[int, int] | None = None
     """Half-open range of frames; None: all."""
     # ---
-    tile: int = 1024
+    tile_size: int = 1024
     """Side of a tile's core, px."""
     task_px: int | None = None
     """Pixels predicted in one task; None: from the size of the run."""
 
     def __post_init__(self) -> None:
-        least = {"window": self.window, "batch": self.batch, "threads": self.threads, "tile": self.tile}
+        least = {
+            "window_size": self.window_size,
+            "batch": self.batch,
+            "threads": self.threads,
+            "tile_size": self.tile_size,
+        }
         for name, value in least.items():
             if value < 1:
                 raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
@@ -239,7 +244,9 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
 
 
 def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
-    slices: tuple[int | Literal["max"], ...] = ("max",) if settings.z == "max" else tuple(range(image.size("z")))
+    slices: tuple[int | Literal["max"], ...] = (
+        ("max",) if settings.z_mode == "max_projection" else tuple(range(image.size("z")))
+    )
     count = image.size("t")
     start, stop = settings.frames or (0, count)
     if not 0 <= start < stop <= count:
@@ -261,7 +268,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
     """
     method = model.method
     shape = (image.size("y"), image.size("x"))
-    windows = windows_of(method, shape, settings.window)
+    windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)
     level = image.levels[0]
     description = {
@@ -291,7 +298,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         planes=_planes(image, settings),
         channels=channels,
         windows=windows,
-        grid=Grid(shape=shape, size=settings.tile),
+        grid=Grid(shape=shape, size=settings.tile_size),
         scratch=scratch,
         digest=hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest(),
         description=description,

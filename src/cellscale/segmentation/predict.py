@@ -155,7 +155,7 @@ def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterato
     how = run.settings
     for batch, inputs in ahead(_batches(run, units)):
         predicted = windows_to_maps(
-            run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.flips
+            run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
         )
         for unit, found in zip(batch, predicted, strict=False):
             yield unit, _of_core(run, unit[1], found)

@@ -106,4 +106,4 @@ def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[s
     """What the layer says of its making, under `cellscale` in its attributes; its holes, if it has any."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
     names = ("frame", "slice", "box_px", "box_um")
-    return made | ({"holes": [{name: hole[name] for name in names} for hole in holes]} if holes else {})
+    return made | ({"failed_regions": [{name: hole[name] for name in names} for hole in holes]} if holes else {})

@@ -49,9 +49,9 @@ class Report:
     """Chunks absent in the source, read as its fill value."""
     unreadable_blocks: list[dict[str, Any]] = field(default_factory=list)
     """Blocks of frames whose intensity mapping was found without them."""
-    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    failed_tiles: list[dict[str, Any]] = field(default_factory=list)
     """Units that failed alone, too."""
-    holes: list[dict[str, Any]] = field(default_factory=list)
+    failed_regions: list[dict[str, Any]] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
     """Cells with a flag of their method: `cut` at the largest extent of an object, `unconverged`; methods that join by
@@ -78,7 +78,7 @@ def limits_reached(run: Run) -> dict[str, int]:
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:
     """All that is told of a run, in JSON's types."""
-    status = "failed" if error else "published with holes" if report.holes else "published"
+    status = "failed" if error else "published with failed tiles" if report.failed_regions else "published"
     counts = {
         "planes": len(run.planes),
         "windows": len(run.planes) * len(run.windows),
@@ -115,8 +115,8 @@ def page(told: Mapping[str, Any]) -> str:
         _pairs(_checks(told)),
         "<h2>Steps</h2>",
         _steps(told),
-        _places("Holes", told["holes"]),
-        _places("Quarantine", told["quarantine"]),
+        _places("Holes", told["failed_regions"]),
+        _places("Quarantine", told["failed_tiles"]),
         _places("Blocks left out of the intensity mapping", told["unreadable_blocks"]),
         *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
         _pairs({"model": told["model"]}),

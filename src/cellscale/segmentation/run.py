@@ -80,7 +80,7 @@ class Target:
     version: str | None = None
     """NGFF version of another store; None: the image's."""
     overwrite: bool = False
-    publish_holes: bool = False
+    allow_failed_tiles: bool = False
     """Publish a layer although units failed; they are background, and named in its metadata and report."""
     report: Folder | None = None
     """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
@@ -191,7 +191,7 @@ class Steps:
             placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
             for (_, units), error in failed
         ]
-        self.report.quarantine += found
+        self.report.failed_tiles += found
         where = " | ".join(map(placeholders.named, found))
         return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
 
@@ -210,11 +210,11 @@ def _resume_or_start(run: Run, target: Target) -> str:
         old = None
     if not target.overwrite and _other_layer(run, target, unfinished=bool(run.scratch.names())):
         raise ExistsError(
-            f"{target.store} already has a label layer {target.name!r}. Choose another --name, or use --overwrite."
+            f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
         )
     if old is None:
         _drop(run)
-    wanted = {"digest": run.digest, "description": run.description, "publish_holes": target.publish_holes}
+    wanted = {"digest": run.digest, "description": run.description, "allow_failed_tiles": target.allow_failed_tiles}
     if old != wanted:
         run.scratch.write_json("plan.json", wanted)
     token = uuid.uuid4().hex
@@ -230,13 +230,13 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
         if not target.overwrite:
             raise
         return None
-    if old is None or target.publish_holes or not old.get("publish_holes"):
+    if old is None or target.allow_failed_tiles or not old.get("allow_failed_tiles"):
         return old
     if target.overwrite:
         return None
     raise InputError(
         f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
-        "Finish it with --publish-holes, or use --overwrite to drop it."
+        "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
     )
 
 
@@ -255,9 +255,9 @@ def _survey(steps: Steps, target: Target) -> None:
     try:
         steps.do(run.survey, survey, run, instead=placeholders.survey_readable)
         skipped = placeholders.skipped_blocks(run)
-        if skipped and not target.publish_holes:
-            report.quarantine += placeholders.recorded(run, run.survey)
-            raise RunError(placeholders.unreadable(run, skipped, report.quarantine))
+        if skipped and not target.allow_failed_tiles:
+            report.failed_tiles += placeholders.recorded(run, run.survey)
+            raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles))
     except RunError:
         _drop(run, steps.token)
         raise
@@ -285,7 +285,7 @@ def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
         target.name,
         output=target.output,
         version=target.version,
-        planes_z=1 if run.settings.z == "max" else run.image.size("z"),
+        planes_z=1 if run.settings.z_mode == "max_projection" else run.image.size("z"),
         metadata=metadata,
         storage_options=options,
     )
@@ -358,17 +358,17 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     run, report, networks = steps.run, steps.report, folded(networks)
     _survey(steps, target)
     if not run.fused:
-        instead = placeholders.no_maps if target.publish_holes else None
+        instead = placeholders.no_maps if target.allow_failed_tiles else None
         steps.do(run.predict, _predicting, (run, networks), gpu=True, instead=instead)
-        report.quarantine += placeholders.recorded(run, run.predict)
-    instead = placeholders.no_pieces if target.publish_holes else None
+        report.failed_tiles += placeholders.recorded(run, run.predict)
+    instead = placeholders.no_pieces if target.allow_failed_tiles else None
     steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused, instead=instead)
-    report.holes = placeholders.recorded(run, run.decode)
-    report.quarantine += report.holes
+    report.failed_regions = placeholders.recorded(run, run.decode)
+    report.failed_tiles += report.failed_regions
     steps.do(run.strips, join_strips, run)
     steps.do(run.join, join, run)
     steps.check_owner()
-    layer = _staged(run, target, layer_metadata(run, model, report.holes))
+    layer = _staged(run, target, layer_metadata(run, model, report.failed_regions))
     for level in range(len(layer.levels)):
         step = run.publish(level, len(layer.shards(level)))
         steps.do(step, publish, Publication(run=run, layer=layer, level=level))

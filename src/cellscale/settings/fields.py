@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cellscale.errors import InputError, MissingError, unknown
+from cellscale.errors import InputError, MissingError
+from cellscale.settings.renamed import unknown_setting
 
 T = TypeVar("T")
 _NEVER: Any = object()
@@ -84,7 +85,7 @@ def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     if len(ends) > 1:
         raise InputError(f"{kind.capitalize()} {name!r} is one of {', '.join(sorted(ends))}: give the full name.")
     if not ends:
-        raise unknown(kind, name, {*known, *(full.rpartition(".")[2] for full in known)})
+        raise unknown_setting(name, {*known, *(full.rpartition(".")[2] for full in known)}, kind)
     return ends[0]
 
 

@@ -1,15 +1,16 @@
-"""The strict edge: TOML files and KEY=VALUE words into sections of settings; an unknown key is an error."""
+"""Parse TOML files and KEY=VALUE overrides into sections of settings; an unknown key is an error."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cellscale.errors import InputError, MissingError, unknown
 from cellscale.settings.fields import flat
+from cellscale.settings.renamed import unknown_setting
 
 SECTIONS = ("method", "training", "segmentation", "engine")
 """The sections of a configuration file."""
@@ -33,30 +34,48 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _assignment(word: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, str, Any]:
-    """Section, key and value of `key=value` or `section.key=value`."""
-    key, equals, text = word.partition("=")
-    if not equals:
-        raise InputError(f"{word!r} assigns nothing; write KEY=VALUE, e.g. width=32.")
-    name = key.strip()
+def assignments(words: Iterable[str]) -> dict[str, Any]:
+    """Read KEY=VALUE words; a value is TOML where it parses, and text otherwise.
+
+    Raises
+    ------
+    InputError
+        For a word without an equals sign.
+
+    Examples
+    --------
+    >>> assignments(["steps=2000", "unet.width=32", "precision=bf16"])
+    {'steps': 2000, 'unet.width': 32, 'precision': 'bf16'}
+    """
+    found = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise InputError(f"{word!r} is not an assignment; expected KEY=VALUE, e.g. width=32.")
+        found[key.strip()] = _parsed(text)
+    return found
+
+
+def _home(name: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, str]:
+    """Section and key of a setting that is named `key` or `section.key`."""
     section, _, inner = name.partition(".")
     if section in fields:
-        return section, inner, _parsed(text)
+        return section, inner
     homes = [section for section, names in fields.items() if name in set(names)]
     if not homes:
-        raise unknown("setting", name, {name for names in fields.values() for name in names})
-    return homes[0], name, _parsed(text)
+        raise unknown_setting(name, {name for names in fields.values() for name in names})
+    return homes[0], name
 
 
-def read_config(path: str | None, assignments: Sequence[str], fields: Mapping[str, Iterable[str]]) -> Config:
-    """Read a TOML file and put assignments over it.
+def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[str, Iterable[str]]) -> Config:
+    """Read a TOML file and put single settings over it.
 
     Parameters
     ----------
     path : str or None
-        The file; None: assignments alone.
-    assignments : sequence of str
-        `key=value`, looked up in the sections in their order, or `section.key=value`.
+        The file; None: single settings alone.
+    settings : mapping of str to value
+        By `key`, looked up in the sections in their order, or by `section.key`.
     fields : mapping of str to names
         The settings that each section of this command has.
 
@@ -70,7 +89,7 @@ def read_config(path: str | None, assignments: Sequence[str], fields: Mapping[st
     MissingError
         For a file, section or setting that does not exist; the dataclasses' own names are checked where they are made.
     InputError
-        For a file that is no TOML.
+        For a file that is not valid TOML.
     """
     values: dict[str, dict[str, Any]] = {}
     for section, content in (_file(path) if path else {}).items():
@@ -79,8 +98,8 @@ def read_config(path: str | None, assignments: Sequence[str], fields: Mapping[st
         if not isinstance(content, dict):
             raise InputError(f"{section!r} in {path} is a value; expected a section [{section}].")
         values[section] = content
-    for word in assignments:
-        section, name, value = _assignment(word, fields)
+    for given, value in settings.items():
+        section, name = _home(given, fields)
         values.setdefault(section, {})[name] = value
     return Config(values=values)
 
@@ -91,7 +110,7 @@ def _file(path: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingError(f"Configuration file {path} does not exist.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}.") from error
+        raise InputError(f"{path} is not valid TOML: {error}.") from error
 
 
 def names_of(settings: Any) -> list[str]:

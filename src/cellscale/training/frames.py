@@ -81,7 +81,7 @@ def shares(frames: Frames, weights: Sequence[float]) -> NDArray[np.float64] | No
     counts = [len(part) for part in frames.parts] if isinstance(frames, Joined) else [len(frames)]
     if len(weights) != len(counts) or min(weights) < 0 or max(weights) <= 0:
         raise InputError(
-            f"Setting 'store_weights' is {list(weights)}; expected {len(counts)} numbers, one for each data set, at "
+            f"Setting 'dataset_weights' is {list(weights)}; expected {len(counts)} numbers, one for each data set, at "
             "least 0 and one above it."
         )
     found = np.repeat([weight / max(1, count) for weight, count in zip(weights, counts, strict=True)], counts)

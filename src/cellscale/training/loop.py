@@ -107,11 +107,11 @@ class Player:
             group["lr"] = rate * factor
         with only(self.networks, self.update.trains):
             self.optimizer.zero_grad(set_to_none=True)
-            found = [self._gradients(part, settings, clock) for part in parts_of(batch, settings.accumulate)]
+            found = [self._gradients(part, settings, clock) for part in parts_of(batch, settings.accumulation_steps)]
         with clock("exchange"):
             workers.average(self.parameters, self._statistics())
         with clock("optimizer"):
-            nn.utils.clip_grad_norm_(self.parameters, settings.clip)
+            nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
             self.optimizer.step()
         return {name: sum(float(terms[name]) for terms in found) / len(found) for name in found[0]}
 
@@ -120,7 +120,7 @@ class Player:
         with clock("forward"), autocast(batch.image.device.type, settings.precision):
             terms = self.update.loss(self.networks, batch)
         with clock("backward"):
-            (torch.stack(list(terms.values())).sum() / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            (torch.stack(list(terms.values())).sum() / settings.accumulation_steps).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in terms.items()}
 
     def _statistics(self) -> list[Tensor]:
@@ -178,7 +178,7 @@ def run(
         players = [Player(update, networks, ends[state.stage] - state.begun) for update in stage.updates]
         for player, saved in zip(players, state.optimizers, strict=False):
             player.optimizer.load_state_dict(saved)
-        if settings.average and not state.average:
+        if settings.ema_decay and not state.average:
             state.average = copied(networks)
         patience = settings.patience or stage.patience
         while state.step < ends[state.stage] and not (patience and state.waited >= patience):
@@ -186,7 +186,7 @@ def run(
                 batch = next(steps)
             _step(stage, players, batch, settings=settings, state=state, workers=workers, hooks=hooks)
             if state.average:
-                follow(state.average, networks, settings.average, state.step - state.begun)
+                follow(state.average, networks, settings.ema_decay, state.step - state.begun)
             if state.step % settings.validate_every == 0:
                 _validate(stage, players, networks, state=state, hooks=hooks, choose=bool(patience))
         put(networks, state.chosen or state.average)

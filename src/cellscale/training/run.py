@@ -98,8 +98,8 @@ class Training:
             frames,
             device=str(self.device),
             precision=how.precision,
-            flips=how.flips,
-            unknown=how.unknown,
+            flips=how.test_time_flips,
+            unknown=how.ignore_label,
         )
 
     def save(self, state: loop.State) -> None:
@@ -164,7 +164,7 @@ def train(  # noqa: PLR0913
     *,
     output: str,
     settings: TrainingSettings | None = None,
-    start: Model | None = None,
+    init_from: Model | None = None,
     resume: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -186,7 +186,7 @@ def train(  # noqa: PLR0913
         Folder of the model, any fsspec URL.
     settings : TrainingSettings
         Steps, crops, augmentation …
-    start : Model
+    init_from : Model
         The networks begin with its weights; None: with weights drawn from the seed.
     resume : bool
         Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is.
@@ -230,7 +230,7 @@ def train(  # noqa: PLR0913
         data,
         validation,
         settings=settings,
-        start=start,
+        init_from=init_from,
         folder=folder,
         workers=workers,
         on_progress=on_progress,
@@ -263,7 +263,7 @@ def _begun(  # noqa: PLR0913
     validation: Sequence[Frames],
     *,
     settings: TrainingSettings,
-    start: Model | None,
+    init_from: Model | None,
     folder: Folder,
     workers: Workers,
     on_progress: Progress,
@@ -277,7 +277,7 @@ def _begun(  # noqa: PLR0913
         "frames": len(frames),
         "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
         "workers": "any" if workers.elastic else workers.world,
-        **({"start": digest(start)} if start else {}),
+        **({"start": digest(init_from)} if init_from else {}),
     }
     content = folder.read(STATE)
     earlier = None if content is None else resume_state.unpacked(content, folder.url)
@@ -285,8 +285,8 @@ def _begun(  # noqa: PLR0913
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
-    if start:
-        begin_with(start, networks)
+    if init_from:
+        begin_with(init_from, networks)
     if earlier:
         earlier.continue_with(description, networks)
     for network in networks.values():
@@ -310,18 +310,18 @@ def _begun(  # noqa: PLR0913
     )
 
 
-def begin_with(start: Model, networks: Mapping[str, nn.Module]) -> None:
+def begin_with(init_from: Model, networks: Mapping[str, nn.Module]) -> None:
     """Put a model's weights into networks; InputError where they do not fit."""
     try:
-        restore(networks, tensors(start.networks))
+        restore(networks, tensors(init_from.networks))
     except StoreError as error:
         raise InputError(
-            f"The model to start from has other networks than these settings of {start.method.name!r} make. "
+            f"The model to start from has other networks than these settings of {init_from.method.name!r} make. "
             "Leave out those that change a network's size or parts, such as width and depth."
         ) from error
 
 
-def check_start(start: Model, name: str, method: Method) -> None:
+def check_start(init_from: Model, name: str, method: Method) -> None:
     """Refuse a model of another method than `name`, or one whose networks these settings changed.
 
     Raises
@@ -329,22 +329,24 @@ def check_start(start: Model, name: str, method: Method) -> None:
     InputError
         Tells which.
     """
-    if start.method.name != name:
-        raise InputError(f"The model to start from is of method {start.method.name!r}, not {name!r}. Name its method.")
-    begin_with(start, method.networks())
+    if init_from.method.name != name:
+        raise InputError(
+            f"The model to start from is of method {init_from.method.name!r}, not {name!r}. Name its method."
+        )
+    begin_with(init_from, method.networks())
 
 
 def prepared(method: Method, frames: Frames, settings: TrainingSettings, on_progress: Progress) -> Method:
     """Fit the method's statistics on the labels of whole training frames and of the first samples.
 
-    The label `unknown` is background.
+    The label `ignore_label` is background.
     """
     samples = Samples(method, frames, settings)
 
     def whole() -> Iterator[Labels]:
         for i in range(len(frames)):
             found = frames[i][1]
-            yield np.where(found == settings.unknown, 0, found) if settings.unknown else found
+            yield np.where(found == settings.ignore_label, 0, found) if settings.ignore_label else found
             on_progress("prepare", i + 1, len(frames))
 
     def views() -> Iterator[Labels]:

@@ -31,8 +31,8 @@ class Samples(Dataset[dict[str, Tensor]]):
     def __init__(self, method: Method, frames: Frames, settings: TrainingSettings) -> None:
         """Decode nothing yet: loader processes read the frames that they need."""
         self._method, self._settings = method, settings
-        self._frames = MappedFrames(frames, method.intensity, settings.cache_mb * 2**20, settings.unknown)
-        self._shares = shares(frames, settings.store_weights)
+        self._frames = MappedFrames(frames, method.intensity, settings.cache_mb * 2**20, settings.ignore_label)
+        self._shares = shares(frames, settings.dataset_weights)
         self._scales = scales(frames) if settings.same_scale else [1.0] * len(frames)
         self.crop = -(-settings.crop // method.multiple) * method.multiple
 
@@ -73,11 +73,11 @@ class Samples(Dataset[dict[str, Tensor]]):
     def _center(self, rng: np.random.Generator, labels: Labels, size: float) -> tuple[float, float]:
         """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
 
-        For the share `on_cells` of the samples it is the one that is nearest to some pixel of a cell.
+        For the share `foreground_fraction` of the samples it is the one that is nearest to some pixel of a cell.
         """
         ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in labels.shape]
         y, x = (rng.uniform(*end) for end in ends)
-        if self._settings.on_cells > 0 and rng.random() < self._settings.on_cells:
+        if self._settings.foreground_fraction > 0 and rng.random() < self._settings.foreground_fraction:
             rows = np.count_nonzero(labels, axis=1).cumsum()
             if rows[-1]:
                 place = rng.integers(rows[-1])

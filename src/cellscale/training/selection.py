@@ -12,18 +12,18 @@ from cellscale.ngff.labels import open_labels
 from cellscale.training.frames import TrainingData
 
 
-def training_data(image: NgffImage, labels_name: str, channels: int, frames: Frames) -> TrainingData:
+def training_data(image: NgffImage, layer: str, channels: int, frames: Frames) -> TrainingData:
     """The frames of a range that have labels, each slice on its own, with the first `channels` channels."""
-    layer = open_labels(image.url, labels_name, storage_options=image.storage_options)
+    truth = open_labels(image.url, layer, storage_options=image.storage_options)
     asked = chosen_frames(frames, image.size("t"), image.url)
-    chosen = annotated(layer, asked)
+    chosen = annotated(truth, asked)
     if not chosen:
         raise MissingError(
-            f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {labels_name!r}, which has "
-            f"{ranges(annotated(layer, range(image.size('t'))))}. Choose frames among these."
+            f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {layer!r}, which has "
+            f"{ranges(annotated(truth, range(image.size('t'))))}. Choose frames among these."
         )
     planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
-    return TrainingData(image=image, labels=layer, planes=planes, channels=tuple(range(channels)))
+    return TrainingData(image=image, labels=truth, planes=planes, channels=tuple(range(channels)))
 
 
 def spread(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
@@ -44,8 +44,8 @@ def spread(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
     numbered = [(i, plane) for i, part in enumerate(learn) for plane in part.planes]
     if not 1 <= count <= len(numbered):
         raise InputError(
-            f"{count} training frames were asked for with --train-frames; {len(numbered)} have labels and are not held "
-            f"out. Choose 1 to {len(numbered)}, or more --frames."
+            f"{count} training frames were asked for with --max-train-frames; {len(numbered)} have labels and are not "
+            f"held out. Choose 1 to {len(numbered)}, or more --frames."
         )
     kept = [numbered[(2 * k + 1) * len(numbered) // (2 * count)] for k in range(count)]
     parts = [replace(part, planes=tuple(plane for j, plane in kept if j == i)) for i, part in enumerate(learn)]
@@ -74,8 +74,8 @@ def without(learn: Sequence[TrainingData], held_out: Sequence[TrainingData], *, 
         common = set(part.planes) & set(other.planes)
         if common and asked:
             raise InputError(
-                f"Frame {min(common)[0]} of {part.image.url} is in --frames and in --validate-frames; held-out frames "
-                "are not learned from. Choose ranges without common frames."
+                f"Frame {min(common)[0]} of {part.image.url} is in --frames and in --validation-frames; held-out "
+                "frames are not used for training. Choose ranges without common frames."
             )
         made.append(replace(part, planes=tuple(plane for plane in part.planes if plane not in common)))
     return made

@@ -25,13 +25,13 @@ class TrainingSettings:
     """Steps of an epoch; 0: training frames over the samples of a step, rounded up."""
     batch_size: int = 4
     """Samples of each worker in a step."""
-    accumulate: int = 1
-    """Parts in which a worker's samples pass through the networks, one after the other: less memory, same mean loss."""
+    accumulation_steps: int = 1
+    """Number of micro-batches for each step (gradient accumulation): less memory, same mean loss."""
     crop: int = 256
     """Side of a sample, px; rounded up to the method's multiple."""
     margin: int = 32
     """Rim around a sample in which targets see the cells that it cuts, px."""
-    on_cells: float = 0.0
+    foreground_fraction: float = 0.0
     """Share of the samples that are drawn around a random pixel of a cell: for frames that are nearly empty."""
     seed: int = 0
     """All samples and first weights follow from it."""
@@ -39,8 +39,8 @@ class TrainingSettings:
     """Steps between two validations; each also saves the training's state."""
     patience: int = 0
     """End a stage after so many validations without gain, with the weights of the best; 0: as the method says."""
-    average: float = 0.0
-    """Decay of a running average of the weights, e.g. 0.999, which is validated, tuned on and saved; 0: none."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the weights, e.g. 0.999, which is validated and saved; 0: none."""
     schedule: Literal["method", "cosine", "step"] = "method"
     """How the learning rate changes over a stage: as the method says, to 0 along half a cosine, or by `decay_factor`
     every `decay_epochs` epochs."""
@@ -50,10 +50,10 @@ class TrainingSettings:
     """What it is multiplied by then (schedule = step)."""
     warmup: int = 0
     """Steps at a stage's beginning in which the learning rate grows from 0."""
-    flips: bool = False
-    """Whether validation and tuning predict the mean over a frame's four flips, as a segmentation with `flips` does."""
-    clip: float = 10.0
-    """Longest gradient."""
+    test_time_flips: bool = False
+    """Predict the mean over a frame's four flips in validation and tuning, as a segmentation with this setting does."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this norm."""
     precision: Precision = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor has it."""
     compile: bool = False
@@ -66,11 +66,11 @@ class TrainingSettings:
     """Threads of the arithmetic of one worker; 0: its share of the machine's processors."""
     loader_workers: int = 1
     """Processes that prepare samples for one worker; 0: none, the training waits for each sample."""
-    store_weights: tuple[float, ...] = ()
+    dataset_weights: tuple[float, ...] = ()
     """Relative part of the samples from each data set, in their order; empty: as many as it has frames."""
     same_scale: bool = False
     """Whether all samples have the pixel size of the first data set; else pixels are taken as they are."""
-    unknown: int = 0
+    ignore_label: int = 0
     """Label of pixels that nobody has annotated: nothing is learned from them, or scored there; 0: there are none."""
     cache_mb: int = 1024
     """Decoded frames kept by each of these processes, MB."""
@@ -79,14 +79,27 @@ class TrainingSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        least = {"steps": self.steps, "batch_size": self.batch_size, "crop": self.crop, "accumulate": self.accumulate}
+        least = {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "crop": self.crop,
+            "accumulation_steps": self.accumulation_steps,
+        }
         least |= {"validate_every": self.validate_every, "log_every": self.log_every}
         for name, value in least.items():
             if value < 1:
                 raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
-        not_negative = ("threads", "loader_workers", "margin", "patience", "warmup", "unknown", "epochs")
-        not_negative += ("steps_per_epoch",)
-        for name in not_negative:
+        counts = (
+            "threads",
+            "loader_workers",
+            "margin",
+            "patience",
+            "warmup",
+            "ignore_label",
+            "epochs",
+            "steps_per_epoch",
+        )
+        for name in counts:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
         if self.decay_epochs <= 0 or not 0 < self.decay_factor <= 1:
@@ -94,14 +107,17 @@ class TrainingSettings:
                 f"Settings 'decay_epochs' and 'decay_factor' are {self.decay_epochs} and {self.decay_factor}; expected "
                 "more than 0, and the factor at most 1."
             )
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.accumulation_steps:
             raise InputError(
-                f"Setting 'accumulate' is {self.accumulate}; expected a divisor of batch_size, {self.batch_size}."
+                f"Setting 'accumulation_steps' is {self.accumulation_steps}; expected a divisor of batch_size, "
+                f"{self.batch_size}."
             )
-        if not 0 <= self.on_cells <= 1:
-            raise InputError(f"Setting 'on_cells' is {self.on_cells}; expected a share from 0 to 1.")
-        if not 0 <= self.average < 1:
-            raise InputError(f"Setting 'average' is {self.average}; expected 0, or a decay below 1 such as 0.999.")
+        if not 0 <= self.foreground_fraction <= 1:
+            raise InputError(
+                f"Setting 'foreground_fraction' is {self.foreground_fraction}; expected a share from 0 to 1."
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"Setting 'ema_decay' is {self.ema_decay}; expected 0, or a decay such as 0.999.")
 
     def counted(self, frames: int, workers: int) -> TrainingSettings:
         """Put the number of steps in the place of epochs of this many training frames."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellscale.errors import unknown
-from cellscale.metrics import differences as fates
+from cellscale.metrics import differences as outcomes
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.upsampling import labels_at
@@ -23,13 +23,13 @@ from cellscale.viewers.pictures import colours, grey, rims, sheet
 from cellscale.viewers.scenes import TRUTH, Scene, scene
 
 SHADES = {
-    fates.RIGHT: (0.35, 0.45, 0.35),
-    fates.MISSED: (0.15, 0.45, 1.0),
-    fates.SPLIT: (1.0, 0.6, 0.0),
-    fates.MERGED: (0.9, 0.2, 0.9),
-    fates.SPURIOUS: (1.0, 0.15, 0.15),
+    outcomes.TRUE_POSITIVE: (0.35, 0.45, 0.35),
+    outcomes.FALSE_NEGATIVE: (0.15, 0.45, 1.0),
+    outcomes.SPLIT: (1.0, 0.6, 0.0),
+    outcomes.MERGED: (0.9, 0.2, 0.9),
+    outcomes.FALSE_POSITIVE: (1.0, 0.15, 0.15),
 }
-"""Colour of each fate."""
+"""Colour of each outcome."""
 RIM = (1.0, 0.8, 0.0)
 LARGEST_PX = 4096
 """Side of what is read where even the coarsest level is larger: its middle."""
@@ -43,10 +43,10 @@ class Sheet:
     """URL of the PNG."""
     level: int
     """Of the image's pyramid."""
-    labels: str | None
-    truth: str | None
+    layer: str | None
+    ground_truth: str | None
     frames: Mapping[int, Mapping[str, int]]
-    """Number of cells at that level by fate, for each frame; empty without truth."""
+    """Number of cells at that level by outcome, for each frame; empty without truth."""
 
 
 def coarse_level(image: NgffImage, longest: int) -> int:
@@ -63,17 +63,17 @@ def _middle(image: NgffImage, level: int) -> Box:
 
 
 def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict[str, Image], Mapping[str, int]]:
-    """The pictures of a frame by title, and its cells by fate."""
+    """The pictures of a frame by title, and its cells by outcome."""
     row = {"image": grey(pixels)}
     counts: Mapping[str, int] = {}
     if found is not None:
         row |= {"labels": colours(found), "outlines": np.where(rims(found)[..., None], RIM, row["image"])}
     if found is not None and true is not None:
-        compared = fates.differences(true, found)
+        compared = outcomes.differences(true, found)
         counts = compared.counts
-        table = np.array([(0, 0, 0), *(SHADES[fate] for fate in sorted(SHADES))])
+        table = np.array([(0, 0, 0), *(SHADES[outcome] for outcome in sorted(SHADES))])
         painted = np.where(rims(true)[..., None], 1.0, table[compared.pixels])
-        wrong = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "right" and count)
+        wrong = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "true positive" and count)
         row[wrong or "no differences"] = painted
     return row, counts
 
@@ -101,8 +101,8 @@ def preview(
     image: str,
     *,
     output: str = "preview.png",
-    labels: str | None = None,
-    truth: str = TRUTH,
+    layer: str | None = None,
+    ground_truth: str = TRUTH,
     labels_store: str | None = None,
     frames: Sequence[int] | None = None,
     count: int = 4,
@@ -119,10 +119,10 @@ def preview(
         URL of the image.
     output : str
         The PNG, any fsspec URL.
-    labels : str, optional
-        Layer to show; None: the last one that is not the truth, or the truth where there is no other.
-    truth : str
-        Layer to compare with, where there is one of this name.
+    layer : str, optional
+        Layer to show; None: the last one that is not the ground truth, or the ground truth if there is no other.
+    ground_truth : str
+        Layer to compare with, if there is one of this name.
     labels_store : str, optional
         Another store that holds label layers of the image.
     frames : sequence of int, optional
@@ -139,7 +139,7 @@ def preview(
     Returns
     -------
     Sheet
-        Where the picture is, and the cells by fate for each frame.
+        Where the picture is, and the cells by outcome for each frame.
 
     Raises
     ------
@@ -147,15 +147,15 @@ def preview(
         For an image, layer, frame, slice or channel that does not exist, or a picture that cannot be written.
     """
     shown = scene(image, labels_store=labels_store, z=z, storage_options=storage_options)
-    found, true = _chosen(shown, labels, truth)
+    found, true = _chosen(shown, layer, ground_truth)
     level = coarse_level(shown.image, longest)
     box, rows, counts = _middle(shown.image, level), {}, {}
     for t in _frames(shown.image, found, frames, count):
         pixels = shown.image.read(box, t=t, z=z, channels=[channel], level=level)[0]
-        drawn = [labels_at(layer, shown.image, level, box, t=t, z=z) if layer else None for layer in (found, true)]
+        drawn = [labels_at(one, shown.image, level, box, t=t, z=z) if one else None for one in (found, true)]
         rows[f"frame {t}"], counts[t] = _row(pixels, *drawn)
-    legend = {name: SHADES[fate] for fate, name in fates.NAMES.items()} if found and true else {}
+    legend = {name: SHADES[outcome] for outcome, name in outcomes.NAMES.items()} if found and true else {}
     place, _, name = address(output).rpartition("/")
     Folder(url=place, storage_options=dict(storage_options or {})).write(name, sheet(rows, legend))
-    layers = [layer.name if layer else None for layer in (found, true)]
-    return Sheet(picture=output, level=level, labels=layers[0], truth=layers[1], frames=counts)
+    names = [one.name if one else None for one in (found, true)]
+    return Sheet(picture=output, level=level, layer=names[0], ground_truth=names[1], frames=counts)

@@ -33,7 +33,7 @@ def _opened(url: str, names: Sequence[str] | None, options: Mapping[str, Any] | 
 def scene(
     image: str,
     *,
-    labels: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     labels_store: str | None = None,
     frame: int | None = None,
     z: int = 0,
@@ -45,7 +45,7 @@ def scene(
     ----------
     image : str
         URL of the image.
-    labels : sequence of str, optional
+    layers : sequence of str, optional
         Names of layers; None: all, of the image and of `labels_store`.
     labels_store : str, optional
         Another store that holds label layers of the image.
@@ -62,11 +62,11 @@ def scene(
         As `open_image` and `open_labels` do; MissingError for a frame or slice that does not exist.
     """
     opened = open_image(image, storage_options=storage_options)
-    if labels is None:
+    if layers is None:
         found = _opened(opened.url, None, storage_options)
         found += _opened(labels_store, None, storage_options) if labels_store else []
     else:
-        found = _opened(labels_store or opened.url, labels, storage_options)
+        found = _opened(labels_store or opened.url, layers, storage_options)
     found.sort(key=lambda layer: layer.name != TRUTH)
     annotated = [t for layer in found[-1:] for t in layer.metadata.get("frames") or ()]
     t = frame if frame is not None else min(annotated, default=0)

@@ -8,14 +8,14 @@ from scipy import ndimage
 
 from cellscale.errors import RunError
 from cellscale.methods import load_method
-from cellscale.methods.parts.postprocessing import Cleaning
+from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.types import Box
 from tests.cases import disc
 from tests.naive import watershed as naive
 from tests.tiling.test_ring_rule import Mutant, breaks, random_maps
 
-NOTHING = {"holes": 0, "specks": 0, "neck": 0, "band_radius": 0}
+NOTHING = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
 BOTH = {"threshold": 0.2, "separation": 0.3}
 """Random maps sum to one: with these, a pixel can be of the mask and parting."""
 
@@ -29,9 +29,9 @@ def maps_of(cell, separation=None):
 def naive_whole_frame(method, maps):
     """The same steps one after the other, each as slow and obvious as it can be; cells in raster order."""
     how = method.cleaning
-    mask = ~naive.without_specks(maps["cell"] <= 255 * method.threshold, how.holes)
+    mask = ~naive.without_specks(maps["cell"] <= 255 * method.threshold, how.fill_holes_px)
     parting = mask & (maps["separation"] > 255 * method.separation)
-    solid = naive.without_specks(mask & ~parting, how.specks)
+    solid = naive.without_specks(mask & ~parting, how.min_object_px)
     heights = naive.inner_distance(solid, how.cap)
     basins, count = naive.basins(heights, solid)
     distance = ndimage.distance_transform_edt(~solid)
@@ -43,15 +43,15 @@ def naive_whole_frame(method, maps):
             saddles.append((*borders[-1][:2], max(heights[y, x], heights[j, i])))
     lowest = [heights[basins == k].min() for k in range(1, count + 1)]
     groups = naive.joined_shallow(lowest, range(count), saddles, np.ceil(8 * how.prominence))
-    groups = np.array([-1, *naive.joined_long(groups, borders, how.neck)])[basins]
+    groups = np.array([-1, *naive.joined_long(groups, borders, how.split_neck_px)])[basins]
     return groups, parting & (distance <= method.band_radius)
 
 
 small = st.fixed_dictionaries(
     {
-        "holes": st.integers(0, 6),
-        "specks": st.integers(0, 6),
-        "neck": st.integers(0, 9),
+        "fill_holes_px": st.integers(0, 6),
+        "min_object_px": st.integers(0, 6),
+        "split_neck_px": st.integers(0, 9),
         "cap": st.integers(1, 12),
         "prominence": st.sampled_from([0.0, 0.5, 2.0]),
         "band_radius": st.integers(0, 6),
@@ -69,7 +69,7 @@ small = st.fixed_dictionaries(
     seed=st.integers(0, 2**32 - 1),
 )
 @example(
-    how=NOTHING | {"neck": 5, "cap": 1, "prominence": 0.0, "band_radius": 2},
+    how=NOTHING | {"split_neck_px": 5, "cap": 1, "prominence": 0.0, "band_radius": 2},
     name="deepsplit",
     shape=(8, 69),
     size=31,
@@ -87,7 +87,9 @@ def test_any_tiling_gives_the_whole_frames_labels(how, name, shape, size, seed) 
 @given(how=small, seed=st.integers(0, 2**32 - 1))
 def test_the_whole_frame_is_what_the_steps_say(how, seed) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
-    method = load_method("deepsplit", **{**how, "minimum_area": 0, "neck": max(1, how["neck"])}, **BOTH)
+    method = load_method(
+        "deepsplit", **{**how, "minimum_area": 0, "split_neck_px": max(1, how["split_neck_px"])}, **BOTH
+    )
     maps = random_maps(method.maps, (24, 30), seed)
     found = whole_frame(method, maps)
     groups, band = naive_whole_frame(method, maps)
@@ -123,7 +125,7 @@ def breaks_on(mutant, maps):
 
 
 def test_less_reach_for_basins_breaks_the_promise() -> None:
-    method = load_method("deepsplit", **{**NOTHING, "neck": 9, "cap": 4, "prominence": 0.0}, **BOTH)
+    method = load_method("deepsplit", **{**NOTHING, "split_neck_px": 9, "cap": 4, "prominence": 0.0}, **BOTH)
     assert not breaks(Mutant(method), cases=10)
     assert breaks(Mutant(method, decode_reach_less=1), cases=10)
 
@@ -144,7 +146,7 @@ def waisted():
 
 @pytest.mark.parametrize("size", [96, 48, 32, 31, 16, 7])
 def test_a_short_neck_is_cut_and_a_long_border_is_not(size) -> None:
-    method = load_method("deepsplit", neck=8)
+    method = load_method("deepsplit", split_neck_px=8)
     for mask, cells in ((dumbbell(), 2), (waisted(), 1)):
         maps = maps_of(mask)
         found = tiled_frame(method, maps, size)
@@ -156,7 +158,7 @@ def test_a_short_neck_is_cut_and_a_long_border_is_not(size) -> None:
 
 def test_the_lobes_are_two_basins_that_only_their_border_joins() -> None:
     maps = maps_of(waisted())
-    assert whole_frame(load_method("deepsplit", neck=64), maps).max() == 2
+    assert whole_frame(load_method("deepsplit", split_neck_px=64), maps).max() == 2
 
 
 def test_parting_pixels_are_no_border() -> None:
@@ -173,14 +175,14 @@ def test_parting_pixels_beside_a_speck_go_to_a_cell() -> None:
     cell[10:20, 10:25] = True
     parting[10:20, 20:23] = True
     parting[12:20, 20:25] = True
-    with_speck = whole_frame(load_method("deepsplit", specks=8), maps_of(cell, parting))
+    with_speck = whole_frame(load_method("deepsplit", min_object_px=8), maps_of(cell, parting))
     assert with_speck.max() == 1
     assert with_speck[15, 10:25].all()
-    assert whole_frame(load_method("deepsplit", specks=0), maps_of(cell, parting)).max() == 2
+    assert whole_frame(load_method("deepsplit", min_object_px=0), maps_of(cell, parting)).max() == 2
 
 
 def test_nothing_set_is_components_alone() -> None:
     cells = np.random.default_rng(0).random((40, 50)) < 0.6
-    found = Cleaning().pieces(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40)).labels
+    found = Postprocessing().pieces(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40)).labels
     assert np.array_equal(found > 0, cells[5:30, 5:40])
     assert found.max() == ndimage.label(cells[5:30, 5:40])[1]

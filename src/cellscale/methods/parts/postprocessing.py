@@ -30,14 +30,14 @@ from cellscale.types import Box, Mask, Pieces, Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cleaning:
+class Postprocessing:
     """The post-processing of Torr et al. (2020); 0 leaves a step out. Their numbers are not printed."""
 
-    holes: int = 0
+    fill_holes_px: int = 0
     """Holes of at most this area are filled, px."""
-    specks: int = 0
-    """Segments of at most this area are dropped before touching pixels are given away, px."""
-    neck: int = 0
+    min_object_px: int = 0
+    """Segments smaller than this are dropped before touching pixels are given away, px."""
+    split_neck_px: int = 0
     """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `tuned`."""
     cap: int = 16
     """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
@@ -45,16 +45,21 @@ class Cleaning:
     """A centre is this much farther from the rim than its pass to a deeper centre, px."""
 
     @property
+    def _largest_speck(self) -> int:
+        """Area of the largest segment that is dropped, px."""
+        return max(self.min_object_px - 1, 0)
+
+    @property
     def reach(self) -> int:
         """How far basins, filled holes and specks look, px: a pixel's height cap − 1, its link 1.
 
         Heights outside of what this makes exact can only be too low: a link to them leaves the box and is not followed.
         """
-        return self.holes + self.specks + (max(self.cap - 1, 1) if self.neck else 0)
+        return self.fill_holes_px + self._largest_speck + (max(self.cap - 1, 1) if self.split_neck_px else 0)
 
     def filled(self, cells: Mask) -> Mask:
         """Fill small holes."""
-        return filled(cells, self.holes)
+        return filled(cells, self.fill_holes_px)
 
     def pieces(self, cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
         """Basins, or components where nothing is cut; touching pixels go to the nearest.
@@ -62,16 +67,16 @@ class Cleaning:
         Parameters
         ----------
         cells, touching : bool array, (y, x)
-            Disjoint masks of a region, exact within `radius` + max(`cap` − 1, 1) + `specks` px of the valid box.
+            Disjoint masks of a region, exact within `radius` + max(`cap` − 1, 1) + `min_object_px` px of the valid box.
         radius : int
             Touching pixels farther than this from any cell become background, px.
         valid : Box
             The part of the region whose pieces are returned.
         """
-        solid = without_specks(cells, self.specks)
+        solid = without_specks(cells, self._largest_speck)
         around = valid.grow(radius).clip(Box.of(cells.shape))
         near, inner = touching[around.slices], valid.within(around)
-        if self.neck == 0:
+        if self.split_neck_px == 0:
             return pieces(solid[around.slices], near, radius, inner)
         heights = np.where(touching, np.uint8(WALL), inner_distance(solid, cap=self.cap))
         found, _ = basins(heights, solid, box=around)
@@ -81,13 +86,13 @@ class Cleaning:
     def unite(self, nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
         """Join the basins of one centre, then those with a long common border; drop small objects."""
         groups = np.arange(len(nodes["area"]))
-        if self.neck:
+        if self.split_neck_px:
             centres = joined_shallow(nodes, edges, depth=math.ceil(LEVELS_A_PX * self.prominence))
-            groups = joined_long(centres, edges, length=self.neck)
+            groups = joined_long(centres, edges, length=self.split_neck_px)
         area = np.zeros(len(groups), np.int64)
         np.add.at(area, groups, nodes["area"])
         return np.where(area[groups] >= minimum_area, groups, -1)
 
     def choices(self) -> dict[str, Sequence[Any]]:
         """What is worth trying on validation frames, where cells are cut at all."""
-        return {"cleaning.neck": (4, 8, 12, 16, 24)} if self.neck else {}
+        return {"postprocessing.split_neck_px": (4, 8, 12, 16, 24)} if self.split_neck_px else {}

@@ -1,0 +1,146 @@
+"""Commands that apply a model: segment, plan, predict-maps, upsample-labels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+from rich.table import Table
+
+import cellscale
+from cellscale.cli.terminal import (
+    FRAMES,
+    as_json,
+    backend,
+    byte_count,
+    counted,
+    duration,
+    out,
+    progress,
+    ray_options,
+    settings_option,
+    storage_options,
+    with_options,
+)
+
+PUBLISHED_WITH_FAILED_TILES = 3
+"""Exit status of a segmentation that was published although tiles failed."""
+
+PREDICTION = (
+    click.option("--model", required=True, help="Folder of a trained model, or a name of `cellscale models`."),
+    click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all]"),
+    click.option("--channels", help="Channels by number or name, separated by commas. [default: the first ones]"),
+    click.option(
+        "--z-mode",
+        type=click.Choice(["slices", "max_projection"]),
+        help="Segment each slice, or the maximum over all slices. [default: slices]",
+    ),
+    click.option(
+        "--level", default="0", show_default=True, help="Level of the pyramid; auto: the nearest to the model's."
+    ),
+    click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
+    settings_option,
+    storage_options,
+)
+"""Options of `segment`, `plan` and `predict-maps`."""
+LAYER = (
+    click.option("--layer", default="cells", show_default=True, help="Name of the label layer to write."),
+    click.option("--output", help="Store to write to. [default: the image's own]"),
+    click.option("--tile-size", type=click.IntRange(min=16), help="Side of a tile, px. [default: 1024]"),
+    click.option("--ome-zarr-version", type=click.Choice(["0.4", "0.5"]), help="Version of another output store."),
+)
+"""Options of `segment` and `plan`."""
+
+
+@click.command("segment")
+@click.argument("image")
+@with_options(*LAYER, *PREDICTION, *ray_options)
+@click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
+@click.option("--allow-failed-tiles", is_flag=True, help="Publish although tiles failed; exit status 3.")
+@click.option("--report", help="Folder for a copy of the run's report, also written for a failed run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
+@click.pass_obj
+def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, **options: Any) -> None:
+    """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run."""
+    with progress(quiet) as show:
+        result = cellscale.segment(image, backend=backend(serial), on_progress=show, on_status=show.note, **options)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+    else:
+        out.print(f"{counted(result['cells'], 'cell')} in {counted(result['planes'], 'frame')} → {result['layer']}")
+        if options["channels"] is None and len(result["channels"]) < result["image_channels"]:
+            numbers = ", ".join(map(str, result["channels"]))
+            note = f"cellscale: segmented by channel {numbers} of {result['image_channels']}; choose with --channels"
+            click.echo(note, err=True)
+    if result["failed_regions"]:
+        failed = counted(len(result["failed_regions"]), "failed region")
+        click.echo(f"cellscale: {failed}, listed in {result['layer']}/report/report.html", err=True)
+        sys.exit(PUBLISHED_WITH_FAILED_TILES)
+
+
+@click.command("plan")
+@click.argument("image")
+@with_options(*LAYER, *PREDICTION)
+@as_json
+def plan_command(image: str, as_json: bool, **options: Any) -> None:
+    """Estimate what `segment` with the same options would do: tasks, I/O, memory and run time."""
+    found = cellscale.plan(image, **options)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        out.print(_forecast_table(found))
+
+
+def _forecast_table(found: dict[str, Any]) -> Table:
+    sizes, seconds, window = found["bytes"], found["worker_seconds"], found["window_px"]
+    labels = f"{byte_count(sizes['output'])} ({byte_count(sizes['output_uncompressed'])} uncompressed)"
+    table = Table("plan", "")
+    rows = {
+        "frames": f"{found['planes']} of {found['frame_px'][0]} × {found['frame_px'][1]} px",
+        "windows": f"{found['windows']} of {window[0]} × {window[1]} px",
+        "halo cost (W/K)²": f"{found['halo_cost']:.2f}; {found['predicted_px_per_px']:.2f} px predicted for each px",
+        "tiles": str(found["tiles"]),
+        "tasks": ", ".join(f"{name} {count}" for name, count in found["tasks"].items()),
+        "read from the source": f"{byte_count(sizes['read'])} before compression",
+        "scratch": byte_count(sizes["scratch"]),
+        "labels": f"{found['label_dtype']}, {labels}",
+        "peak memory of a worker": byte_count(found["peak_worker_bytes"]),
+        "time of one worker": ", ".join(f"{name} {duration(value)}" for name, value in seconds.items()),
+        f"time here, {found['workers_here']} workers": f"{duration(found['seconds_here'])}; no join, no publishing",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+@click.command("predict-maps")
+@click.argument("image")
+@click.option("--output", required=True, help="OME-Zarr image to write.")
+@with_options(*PREDICTION)
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@click.option("--json", "as_json", is_flag=True, help="Print the URL of the maps as JSON.")
+@click.pass_obj
+def predict_maps_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
+    """Write the probability maps of IMAGE as an OME-Zarr image with one channel for each map."""
+    with progress(quiet) as show:
+        url = cellscale.predict_maps(image, on_progress=show, **options)
+    click.echo(json.dumps({"maps": url}) if as_json else url)
+
+
+@click.command("upsample-labels")
+@click.argument("image")
+@click.option("--layer", default="cells", show_default=True, help="Layer that was segmented at a coarser level.")
+@click.option("--new-layer", help="Name of the layer to write. [default: LAYER-full]")
+@click.option("--json", "as_json", is_flag=True, help="Print the new layer's URL as JSON.")
+@storage_options
+@click.pass_obj
+def upsample_labels_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
+    """Write a label layer at the full resolution of IMAGE from one of a coarser level."""
+    with progress(quiet) as show:
+        url = cellscale.upsample_labels(image, on_progress=show, **options)
+    click.echo(json.dumps({"layer": url}) if as_json else url)
+
+
+COMMANDS = (segment_command, plan_command, predict_maps_command, upsample_labels_command)
