@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cellscale.errors import InputError
 from cellscale.kernels.distances.transform import two_nearest_labels
 from cellscale.methods import load_method
 from cellscale.methods.deepsplit import joint_loss, mask_of_stage_one
@@ -93,6 +94,19 @@ def test_stage_one_is_judged_by_its_own_mask(method, tmp_path) -> None:
         {name: expected[name] for name in ("dice", "seg", "f1")}, rel=1e-4
     )
     assert expected["dice"] > 0.5
+
+
+def test_the_second_u_net_has_sizes_of_its_own() -> None:
+    method = load_method("double-unet", width=8, depth=3)
+    assert (method.second.width, method.second.depth) == (4, 1)
+    other = load_method("double-unet", width=8, depth=3, second_width=6, second_depth=2)
+    blocks = other.networks()["separation"].unet.encoder
+    assert [level[0].out_channels for level in blocks] == [6, 12, 24]
+    assert other.reach > method.reach
+    with pytest.raises(InputError, match="'second_depth' is 4; expected at most the depth of the first, 3"):
+        load_method("double-unet", depth=3, second_depth=4)
+    with pytest.raises(InputError, match="'up' is 'bilinear'; the decoders of 'deepsplit' repeat pixels"):
+        load_method("deepsplit", up="bilinear")
 
 
 def test_stage_two_starts_from_stage_one(method) -> None:

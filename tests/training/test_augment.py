@@ -29,6 +29,16 @@ def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips():
     assert seen == set(range(8))
 
 
+@pytest.mark.parametrize(("flips", "count"), [("none", 1), ("horizontal", 2), ("both", 4)])
+def test_without_turns_a_view_may_be_mirrored(flips, count):
+    frame = np.arange(64, dtype=np.uint32).reshape(8, 8)
+    how = Augmentation(warped=0.0, turns=False, flips=flips)
+    views = [view_of_labels(frame, coordinates(generator(seed), (3.5, 3.5), 8, how)) for seed in range(30)]
+    assert len({view.tobytes() for view in views}) == count
+    if flips == "horizontal":
+        assert any(np.array_equal(view, frame[:, ::-1]) for view in views)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_image_and_labels_are_warped_together(seed):
     labels = np.zeros((96, 96), np.uint32)

@@ -8,7 +8,7 @@ its result stays; stage two trains both, starting from it. The final mask is sta
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
 from cellscale.kernels.touching import contact_regions, separated
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
@@ -29,7 +30,7 @@ from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
+from cellscale.networks.unet import CONVOLUTIONS, UNetShape, unet_reach, xavier_normal
 from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
@@ -54,10 +55,8 @@ class Decoder(nn.Module):
     def __init__(self, shape: UNetShape, *, skips: int) -> None:
         """Make the blocks for so many skips at each level, and a head of one channel."""
         super().__init__()
-        sizes = [shape.width * 2**level for level in range(shape.depth)]
-        self.blocks = nn.ModuleList(
-            block((skips + 2) * size, size, norm=shape.norm, dropout=shape.dropout) for size in sizes
-        )
+        sizes = shape.sizes[:-1]
+        self.blocks = nn.ModuleList(shape.block((skips + 2) * size, size) for size in sizes)
         self.up = nn.Upsample(scale_factor=2)
         self.head = nn.Conv2d(shape.width, 1, 1)
         xavier_normal(self)
@@ -76,8 +75,8 @@ class Segmentation(nn.Module):
     def __init__(self, channels: int, shape: UNetShape) -> None:
         """Make `depth` poolings; level i has width · 2^i features."""
         super().__init__()
-        sizes = [channels, *(shape.width * 2**level for level in range(shape.depth + 1))]
-        self.encoder = nn.ModuleList(block(i, o, norm=shape.norm, dropout=shape.dropout) for i, o in pairwise(sizes))
+        sizes = [channels, *shape.sizes]
+        self.encoder = nn.ModuleList(shape.block(i, o) for i, o in pairwise(sizes))
         self.pool = nn.MaxPool2d(2)
         xavier_normal(self)
         self.decoder = Decoder(shape, skips=1)
@@ -111,7 +110,7 @@ class Branch(nn.Module):
     def __init__(self, shape: UNetShape) -> None:
         """Make blocks of the U-Net's width."""
         super().__init__()
-        made = [block(shape.width, shape.width, norm=shape.norm, dropout=shape.dropout) for _ in range(BRANCH_BLOCKS)]
+        made = [shape.block(shape.width, shape.width) for _ in range(BRANCH_BLOCKS)]
         self.layers = nn.Sequential(*made, nn.Conv2d(shape.width, 1, 1))
         xavier_normal(self)
 
@@ -123,20 +122,15 @@ class Branch(nn.Module):
 class SecondUNet(nn.Module):
     """Double-U-Net's separation: a smaller U-Net on the last features."""
 
-    def __init__(self, shape: UNetShape) -> None:
-        """Make a U-Net of half the width and two levels fewer."""
+    def __init__(self, features: int, shape: UNetShape) -> None:
+        """Make a U-Net that reads this many features."""
         super().__init__()
-        self.unet = Segmentation(shape.width, smaller(shape))
+        self.unet = Segmentation(features, shape)
 
     def forward(self, seen: Features) -> Tensor:
         """Scores, (n, y, x)."""
         found: Features = self.unet(seen.decoded[0])
         return found.scores
-
-
-def smaller(shape: UNetShape) -> UNetShape:
-    """Half the width, two levels fewer, at least one; the paper shows it in a figure without numbers."""
-    return dataclasses.replace(shape, width=max(1, shape.width // 2), depth=max(1, shape.depth - 2))
 
 
 def crossed_reach(depth: int) -> int:
@@ -216,6 +210,11 @@ class DeepSplit:
     schedule: Literal["cumulative", "simultaneous"] = "cumulative"
     """The segmentation first and kept, or both from the start."""
     unet: UNetShape = field(default_factory=lambda: UNetShape(dropout=0.2))
+    second_width: int = setting(0, before=0)
+    """Features of the first block of the second U-Net (double-unet); 0: half of the first one's; shown in a figure
+    without numbers."""
+    second_depth: int = setting(0, before=0)
+    """Its poolings; 0: two fewer than the first one has, at least one."""
     adam: Adam = field(default_factory=Adam)
     intensity: Intensity = field(default_factory=lambda: Intensity(rule="equalise"))
     channels: int = 1
@@ -244,6 +243,24 @@ class DeepSplit:
         default_factory=lambda: Postprocessing(fill_holes_px=16, min_object_px=9, split_neck_px=8)
     )
 
+    def __post_init__(self) -> None:
+        if self.unet.up != "transposed":
+            raise InputError(f"Setting 'up' is {self.unet.up!r}; the decoders of {self.name!r} repeat pixels.")
+        if self.second.depth > self.unet.depth:
+            raise InputError(
+                f"Setting 'second_depth' is {self.second_depth}; expected at most the depth of the first, "
+                f"{self.unet.depth}."
+            )
+
+    @property
+    def second(self) -> UNetShape:
+        """Size of the second U-Net."""
+        return dataclasses.replace(
+            self.unet,
+            width=self.second_width or max(1, self.unet.width // 2),
+            depth=self.second_depth or max(1, self.unet.depth - 2),
+        )
+
     @property
     def name(self) -> str:
         """The name of the architecture."""
@@ -265,7 +282,7 @@ class DeepSplit:
         """How far a prediction looks, one side, px."""
         if self.architecture == "deepsplit":
             return crossed_reach(self.unet.depth)
-        more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else smaller(self.unet).reach
+        more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else self.second.reach
         return self.unet.reach + more
 
     @property
@@ -303,10 +320,14 @@ class DeepSplit:
 
     def networks(self) -> dict[str, nn.Module]:
         """The U-Net, the separation and, with the cumulative schedule, the U-Net of stage one."""
-        made = {"deepsplit": CrossedDecoder, "branchnet": Branch, "double-unet": SecondUNet}
+        made: dict[str, Callable[[], nn.Module]] = {
+            "deepsplit": lambda: CrossedDecoder(self.unet),
+            "branchnet": lambda: Branch(self.unet),
+            "double-unet": lambda: SecondUNet(self.unet.width, self.second),
+        }
         networks: dict[str, nn.Module] = {
             "segmentation": Segmentation(self.channels, self.unet),
-            "separation": made[self.architecture](self.unet),
+            "separation": made[self.architecture](),
         }
         if self.schedule == "cumulative":
             networks["stage_one"] = Segmentation(self.channels, self.unet)

@@ -210,7 +210,7 @@ class MultiCellNet:
     @property
     def reach(self) -> int:
         """How far a prediction looks, one side, px: the edge network follows the region network."""
-        return chained_reach(self.unet.depth)
+        return chained_reach(self.unet.depth, self.unet.up)
 
     @property
     def decode_reach(self) -> int:

@@ -128,21 +128,29 @@ class Focal:
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceTransform:
-    """Equation 2: w = w0(p) · (1 − min(φ(p) / β, 1)), φ the distance to the nearest cell or touching pixel."""
+    """Equation 2: w = w0(p) · (1 − min(φ(p) / β, 1)), φ the distance to the nearest cell or touching pixel.
+
+    As a sum, as in the authors' code: w = w0(p) + u · (1 − min(φ(p) / β, 1)), so that no background is without weight.
+    """
 
     name: ClassVar[str] = "dwm"
     summary: ClassVar[str] = "U-Net, 3 classes, distance-transform weights"
     classes: ClassVar[Literal[2, 3]] = 3
     beta: float = 30.0
     """Background farther than this from every cell has no weight, px."""
+    form: Literal["product", "sum"] = setting("product", before="product")
+    """Equation 2 as printed, or the sum."""
+    unit: float = setting(0.0, before=1.0, fitted=True)
+    """u of the sum; 0: fitted by `prepared`, the mean of w0 over the training pixels, and 1 until then."""
 
     def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
-        """Nothing to fit."""
-        return self
+        """Fit u."""
+        return dataclasses.replace(self, unit=self.unit or mean_weight)
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
-        """Class balance times a linear decay outside the cells."""
-        return balance * distance_weights(classes > 0, beta=self.beta)
+        """Class balance times a linear decay outside the cells, or plus it."""
+        decay = distance_weights(classes > 0, beta=self.beta)
+        return balance * decay if self.form == "product" else balance + np.float32(self.unit or 1.0) * decay
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """One stage."""

@@ -6,6 +6,7 @@ Everything is drawn from the generator that is handed in, so that a sample is a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ class Augmentation:
 
     turns: bool = True
     """Whether samples are flipped and turned by multiples of 90°."""
+    flips: Literal["none", "horizontal", "both"] = "none"
+    """Without `turns`: whether samples are mirrored left to right, or along both axes."""
     rotation: float = 180.0
     """Greatest angle, degrees."""
     scale: float = 1.25
@@ -73,6 +76,9 @@ def coordinates(
         turned += how.elastic * np.stack([smooth_field(rng, size, how.elastic_spacing) for _ in range(2)])
     if how.turns:
         turned = _turned(turned, rng)
+    elif how.flips != "none":
+        sides = (2,) if how.flips == "horizontal" else (2, 1)
+        turned = np.flip(turned, tuple(side for side in sides if rng.random() < 0.5))
     found: NDArray[np.float32] = turned + np.array(center, np.float32)[:, None, None]
     return found
 
