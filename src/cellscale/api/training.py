@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.methods import METHODS, load_method, settings_of
+from cellscale.methods.presets import Preset, presets
+from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.ngff.frame_ranges import Frames
 from cellscale.ngff.image import open_image
@@ -23,9 +25,18 @@ Options = Mapping[str, Any] | None
 
 
 def methods() -> list[dict[str, Any]]:
-    """List the methods: name, paper, summary, and settings by name with their defaults."""
+    """List the methods: name, paper, summary, settings by name with their defaults, and names of presets."""
     found = [load_method(name) for name in METHODS]
-    return [{"name": m.name, "paper": m.paper, "summary": m.summary, "settings": settings_of(m)} for m in found]
+    return [
+        {
+            "name": method.name,
+            "paper": method.paper,
+            "summary": method.summary,
+            "settings": settings_of(method),
+            "presets": sorted(presets(method.name)),
+        }
+        for method in found
+    ]
 
 
 def models() -> list[dict[str, Any]]:
@@ -45,6 +56,7 @@ def train(
     max_train_frames: int | None = None,
     config: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     workers: int = 1,
     backend: Literal["ray", "serial"] = "ray",
     resume: bool = False,
@@ -77,6 +89,9 @@ def train(
         TOML file with [method], [training] and [engine].
     settings : mapping
         Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they win over the file.
+    preset : str
+        Settings that go together: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
+        `settings` win over it. None: "default", or the settings of `init_from`.
     workers : int
         Number of training workers on the cluster.
     backend : {"ray", "serial"}
@@ -112,11 +127,15 @@ def train(
     chosen = unfitted(begun.method) if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, settings or {}, fields)
-    chosen = replaced(chosen, read.section("method"))
+    chosen_preset = preset_of(method, preset) if preset or not begun else Preset()
+    chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))
     if begun:
         check_start(begun, load_method(method).name, chosen)
-    over = {} if steps is None else {"steps": steps}
-    chosen_settings = replaced(TrainingSettings(), {**read.section("training"), **over})
+    chosen_settings = replaced(TrainingSettings(), chosen_preset.training)
+    for layer_of_settings in (read.section("training"), {} if steps is None else {"steps": steps}):
+        # Whoever names a number of steps does not want the epochs of a preset or a file.
+        counted = {"epochs": 0.0} if "steps" in layer_of_settings else {}
+        chosen_settings = replaced(chosen_settings, {**counted, **layer_of_settings})
     engine = replaced(FanOut(), read.section("engine"))
     opened = [open_image(url, storage_options=storage_options) for url in data]
     names = (layer, chosen.channels)
