@@ -3,13 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-python test-slow lint docs bench clean
 
 demo: $(READY)
 	$(BIN)/cellscale demo --output demo
 
 test: lint
 	$(BIN)/pytest
+
+# Another interpreter has an environment of its own, of the newest versions that fit it: constraints.txt is for 3.11.
+test-python:
+	$(PYTHON) -m venv .venv-python
+	.venv-python/bin/pip install --quiet --upgrade pip
+	.venv-python/bin/pip install --quiet --editable '.[s3,test]'
+	.venv-python/bin/pytest
 
 test-slow: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt 'selenium>=4.30' --editable '.[docs]'
@@ -24,6 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find src -name '*.py')
 
 bench: $(READY)
@@ -36,4 +44,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-python demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -39,7 +39,7 @@ from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
 from cellscale.kernels.touching import assign_touching, grown_through, rims, separated, touching_classes
 from cellscale.kernels.unions import relabel
-from cellscale.kernels.watershed import basins, filled, inner_distance
+from cellscale.kernels.watershed import basins, inner_distance, remove_small_holes
 from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger, shape_aware_weights
 from cellscale.methods.pixel_forest import Forest
 from cellscale.types import Labels
@@ -306,7 +306,13 @@ def basins_and_forests(labels: Labels) -> Iterator[Pair]:
     heights = inner_distance(mask, cap=31)
     yield Pair("inner_distance, 31 px", lambda: inner_distance(mask, cap=31), 2)
     yield Pair("basins", lambda: basins(heights, mask), 6, "skimage watershed", lambda: watershed(heights, mask=mask))
-    yield Pair("filled", lambda: filled(mask, 64), 2, "skimage", lambda: remove_small_objects(~mask, max_size=64))
+    yield Pair(
+        "remove_small_holes",
+        lambda: remove_small_holes(mask, 64),
+        2,
+        "skimage",
+        lambda: remove_small_objects(~mask, max_size=64),
+    )
     fitted, values = forest_on(labels)
     packed = Forest(len(fitted), 100)
     packed.take(fitted)

@@ -62,8 +62,8 @@ def measure(work: Path, size: int) -> None:
     output = str(work / "labels.zarr")
     shutil.rmtree(output, ignore_errors=True)
     began = time.perf_counter()
-    report = cellscale.segment(str(work / "frame.zarr"), model=model, output=output, backend="serial")
-    print(json.dumps({"size": size, "peak_mb": peak_mb(), "s": time.perf_counter() - began, "cells": report["cells"]}))
+    result = cellscale.segment(str(work / "frame.zarr"), model=model, output=output, backend="serial")
+    print(json.dumps({"size": size, "peak_mb": peak_mb(), "s": time.perf_counter() - began, "cells": result.cells}))
 
 
 def plotted(found: list[dict[str, float]], file: str) -> None:

@@ -96,8 +96,8 @@ def ours(store: str, model: Model, output: str) -> dict[str, Any]:
         return windows_to_maps(method, networks, windows, **words)
 
     predict.windows_to_maps = counting
-    report = cellscale.segment(store, model=model, output=output, backend="serial")
-    return {"cells": report["cells"], "windows": seen, "seconds": report["seconds"]}
+    result = cellscale.segment(store, model=model, output=output, backend="serial")
+    return {"cells": result.cells, "windows": seen, "seconds": result.report.seconds}
 
 
 def dasked(store: str, model: Model, output: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import cellscale
 def seconds(image: str, model: str, small: str, folder: str) -> float:
     """Segment, after a small image has started the workers and loaded the kernels."""
     cellscale.segment(small, model=model, output=f"{folder}/small.zarr", overwrite=True)
-    report = cellscale.segment(image, model=model, output=f"{folder}/labels.zarr", overwrite=True)
-    return float(sum(report["seconds"].values()))
+    result = cellscale.segment(image, model=model, output=f"{folder}/labels.zarr", overwrite=True)
+    return float(sum(result.report.seconds.values()))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.methods.test_conformance import discs
+from cellscale.testing.cases import annotated_frame
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 LINE = ("saw", "u373", "--steps", "2", "--split", "0:4/1:4:2/4:6", "--set", "width=4", "--set", "crop=32")
@@ -18,7 +18,7 @@ LINE = ("saw", "u373", "--steps", "2", "--split", "0:4/1:4:2/4:6", "--set", "wid
 @pytest.fixture
 def folder(tmp_path):
     """Six frames as the real data sets are stored."""
-    frames = [discs(seed) for seed in range(6)]
+    frames = [annotated_frame(seed) for seed in range(6)]
     home = tmp_path / "PhC-C2DH-U373"
     home.mkdir()
     for kind, pages in {"raw": [f[0][0] for f in frames], "gt_seg": [f[1].astype(np.uint16) for f in frames]}.items():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "cellscale"
@@ -12,9 +15,36 @@ PACKAGE = ROOT / "src" / "cellscale"
 
 def test_the_tree_on_the_page_is_the_real_one() -> None:
     drawn = set(re.findall(r"^[├└]── (\S+)$", (ROOT / "ARCHITECTURE.md").read_text(), re.M))
-    real = {path.name for path in PACKAGE.glob("*.py")}
+    real = {path.name for path in PACKAGE.glob("*.py*")}
     real |= {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert drawn == real
+
+
+def test_every_folder_has_one_row() -> None:
+    rows = re.findall(r"^\| `(\w+)/` \|", (ROOT / "ARCHITECTURE.md").read_text(), re.M)
+    assert sorted(rows) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("title", ["From `--tile-size` to the shard", "From a label image to the loss"])
+def test_a_walk_through_the_code_names_real_functions_and_is_short(title: str) -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition(f"### {title}\n")[2].partition("\n##")[0]
+    names = re.findall(r"`([\w.]+)`", text)
+    assert 2 < len(names) <= 12
+    for name in names:
+        module, found = _module_of(f"cellscale.{name}")
+        for part in found:
+            assert hasattr(module, part) or part in getattr(module, "__annotations__", {}), name
+            module = getattr(module, part, None)
+
+
+def _module_of(name: str) -> tuple[object, list[str]]:
+    """The module that a dotted name begins with, and the attributes that follow."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        place = PACKAGE.parent.joinpath(*parts[:end])
+        if place.is_dir() or place.with_suffix(".py").exists():
+            return importlib.import_module(".".join(parts[:end])), parts[end:]
+    raise AssertionError(name)
 
 
 def test_no_file_outgrows_the_house() -> None:

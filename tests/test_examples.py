@@ -1,11 +1,10 @@
-"""The method of the documentation, which is one file outside of the package, keeps what every method must keep."""
+"""The example method of the documentation, one file outside of the package, keeps what every method must keep."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 import cellscale
@@ -13,32 +12,17 @@ from cellscale.methods import load_method
 from cellscale.models.model import Model
 from cellscale.ngff.labels import open_labels
 from cellscale.settings.fields import replaced
+from cellscale.testing import conformance
 from cellscale.types import Box
 from tests.blobs import blurred_noise
-from tests.cases import CASES
-from tests.methods import conformance
-from tests.methods.test_conformance import FRAMES
 from tests.ngff.pictures import make
 
 METHOD = replaced(load_method("examples.insides:INSIDES"), {"width": 4})
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_perfect_prediction(case: str) -> None:
-    conformance.check_ideal(METHOD, CASES[case])
-
-
-def test_reach_settings_and_pieces() -> None:
-    conformance.check_reach(METHOD)
-    conformance.check_json(METHOD)
-    maps = {name: np.random.default_rng(0).integers(0, 256, (72, 80)).astype(np.uint8) for name in METHOD.maps}
-    conformance.check_pieces(METHOD, maps)
-
-
-@pytest.mark.slow
-def test_training(tmp_path: Path) -> None:
-    conformance.check_training(METHOD, FRAMES, tmp_path)
-    conformance.check_sample_means(METHOD, FRAMES)
+@conformance.each_check
+def test_conformance(check: conformance.Check) -> None:
+    check(conformance.Subject(method=METHOD))
 
 
 def test_tiles_do_not_change_a_byte(tmp_path: Path) -> None:

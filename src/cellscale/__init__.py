@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 _PLACES = {
     "import_images": "cellscale.api.data:import_images",
     "train": "cellscale.api.training:train",
+    "SegmentationResult": "cellscale.api.segmentation:SegmentationResult",
+    "Forecast": "cellscale.segmentation.forecast:Forecast",
+    "Model": "cellscale.models.model:Model",
     "segment": "cellscale.api.segmentation:segment",
     "plan": "cellscale.api.segmentation:plan",
     "predict_maps": "cellscale.api.probability_maps:predict_maps",
@@ -38,6 +41,9 @@ _PLACES = {
 
 __all__ = [
     "CellscaleError",
+    "Forecast",
+    "Model",
+    "SegmentationResult",
     "__version__",
     "demo",
     "doctor",

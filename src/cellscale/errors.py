@@ -38,6 +38,10 @@ class RunError(CellscaleError, RuntimeError):
     """A run that ended without its result: quarantined tiles, a broken promise, a stopped cluster."""
 
 
+class OvertakenError(RunError):
+    """A driver or task of a run that another driver has taken over."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> MissingError:
     """An error for an unknown name: lists what exists and suggests the nearest."""
     names = sorted(known)

@@ -12,8 +12,8 @@ from cellscale.engine.ray_trainer import train_method
 from cellscale.errors import ExistsError, InputError, RunError
 from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
+from cellscale.testing.cases import FRAMES
 from cellscale.training.settings import TrainingSettings
-from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=6,

@@ -29,11 +29,10 @@ from cellscale.errors import RunError
 from cellscale.models.model import save_model
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels
-from cellscale.segmentation.run import Spread
-from cellscale.storage.folder import Folder
+from cellscale.segmentation.executor import Spread
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
-from tests.segmentation.test_run import arrays, equal, segmented, written
+from tests.segmentation.test_run import arrays, equal, scratch_of, segmented, written
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (2, 110, 130)
@@ -288,7 +287,7 @@ class Spoiling:
     """A spread that spoils an object of the run's folder, once, as soon as there is one."""
 
     of: Ground
-    folder: str
+    name: str
     inner: str
     seed: int
 
@@ -296,8 +295,8 @@ class Spoiling:
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[Any]:
         yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
-        scratch = Folder(url=f"{self.of.image.url}/{self.folder}", storage_options=self.of.options)
-        names, mark = sorted(scratch.names(self.inner)), self.of.marks / self.folder
+        scratch = scratch_of(self.of.image, self.name)
+        names, mark = sorted(scratch.names(self.inner)), self.of.marks / self.name
         if names and not mark.exists():
             mark.touch()
             name = f"{self.inner}/{random.Random(self.seed).choice(names)}"
@@ -308,7 +307,7 @@ class Spoiling:
 def spoiled(of: Ground, seed: int, inner: str) -> Ending:
     """A byte of a scratch object or record changes after it was written."""
     name = f"spoiled-{inner.partition('/')[0]}-{seed}"
-    spread = Spoiling(of=of, folder=f".cellscale-{name}", inner=inner, seed=seed)
+    spread = Spoiling(of=of, name=name, inner=inner, seed=seed)
     return ended(
         of,
         name,

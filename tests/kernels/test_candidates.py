@@ -5,19 +5,19 @@ from hypothesis import strategies as st
 
 from cellscale.errors import InputError
 from cellscale.kernels.candidates import painted, unsuppressed
+from cellscale.testing.naive import candidates as naive
+from cellscale.testing.strategies import candidates as competing
 from cellscale.types import Candidates
-from tests.naive import candidates as naive
-from tests.rivals import rivals
 
 
 @settings(max_examples=80)
-@given(rivals(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+@given(competing(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
 def test_a_higher_key_suppresses_what_it_overlaps(candidates, most) -> None:
     assert np.array_equal(unsuppressed(candidates, most=most), naive.unsuppressed(candidates, most))
 
 
 @settings(max_examples=80)
-@given(rivals(), st.sampled_from([0, 1, 100, 128]))
+@given(competing(), st.sampled_from([0, 1, 100, 128]))
 def test_pixels_go_to_the_strongest_claim(candidates, least) -> None:
     assert np.array_equal(painted(candidates, least=least), naive.painted(candidates, least))
 

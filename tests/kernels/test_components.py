@@ -7,13 +7,13 @@ from skimage.measure import label
 
 from cellscale.errors import InputError
 from cellscale.kernels.components import connected_components
-from tests.cases import CASES
-from tests.kernels.images import masks, volumes
-from tests.naive import components as naive
+from cellscale.testing.cases import CASES
+from cellscale.testing.naive import components as naive
+from cellscale.testing.strategies import label_volumes, masks
 
 
 @settings(max_examples=200)
-@given(masks, st.sampled_from([4, 8]))
+@given(masks(), st.sampled_from([4, 8]))
 def test_components_are_those_of_filling(mask, connectivity) -> None:
     labels, count = connected_components(mask, connectivity=connectivity)
     expected, expected_count = naive.connected_components(mask, connectivity)
@@ -23,7 +23,7 @@ def test_components_are_those_of_filling(mask, connectivity) -> None:
 
 
 @settings(max_examples=200)
-@given(volumes.map(lambda labels: labels == 1), st.sampled_from([6, 26]))
+@given(label_volumes().map(lambda labels: labels == 1), st.sampled_from([6, 26]))
 def test_components_of_volumes_are_those_of_filling(mask, connectivity) -> None:
     labels, count = connected_components(mask, connectivity=connectivity)
     expected, expected_count = naive.connected_components(mask, connectivity)

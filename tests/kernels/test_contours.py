@@ -14,10 +14,10 @@ from cellscale.kernels.contours.polygons import area_of, move, respaced
 from cellscale.kernels.contours.pushing import depth_in
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
+from cellscale.testing.cases import CASES, disc, painted
+from cellscale.testing.naive import contours as naive
+from cellscale.testing.strategies import label_images
 from cellscale.types import Box
-from tests.cases import CASES, disc, painted
-from tests.kernels.images import label_images
-from tests.naive import contours as naive
 
 SHORT = Motion(iterations=60)
 
@@ -40,7 +40,7 @@ def wavy(seed, shape=(48, 52), count=7):
 
 
 @settings(max_examples=150)
-@given(label_images)
+@given(label_images())
 def test_outlines_have_a_point_for_each_outer_side(labels) -> None:
     points, starts, owners, first = outlines(labels)
     places = points + np.repeat(first[owners], np.diff(starts), axis=0)
@@ -49,7 +49,7 @@ def test_outlines_have_a_point_for_each_outer_side(labels) -> None:
 
 
 @settings(max_examples=150)
-@given(label_images)
+@given(label_images())
 def test_filled_outlines_are_the_regions(labels) -> None:
     points, starts, owners, first = outlines(labels)
     order = np.argsort(owners, kind="stable")
@@ -70,7 +70,7 @@ def test_any_polygons_are_filled_by_their_winding_number(seed) -> None:
     owners, first = np.array([1, 1, 2]), np.array([[-1, -1], [0, 0], [2, 3]])
     territory = rng.integers(0, 3, (12, 14)).astype(np.uint32)
     found = filled(points, starts, owners, first, shape=(12, 14), territory=territory)
-    expected = naive.filled(polygons_of(points, starts), owners, first, (12, 14), UNIT, territory)
+    expected = naive.filled_polygons(polygons_of(points, starts), owners, first, (12, 14), UNIT, territory)
     assert np.array_equal(found, expected)
 
 

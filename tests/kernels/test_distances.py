@@ -16,26 +16,28 @@ from cellscale.kernels.distances.transform import (
     squared_at,
     two_nearest_labels,
 )
-from tests.cases import CASES
-from tests.kernels.images import label_images, masks, scattered, spacings, volumes
-from tests.naive import distances as naive
+from cellscale.testing.cases import CASES, scattered
+from cellscale.testing.naive import distances as naive
+from cellscale.testing.strategies import label_images, label_volumes, masks
+
+spacings = st.tuples(*[st.integers(1, 5)] * 3) | st.sampled_from([(12, 6, 18), (5, 70_001, 30_011)])
 
 
-@given(masks)
+@given(masks())
 def test_distances_are_those_of_all_pairs(mask) -> None:
     expected = naive.label_distance_transform(mask.astype(int))
     assert np.array_equal(distance_transform(mask, squared=True), expected)
 
 
 @settings(max_examples=200)
-@given(label_images)
+@given(label_images())
 def test_label_distances_are_those_of_all_pairs(labels) -> None:
     found = label_distance_transform(labels, squared=True)
     assert found.dtype == np.int32
     assert np.array_equal(found, naive.label_distance_transform(labels))
 
 
-@given(volumes, spacings, st.none() | st.integers(0, 12))
+@given(label_volumes(), spacings, st.none() | st.integers(0, 12))
 def test_distances_in_volumes_are_those_of_all_pairs(labels, spacing, cap) -> None:
     found = label_distance_transform(labels, squared=True, cap=cap)
     assert found.dtype == np.int32
@@ -47,7 +49,7 @@ def test_distances_in_volumes_are_those_of_all_pairs(labels, spacing, cap) -> No
     assert np.array_equal(distance_transform(mask, squared=True, spacing=spacing), expected)
 
 
-@given(label_images, spacings, st.integers(0, 30))
+@given(label_images(), spacings, st.integers(0, 30))
 def test_spaced_and_capped_distances_are_those_of_all_pairs(labels, spacing, cap) -> None:
     plane = spacing[1:]
     expected = naive.label_distance_transform(labels, plane, cap)
@@ -55,7 +57,7 @@ def test_spaced_and_capped_distances_are_those_of_all_pairs(labels, spacing, cap
     assert np.array_equal(label_distance_transform(labels, spacing=plane, cap=cap), np.sqrt(expected).astype("f4"))
 
 
-@given(masks, spacings)
+@given(masks(), spacings)
 def test_signed_distances_are_those_of_all_pairs(mask, spacing) -> None:
     assert np.array_equal(signed_distance(mask), naive.signed_distance(mask))
     assert np.array_equal(signed_distance(mask, spacing=spacing[1:]), naive.signed_distance(mask, spacing[1:]))
@@ -123,7 +125,7 @@ def test_without_anything_to_measure_to_distances_are_infinite() -> None:
 
 
 @settings(max_examples=200)
-@given(label_images, st.none() | st.integers(0, 9))
+@given(label_images(), st.none() | st.integers(0, 9))
 def test_the_nearest_label_is_that_of_all_pairs(labels, radius) -> None:
     nearest, squared = nearest_label(labels, radius=radius)
     assert (nearest.dtype, squared.dtype) == (np.uint32, np.int32)
@@ -170,7 +172,7 @@ def test_of_equally_near_pixels_the_first_in_raster_order_decides() -> None:
 
 
 @settings(max_examples=200)
-@given(label_images)
+@given(label_images())
 def test_the_two_nearest_labels_are_those_of_all_pairs(labels) -> None:
     for found, expected in zip(two_nearest_labels(labels), naive.two_nearest_labels(labels), strict=True):
         assert np.array_equal(found, expected)

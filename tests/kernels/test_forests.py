@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cellscale.errors import InputError
 from cellscale.kernels.forests import forest_votes
-from tests.naive import forests as naive
+from cellscale.testing.naive import forests as naive
 
 FEATURES = 3
 

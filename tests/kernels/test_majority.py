@@ -6,10 +6,10 @@ from scipy import ndimage
 
 from cellscale.errors import InputError
 from cellscale.kernels.majority import smooth_labels
-from tests.kernels.images import label_images
+from cellscale.testing.strategies import label_images
 
 
-@given(label_images, st.sampled_from([1, 3, 5]))
+@given(label_images(), st.sampled_from([1, 3, 5]))
 def test_every_mask_is_its_median_and_no_cell_is_lost(labels, side) -> None:
     expected = np.zeros_like(labels)
     for label in np.unique(labels[labels > 0]):

@@ -5,19 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellscale.kernels.noise import hashed, smooth_noise
-from tests.naive.noise import naive_hash
+from cellscale.testing.naive import noise as naive
 
 whole = st.integers(-(2**40), 2**40)
 
 
 @given(st.integers(0, 2**60), whole, whole)
 def test_the_hash_is_that_of_whole_numbers(seed: int, a: int, b: int) -> None:
-    assert int(hashed(seed, a, b)) == naive_hash(seed, a, b)
+    assert int(hashed(seed, a, b)) == naive.hashed(seed, a, b)
 
 
 @given(st.integers(0, 2**32), st.integers(-1000, 1000), st.integers(-1000, 1000))
 def test_smooth_noise_passes_through_the_values_of_the_grid(seed: int, j: int, i: int) -> None:
-    expected = (naive_hash(seed, j, i) >> 11) / 2**53
+    expected = (naive.hashed(seed, j, i) >> 11) / 2**53
     assert smooth_noise(seed, float(j), float(i)) == expected
     assert math.isclose(smooth_noise(seed, j + 1e-9, i - 1e-9), expected, abs_tol=1e-6)
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas, overlap_table
-from tests.kernels.images import label_images, volumes
+from cellscale.testing.strategies import label_images, label_volumes
 
 
-@given(label_images, st.integers(0, 2**32 - 1))
+@given(label_images(), st.integers(0, 2**32 - 1))
 def test_overlaps_are_the_counts_of_pairs(labels, seed) -> None:
     other = np.random.default_rng(seed).permutation(labels.ravel()).reshape(labels.shape).astype(np.int64)
     columns = overlap_table(labels, other)
@@ -20,7 +20,7 @@ def test_overlaps_are_the_counts_of_pairs(labels, seed) -> None:
     ]
 
 
-@given(volumes, st.integers(2, 5))
+@given(label_volumes(), st.integers(2, 5))
 def test_overlaps_of_volumes_are_the_same_with_threads(labels, threads) -> None:
     other = labels[::-1]
     columns = overlap_table(labels, other, threads=threads)
@@ -30,7 +30,7 @@ def test_overlaps_of_volumes_are_the_same_with_threads(labels, threads) -> None:
         assert np.array_equal(one, many)
 
 
-@given(label_images)
+@given(label_images())
 def test_areas_are_the_counts_of_cells(labels) -> None:
     ids, areas = label_areas(labels)
     expected = Counter(labels[labels > 0].tolist())

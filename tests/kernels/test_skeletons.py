@@ -8,9 +8,9 @@ from skimage.morphology import convex_hull_image, skeletonize
 from cellscale.kernels.concavities import contours_and_skeletons, numbered
 from cellscale.kernels.skeletons import pruned, skeleton
 from cellscale.kernels.touching import rims, separated
-from tests.cases import CASES
-from tests.kernels.images import cells, label_images, masks
-from tests.naive import neighbourhoods, shapes
+from cellscale.testing.cases import CASES
+from cellscale.testing.naive import neighbourhoods, shapes
+from cellscale.testing.strategies import cells, label_images, masks
 
 
 def parts_and_holes(mask):
@@ -19,12 +19,12 @@ def parts_and_holes(mask):
 
 
 @settings(max_examples=200)
-@given(masks)
+@given(masks())
 def test_thinning_deletes_what_whole_passes_delete(mask) -> None:
     assert np.array_equal(skeleton(mask), shapes.skeleton(mask))
 
 
-@given(masks, st.integers(40, 140), st.integers(100, 140))
+@given(masks(), st.integers(40, 140), st.integers(100, 140))
 def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left, top) -> None:
     large = np.zeros((200, 200), bool)
     place = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
@@ -33,7 +33,7 @@ def test_a_figure_is_thinned_alike_wherever_it_lies(mask, left, top) -> None:
 
 
 @settings(max_examples=200)
-@given(masks)
+@given(masks())
 def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
     found = skeleton(mask)
     assert not (found & ~mask).any()
@@ -42,7 +42,7 @@ def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
 
 
 @settings(max_examples=100)
-@given(masks, st.sampled_from([0.5, 2.0]))
+@given(masks(), st.sampled_from([0.5, 2.0]))
 def test_pruning_keeps_parts_and_holes(mask, length) -> None:
     lines = skeleton(mask)
     found = pruned(lines, mask, length=length)
@@ -74,9 +74,9 @@ def test_a_skeleton_lies_beside_that_of_skimage(case) -> None:
         assert ndimage.distance_transform_edt(~found)[other & inner].max(initial=0) <= 4
 
 
-@given(label_images)
+@given(label_images())
 def test_rims_have_a_neighbour_outside(labels) -> None:
-    assert np.array_equal(rims(labels), neighbourhoods.rims(labels))
+    assert np.array_equal(rims(labels), neighbourhoods.boundary_pixels(labels))
 
 
 @settings(max_examples=200)

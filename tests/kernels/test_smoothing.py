@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from cellscale.kernels.smoothing import gaussian
-from tests.kernels.images import scattered
+from cellscale.testing.cases import scattered
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 50), (50, 3), (40, 70)])

@@ -13,13 +13,13 @@ from cellscale.kernels.touching import (
     separated,
     touching_classes,
 )
-from tests.cases import CASES
-from tests.kernels.images import label_images
-from tests.naive import neighbourhoods as naive
-from tests.naive.distances import nearest_label
+from cellscale.testing.cases import CASES
+from cellscale.testing.naive import neighbourhoods as naive
+from cellscale.testing.naive.distances import nearest_label
+from cellscale.testing.strategies import label_images
 
 
-@given(label_images)
+@given(label_images())
 def test_separated_labels_are_never_8_adjacent(labels) -> None:
     found = separated(labels)
     assert np.array_equal(found, naive.separated(labels))
@@ -28,7 +28,7 @@ def test_separated_labels_are_never_8_adjacent(labels) -> None:
     assert all(len(np.unique(square[square > 0])) == 1 for square in around)
 
 
-@given(label_images)
+@given(label_images())
 def test_classes_are_those_of_algorithm_1(labels) -> None:
     found = touching_classes(labels)
     assert found.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_cells_that_touch_have_a_touching_class_and_the_border_has_none() -> Non
     assert set(np.unique(touching_classes(beside_the_border))) == {0, 1}
 
 
-@given(label_images, st.sampled_from([1.0, 3.0, 5.5]))
+@given(label_images(), st.sampled_from([1.0, 3.0, 5.5]))
 def test_within_a_distance_gaps_have_two_cells(labels, within) -> None:
     assert np.array_equal(touching_classes(labels, within=within), naive.touching_classes(labels, within))
 
@@ -66,7 +66,7 @@ def test_a_notch_of_one_cell_is_not_touching() -> None:
     assert found[10, 16]
 
 
-@given(label_images, st.integers(0, 6), st.integers(0, 2**32 - 1))
+@given(label_images(), st.integers(0, 6), st.integers(0, 2**32 - 1))
 def test_touching_pixels_go_to_the_nearest_cell_within_the_radius(labels, radius, seed) -> None:
     touching = np.random.default_rng(seed).random(labels.shape) < 0.5
     nearest, _ = nearest_label(labels, radius)
@@ -81,7 +81,7 @@ def test_assigning_all_pixels_grows_the_cells_as_far_as_skimage_does(case) -> No
     assert np.array_equal(found > 0, expand_labels(labels, 6) > 0)
 
 
-@given(label_images, st.integers(0, 12))
+@given(label_images(), st.integers(0, 12))
 def test_contact_regions_lie_between_the_two_nearest_cells(labels, width) -> None:
     assert np.array_equal(contact_regions(labels, width=width), naive.contact_regions(labels, width))
 
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused() -> None:
         touching_classes(np.zeros((3, 3), int), within=-1)
 
 
-@given(label_images, st.integers(0, 4), st.integers(0, 2**32 - 1))
+@given(label_images(), st.integers(0, 4), st.integers(0, 2**32 - 1))
 def test_cells_grow_step_by_step(labels, steps, seed) -> None:
     touching = np.random.default_rng(seed).random(labels.shape) < 0.6
     assert np.array_equal(grown_through(labels, touching, steps=steps), naive.grown_through(labels, touching, steps))

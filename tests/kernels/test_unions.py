@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellscale.errors import InputError
-from cellscale.kernels.unions import merge, ranks, relabel
-from tests.kernels.images import label_images
-from tests.naive import components as naive
+from cellscale.kernels.unions import merge, relabel
+from cellscale.testing.naive import components as naive
+from cellscale.testing.strategies import label_images
 
 members = st.integers(1, 12).flatmap(
     lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))))
@@ -21,12 +21,7 @@ def test_the_smallest_member_is_the_root_in_any_order(drawn, random) -> None:
     assert merge(count, np.array(pairs, np.int64).reshape(-1, 2)).tolist() == expected
 
 
-@given(st.lists(st.integers(0, 2**62), unique=True))
-def test_ranks_ascend_from_one(values) -> None:
-    assert ranks(np.array(values, np.int64)).tolist() == [1 + sorted(values).index(value) for value in values]
-
-
-@given(label_images)
+@given(label_images())
 def test_relabelling_looks_every_pixel_up(labels) -> None:
     table = np.array([0, 5, 5, 9, 1, 2, 3, 0, *range(1000)], np.int64)
     found = relabel(labels, table)

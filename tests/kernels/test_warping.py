@@ -7,10 +7,10 @@ from scipy import ndimage
 from cellscale.errors import InputError
 from cellscale.kernels.touching import touching_classes
 from cellscale.kernels.warping import warped_labels
-from tests.kernels.images import label_images
+from cellscale.testing.strategies import label_images
 
 
-@given(label_images.filter(lambda labels: labels.size), st.integers(0, 2**32 - 1))
+@given(label_images().filter(lambda labels: labels.size), st.integers(0, 2**32 - 1))
 def test_the_label_with_the_greatest_spline_wins(labels, seed) -> None:
     """Each label alone, as scipy's spline without a prefilter sees it; near ties may go either way."""
     points = np.random.default_rng(seed).uniform(-6, max(labels.shape) + 6, (2, 5, 6)).astype(np.float32)

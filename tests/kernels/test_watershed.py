@@ -9,22 +9,22 @@ from cellscale.errors import InputError
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.watershed import (
     basins,
-    filled,
     flooded,
     inner_distance,
     joined_long,
     joined_shallow,
-    without_specks,
+    remove_small_holes,
+    remove_small_objects,
 )
+from cellscale.testing.naive import watershed as naive
+from cellscale.testing.strategies import masks
 from cellscale.types import Box
-from tests.kernels.images import masks
-from tests.naive import watershed as naive
 
 
 @st.composite
 def reliefs(draw):
     """A mask and heights of few levels, so that plateaus are common."""
-    mask = draw(masks)
+    mask = draw(masks())
     levels = draw(st.sampled_from([1, 3, 20]))
     rough = draw(arrays.arrays(np.uint8, mask.shape, elements=st.integers(0, levels)))
     return rough, mask
@@ -58,17 +58,17 @@ def test_links_in_a_box_are_those_of_the_whole(relief, y0, x0, height, width) ->
     assert not labels.ravel()[~inside].any()
 
 
-@given(masks, st.integers(1, 31))
+@given(masks(), st.integers(1, 31))
 def test_heights_fall_to_the_middle(mask, cap) -> None:
     found = inner_distance(mask, cap=cap)
     assert found.dtype == np.uint8
     assert np.array_equal(found, naive.inner_distance(mask, cap))
 
 
-@given(masks, st.integers(0, 12))
+@given(masks(), st.integers(0, 12))
 def test_specks_and_holes_are_small_components(mask, area) -> None:
-    assert np.array_equal(without_specks(mask, area), naive.without_specks(mask, area))
-    assert np.array_equal(filled(mask, area), ~naive.without_specks(~mask, area))
+    assert np.array_equal(remove_small_objects(mask, area), naive.without_small_components(mask, area))
+    assert np.array_equal(remove_small_holes(mask, area), ~naive.without_small_components(~mask, area))
 
 
 tables = st.integers(1, 7).flatmap(

@@ -13,9 +13,9 @@ from cellscale.kernels.weights import (
     saw_tau,
     shape_aware_weights,
 )
-from tests.cases import CASES
-from tests.kernels.images import cells
-from tests.naive import distances, shapes
+from cellscale.testing.cases import CASES
+from cellscale.testing.naive import distances, shapes
+from cellscale.testing.strategies import cells
 
 
 def test_the_rarest_class_has_weight_one_and_an_absent_one_none() -> None:

@@ -1,109 +1,64 @@
-import dataclasses
+"""Every method keeps what `cellscale.testing.conformance` checks."""
 
-import numpy as np
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from cellscale.methods import METHODS, load_method
+from cellscale.methods.protocol import Method
 from cellscale.settings.fields import replaced
-from tests.cases import CASES
-from tests.methods import conformance
+from cellscale.testing import conformance
+from cellscale.testing.cases import FRAMES
+from tests.support.variants import SMALL, TINY
 
-TINY = {"width": 4, "depth": 2, "learning_rate": 0.01}
-GAME = {"width": 4, "features": 4, "side": 16, "estimator_steps": 1, "discriminator_steps": 1, "noise": 0.5}
-RATES = {"learning_rate": 0.01, "discriminator_rate": 0.01}
-SMALL = {
-    "ribcage": {**GAME, **RATES},
-    "classdisc": {**GAME, "hidden": 16, "learning_rate": 0.004, "discriminator_rate": 0.004},
-    "ribcage-ce": {"width": 4},
-    "l2s": {"iterations": 40},
-    "pixel-forest": {"scales": [0.7, 1.6], "trees": 10, "leaves": 30, "batches": 3, "pixels": 300},
-}
-"""Settings of the methods that have no U-Net."""
+GAMES = ("ribcage", "classdisc")
+"""Methods that train on pairs of samples, longer and on other crops; noise is drawn for the whole batch."""
 LONGER = dataclasses.replace(conformance.QUICK, steps=100, crop=53)
-QUICK = {"ribcage": LONGER, "classdisc": LONGER}
-"""Trainings of the methods that need other crops."""
-
-
-def discs(seed, shape=(64, 64)):
-    """A frame with bright round cells, some of which touch: (1, y, x) uint8 and labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.zeros(shape, np.uint32)
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    for number in range(1, 9):
-        cy, cx = rng.integers(6, shape[0] - 6), rng.integers(6, shape[1] - 6)
-        inside = ((y - cy) ** 2 + (x - cx) ** 2 < rng.integers(5, 10) ** 2) & (labels == 0)
-        labels[inside] = number
-    image = np.where(labels > 0, 160, 60) + rng.normal(0, 8, shape)
-    return image.clip(0, 255).astype(np.uint8)[None], labels
-
-
-FRAMES = [discs(seed) for seed in range(3)]
-
-
-def seen_by(method):
-    """The responses that a forest compares with its thresholds, as maps."""
-    return lambda window: {
-        str(i): torch.from_numpy(plane[None]) for i, plane in enumerate(method.features(window[0].numpy()))
-    }
-
-
-SCHEDULES = {
+SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {
     f"{schedule} {name}": (name, {"schedule": schedule, "dropout": 0.05})
     for name in ("deepsplit", "branchnet", "double-unet")
     for schedule in ("cumulative", "simultaneous")
 }
 OWN_TESTS = {"maskrcnn"}
 """Methods without maps: tests/methods/test_shape_aware_loss.py holds them to what applies."""
-VARIANTS = {name: (name, {}) for name in METHODS if f"cumulative {name}" not in SCHEDULES and name not in OWN_TESTS}
-VARIANTS |= SCHEDULES
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (name, {}) for name in METHODS if f"cumulative {name}" not in SCHEDULES and name not in OWN_TESTS
+} | SCHEDULES
+
+
+def responses_of(forest: Any) -> conformance.Subject:
+    """A forest with the responses that it compares with its thresholds, as maps."""
+
+    def responses(window: Tensor) -> dict[str, Tensor]:
+        planes = forest.features(window[0].numpy())
+        return {str(i): torch.from_numpy(plane[None]) for i, plane in enumerate(planes)}
+
+    return conformance.Subject(method=forest, responses=responses)
+
+
+def subject_of(method: Method) -> conformance.Subject:
+    if method.name == "pixel-forest":
+        return responses_of(method)
+    if method.name in GAMES:
+        return conformance.Subject(method=method, training=LONGER, samples_together=2)
+    return conformance.Subject(method=method)
 
 
 @pytest.fixture(params=VARIANTS)
-def method(request):
+def subject(request: pytest.FixtureRequest) -> conformance.Subject:
     """Every method and schedule, small, with the statistics of the frames."""
     name, settings = VARIANTS[request.param]
-    return load_method(name, **SMALL.get(name, TINY), **settings).prepared(labels for _, labels in FRAMES)
+    method = load_method(name, **SMALL.get(name, TINY), **settings).prepared(labels for _, labels in FRAMES)
+    return subject_of(method)
 
 
-@pytest.fixture
-def quick(method):
-    """How the method is trained here."""
-    return QUICK.get(method.name, conformance.QUICK)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_decoding_the_perfect_prediction_returns_the_labels(method, case):
-    conformance.check_ideal(method, CASES[case])
-
-
-def test_the_computed_reach_covers_the_measured_one(method):
-    if method.whole == "windowed":
-        pytest.skip("each window is solved as a whole")
-    conformance.check_reach(method, seen_by(method) if method.name == "pixel-forest" else None)
-
-
-def test_settings_survive_json(method):
-    conformance.check_json(method)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_pieces_of_a_part_have_the_foreground_of_the_whole(method, seed):
-    rng = np.random.default_rng(seed)
-    maps = {name: rng.integers(0, 256, (72, 80)).astype(np.uint8) for name in method.maps}
-    conformance.check_pieces(method, maps)
-
-
-def test_a_training_is_repeatable_and_comes_nearer_to_the_labels(method, quick, tmp_path):
-    conformance.check_training(method, FRAMES, tmp_path, quick)
-
-
-def test_resting_networks_stay_bit_equal(method, quick):
-    conformance.check_resting(method, FRAMES, quick)
-
-
-def test_a_loss_is_a_mean_of_sample_losses(method, quick):
-    if method.name in QUICK:  # every second sample with its truth; noise is drawn for the batch
-        conformance.check_sample_means(replaced(method, {"noise": 0.0}), FRAMES, quick, together=2)
-    else:
-        conformance.check_sample_means(method, FRAMES, quick)
+@conformance.each_check
+def test_every_method(subject: conformance.Subject, check: conformance.Check) -> None:
+    if subject.method.name in GAMES and check is conformance.check_sample_means:
+        subject = dataclasses.replace(subject, method=replaced(subject.method, {"noise": 0.0}))
+    check(subject)

@@ -14,9 +14,13 @@ from cellscale.methods.deepsplit import joint_loss, mask_of_stage_one
 from cellscale.methods.inference import windows_to_maps
 from cellscale.models.model import Model, load_model, save_model
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Target, segment
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.storage.folder import Folder
+from cellscale.testing import conformance
+from cellscale.testing.cases import CASES, FRAMES
+from cellscale.testing.conformance import Subject, sample_batch
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
 from cellscale.training.frames import mapped
@@ -24,10 +28,8 @@ from cellscale.training.run import train
 from cellscale.training.validation import frame_prediction, predicted, scored
 from cellscale.training.workers import Workers
 from cellscale.types import Box
-from tests.cases import CASES
-from tests.methods import conformance
-from tests.methods.test_conformance import FRAMES, TINY
 from tests.segmentation.test_run import arrays, written
+from tests.support.variants import TINY
 
 NAMES = ["deepsplit", "branchnet", "double-unet"]
 BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
@@ -50,12 +52,12 @@ def equal(one, other):
 def trained(method, on_step=lambda *_: None, steps=6):
     torch.manual_seed(0)
     networks = method.networks()
-    batch = conformance.batch_for(method, FRAMES, conformance.QUICK)
+    batch = sample_batch(Subject(method=method))
     loop.run(
         method.stages(),
         networks,
         lambda first: itertools.repeat(batch),
-        settings=conformance.TrainingSettings(**{**vars(conformance.QUICK), "steps": steps}),
+        settings=dataclasses.replace(conformance.QUICK, steps=steps),
         state=loop.State(),
         workers=Workers(),
         hooks=loop.Hooks(on_step=lambda stage, step, terms: on_step(stage, networks)),
@@ -145,7 +147,7 @@ def test_both_from_the_start_has_one_stage_and_no_kept_network() -> None:
 
 def test_the_segmentation_counts_a_third_in_stage_two(method) -> None:
     torch.manual_seed(0)
-    networks, batch = method.networks(), conformance.batch_for(method, FRAMES, conformance.QUICK)
+    networks, batch = method.networks(), sample_batch(Subject(method=method))
     one, two = method.stages()
     method.stages()[0].on_end(networks)
     for network in networks.values():
@@ -157,7 +159,7 @@ def test_the_segmentation_counts_a_third_in_stage_two(method) -> None:
 @pytest.mark.parametrize("detached", [True, False])
 def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detached) -> None:
     method = load_method("deepsplit", **TINY)
-    networks, batch = method.networks(), conformance.batch_for(method, FRAMES, conformance.QUICK)
+    networks, batch = method.networks(), sample_batch(Subject(method=method))
     joint_loss(networks, batch, share=0.0, detached=detached)["separation"].backward()
     gradients = [p.grad for p in networks["segmentation"].decoder.blocks.parameters()]
     assert all(g is None or not g.any() for g in gradients) == detached
@@ -166,7 +168,7 @@ def test_the_separation_teaches_the_segmentations_decoder_unless_detached(detach
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reach_holds_for_deeper_networks(name) -> None:
-    conformance.check_reach(load_method(name, width=2, depth=3))
+    conformance.check_reach(Subject(method=load_method(name, width=2, depth=3)))
 
 
 def test_targets_are_those_of_the_paper() -> None:

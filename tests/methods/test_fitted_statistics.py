@@ -8,9 +8,9 @@ import pytest
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.parts.class_balance import Balance
 from cellscale.settings.fields import replaced, unfitted
+from cellscale.testing.cases import FRAMES
 from cellscale.training.run import prepared
 from cellscale.training.settings import TrainingSettings
-from tests.methods.test_conformance import FRAMES
 
 LABELS = [labels for _, labels in FRAMES]
 

@@ -6,7 +6,7 @@ import torch
 
 from cellscale.errors import InputError
 from cellscale.methods import load_method
-from tests.cases import disc
+from cellscale.testing.cases import disc
 
 
 def image():

@@ -9,10 +9,10 @@ from scipy import ndimage
 from cellscale.kernels.distances.transform import label_distance_transform
 from cellscale.methods import load_method
 from cellscale.methods.mu_lux import marker_truth, opened
+from cellscale.testing import conformance
+from cellscale.testing.cases import CASES, random_maps
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
-from tests.cases import CASES
-from tests.methods import conformance
-from tests.tiling.test_ring_rule import Mutant, breaks, random_maps
+from tests.support.mutants import Mutant, breaks
 
 SMALL = {"mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "fill_holes_px": 3, "radius": 1}}
 SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}
@@ -87,9 +87,11 @@ def test_an_opening_is_that_of_scipy_far_from_the_border(seed, radius):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_watershed_of_calt_us_returns_the_labels_of_a_perfect_prediction(case):
-    conformance.check_ideal(load_method("calt-us", **{"decoding.rule": "watershed"}), CASES[case])
+    subject = conformance.Subject(method=load_method("calt-us", **{"decoding.rule": "watershed"}))
+    conformance.check_perfect_prediction(subject, labels=CASES[case])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_likeliest_class_returns_the_labels_of_a_perfect_prediction(case):
-    conformance.check_ideal(load_method("calt-us", **{"decoding.rule": "map"}), CASES[case])
+    subject = conformance.Subject(method=load_method("calt-us", **{"decoding.rule": "map"}))
+    conformance.check_perfect_prediction(subject, labels=CASES[case])

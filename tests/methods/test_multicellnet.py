@@ -13,10 +13,10 @@ from cellscale.errors import RunError
 from cellscale.kernels.contours.evolve import Motion
 from cellscale.methods import load_method
 from cellscale.methods.multicellnet import EpochWeight, dice, edges, min_max_weight
+from cellscale.testing.cases import CASES, disc, painted
+from cellscale.testing.conformance import jaccard_indices
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.types import Box
-from tests.cases import CASES, disc, painted
-from tests.methods.conformance import jaccards
 
 LEVELS = (40, 90, 130, 180, 220)
 
@@ -187,7 +187,7 @@ def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds) -> None:
     for truth in frames:
         maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
         found = whole_frame(method, maps)
-        best = list(jaccards(truth, found).values())
+        best = list(jaccard_indices(truth, found).values())
         assert min(best) > 0.5
         assert found.max() == truth.max()
         assert np.mean(best) >= 0.95
@@ -201,7 +201,7 @@ def test_cells_that_meet_with_their_tips_have_seeds_of_their_own() -> None:
     labels = painted(*tips, disc(shape, 32, 100, 22))
     method = load_method("multicellnet").prepared([labels])
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
-    assert min(jaccards(labels, whole_frame(method, maps)).values()) > 0.95
+    assert min(jaccard_indices(labels, whole_frame(method, maps)).values()) > 0.95
 
 
 def test_a_cell_larger_than_the_contours_may_be_is_flagged() -> None:

@@ -13,10 +13,11 @@ from cellscale.errors import InputError
 from cellscale.methods import load_method
 from cellscale.methods.pixel_forest import Forest, at_most, responses
 from cellscale.ngff.labels import open_labels
+from cellscale.testing.cases import FRAMES, annotated_frame
+from cellscale.testing.conformance import QUICK
 from cellscale.training.run import train
 from cellscale.types import Box
-from tests.methods.conformance import QUICK
-from tests.methods.test_conformance import FRAMES, SMALL, discs
+from tests.support.variants import SMALL
 
 METHOD = load_method("pixel-forest", **SMALL["pixel-forest"])
 
@@ -94,7 +95,7 @@ def test_strips_give_the_shares_of_the_whole_window(tmp_path):
 
 
 def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path):
-    image, labels = discs(5, (150, 130))
+    image, labels = annotated_frame(5, (150, 130))
     np.save(tmp_path / "image.npy", image)
     np.save(tmp_path / "labels.npy", labels[None].astype(np.uint16))
     store = str(tmp_path / "movie.zarr")

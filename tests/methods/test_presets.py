@@ -18,9 +18,9 @@ from cellscale.methods.multicellnet import coupled_dice
 from cellscale.methods.presets import preset, presets
 from cellscale.methods.protocol import Batch
 from cellscale.settings.fields import flat, replaced
+from cellscale.testing.cases import CASES
+from cellscale.testing.naive import shapes
 from cellscale.training.settings import TrainingSettings
-from tests.cases import CASES
-from tests.naive import shapes
 
 LABELS = CASES["two touching"]
 

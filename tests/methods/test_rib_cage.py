@@ -12,13 +12,14 @@ from cellscale.methods.parts.contour_classes import contour_classes
 from cellscale.methods.protocol import Batch
 from cellscale.methods.rib_cage import Agreement, inner, one_hot, patches, refuse_collapse
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
+from cellscale.testing.cases import FRAMES
+from cellscale.testing.conformance import QUICK
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import Windows, mirrored
 from cellscale.training.loop import ends_of, only
 from cellscale.training.run import train
 from cellscale.training.weight_averaging import copied
-from tests.methods.conformance import QUICK
-from tests.methods.test_conformance import FRAMES, GAME
+from tests.support.variants import GAME
 
 TRAINED = dataclasses.replace(QUICK, steps=60, batch_size=2, crop=53)
 

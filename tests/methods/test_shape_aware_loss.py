@@ -10,14 +10,13 @@ from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.shape_aware_loss import Cells, MaskLoss, pretrained
+from cellscale.testing import conformance
+from cellscale.testing.cases import CASES, FRAMES
+from cellscale.testing.conformance import Subject, sample_batch, worker_batch
 from cellscale.training import loop
-from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 from cellscale.types import Candidates
-from tests.cases import CASES
-from tests.methods import conformance
-from tests.methods.test_conformance import FRAMES
 
 TINY = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
 QUICK = TrainingSettings(
@@ -63,25 +62,23 @@ def test_cells_are_measured():
 
 @pytest.mark.parametrize("case", CASES)
 def test_decoding_the_perfect_candidates_returns_the_labels(method, case):
-    conformance.check_ideal(method.prepared([CASES[case]]), CASES[case])
+    conformance.check_perfect_prediction(Subject(method=method.prepared([CASES[case]])), labels=CASES[case])
 
 
 def test_settings_survive_json(method):
-    conformance.check_json(method)
+    conformance.check_settings(Subject(method=method))
 
 
 def test_only_its_network_moves(method):
-    conformance.check_resting(method, FRAMES, QUICK)
+    conformance.check_frozen_networks(Subject(method=method, training=QUICK))
 
 
-def test_a_training_is_repeatable(method, tmp_path):
-    first, second = (train(method, [FRAMES], output=f"{tmp_path}/{i}", settings=QUICK) for i in range(2))
-    for key, value in first.networks["mask_rcnn"].state_dict().items():
-        assert torch.equal(value, second.networks["mask_rcnn"].state_dict()[key]), key
+def test_a_training_is_repeatable(method):
+    conformance.check_training(Subject(method=method, training=QUICK))
 
 
 def test_training_brings_all_terms_down(method, networks):
-    batch = conformance.batch_for(method, FRAMES, QUICK, 2)
+    batch = sample_batch(Subject(method=method, training=QUICK), 2)
     player = loop.Player(method.stages()[0].updates[0], networks, 1000)
     torch.manual_seed(0)
     curve = [player.move(batch, 0, QUICK, Workers()) for _ in range(8)]
@@ -89,7 +86,7 @@ def test_training_brings_all_terms_down(method, networks):
 
 
 def test_a_loss_is_a_mean_of_sample_losses(method, networks):
-    batch = conformance.batch_for(method, FRAMES, QUICK, 2)
+    batch = sample_batch(Subject(method=method, training=QUICK), 2)
     (update,) = method.stages()[0].updates
     networks["mask_rcnn"].train()
     for module in networks["mask_rcnn"].modules():
@@ -98,13 +95,13 @@ def test_a_loss_is_a_mean_of_sample_losses(method, networks):
     torch.manual_seed(0)
     whole = update.loss(networks, batch)
     torch.manual_seed(0)
-    parts = [update.loss(networks, conformance.part_of(batch, slice(i, i + 1), iter(()))) for i in range(2)]
+    parts = [update.loss(networks, worker_batch(batch, slice(i, i + 1), iter(()))) for i in range(2)]
     for name, value in whole.items():
         torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6)
 
 
 def test_a_crop_without_cells_has_a_loss(method, networks):
-    batch = conformance.batch_for(method, FRAMES, QUICK, 1)
+    batch = sample_batch(Subject(method=method, training=QUICK), 1)
     empty = dataclasses.replace(batch, labels=torch.zeros_like(batch.labels))
     networks["mask_rcnn"].train()
     terms = method.stages()[0].updates[0].loss(networks, empty)

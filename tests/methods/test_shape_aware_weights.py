@@ -5,7 +5,7 @@ import pytest
 
 from cellscale.kernels.weights import distance_weights
 from cellscale.methods import load_method
-from tests.cases import CASES
+from cellscale.testing.cases import CASES
 
 
 def test_distance_weights_as_a_sum_leave_no_background_without_weight():

@@ -6,9 +6,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from cellscale.metrics import scores
 from cellscale.metrics.contours import rims
+from cellscale.testing import cases
+from cellscale.testing.naive.metrics import rim
 from cellscale.types import Labels
-from tests import cases
-from tests.naive.metrics import rim
 
 
 @settings(deadline=None)

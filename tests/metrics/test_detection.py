@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cellscale.metrics import scores
-from tests.cases import disc, painted
+from cellscale.testing.cases import disc, painted
 
 SHAPE = (60, 100)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cellscale.metrics.differences import FALSE_NEGATIVE, FALSE_POSITIVE, MERGED, SPLIT, TRUE_POSITIVE, differences
+from cellscale.testing.naive.metrics import fates
 from cellscale.types import Labels
 from tests.metrics.damage import damaged, scattered
-from tests.naive.metrics import fates
 
 
 def frame(*boxes: tuple[int, int, int, int]) -> Labels:

@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from cellscale.errors import InputError
 from cellscale.metrics import FrameScores, frame_scores, scores, summary, total
+from cellscale.testing import cases
+from cellscale.testing.naive.metrics import scores as naive_scores
 from cellscale.types import Labels
-from tests import cases
 from tests.metrics.damage import damaged, scattered
-from tests.naive.metrics import scores as naive_scores
 
 EMPTY = np.zeros((20, 30), np.uint32)
 CELL = np.pad(np.ones((6, 8), np.uint32), 7)

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellscale.metrics.straightness import RUN, lines_beside, seam_quality, straight_pixels
+from cellscale.testing.naive import straightness
 from cellscale.types import Box
 from tests.blobs import blurred_noise
-from tests.naive import straightness
 
 
 def counted(labels: np.ndarray, lines: list[int], side: int) -> np.ndarray:

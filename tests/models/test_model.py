@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.methods import load_method, settings_of
 from cellscale.models.model import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.sources.synthetic import Scene
@@ -199,3 +201,14 @@ def test_the_model_of_nuclei_is_small_and_finds_nuclei_that_it_has_never_seen():
     frame = (scene.image(0, box)[None], scene.labels(0, box))
     found = scored(model.method, predicted(model.method, model.networks, [frame], device="cpu", precision="auto"))
     assert found["f1"] > 0.8
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(model, tmp_path, number):
+    broken = {name: copy.deepcopy(network) for name, network in model.networks.items()}
+    name, network = next(iter(broken.items()))
+    key, parameter = next(iter(network.named_parameters()))
+    parameter.data.view(-1)[0] = number
+    save_model(dataclasses.replace(model, networks=broken), str(tmp_path / "model"))
+    with pytest.raises(DamagedError, match=rf"1 of {parameter.numel()} numbers of '{name}\.{key}' are not finite"):
+        load_model(str(tmp_path / "model"))

@@ -61,8 +61,8 @@ def test_a_bucket_holds_image_model_run_and_labels(
     movie, model = (f"{protocol}://cells/clouds/{name}" for name in ("movie.zarr", "model"))
     written(movie, blurred_noise(SHAPE), options=options)
     save_model(blobs_model(), model, options)
-    report = cellscale.segment(movie, model=model, storage_options=options, **SMALL)
-    assert report["cells"] > 10
+    result = cellscale.segment(movie, model=model, storage_options=options, **SMALL)
+    assert result.cells > 10
     assert np.array_equal(labels(movie, options), labels(str(home / "labels.zarr")))
     there = pd.read_parquet(f"{movie}/labels/cells/objects.parquet", storage_options=options)
     assert there.equals(pd.read_parquet(home / "labels.zarr" / "labels" / "cells" / "objects.parquet"))

@@ -12,7 +12,9 @@ from cellscale.methods import load_method
 from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Report, Target, segment
+from cellscale.segmentation.report import Report
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from tests.blobs import blurred_noise
 from tests.segmentation.test_run import arrays, equal, written

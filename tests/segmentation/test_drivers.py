@@ -1,4 +1,4 @@
-"""Two drivers of one run, the second started at any step of the first: one layer, whole, and both say what happened."""
+"""Two drivers of one layer, the second begun at any step of the first: one whole layer, and both say what happened."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 
-from cellscale.errors import RunError
+from cellscale.errors import ExistsError, InputError, OvertakenError
+from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage
-from cellscale.segmentation.run import Task, one_by_one
-from tests.blobs import blurred_noise
-from tests.segmentation.test_run import SHAPE, arrays, equal, segmented, table, written
+from cellscale.ngff.labels import list_labels
+from cellscale.segmentation.executor import Task, one_by_one
+from cellscale.segmentation.ownership import sign, stored_plan
+from cellscale.segmentation.plan import Settings, plan
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
+from cellscale.storage.folder import Folder
+from tests.blobs import blobs_model, blurred_noise
+from tests.segmentation.test_run import SHAPE, arrays, equal, scratch_of, segmented, table, written
+
+TILED = {"tile_size": 64, "window_size": 64, "task_px": 1000}
 
 
 @pytest.fixture
@@ -21,26 +30,180 @@ def image(tmp_path: Path) -> NgffImage:
 
 
 def interrupted(step: str, by: Callable[[], Any]) -> Callable[..., Iterator[tuple[Task, Any]]]:
-    """Do all tasks in this process; after the first task of a step, do something else."""
-    waiting = [by]
+    """Do all tasks in this process; in the midst of the second task of a step, do something else."""
+    begun: list[str] = []
 
     def spread(
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
-        for done in one_by_one(work, shared, tasks, gpu=gpu):
-            if waiting and done[0][0].startswith(step):
-                waiting.pop()()
-            yield done
+        def met(shared: Any, task: Task) -> Any:
+            if task[0].startswith(step):
+                begun.append(task[0])
+                if len(begun) == 2:
+                    by()
+            return work(shared, task)
+
+        return one_by_one(met, shared, tasks, gpu=gpu)
 
     return spread
 
 
 @pytest.mark.parametrize("step", ["survey", "decode", "publish-0", "tables"])
 def test_a_driver_that_is_overtaken_stops_and_harms_nothing(image: NgffImage, step: str) -> None:
-    settings = {"tile_size": 64, "window_size": 64, "task_px": 1000}
-    segmented(image, "alone", **settings)
-    spread = interrupted(step, lambda: segmented(image, "cells", **settings))
-    with pytest.raises(RunError, match="Another driver has signed the run"):
-        segmented(image, "cells", spread=spread, **settings)
+    segmented(image, "alone", **TILED)
+    spread = interrupted(step, lambda: segmented(image, "cells", **TILED))
+    with pytest.raises(OvertakenError, match="Another driver has signed the run"):
+        segmented(image, "cells", spread=spread, **TILED)
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert table(image, "cells").equals(table(image, "alone"))
+    assert not Path(f"{image.url}/.cellscale-cells").exists()
+
+
+@pytest.mark.parametrize("step", ["predict", "decode", "join", "publish-0"])
+def test_a_driver_of_other_settings_takes_nothing_of_the_one_that_it_overtakes(image: NgffImage, step: str) -> None:
+    """The overtaken task goes on in the midst of the other's run, and leaves neither a record nor a folder."""
+    other = blobs_model(minimum_area=60, radius=2)
+    segmented(image, "alone", model=other, **TILED)
+    spread = interrupted(step, lambda: segmented(image, "cells", model=other, overwrite=True, **TILED))
+    with pytest.raises(OvertakenError, match="Another driver has signed the run"):
+        segmented(image, "cells", spread=spread, **TILED)
+    assert equal(arrays(image, "cells"), arrays(image, "alone"))
+    assert table(image, "cells").equals(table(image, "alone"))
+    assert not Path(f"{image.url}/.cellscale-cells").exists()
+
+
+def test_a_late_task_writes_into_a_folder_that_no_one_reads(image: NgffImage) -> None:
+    """The other run dies at once, so that what the overtaken task writes after it would be found by the next."""
+
+    other = {**TILED, "tile_size": 50}
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    def begin_anew() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            segmented(image, "cells", overwrite=True, spread=interrupted("predict", die), **other)
+
+    with pytest.raises(OvertakenError):
+        segmented(image, "cells", spread=interrupted("predict", begin_anew), **TILED)
+    assert len(scratch_of(image, "cells").names("predict")) == 1
+    segmented(image, "alone", **other)
+    segmented(image, "cells", **other)
+    assert equal(arrays(image, "cells"), arrays(image, "alone"))
+
+
+def killed(step: str) -> Callable[..., Iterator[tuple[Task, Any]]]:
+    """Die as a killed driver does, after the first record of a step."""
+
+    def spread(
+        work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
+    ) -> Iterator[tuple[Task, Any]]:
+        for done in one_by_one(work, shared, tasks, gpu=gpu):
+            if done[0][0].startswith(step):
+                raise KeyboardInterrupt
+            yield done
+
+    return spread
+
+
+def as_named(image: NgffImage, url: str, **options: Any) -> None:
+    """Segment with a model that is named by a URL."""
+    model: Model = blobs_model()
+    scratch = Folder(url=f"{image.url}/.cellscale-cells")
+    run = plan(image, model, Settings(precision="fp32", **TILED), scratch)
+    segment(run, model.networks, Target(store=image.url, name="cells"), model={"url": url}, **options)
+
+
+@pytest.mark.parametrize("step", ["publish-0", "publish-1", "tables"])
+def test_a_resumed_run_keeps_what_is_published_whatever_the_model_is_called(tmp_path: Path, step: str) -> None:
+    image = written(str(tmp_path / "movie.zarr"), blurred_noise((1, 600, 600)))
+    segmented(image, "alone", **TILED)
+    with pytest.raises(KeyboardInterrupt):
+        as_named(image, "model", spread=killed(step))
+    as_named(image, "./model")
+    assert equal(arrays(image, "cells"), arrays(image, "alone"))
+    assert table(image, "cells").equals(table(image, "alone"))
+
+
+def test_an_unfinished_overwrite_does_not_make_the_old_layer_its_own(image: NgffImage) -> None:
+    segmented(image, "cells", **TILED)
+    before = arrays(image, "cells")
+    model = blobs_model(minimum_area=60)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", model=model, overwrite=True, spread=killed("decode"), **TILED)
+    with pytest.raises(ExistsError, match="--overwrite"):
+        segmented(image, "cells", model=model, **TILED)
+    assert list_labels(image.url) == ("cells",)
+    assert equal(arrays(image, "cells"), before)
+
+
+def test_a_run_that_died_while_it_cleaned_up_is_known_to_be_finished(
+    image: NgffImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of its folder is gone; the same command deletes the rest, computes nothing and reports the same cells."""
+    remove = Folder.remove
+
+    def dies(self: Folder, *inner: str) -> None:
+        if ".cellscale" in self.url:
+            for step in ("maps", "pieces", "decode"):
+                remove(self.child(step))
+            raise KeyboardInterrupt
+        remove(self, *inner)
+
+    monkeypatch.setattr(Folder, "remove", dies)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", **TILED)
+    monkeypatch.undo()
+    before = arrays(image, "cells")
+
+    def no_work(work: Any, shared: Any, tasks: Sequence[Task], *, gpu: bool = False) -> Iterator[tuple[Task, Any]]:
+        raise AssertionError("nothing is left to do")
+
+    report = segmented(image, "cells", spread=no_work, **TILED)
+    assert report.cells == sum(int(frame.max()) for frame in before[0])
+    assert equal(arrays(image, "cells"), before)
+    assert not Path(f"{image.url}/.cellscale-cells").exists()
+
+
+def test_only_folders_of_attempts_are_deleted(image: NgffImage) -> None:
+    note = Path(f"{image.url}/.cellscale-cells/notes.txt")
+    note.parent.mkdir()
+    note.write_text("by hand")
+    segmented(image, "cells", **TILED)
+    assert note.read_text() == "by hand"
+    assert {path.name for path in note.parent.iterdir()} == {"notes.txt"}
+
+
+def test_of_two_drivers_that_sign_at_once_the_later_one_stays(image: NgffImage) -> None:
+    model, scratch = blobs_model(), Folder(url=f"{image.url}/.cellscale-cells")
+    run = plan(image, model, Settings(precision="fp32", **TILED), scratch)
+    first, second = (sign(run, allow_failed_tiles=False, attempt=None) for _ in range(2))
+    second.check()
+    with pytest.raises(OvertakenError, match="has other settings or started over"):
+        first.check()
+    assert first.attempt != second.attempt
+    third = sign(run, allow_failed_tiles=False, attempt=second.attempt)
+    with pytest.raises(OvertakenError, match="its labels are the same"):
+        second.check()
+    second.finish()
+    third.check()
+    first.leave()
+    third.check()
+    third.finish()
+    assert stored_plan(scratch) is None
+
+
+def test_the_plan_of_an_attempt_outside_of_its_folder_is_refused(image: NgffImage) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", spread=killed("survey"), **TILED)
+    home = Folder(url=f"{image.url}/.cellscale-cells")
+    home.write_json("plan.json", {**home.read_json("plan.json"), "attempt": "../labels"})
+    with pytest.raises(OSError, match=r"plan\.json is damaged"):
+        segmented(image, "cells", **TILED)
+
+
+def test_a_run_with_other_settings_is_refused_while_one_is_unfinished(image: NgffImage) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", spread=killed("survey"), **TILED)
+    with pytest.raises(InputError, match="model"):
+        segmented(image, "cells", model=blobs_model(minimum_area=60), **TILED)

@@ -16,10 +16,12 @@ from cellscale.methods import METHODS, load_method
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writer import create_image
+from cellscale.segmentation.executor import Spread, one_by_one
 from cellscale.segmentation.placeholders import blank
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.report import Report
-from cellscale.segmentation.run import Spread, Target, one_by_one, segment
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.tiling.in_memory import join, whole_frame
 from cellscale.tiling.ring_rule import record
@@ -27,6 +29,7 @@ from cellscale.tiling.row_groups import Strips
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, part_of
 from tests.blobs import BLOBS, blobs_model, blurred_noise
+from tests.segmentation.test_run import scratch_of
 
 SHAPE = (2, 300, 400)
 """Chunks of 256 px."""
@@ -229,7 +232,7 @@ def test_a_killed_run_with_holes_resumes_with_the_same_holes(image: NgffImage) -
 def test_a_run_that_failed_can_be_finished_with_holes(image: NgffImage) -> None:
     def losing(work: Any, shared: Any, tasks: Any, *, gpu: bool = False) -> Any:
         for task, result in one_by_one(work, shared, tasks, gpu=gpu):
-            Folder(url=f"{image.url}/.cellscale-cells").delete("maps/000001/000000")
+            scratch_of(image, "cells").delete("maps/000001/000000")
             yield task, result
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0 \(rows 0:100, columns 0:100\).*maps/000001/000000"):

@@ -21,8 +21,11 @@ from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writer import create_image
+from cellscale.segmentation.executor import Spread, one_by_one
 from cellscale.segmentation.plan import Settings, plan
-from cellscale.segmentation.run import Report, Spread, Target, one_by_one, segment
+from cellscale.segmentation.report import Report
+from cellscale.segmentation.run import segment
+from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
 from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
@@ -67,6 +70,13 @@ def segmented(
     run = plan(image, model, Settings(**{"precision": "fp32", **settings}), scratch)
     target = Target(store=image.url, name=name, overwrite=overwrite)
     return segment(run, model.networks, target, spread=spread)
+
+
+def scratch_of(image: NgffImage, name: str) -> Folder:
+    """The folder of a run's only attempt."""
+    home = Folder(url=f"{image.url}/.cellscale-{name}", storage_options=image.storage_options)
+    (attempt,) = home.names() - {"plan.json"}
+    return home.child(attempt)
 
 
 def arrays(image: NgffImage, name: str) -> list[np.ndarray]:
@@ -324,7 +334,7 @@ def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
 
         def __call__(self, work: Any, shared: Any, tasks: Sequence[Any], *, gpu: bool = False) -> Iterator[Any]:
             yield from one_by_one(work, shared, tasks, gpu=gpu)
-            shutil.rmtree(f"{image.url}/.cellscale-cells/maps/000001", ignore_errors=True)
+            scratch_of(image, "cells").child("maps/000001").remove()
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0.*missing"):
         segmented(image, "cells", spread=Losing(), window_size=64, tile_size=100)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cellscale.metrics.straightness import RUN, lines_beside
+from cellscale.testing.naive.straightness import straight_pixels
 from tests.blobs import blurred_noise
-from tests.naive.straightness import straight_pixels
 from tests.segmentation.test_run import arrays, segmented, written
 
 

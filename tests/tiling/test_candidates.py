@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from cellscale.errors import RunError
 from cellscale.methods import load_method
 from cellscale.methods.shape_aware_loss import MaskRCNN
+from cellscale.testing.cases import random_candidates
 from cellscale.tiling.candidates import arrays_of, from_arrays, gathered, owned
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import Windows
 from cellscale.types import Box, Candidates, Pieces, Table
-from tests.rivals import drawn
 
 
 def method_for(longest: int, **settings) -> MaskRCNN:
@@ -38,7 +38,7 @@ def test_any_tiling_gives_the_whole_frames_labels(
     shape, size, longest, minimum_area, most_overlap, count, seed
 ) -> None:
     method = method_for(longest, minimum_area=minimum_area, most_overlap=most_overlap)
-    candidates = drawn(shape, count, longest, seed)
+    candidates = random_candidates(shape, count, longest, seed)
     assert np.array_equal(tiled_frame(method, candidates, size), whole_frame(method, candidates))
 
 
@@ -65,7 +65,7 @@ def breaks(less: int) -> bool:
     """Whether some random frame is decoded differently by tiles than at once."""
     mutant = Mutant(method_for(7, most_overlap=0.05), less)
     for seed in range(60):
-        candidates = drawn((40, 40), 40, 7, seed, levels=60000)
+        candidates = random_candidates((40, 40), 40, 7, seed, levels=60000)
         try:
             if not np.array_equal(tiled_frame(mutant, candidates, 13), whole_frame(mutant, candidates)):
                 return True
@@ -118,7 +118,7 @@ def test_a_cell_that_the_mirror_completes_has_its_middle_in_the_frame() -> None:
 
 
 def test_stored_candidates_come_back_and_windows_add_up() -> None:
-    candidates = drawn((30, 30), 7, 9, 0)
+    candidates = random_candidates((30, 30), 7, 9, 0)
     back = from_arrays(arrays_of(candidates), candidates.shape)
     both = gathered([back, back.some(np.arange(2))], (30, 30))
     assert both.boxes.tolist() == [*candidates.boxes.tolist(), *candidates.boxes[:2].tolist()]
@@ -126,7 +126,7 @@ def test_stored_candidates_come_back_and_windows_add_up() -> None:
 
 @pytest.mark.parametrize("box", [Box(0, 0, 5, 5), Box(10, 3, 14, 30)])
 def test_a_part_has_all_candidates_with_a_pixel_in_it(box) -> None:
-    candidates = drawn((30, 30), 40, 9, 1)
+    candidates = random_candidates((30, 30), 40, 9, 1)
     part = candidates.within(box)
     wanted = [Box(*b).clip(box).area > 0 for b in candidates.boxes.tolist()]
     assert len(part) == sum(wanted)

@@ -1,39 +1,28 @@
 """The promise in small: any tiling gives the whole frame's labels, numbers included; each rule is needed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from cellscale.errors import RunError
 from cellscale.kernels.tables import WALL
 from cellscale.methods import METHODS, load_method
 from cellscale.settings.fields import flat
+from cellscale.testing.cases import CASES, random_maps
 from cellscale.tiling import in_memory, ring_rule
 from cellscale.tiling.in_memory import Decoder, tiled_frame, whole_frame
 from cellscale.tiling.row_groups import Strips
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
-from tests.cases import CASES
+from tests.support.mutants import Mutant, breaks
 
 CASES_OF_THE_PROMISE = 3000
 OTHERS = {"mu-lux", "l2s"}
 """Methods without a radius; their own tests hold them to the promise."""
 LINKED = sorted(name for name in METHODS if load_method(name).join == "links" and name not in OTHERS)
-
-
-def random_maps(names: tuple[str, ...], shape: tuple[int, int], seed: int) -> StoredMaps:
-    """Smooth random probabilities, rough or coarse, that sum to about one."""
-    rng = np.random.default_rng(seed)
-    fields = []
-    for _ in names:
-        noise = ndimage.gaussian_filter(rng.standard_normal(shape), rng.uniform(0.6, 3))
-        fields.append(np.exp(2.5 * noise / max(noise.std(), 1e-9) + rng.normal()))
-    total = np.sum(fields, axis=0) + np.exp(rng.normal())
-    return {name: np.rint(255 * field / total).astype(np.uint8) for name, field in zip(names, fields, strict=True)}
 
 
 def load_settings(method: Decoder) -> dict[str, int]:
@@ -86,49 +75,6 @@ def test_any_tiling_gives_the_whole_frames_labels(name, shape, size, radius, min
     expected = naive_whole_frame(method, maps)
     assert np.array_equal(whole_frame(method, maps), expected)
     assert np.array_equal(tiled_frame(method, maps, size), expected)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A method with one rule weakened."""
-
-    method: Decoder
-    decode_reach_less: int = 0
-    link_less: int = 0
-    judge_in_tile: bool = False
-
-    @property
-    def decode_reach(self) -> int:
-        return self.method.decode_reach - self.decode_reach_less
-
-    @property
-    def link(self) -> int:
-        return self.method.link - self.link_less
-
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        pieces = self.method.decode(maps, valid)
-        if not self.judge_in_tile:
-            return pieces
-        area = np.bincount(pieces.labels.ravel())
-        kept = np.where(area >= 20, pieces.labels.max(initial=0) > -1, False)
-        kept[0] = False
-        return replace(pieces, labels=np.where(kept[pieces.labels], pieces.labels, 0))
-
-    def unite(self, nodes: Table, edges: Table) -> np.ndarray:
-        return self.method.unite(nodes, edges)
-
-
-def breaks(mutant: Mutant, cases: int = 300) -> bool:
-    """Whether some random frame is decoded differently by tiles than at once."""
-    for seed in range(cases):
-        maps = random_maps(mutant.method.maps, (60, 60), seed)
-        try:
-            tiled = tiled_frame(mutant, maps, 17)
-        except RunError:
-            return True
-        if not np.array_equal(tiled, whole_frame(mutant.method, maps)):
-            return True
-    return False
 
 
 @pytest.mark.parametrize("name", LINKED)

@@ -12,11 +12,11 @@ from torch import distributed
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
+from cellscale.testing.cases import FRAMES
 from cellscale.training import loop
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
-from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=50, batch_size=2, crop=32, margin=8, loader_workers=0, precision="fp32", validate_every=100, max_grad_norm=1e9

@@ -14,12 +14,12 @@ from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
 from cellscale.ngff.image import open_image
+from cellscale.testing.cases import FRAMES
 from cellscale.training import resume_state
 from cellscale.training.run import check_start, train
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
-from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2

@@ -12,15 +12,15 @@ from cellscale.api.data import import_images
 from cellscale.errors import InputError
 from cellscale.methods import load_method
 from cellscale.ngff.image import open_image
+from cellscale.testing.cases import annotated_frame
 from cellscale.training.augment import Augmentation
 from cellscale.training.frames import Joined, shares
 from cellscale.training.samples import Samples, batches
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
-from tests.methods.test_conformance import discs
 
 SETTINGS = TrainingSettings(steps=6, batch_size=2, crop=30, margin=8, loader_workers=0)
-FRAMES = [discs(0), discs(1, (40, 50)), discs(2, (20, 90))]
+FRAMES = [annotated_frame(0), annotated_frame(1, (40, 50)), annotated_frame(2, (20, 90))]
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_loader_process_makes_the_same_batches(samples):
 
 
 def test_data_sets_have_shares_of_the_samples():
-    frames = Watched(parts=([discs(0)], [discs(i) for i in range(1, 5)]))
+    frames = Watched(parts=([annotated_frame(0)], [annotated_frame(i) for i in range(1, 5)]))
     assert shares(frames, ()) is None
     assert shares(frames, (1, 3)).tolist() == pytest.approx([0.25] + [0.1875] * 4)
     samples = Samples(load_method("dwm", depth=1), frames, dataclasses.replace(SETTINGS, dataset_weights=(0.0, 2.0)))
@@ -132,7 +132,7 @@ class Watched(Joined):
 
 
 def test_what_lies_where_nobody_annotated_changes_nothing():
-    image, labels = discs(0)
+    image, labels = annotated_frame(0)
     hidden = np.zeros(labels.shape, bool)
     hidden[:, 30:] = True
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def test_what_lies_where_nobody_annotated_changes_nothing():
 
 
 def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
-    image, labels = discs(0)
+    image, labels = annotated_frame(0)
     fine = np.kron(image, np.ones((1, 2, 2), np.uint8)).astype(np.uint16) * 9 + 30_000
     stores = {"coarse": (image, labels, 1.0), "fine": (fine, np.kron(labels, np.ones((2, 2), np.uint32)), 0.5)}
     parts = []

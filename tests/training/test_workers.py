@@ -5,10 +5,10 @@ from torch import distributed
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
+from cellscale.testing.cases import FRAMES
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
-from tests.methods.test_conformance import FRAMES
 
 SETTINGS = TrainingSettings(
     steps=6, batch_size=2, crop=37, margin=4, loader_workers=0, precision="fp32", validate_every=3, threads=1

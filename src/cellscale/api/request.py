@@ -18,7 +18,7 @@ from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
 from cellscale.segmentation.plan import Run, Settings, plan
-from cellscale.segmentation.run import Target
+from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.folder import Folder

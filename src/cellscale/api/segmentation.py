@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from cellscale.api.request import PlanKeywords, SegmentationKeywords, options_from, segmentation_job
@@ -14,12 +15,39 @@ from cellscale.ngff import upsampling
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
-from cellscale.segmentation.forecast import forecast
-from cellscale.segmentation.run import one_by_one
+from cellscale.segmentation.executor import Serial
+from cellscale.segmentation.forecast import Forecast, forecast
+from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
 
 Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationResult:
+    """A finished segmentation: the layer that was published, and what the run did."""
+
+    layer: str
+    """URL of the label layer."""
+    planes: int
+    """Number of segmented frames, or of slices of frames."""
+    channels: tuple[int, ...]
+    """Numbers of the channels that were used."""
+    image_channels: int
+    """Number of channels of the image."""
+    report: Report
+    """Tasks, times, cells and failures of the run."""
+
+    @property
+    def cells(self) -> int:
+        """Number of cells in all planes."""
+        return self.report.cells
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result and its report as one flat dictionary of JSON's types."""
+        own = {name: value for name, value in dataclasses.asdict(self).items() if name != "report"}
+        return {**own, "channels": list(self.channels), **dataclasses.asdict(self.report)}
 
 
 def segment(
@@ -31,7 +59,7 @@ def segment(
     on_progress: Progress = silent,
     on_status: Callable[[str, str], None] = lambda step, message: None,
     **options: Unpack[SegmentationKeywords],
-) -> dict[str, Any]:
+) -> SegmentationResult:
     """Segment an OME-Zarr image by overlapping tiles on a Ray cluster and write an NGFF label layer.
 
     Parameters
@@ -54,9 +82,8 @@ def segment(
 
     Returns
     -------
-    dict
-        layer, cells, planes, channels (their numbers), image_channels (how many there are), tasks, reused and seconds
-        by step, missing_chunks, failed_regions, flagged … as in the report.
+    SegmentationResult
+        The layer, the number of cells, and the report of the run.
 
     Raises
     ------
@@ -71,16 +98,23 @@ def segment(
             job.run,
             job.model.networks,
             job.target,
-            spread=one_by_one if backend == "serial" else job.engine,
+            spread=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)
+            if backend == "serial"
+            else job.engine,
             on_progress=on_progress,
             on_note=on_status,
             model=about,
         )
-    seen = {"channels": list(job.run.channels), "image_channels": job.run.image.size("c")}
-    return {"layer": job.target.layer, "planes": len(job.run.planes), **seen, **dataclasses.asdict(found)}
+    return SegmentationResult(
+        layer=job.target.layer,
+        planes=len(job.run.planes),
+        channels=job.run.channels,
+        image_channels=job.run.image.size("c"),
+        report=found,
+    )
 
 
-def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> dict[str, Any]:
+def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> Forecast:
     """Estimate tasks, I/O, memory and run time of `segment` by running one window and one tile on this machine.
 
     Parameters
@@ -95,8 +129,8 @@ def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> 
 
     Returns
     -------
-    dict
-        planes, windows, tiles, tasks, bytes, halo_cost, peak_worker_bytes, worker_seconds, seconds_here, label_dtype …
+    Forecast
+        Counts, bytes, memory and times.
 
     Raises
     ------

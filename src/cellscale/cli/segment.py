@@ -67,16 +67,16 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, **o
     with progress(quiet) as show:
         result = cellscale.segment(image, backend=backend(serial), on_progress=show, on_status=show.note, **options)
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        click.echo(json.dumps(result.to_dict(), indent=1))
     else:
-        out.print(f"{counted(result['cells'], 'cell')} in {counted(result['planes'], 'frame')} → {result['layer']}")
-        if options["channels"] is None and len(result["channels"]) < result["image_channels"]:
-            numbers = ", ".join(map(str, result["channels"]))
-            note = f"cellscale: segmented by channel {numbers} of {result['image_channels']}; choose with --channels"
+        out.print(f"{counted(result.cells, 'cell')} in {counted(result.planes, 'frame')} → {result.layer}")
+        if options["channels"] is None and len(result.channels) < result.image_channels:
+            numbers = ", ".join(map(str, result.channels))
+            note = f"cellscale: segmented by channel {numbers} of {result.image_channels}; choose with --channels"
             click.echo(note, err=True)
-    if result["failed_regions"]:
-        failed = counted(len(result["failed_regions"]), "failed region")
-        click.echo(f"cellscale: {failed}, listed in {result['layer']}/report/report.html", err=True)
+    if result.report.failed_regions:
+        failed = counted(len(result.report.failed_regions), "failed region")
+        click.echo(f"cellscale: {failed}, listed in {result.layer}/report/report.html", err=True)
         sys.exit(PUBLISHED_WITH_FAILED_TILES)
 
 
@@ -88,27 +88,27 @@ def plan_command(image: str, as_json: bool, **options: Any) -> None:
     """Estimate what `segment` with the same options would do: tasks, I/O, memory and run time."""
     found = cellscale.plan(image, **options)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(found.to_dict(), indent=1))
     else:
         out.print(_forecast_table(found))
 
 
-def _forecast_table(found: dict[str, Any]) -> Table:
-    sizes, seconds, window = found["bytes"], found["worker_seconds"], found["window_px"]
+def _forecast_table(found: cellscale.Forecast) -> Table:
+    sizes, seconds, window = found.bytes, found.worker_seconds, found.window_px
     labels = f"{byte_count(sizes['output'])} ({byte_count(sizes['output_uncompressed'])} uncompressed)"
     table = Table("plan", "")
     rows = {
-        "frames": f"{found['planes']} of {found['frame_px'][0]} × {found['frame_px'][1]} px",
-        "windows": f"{found['windows']} of {window[0]} × {window[1]} px",
-        "halo cost (W/K)²": f"{found['halo_cost']:.2f}; {found['predicted_px_per_px']:.2f} px predicted for each px",
-        "tiles": str(found["tiles"]),
-        "tasks": ", ".join(f"{name} {count}" for name, count in found["tasks"].items()),
+        "frames": f"{found.planes} of {found.frame_px[0]} × {found.frame_px[1]} px",
+        "windows": f"{found.windows} of {window[0]} × {window[1]} px",
+        "halo cost (W/K)²": f"{found.halo_cost:.2f}; {found.predicted_px_per_px:.2f} px predicted for each px",
+        "tiles": str(found.tiles),
+        "tasks": ", ".join(f"{name} {count}" for name, count in found.tasks.items()),
         "read from the source": f"{byte_count(sizes['read'])} before compression",
         "scratch": byte_count(sizes["scratch"]),
-        "labels": f"{found['label_dtype']}, {labels}",
-        "peak memory of a worker": byte_count(found["peak_worker_bytes"]),
+        "labels": f"{found.label_dtype}, {labels}",
+        "peak memory of a worker": byte_count(found.peak_worker_bytes),
         "time of one worker": ", ".join(f"{name} {duration(value)}" for name, value in seconds.items()),
-        f"time here, {found['workers_here']} workers": f"{duration(found['seconds_here'])}; no join, no publishing",
+        f"time here, {found.workers_here} workers": f"{duration(found.seconds_here)}; no join, no publishing",
     }
     for name, value in rows.items():
         table.add_row(name, value)

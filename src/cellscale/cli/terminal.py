@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from rich.console import Console
@@ -136,7 +136,7 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
     return decorate
 
 
-def backend(serial: bool) -> str:
+def backend(serial: bool) -> Literal["ray", "serial"]:
     """Return the backend that `--serial` asks for."""
     return "serial" if serial else "ray"
 

@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from cellscale.errors import RunError
+from cellscale.segmentation.executor import attempted
 
 LOOK_S = 0.05
 """Longest pause between two looks at the pending tasks, s."""
@@ -55,7 +56,7 @@ class FanOut:
         extra = {"num_gpus": self.gpus, "max_calls": 0} if gpu and self.gpus else {}
         # Ray's own retries have no bound for tasks that run out of memory.
         options: dict[str, Any] = {"num_cpus": self.cpus, "max_retries": 0, **extra}
-        remote = ray.remote(**options)(_attempted)
+        remote = ray.remote(**options)(attempted)
         waiting = deque((task, 1) for task in tasks)
         pending: dict[Any, tuple[Any, int]] = {}
         limit, looked = self._limit(), time.monotonic()
@@ -79,15 +80,6 @@ class FanOut:
         """Tasks to submit at any time; a cluster that grows gets more."""
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return min(MOST_PENDING, max(2, int(self.pending_per_cpu * resources.get("CPU", 0))))
-
-
-def _attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts: int, backoff_s: float) -> Any:
-    for attempt in range(attempts - 1):
-        try:
-            return work(shared, task)
-        except (OSError, MemoryError):
-            time.sleep(backoff_s * 2**attempt)
-    return work(shared, task)
 
 
 def _result(reference: Any) -> Any:

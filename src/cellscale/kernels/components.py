@@ -1,4 +1,10 @@
-"""Connected components by runs: one scan finds and unites the runs of a mask, a second writes their numbers."""
+"""Connected components by runs: one scan finds the horizontal runs of a mask and unites them, a second writes labels.
+
+A volume is scanned as one stack of rows, plane after plane. Runs are numbered in raster order and united under the
+smallest number, so numbering the roots in order numbers components by their first pixels, for any number of threads.
+
+L. He, Y. Chao and K. Suzuki, A run-based two-scan labeling algorithm, IEEE Trans. Image Processing 17, 2008.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +24,13 @@ from cellscale.types import Mask
 
 @kernel
 def _find_runs(rows: Mask, runs: NDArray[np.int32], counts: NDArray[np.int64]) -> int:
-    """Write first and last + 1 column of every run, and how many each row has."""
+    """Write first column and last + 1 of every run, (runs, 2), and the number of runs of each row; return the total."""
     found = 0
     for y in range(rows.shape[0]):
         before = found
         inside = False
         for x in range(rows.shape[1]):
-            if rows[y, x] != inside:
+            if rows[y, x] != inside:  # a run begins (column 0 of `runs`) or ends (column 1)
                 runs[found, int(inside)] = x
                 found += inside
                 inside = not inside
@@ -39,7 +45,11 @@ def _find_runs(rows: Mask, runs: NDArray[np.int32], counts: NDArray[np.int64]) -
 def _unite_rows(
     runs: NDArray[np.int32], above: tuple[int, int], here: tuple[int, int], gap: int, parent: NDArray[np.int64]
 ) -> None:
-    """Unite the runs of two rows that overlap; `gap` is 1 where corners count too."""
+    """Unite the overlapping runs of two rows; with `gap` 1, runs that touch at corners too.
+
+    `above` and `here` are the first run and the last + 1 of each row. Both lists are sorted: of two runs the one that
+    ends first cannot meet anything after the other, as in a merge.
+    """
     i, j = above[0], here[0]
     while i < above[1] and j < here[1]:
         if runs[i, 0] < runs[j, 1] + gap and runs[j, 0] < runs[i, 1] + gap:
@@ -60,8 +70,31 @@ def _unite_runs(
     inside: bool,
     parent: NDArray[np.int64],
 ) -> None:
-    """Unite the runs of a band of rows with neighbours that are in the band, or with those that come before it."""
+    """Unite the runs of a band of rows with neighbouring runs inside the band, or with those before it.
+
+    Bands are united inside in parallel: their entries of `parent` are disjoint. The links between bands follow in one
+    thread.
+
+    Parameters
+    ----------
+    runs : int32 array, (runs, 2)
+        First column and last + 1.
+    starts : int64 array, (rows + 1,)
+        Row i has the runs starts[i] … starts[i + 1] − 1.
+    height : int
+        Rows of a plane; row i of plane z is row z · height + i.
+    gap : int
+        1 where corners and edges count as neighbours, else 0.
+    band : tuple of int
+        First row and last + 1.
+    inside : bool
+        Whether to unite inside the band or with what comes before it.
+    parent : int64 array, (runs,)
+        The union–find forest; changed.
+    """
     begin, end = band
+    # Neighbours before a row are the row above it and, in the plane above, the rows y − gap … y + gap. The farthest is
+    # height + gap rows back, so only the first height + 1 rows of a band have neighbours before the band.
     for row in range(begin, end if inside else min(end, begin + height + 1)):
         y = row % height
         here = (starts[row], starts[row + 1])
@@ -75,7 +108,7 @@ def _unite_runs(
 
 @kernel
 def _number_runs(parent: NDArray[np.int64]) -> int:
-    """Replace parents by numbers from 1 in the order of the roots; parents come before their children."""
+    """Replace parents by numbers from 1 in the order of the roots, in one pass: parents precede their children."""
     count = 0
     for i in range(parent.size):
         if parent[i] == i:
@@ -90,6 +123,7 @@ def _number_runs(parent: NDArray[np.int64]) -> int:
 def _paint(
     runs: NDArray[np.int32], starts: NDArray[np.int64], numbers: NDArray[np.int64], out: NDArray[np.int32]
 ) -> None:
+    """Write the number of each run (runs,) to its pixels, (y, x)."""
     for y in range(out.shape[0]):
         for run in range(starts[y], starts[y + 1]):
             out[y, runs[run, 0] : runs[run, 1]] = numbers[run]
@@ -105,7 +139,7 @@ def connected_components(
     mask : bool array, (y, x) or (z, y, x)
         Foreground.
     connectivity : {4, 8, 6, 26}
-        Neighbours of a pixel: through its sides, or through corners (and edges) too; 6 or 26 in a volume.
+        Neighbours of a pixel: across sides only, or across corners and edges as well; 6 or 26 in a volume.
     threads : int
         So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
 
@@ -133,7 +167,7 @@ def connected_components(
     found: dict[int, NDArray[np.int32]] = {}
 
     def find(begin: int, end: int) -> None:
-        runs = np.empty(((end - begin) * ((width + 1) // 2), 2), np.int32)
+        runs = np.empty(((end - begin) * ((width + 1) // 2), 2), np.int32)  # a row has at most ⌈width / 2⌉ runs
         found[begin] = runs[: _find_runs(rows[begin:end], runs, starts[begin + 1 : end + 1])]
 
     in_bands(find, len(rows), threads)

@@ -1,7 +1,8 @@
-"""Decision forests as flat arrays: which share of its trees votes for each class, in whole numbers.
+"""Decision forests as flat arrays: the votes of all trees for each class, as integers.
 
-L. Breiman, Random forests, 2001. Votes are integers, so that their sum depends neither on the order of the trees nor on
-the order of the pixels.
+Integers add up to the same sum in any order, so votes do not depend on how pixels are divided among blocks or tiles.
+
+L. Breiman, Random forests, Machine Learning 45, 2001.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from cellscale.errors import InputError
 from cellscale.kernels.compiling import kernel
 
 VOTE = 1 << 16
-"""What one tree has to give: the votes of a leaf sum to about this."""
+"""Total of a leaf's votes, up to rounding: fits into int32, and the sum over all trees into int64."""
 BLOCK = 256
-"""Points that are taken through all trees together."""
+"""Points that pass through one tree after the other before the next block of points begins."""
 
 
 @kernel
@@ -27,7 +28,9 @@ def _add_votes(
     votes: NDArray[np.int32],
     out: NDArray[np.int64],
 ) -> None:
-    # A block of points stays in the cache while the trees pass by; unsigned indices need no look for negative ones.
+    """Add the votes of all trees to `out` (points, classes); shapes as in `forest_votes`."""
+    # A block of points stays in the processor's cache while every tree is walked. Unsigned indices save the test for
+    # negative ones. A node's first child is 0 only in a leaf, as children have greater numbers than their parents.
     for start in range(0, values.shape[0], BLOCK):
         for tree in range(feature.shape[0]):
             features, thresholds, below = feature[tree], threshold[tree], child[tree]
@@ -55,13 +58,13 @@ def forest_votes(
     Parameters
     ----------
     values : float32 array, (points, features)
-        What the trees look at.
+        Features of each point.
     feature, threshold : int32 and float32 array, (trees, nodes)
         A point goes to the first child of a node if its value of the feature is at most the threshold.
     child : int32 array, (trees, nodes, 2)
         Numbers of the child, each greater than its parent's; 0: a leaf.
     votes : int32 array, (trees, nodes, classes)
-        What a leaf gives to each class.
+        Votes of a leaf for each class.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def forest_votes(
 
 
 def _check_nodes(feature: NDArray[np.int32], child: NDArray[np.int32], features: int) -> None:
-    """Refuse what would read outside of the arrays, or never end."""
+    """Raise InputError for a forest on which a walk would leave the arrays or never end."""
     number = np.arange(feature.shape[1])[:, None]
     there = (child > number) & (child < feature.shape[1])
     known = (feature >= 0) & (feature < features)

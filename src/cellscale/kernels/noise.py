@@ -1,4 +1,4 @@
-"""Random numbers by place: each is a function of a seed and of whole coordinates, whatever is computed beside it."""
+"""Random numbers by position: each is a function of a seed and integer coordinates, drawn in any order."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import numpy as np
 from cellscale.kernels.compiling import kernel
 
 UNIT = 1.0 / (1 << 53)
-"""From the upper 53 bits of a hash to 0 … 1."""
+"""Factor from the upper 53 bits of a hash, the precision of float64, to [0, 1)."""
 
 
 @kernel
 def _mixed(z: np.uint64) -> np.uint64:
-    """Finalise a 64-bit hash (SplitMix64; G. Steele et al., Fast splittable pseudorandom number generators, 2014)."""
+    """Mix 64 bits so that every output bit depends on every input bit.
+
+    The finaliser of SplitMix64: G. Steele et al., Fast splittable pseudorandom number generators, 2014. Products wrap
+    around modulo 2⁶⁴ on purpose.
+    """
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -22,8 +26,8 @@ def _mixed(z: np.uint64) -> np.uint64:
 
 @kernel
 def hashed(seed: int, a: int, b: int) -> np.uint64:
-    """Hash of a seed and two whole numbers of any sign, 64 bits."""
-    step = np.uint64(0x9E3779B97F4A7C15)
+    """Hash of a seed and two integers of any sign, 64 bits."""
+    step = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment, 2⁶⁴ over the golden ratio, odd
     h = _mixed(np.uint64(seed) + step)
     h = _mixed(h ^ (np.uint64(a) * step))
     return _mixed(h ^ (np.uint64(b) + step))
@@ -31,7 +35,7 @@ def hashed(seed: int, a: int, b: int) -> np.uint64:
 
 @kernel
 def smooth_noise(seed: int, y: float, x: float) -> float:
-    """Noise in 0 … 1 with grains of one unit: random values on whole numbers, blended by 3u² − 2u³ between them."""
+    """Value noise in [0, 1) with grains of one unit: random values at integer points, blended by 3u² − 2u³."""
     j, i = math.floor(y), math.floor(x)
     v, u = y - j, x - i
     v, u = v * v * (3 - 2 * v), u * u * (3 - 2 * u)

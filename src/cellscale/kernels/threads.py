@@ -1,4 +1,4 @@
-"""Work in equal bands, by some threads at once: the kernels let go of the interpreter's lock."""
+"""Split work into bands for a thread pool. The kernels release the GIL, so the threads run in parallel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from cellscale.errors import InputError
 
 BANDS_A_THREAD = 4
-"""More bands than threads, so that a thread that is held up does not hold up the others."""
+"""Bands per thread: with several, a slow band delays the others less."""
 SMALL = 2**21
-"""Arrays with fewer pixels are worked on by one thread: starting others takes about as long as they save."""
+"""Arrays with fewer pixels are processed by one thread: starting others takes about as long as they save."""
 
 
 def worthwhile(threads: int, pixels: int) -> int:
-    """Return how many of the threads are worth starting for so many pixels.
+    """Return the number of threads worth starting for an array of a given size: 1 for small arrays.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def worthwhile(threads: int, pixels: int) -> int:
 
 
 def in_bands(work: Callable[[int, int], None], size: int, threads: int) -> None:
-    """Call work(begin, end) for bands of the numbers 0 … `size` − 1, `threads` of them at once; none is empty."""
+    """Call work(begin, end) for non-empty bands that partition 0 … `size` − 1, `threads` of them at a time."""
     if threads == 1 or size == 0:
         work(0, size)
         return

@@ -1,4 +1,8 @@
-"""Union–find, ranking and relabelling: from pieces to objects to final numbers."""
+"""Union–find and relabelling: from pieces to objects to final labels.
+
+R. E. Tarjan and J. van Leeuwen, Worst-case analysis of set union algorithms, 1984: path halving. Sets are united under
+their smallest member, not by rank, so that the result does not depend on the order of the unions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from cellscale.types import Labels
 
 @kernel
 def root(parent: NDArray[np.int64], i: int) -> int:
-    """Return the root of `i` and halve its path; for compiled callers."""
+    """Return the root of member `i`, halving the path to it; for compiled callers."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -33,6 +37,7 @@ def unite(parent: NDArray[np.int64], i: int, j: int) -> None:
 def _merge(parent: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
     for k in range(pairs.shape[0]):
         unite(parent, pairs[k, 0], pairs[k, 1])
+    # Roots are the smallest members, so parents come before their children: one pass flattens all trees.
     for i in range(parent.size):
         parent[i] = parent[parent[i]]
 
@@ -65,15 +70,9 @@ def merge(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     return parent
 
 
-def ranks(first_pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of each value from 1 in ascending order, (n,); equal values in the order given."""
-    out = np.empty(len(first_pixels), np.int64)
-    out[np.argsort(first_pixels, kind="stable")] = np.arange(1, len(first_pixels) + 1)
-    return out
-
-
 @kernel
 def _look_up(labels: Labels, table: Labels, out: Labels) -> int:
+    """Write the table's entries (n,) of labels (n,); return the index of the first label without an entry, or −1."""
     for i in range(labels.size):
         if labels[i] >= table.size:
             return i

@@ -1,7 +1,11 @@
-"""Watershed by steepest descent, exact through tiles: basins are local, and whatever is said of them is said on tables.
+"""Watershed by steepest descent: basins are found locally, and merged in tables that add up over tiles.
 
 Each foreground pixel points to the least of itself and its 8 neighbours in the strict order (height, y, x); a basin is
-a component of these links. Flooding is not local: where it starts decides about pixels far away.
+a connected component of these links. A link depends on a 3×3 square alone, so tiles find the same links; a flooding
+watershed lets the order of the flood decide about pixels far away. Merging basins by their saddles gives what flooding
+would: minima that are too shallow are joined, or basins are flooded from markers along the minimum spanning forest.
+
+J. Cousty et al., Watershed cuts: minimum spanning forests and the drop of water principle, IEEE Trans. PAMI 31, 2009.
 """
 
 from __future__ import annotations
@@ -18,15 +22,18 @@ from cellscale.kernels.tables import WALL, summed_pairs
 from cellscale.kernels.unions import merge, root, unite
 from cellscale.types import Box, Mask, Table
 
-LEVELS_A_PX = 8
-"""Height levels of `inner_distance` for each px."""
-LARGEST_CAP = (WALL - 1) // LEVELS_A_PX
-"""Distances up to this fit into heights below WALL, px."""
+LEVELS_PER_PX = 8
+"""Height levels of `inner_distance` per px."""
+LARGEST_CAP = (WALL - 1) // LEVELS_PER_PX
+"""Greatest cap of `inner_distance`, px: 8 · 31 = 248 levels stay below WALL = 255."""
 
 
 @kernel
 def _lower(heights: NDArray[np.uint8], mask: Mask, y: int, x: int) -> tuple[int, int]:
-    """Return the least pixel of a 3×3 square, (height, y, x) in this order; raster order settles equal heights."""
+    """Return (y, x) of the least mask pixel of a 3×3 square by (height, y, x).
+
+    The square is scanned in raster order and only a lower height replaces the least, so the first of equals stays.
+    """
     at_y, at_x = -1, -1
     for j in range(max(y - 1, 0), min(y + 2, mask.shape[0])):
         for i in range(max(x - 1, 0), min(x + 2, mask.shape[1])):
@@ -37,7 +44,9 @@ def _lower(heights: NDArray[np.uint8], mask: Mask, y: int, x: int) -> tuple[int,
 
 @kernel
 def _descend(heights: NDArray[np.uint8], mask: Mask, box: tuple[int, int, int, int], parent: NDArray[np.int64]) -> None:
-    """Point each pixel of a box to a lower one in it, or to itself; −1 is background."""
+    """Write each box pixel's link, an index into the box in raster order: to the least neighbour if that is in the box,
+    else to itself; −1 on background. `box` is y0, x0, y1, x1.
+    """
     y0, x0, y1, x1 = box
     for y in range(y0, y1):
         for x in range(x0, x1):
@@ -51,7 +60,7 @@ def _descend(heights: NDArray[np.uint8], mask: Mask, box: tuple[int, int, int, i
 
 @kernel
 def _number(parent: NDArray[np.int64], out: NDArray[np.int32]) -> int:
-    """Number the trees in the order of their first pixels."""
+    """Number the trees of links from 1 in the raster order of their first pixels; return their number."""
     numbers = np.zeros(parent.size, np.int32)
     count = 0
     for here in range(parent.size):
@@ -70,11 +79,11 @@ def basins(heights: NDArray[np.uint8], mask: Mask, *, box: Box | None = None) ->
     Parameters
     ----------
     heights : uint8 array, (y, x)
-        What is descended.
+        Height map.
     mask : bool array, (y, x)
         Foreground.
     box : Box, optional
-        The pixels that are numbered; they look 1 px beyond it, and links that leave it are not followed.
+        Pixels that are numbered. Links are computed from 1 px around it; links that leave it are not followed.
 
     Returns
     -------
@@ -102,30 +111,32 @@ def basins(heights: NDArray[np.uint8], mask: Mask, *, box: Box | None = None) ->
 
 
 def inner_distance(mask: Mask, *, cap: int) -> NDArray[np.uint8]:
-    """Heights that fall towards the middle of a mask: ⌊8 cap⌋ − ⌊8 min(d, cap)⌋, d to the nearest pixel outside.
+    """Heights that fall towards the middle of a mask: 8 cap − ⌊8 min(d, cap)⌋, with d the distance to the outside, px.
 
     Parameters
     ----------
     mask : bool array, (y, x)
-        Foreground; beyond the image's border nothing is outside.
+        Foreground; pixels beyond the image's border do not count as outside.
     cap : int
-        Distances from here on are equal, 1 … 31 px: a pixel's height looks cap − 1 px around it.
+        Greatest distance, 1 … 31 px; a pixel's height depends on the pixels less than `cap` px around it.
 
     Returns
     -------
     uint8 array, (y, x)
-        8 levels a px.
+        8 levels per px.
     """
     if not 1 <= cap <= LARGEST_CAP:
         raise InputError(f"cap is {cap} px; expected 1 to {LARGEST_CAP}.")
-    levels = np.floor(np.sqrt(LEVELS_A_PX**2 * np.arange(cap**2 + 1)))
-    table = (LEVELS_A_PX * cap - levels).astype(np.uint8)
+    # ⌊8 d⌋ = ⌊√(64 d²)⌋ is looked up by the integer d². Roots of perfect squares are exact in float64, so no level is
+    # rounded to the wrong side.
+    levels = np.floor(np.sqrt(LEVELS_PER_PX**2 * np.arange(cap**2 + 1)))
+    table = (LEVELS_PER_PX * cap - levels).astype(np.uint8)
     heights: NDArray[np.uint8] = table[distance_transform(mask, squared=True, cap=cap)]
     return heights
 
 
-def without_specks(mask: Mask, area: int) -> Mask:
-    """Drop the 4-connected components of at most `area` px: whether a pixel stays depends on `area` px around it."""
+def remove_small_objects(mask: Mask, area: int) -> Mask:
+    """Remove the 4-connected components of at most `area` px; a pixel's fate depends on the `area` px around it."""
     if area == 0:
         return mask_image(mask)
     labels, _ = connected_components(mask, connectivity=4)
@@ -134,13 +145,14 @@ def without_specks(mask: Mask, area: int) -> Mask:
     return large[labels]
 
 
-def filled(mask: Mask, area: int) -> Mask:
-    """Fill the 4-connected components of background of at most `area` px; those at the image's border count too."""
-    return ~without_specks(~mask_image(mask), area)
+def remove_small_holes(mask: Mask, area: int) -> Mask:
+    """Fill the 4-connected components of background of at most `area` px, those at the image's border included."""
+    return ~remove_small_objects(~mask_image(mask), area)
 
 
 @kernel
 def _join_shallow(parent: NDArray[np.int64], lowest: NDArray[np.int64], borders: NDArray[np.int64], depth: int) -> None:
+    """Join basins across borders (m, 3) in their order; `lowest` (n,) has each root's least height, and is changed."""
     for k in range(borders.shape[0]):
         a, b = root(parent, borders[k, 0]), root(parent, borders[k, 1])
         if a != b and borders[k, 2] - max(lowest[a], lowest[b]) < depth:
@@ -152,14 +164,14 @@ def _join_shallow(parent: NDArray[np.int64], lowest: NDArray[np.int64], borders:
 
 
 def _by_height(nodes: Table, edges: Table) -> NDArray[np.int64]:
-    """Borders (m, 3): a, b and saddle, by saddle, then by the first pixels of their basins."""
+    """Return borders (m, 3) of a, b and saddle, sorted by saddle, then by the first pixels of both basins."""
     first = np.sort(np.stack([nodes["first"][edges["a"]], nodes["first"][edges["b"]]]), axis=0)
     order = np.lexsort((first[1], first[0], edges["saddle"]))
     return np.stack([edges["a"], edges["b"], edges["saddle"]], axis=1)[order]
 
 
 def joined_shallow(nodes: Table, edges: Table, *, depth: int) -> NDArray[np.int64]:
-    """Join basins whose pass is less than `depth` above the shallower one's lowest pixel, lowest passes first.
+    """Join basins whose saddle is less than `depth` above the higher of their two minima, lowest saddles first.
 
     Parameters
     ----------
@@ -168,12 +180,12 @@ def joined_shallow(nodes: Table, edges: Table, *, depth: int) -> NDArray[np.int6
     edges : Table
         a, b (rows of `nodes`) and saddle (height) of each common border.
     depth : int
-        In levels of height; 0 joins nothing.
+        In height levels; 0 joins nothing.
 
     Returns
     -------
     int64 array, (n,)
-        The smallest member of each one's group. Equal passes are taken in the order of the basins' first pixels, so
+        The smallest member of each basin's group. Equal saddles are taken in the order of the basins' first pixels, so
         that the order of the rows does not matter.
     """
     parent = np.arange(len(nodes["lowest"]), dtype=np.int64)
@@ -183,6 +195,7 @@ def joined_shallow(nodes: Table, edges: Table, *, depth: int) -> NDArray[np.int6
 
 @kernel
 def _flood(parent: NDArray[np.int64], marked: NDArray[np.bool_], borders: NDArray[np.int64]) -> None:
+    """Join groups across borders (m, 2) in their order unless both are `marked` (n,), which is changed."""
     for k in range(borders.shape[0]):
         a, b = root(parent, borders[k, 0]), root(parent, borders[k, 1])
         if a != b and not (marked[a] and marked[b]):
@@ -194,12 +207,14 @@ def _flood(parent: NDArray[np.int64], marked: NDArray[np.bool_], borders: NDArra
 
 
 def flooded(groups: NDArray[np.int64], nodes: Table, edges: Table, *, marker: int) -> NDArray[np.int64]:
-    """Watershed from markers: lowest passes first, a group is joined unless both have a marker (Kruskal's forest).
+    """Flood groups of basins from markers: join them across the lowest saddles first, unless both have a marker.
+
+    That is Kruskal's algorithm for a minimum spanning forest with one tree per marker.
 
     Parameters
     ----------
     groups : int64 array, (n,)
-        The smallest member of each basin's group; what is joined before the flooding.
+        The smallest member of each basin's group before the flooding.
     nodes : Table
         lowest (height) and first (raster index) of each basin.
     edges : Table
@@ -210,8 +225,8 @@ def flooded(groups: NDArray[np.int64], nodes: Table, edges: Table, *, marker: in
     Returns
     -------
     int64 array, (n,)
-        The smallest member of each one's group; −1 where no marker reaches. Equal passes are taken in the order of the
-        basins' first pixels, so that the order of the rows does not matter.
+        The smallest member of each basin's group; −1 where no marker reaches. Equal saddles are taken in the order of
+        the basins' first pixels, so that the order of the rows does not matter.
     """
     parent, marked = groups.copy(), np.zeros(len(groups), bool)
     np.logical_or.at(marked, groups, nodes["lowest"] <= marker)
@@ -220,7 +235,7 @@ def flooded(groups: NDArray[np.int64], nodes: Table, edges: Table, *, marker: in
 
 
 def joined_long(groups: NDArray[np.int64], edges: Table, *, length: int) -> NDArray[np.int64]:
-    """Join groups of basins whose common borders add up to `length` pixel pairs or more, until none is left.
+    """Join groups of basins whose common borders add up to `length` pixel pairs or more, until no such border is left.
 
     Parameters
     ----------
@@ -234,7 +249,7 @@ def joined_long(groups: NDArray[np.int64], edges: Table, *, length: int) -> NDAr
     Returns
     -------
     int64 array, (n,)
-        The smallest member of each one's group; the order of the rows does not matter.
+        The smallest member of each basin's group; the order of the rows does not matter.
     """
     while True:
         borders = summed_pairs({"a": groups[edges["a"]], "b": groups[edges["b"]], "length": edges["length"]})

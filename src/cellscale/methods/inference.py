@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -16,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cellscale.errors import InputError
 from cellscale.methods.protocol import Method, Networks
+from cellscale.networks.finite import check_finite
 from cellscale.types import Prediction, StoredMaps
 
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
@@ -29,9 +31,30 @@ def has_bf16(device: str) -> bool:
     return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def resolved(device: str, precision: Precision) -> Literal["bf16", "fp32"]:
+    """The arithmetic that a precision means on this machine.
+
+    A machine without the GPUs that a run is for takes them to have bf16; a node whose have not refuses its tasks.
+    """
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        return "bf16"
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def check_precision(device: str, precision: Precision) -> None:
+    """Raise InputError on a node that cannot compute in the precision of the run."""
+    if precision == "bf16" and not has_bf16(device):
+        raise InputError(
+            f"Node {platform.node()} has no bf16 arithmetic on {device!r}; the run computes in bf16, and labels must "
+            "not depend on the node. Start over with --set precision=fp32, or leave out nodes of this kind."
+        )
+
+
 def autocast(device: str, precision: Precision) -> AbstractContextManager[object]:
     """Compute in bf16 inside this context, if the precision says so."""
-    on = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    on = resolved(device, precision) == "bf16"
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=on)
 
 
@@ -47,7 +70,15 @@ def folded(networks: Networks) -> dict[str, nn.Module]:
 
 
 def stored(probabilities: Mapping[str, Tensor]) -> list[StoredMaps]:
-    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and take the samples apart."""
+    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and take the samples apart.
+
+    Raises
+    ------
+    NotFiniteError
+        For a map with NaN or infinities, which would be stored as background or foreground.
+    """
+    for name, values in probabilities.items():
+        check_finite(name, values)
     rounded = {
         name: (values.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
         for name, values in probabilities.items()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cellscale.kernels.distances.transform import distance_transform, label_distance_transform
 from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import separated
-from cellscale.kernels.watershed import filled
+from cellscale.kernels.watershed import remove_small_holes
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.decoding import above, flooded_cells, marked_basins
@@ -99,7 +99,7 @@ class Markers:
 
     def of(self, probability: NDArray[np.uint8]) -> Mask:
         """Above the threshold, holes filled, opened."""
-        solid = filled(above(probability, self.threshold), self.fill_holes_px)
+        solid = remove_small_holes(above(probability, self.threshold), self.fill_holes_px)
         return opened(solid, self.disc) if self.disc else solid
 
 

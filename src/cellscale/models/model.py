@@ -166,6 +166,17 @@ def _description(content: bytes, url: str) -> dict[str, Any]:
     return dict(found)
 
 
+def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
+    """Raise DamagedError for weights that are NaN or infinite: what they predict is background without a word."""
+    for name, value in sorted(values.items()):
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            count = int((~torch.isfinite(value)).sum())
+            raise DamagedError(
+                f"{url}/{WEIGHTS}: {count} of {value.numel()} numbers of {name!r} are not finite (NaN or infinity). "
+                "The training went wrong, or the file was changed: train again, with a lower learning rate."
+            )
+
+
 def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, shipped: Path = SHIPPED) -> Model:
     """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
 
@@ -198,9 +209,11 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
         raise DamagedError(f"{url}/{DESCRIPTION} is incomplete: {error} Copy the model again.") from error
     networks = {name: network.eval() for name, network in method.networks().items()}
     try:
-        restore(networks, load(weights))
+        values = load(weights)
     except SafetensorError as error:
         raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    _check_finite(values, url)
+    restore(networks, values)
     size = found["pixel_size_um"]
     return Model(
         method=method,

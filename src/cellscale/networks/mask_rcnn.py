@@ -23,6 +23,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from cellscale.networks.finite import check_finite
 from cellscale.networks.unet import block
 
 Features: TypeAlias = dict[str, Tensor]
@@ -323,25 +324,38 @@ def detected(net: MaskRCNN, images: Tensor, *, proposals: int, detections: int) 
         After the intensity rule; y and x are multiples of 64.
     proposals, detections : int
         Most for each image.
+
+    Raises
+    ------
+    NotFiniteError
+        For features or scores with NaN or infinities, of which no cell would be found.
     """
     features = net.features(images)
+    for name, values in features.items():
+        check_finite(f"features {name}", values)
     size = (images.shape[2], images.shape[3])
     rpn = proposer(net.anchors, net.rpn.head, limit=proposals, least=LEAST).eval()
     with torch.autocast(images.device.type, enabled=False):
         each = [{name: values[i : i + 1] for name, values in features.items()} for i in range(len(images))]
-        return [in_image(net, rpn, one, size, proposals=proposals, detections=detections) for one in each]
+        found = [
+            in_image(net, rpn, one, size, number=i, proposals=proposals, detections=detections)
+            for i, one in enumerate(each)
+        ]
+    for i, one in enumerate(found):
+        check_finite("masks", one.masks[None], first=i)
+    return found
 
 
 def in_image(
-    net: MaskRCNN, rpn: Any, features: Features, size: tuple[int, int], *, proposals: int, detections: int
+    net: MaskRCNN, rpn: Any, features: Features, size: tuple[int, int], *, number: int, proposals: int, detections: int
 ) -> Found:
-    """Cells of one image."""
+    """Cells of one image, the number-th of a batch."""
     heads = net.roi_heads
     regions, _ = rpn(ImageList(features["0"].new_zeros(1, 1, *size), [size]), features)
     pooled = heads.box_head(heads.box_roi_pool(features, regions, [size]))
-    boxes, scores, _ = (
-        found[0] for found in heads.postprocess_detections(*heads.box_predictor(pooled), regions, [size])
-    )
+    box_scores, offsets = heads.box_predictor(pooled)
+    check_finite("scores", box_scores[None], first=number)
+    boxes, scores, _ = (found[0] for found in heads.postprocess_detections(box_scores, offsets, regions, [size]))
     full = {"proposals": len(regions[0]) >= proposals, "detections": len(boxes) > detections}
     boxes, scores = boxes[:detections].round(), scores[:detections]
     boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)

@@ -186,10 +186,22 @@ def check_whole(array: zarr.Array[Any], axes: Sequence[str], index: Index, url: 
             )
 
 
+def _stored(array: zarr.Array[Any], index: Index, values: NDArray[Any], *, empty: bool) -> int:
+    """How many objects are stored for the values of an index of whole objects."""
+    places, sides = _objects(array, index), object_shape(array)
+    starts = [part.start for part in index]
+    corners = [[i * side - start for i, side, start in zip(place, sides, starts, strict=True)] for place in places]
+    boxes = [tuple(slice(low, low + side) for low, side in zip(corner, sides, strict=True)) for corner in corners]
+    return len(places) if empty else sum(bool(values[box].any()) for box in boxes)
+
+
 def write_plane(
     store: Store, path: str, axes: Sequence[str], index: Index, values: NDArray[Any], *, empty: bool
-) -> None:
-    """Write (y, x) into an index of whole stored objects; `empty`: objects of zeros alone are stored, too."""
+) -> int:
+    """Write (y, x) into an index of whole stored objects and return how many are stored.
+
+    `empty`: objects of zeros alone are stored, too.
+    """
     url = joined(store.url, path)
     with store.array(path, "r+") as array:
         check_whole(array, axes, index, url)
@@ -197,6 +209,7 @@ def write_plane(
         ordered = values if axes.index("y") < axes.index("x") else values.T
         try:
             array.with_config({"write_empty_chunks": empty})[index] = ordered.reshape(shape)
+            return _stored(array, index, ordered.reshape(shape), empty=empty)
         except failures() as error:
             raise StoreError(
                 f"Cannot write {url}: {type(error).__name__}: {error}. {advice(error, store.url)}"

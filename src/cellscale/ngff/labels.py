@@ -86,8 +86,8 @@ class LabelLayer:
         labels = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
         return as_labels(labels, f"Frame {t} of {self.url}")
 
-    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> None:
-        """Write a box of one frame and slice.
+    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
+        """Write a box of one frame and slice; return the number of stored objects: background alone is not stored.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class LabelLayer:
         if labels.shape != box.shape:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
-        array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
+        return array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:
@@ -273,7 +273,10 @@ def _staged(layer: LabelLayer) -> bool:
     if node is None:
         return False
     same = node.ome.get("multiscales") == _ome(layer)["multiscales"]
-    return bool(same and node.attributes.get("cellscale", {}) == _extra(layer).get("cellscale", {}))
+    there, wanted = node.attributes.get("cellscale", {}), _extra(layer).get("cellscale", {})
+    if isinstance(there, dict) and "attempt" in wanted:
+        return bool(same and there.get("attempt") == wanted["attempt"])
+    return bool(same and there == wanted)
 
 
 def _create(layer: LabelLayer, home: Store) -> None:

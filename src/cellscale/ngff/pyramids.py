@@ -32,8 +32,8 @@ class Layer(Protocol):
         """Read (y, x)."""
         ...
 
-    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> None:
-        """Write (y, x)."""
+    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
+        """Write (y, x); return the number of stored objects."""
         ...
 
 
@@ -67,7 +67,7 @@ def _from_finest(layer: Layer, level: int, axis: str, index: int) -> tuple[int, 
     return before, now
 
 
-def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) -> None:
+def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) -> int:
     """Write a box of a level of labels from the level before: pixel (f·y, f·x) is kept.
 
     Parameters
@@ -80,16 +80,21 @@ def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) ->
         In px of this level; whole chunks or shards.
     t, z : int
         Frame and slice of level 0. Nothing is written for a slice that the level does not keep.
+
+    Returns
+    -------
+    int
+        Number of stored objects; those of background alone are not stored.
     """
     frame, plane = _from_finest(layer, level, "t", t), _from_finest(layer, level, "z", z)
     if frame is None or plane is None:
-        return
+        return 0
     finer, coarser = layer.levels[level - 1], layer.levels[level]
     rows, columns = (kept(size_of(layer.axes, finer, axis), size_of(layer.axes, coarser, axis)) for axis in "yx")
     rows, columns = rows[box.y0 : box.y1], columns[box.x0 : box.x1]
     source = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     labels = layer.read(source, t=frame[0], z=plane[0], level=level - 1)
-    layer.write(labels[np.ix_(rows - rows[0], columns - columns[0])], box, t=frame[1], z=plane[1], level=level)
+    return layer.write(labels[np.ix_(rows - rows[0], columns - columns[0])], box, t=frame[1], z=plane[1], level=level)
 
 
 def halved(shape: tuple[int, int]) -> tuple[int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,46 @@ LABELS = np.dtype(np.uint32)
 """Type of the pixels of a label layer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Forecast of a run: counts, bytes, memory and times, from a trial on this machine."""
+
+    planes: int
+    """Number of frames, or of slices of frames."""
+    channels: tuple[int, ...]
+    """Numbers of the channels that are used."""
+    image_channels: int
+    """Number of channels of the image."""
+    frame_px: tuple[int, int]
+    """Height and width of a frame, px."""
+    windows: int
+    window_px: tuple[int, int]
+    """Height and width of a window with its halo, px."""
+    tiles: int
+    tasks: Mapping[str, int]
+    """Number of tasks by step."""
+    label_dtype: str
+    halo_cost: float
+    """(W/K)²: pixels of a window over pixels of its core."""
+    predicted_px_per_px: float
+    """Pixels predicted for each pixel of the image."""
+    bytes: Mapping[str, int]
+    """Bytes read by step and in all, of scratch, and of the output with and without compression."""
+    peak_worker_bytes: int
+    """Peak memory of a worker."""
+    worker_seconds: Mapping[str, float]
+    """Time of one worker for each step that the trial covers, s."""
+    seconds_here: float
+    """The same for all processors of this machine, s."""
+    workers_here: int
+    trial: Mapping[str, float]
+    """Measurements of the trial."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the forecast in JSON's types."""
+        return dataclasses.asdict(self)
+
+
 def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
     image = run.image
@@ -27,8 +69,8 @@ def steps_of(run: Run) -> list[Step]:
     return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), run.tables]
 
 
-def forecast(run: Run, networks: Networks) -> dict[str, Any]:
-    """Tell what a run will do, with times and sizes from a trial on this machine.
+def forecast(run: Run, networks: Networks) -> Forecast:
+    """Estimate what a run will do, with times and sizes from a trial on this machine.
 
     Parameters
     ----------
@@ -39,9 +81,8 @@ def forecast(run: Run, networks: Networks) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        Counts, bytes (of the source before compression, of scratch and output as the trial's were stored), halo_cost
-        (W/K)², seconds of one worker for each step that the trial covers, and their sum on this machine's processors.
+    Forecast
+        Bytes are those of the source before compression, and of scratch and output as the trial's were stored.
     """
     measured = trial(run, networks)
     planes, frame_px = len(run.planes), Box.of(run.grid.shape).area
@@ -51,25 +92,25 @@ def forecast(run: Run, networks: Networks) -> dict[str, Any]:
     workers = min(os.cpu_count() or 1, tasks[run.decode.name])
     height, width = run.windows.window_shape
     core = run.windows.core_box(0)
-    return {
-        "planes": planes,
-        "channels": list(run.channels),
-        "image_channels": run.image.size("c"),
-        "frame_px": list(run.grid.shape),
-        "windows": planes * len(run.windows),
-        "window_px": [height, width],
-        "tiles": planes * len(run.grid),
-        "tasks": tasks,
-        "label_dtype": LABELS.name,
-        "halo_cost": height * width / core.area,
-        "predicted_px_per_px": len(run.windows) * height * width / frame_px,
-        "bytes": _source_bytes(run) | _written_bytes(run, measured),
-        "peak_worker_bytes": int(measured["peak_bytes"]),
-        "worker_seconds": seconds,
-        "seconds_here": sum(seconds.values()) / workers,
-        "workers_here": workers,
-        "trial": dict(measured),
-    }
+    return Forecast(
+        planes=planes,
+        channels=run.channels,
+        image_channels=run.image.size("c"),
+        frame_px=run.grid.shape,
+        windows=planes * len(run.windows),
+        window_px=(height, width),
+        tiles=planes * len(run.grid),
+        tasks=tasks,
+        label_dtype=LABELS.name,
+        halo_cost=height * width / core.area,
+        predicted_px_per_px=len(run.windows) * height * width / frame_px,
+        bytes=_source_bytes(run) | _written_bytes(run, measured),
+        peak_worker_bytes=int(measured["peak_bytes"]),
+        worker_seconds=seconds,
+        seconds_here=sum(seconds.values()) / workers,
+        workers_here=workers,
+        trial=dict(measured),
+    )
 
 
 def _seconds(run: Run, measured: Mapping[str, float]) -> dict[str, float]:

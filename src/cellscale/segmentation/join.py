@@ -6,7 +6,7 @@ pieces of more than two strips: a cell's label is found from the first pixels of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 
@@ -162,11 +162,13 @@ class Numbering:
         return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, strip)[start:stop]])
 
 
-def counted(run: Run) -> tuple[int, dict[str, int]]:
-    """Number of cells over all planes, and of those with each flag."""
-    sums: dict[str, dict[str, int]] = {name: {} for name in ("counts", *FLAGS)}
-    for name in run.scratch.names("join"):
-        for key, values in get(run.scratch, f"join/{name}").items():
-            sums.get(key.rpartition("/")[2], {})[key] = int(values.sum())
-    cells, *flagged = (sum(found.values()) for found in sums.values())
+def counted(records: Iterable[Arrays]) -> tuple[int, dict[str, int]]:
+    """Return the number of cells over all planes, and of those with each flag, from the records of the join."""
+    sums = dict.fromkeys(("counts", *FLAGS), 0)
+    for record in records:
+        for key, values in record.items():
+            name = key.rpartition("/")[2]
+            if name in sums:
+                sums[name] += int(values.sum())
+    cells, *flagged = sums.values()
     return cells, {flag: n for flag, n in zip(FLAGS, flagged, strict=True) if n}

@@ -7,7 +7,7 @@ without its unreadable blocks, a window without maps, a tile without pieces whos
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,11 @@ from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
+
+FIRST = 10
+"""Failed units that a message names."""
+LONGEST = 1000
+"""Characters of one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,16 +151,27 @@ def named(unit: Mapping[str, Any]) -> str:
     return f"{where}: {unit['reason']}"
 
 
-def unreadable(run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Mapping[str, Any]]) -> str:
+def first_of(entries: Iterable[str], between: str, full_report: str) -> str:
+    """The first ten entries of a list in one line; if there are more, how many, and where all of them are."""
+    found = list(entries)
+    line = between.join(entry if len(entry) <= LONGEST else f"{entry[:LONGEST]}…" for entry in found[:FIRST])
+    more = len(found) - FIRST
+    return f"{line} … and {more} more; {full_report}" if more > 0 else line
+
+
+def unreadable(
+    run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Mapping[str, Any]], full_report: str
+) -> str:
     """Why a run ends whose frames cannot be read: each block, the tiles that it belongs to and the reasons."""
     lines = []
     for plane, box in skipped:
         t, z = run.planes[plane]
-        tiles = ", ".join(str(tile) for tile in run.grid.touching(box))
+        tiles = first_of(map(str, run.grid.touching(box)), ", ", "tiles of this block")
         lines.append(f"frame {t}, slice {z}, tile {tiles} (rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1})")
-    reasons = " | ".join(dict.fromkeys(unit["reason"] for unit in failed))
+    blocks = first_of(lines, "; ", full_report)
+    reasons = first_of(dict.fromkeys(unit["reason"] for unit in failed), " | ", full_report)
     return (
-        f"survey: {len(skipped)} block(s) cannot be read, nothing was published: {'; '.join(lines)}. {reasons} "
+        f"survey: {len(skipped)} block(s) cannot be read, nothing was published: {blocks}. {reasons} "
         "Or publish without them: --allow-failed-tiles."
     )
 

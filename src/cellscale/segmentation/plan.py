@@ -20,8 +20,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from cellscale.errors import DamagedError, InputError, MissingError, unknown
+from cellscale.errors import InputError, MissingError, unknown
+from cellscale.methods.inference import resolved
 from cellscale.methods.protocol import Method
+from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
 from cellscale.ngff.image import NgffImage
 from cellscale.segmentation.records import Arrays, find, get
@@ -56,7 +58,7 @@ class Settings:
     threads: int = 1
     """Threads of one prediction; part of the arithmetic, so fixed for the run."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of the networks; auto: bf16 where the processor has it."""
+    """Arithmetic of the networks; auto: bf16 where the processor that plans the run has it."""
     test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
     device: str = "cpu"
@@ -267,6 +269,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         For another number of channels than the model's.
     """
     method = model.method
+    settings = dataclasses.replace(settings, precision=resolved(settings.device, settings.precision))
     shape = (image.size("y"), image.size("x"))
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)
@@ -280,6 +283,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
             "scale": level.scale,
         },
         "model": digest(model),
+        "method_source": source_digest(method),
         "settings": dataclasses.asdict(settings),
         "channels": channels,
         "window": {"shape": windows.window_shape, "core": windows.core, "halo": windows.halo},
@@ -303,16 +307,6 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         digest=hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest(),
         description=description,
     )
-
-
-def stored_plan(scratch: Folder) -> dict[str, Any] | None:
-    """The plan of the run in a folder, or None where there is none; DamagedError for a damaged one."""
-    found = scratch.read_json("plan.json")
-    if found is None:
-        return None
-    if not isinstance(found, dict) or not {"digest", "description"} <= found.keys():
-        raise DamagedError(f"{scratch.url}/plan.json is damaged: it is no plan. Start over with --overwrite.")
-    return found
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:

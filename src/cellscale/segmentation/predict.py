@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.methods.inference import windows_to_maps
+from cellscale.methods.inference import check_precision, windows_to_maps
 from cellscale.methods.intensity import BINS, Mapping, Scale
 from cellscale.methods.protocol import Networks
+from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.prefetch import ahead
 from cellscale.segmentation.records import Arrays, put
@@ -146,6 +147,7 @@ def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Itera
 
     The next batch is read meanwhile. On a device of its own the network goes on while the caller works.
     """
+    check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
     made = _predictions(run, networks, units)
     return made if run.settings.device == "cpu" else ahead(made)
@@ -154,11 +156,21 @@ def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Itera
 def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
     how = run.settings
     for batch, inputs in ahead(_batches(run, units)):
-        predicted = windows_to_maps(
-            run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
-        )
+        try:
+            predicted = windows_to_maps(
+                run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
+            )
+        except NotFiniteError as error:
+            raise InputError(f"{window_name(run, batch[min(error.sample, len(batch) - 1)])}: {error}") from error
         for unit, found in zip(batch, predicted, strict=False):
             yield unit, _of_core(run, unit[1], found)
+
+
+def window_name(run: Run, unit: Unit) -> str:
+    """A window in words."""
+    plane, window = unit
+    (t, z), core = run.planes[plane], run.windows.core_box(window)
+    return f"Frame {t}, slice {z}, window {window} (rows {core.y0}:{core.y1}, columns {core.x0}:{core.x1})"
 
 
 def _of_core(run: Run, window: int, found: Prediction) -> Prediction:

@@ -23,6 +23,7 @@ from cellscale.segmentation.decode import FIXED_POINT, pieces_name
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
 from cellscale.types import Table
 
@@ -43,15 +44,15 @@ def label_slice(run: Run, plane: int) -> tuple[int, int]:
 
 
 def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write shards (plane, shard) of a level."""
+    """Write shards (plane, shard) of a level; return the counts of what was written."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
-    numbering = Numbering(run)
+    numbering, written = Numbering(run), []
     for plane, shard in units:
         box = shards[shard]
         t, z = label_slice(run, plane)
         if level:
-            downsample(layer, level, box, t=t, z=z)
+            written.append((downsample(layer, level, box, t=t, z=z), 0, 0))
             continue
         labels = np.zeros(box.shape, np.uint32)
         for tile in run.grid.touching(box):
@@ -59,8 +60,9 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             part = core.clip(box)
             pieces = get(run.scratch, pieces_name(plane, tile))["pieces"]
             labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
-        layer.write(labels, box, t=t, z=z)
-    return {}
+        objects = layer.write(labels, box, t=t, z=z)
+        written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
+    return counts(written)
 
 
 def _columns(run: Run, plane: int, objects: Table, before: int) -> dict[str, NDArray[Any]]:
@@ -94,12 +96,14 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of strips (plane, strip), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=f"{layer.url}/objects.parquet", storage_options=layer.storage_options)
-    numbering = Numbering(run)
+    numbering, written = Numbering(run), []
     for plane, strip in units:
         buffer, cells = io.BytesIO(), numbering.cells(plane, strip)
         pq.write_table(pa.table(_columns(run, plane, cells, numbering.before(plane, strip))), buffer)
         folder.write(f"part-{plane:06d}-{strip:06d}.parquet", buffer.getvalue())
-    return {}
+        area = cells["area"]
+        written.append((1, int(area.sum()), numbering.before(plane, strip) + len(area) if len(area) else 0))
+    return counts(written)
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,8 @@ from typing import Any
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.records import get
+from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
-
-log = logging.getLogger("cellscale")
 
 JSON, PAGE = "report.json", "report.html"
 STYLE = """
@@ -64,16 +61,15 @@ class Report:
     """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
 
 
-def limits_reached(run: Run) -> dict[str, int]:
-    """How often each limit of the networks was reached, from the records of the predictions."""
-    found: Counter[str] = Counter()
-    step = run.decode.name if run.fused else run.predict.name
-    for name in run.scratch.names(step):
-        record = get(run.scratch, f"{step}/{name}")
-        found += Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
-    if found:
-        log.warning("limits of the networks were reached, cells may be missing: %s", dict(found))
-    return dict(found)
+def reached_in_record(record: Arrays) -> Counter[str]:
+    """Count how often each limit of the networks was reached, from the record of a prediction."""
+    return Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
+
+
+def stored_report(layer: LabelLayer) -> Report:
+    """Read the report that lies in a layer's folder; an empty one where there is none."""
+    told = layer.store.child("report").folder.read_json(JSON) or {}
+    return Report(**{field.name: told[field.name] for field in dataclasses.fields(Report) if field.name in told})
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:

@@ -6,104 +6,76 @@ record are not done again. How tasks are spread over workers is an argument; thi
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from cellscale.errors import CellscaleError, ExistsError, InputError, RunError, StoreError
+from cellscale.errors import CellscaleError, OvertakenError, RunError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
-    check_target,
     list_labels,
-    open_labels,
     publish_labels,
     remove_labels,
     stage_labels,
 )
+from cellscale.ngff.metadata import read_node
+from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
-from cellscale.segmentation import placeholders
+from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
+from cellscale.segmentation.executor import Spread, Task, one_by_one
 from cellscale.segmentation.heap import give_back
 from cellscale.segmentation.join import counted, join, join_strips
-from cellscale.segmentation.plan import Run, Step, Unit, differences, stored_plan
+from cellscale.segmentation.ownership import Ownership, sign
+from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import predict, survey
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
-from cellscale.segmentation.report import Report, limits_reached, write_copy, write_report
+from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
-from cellscale.storage.folder import Folder
+from cellscale.segmentation.target import Target, resumed
 
 log = logging.getLogger("cellscale")
 
-Task: TypeAlias = tuple[str, list[Unit]]
-"""Name of the record, and the units of work."""
 Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
-
-
-class Spread(Protocol):
-    """Map work over tasks, in any order; an error is yielded as a value."""
-
-    def __call__(
-        self, work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
-    ) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with its result or its error."""
-        ...
-
-
-def one_by_one(
-    work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
-) -> Iterator[tuple[Task, Any]]:
-    """Do all tasks in this process, in order."""
-    for task in tasks:
-        try:
-            yield task, work(shared, task)
-        except (CellscaleError, OSError, ValueError, MemoryError) as error:
-            yield task, error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where the labels go."""
-
-    store: str
-    """URL of the image that gets the layer, or of another store."""
-    name: str
-    output: str | None = None
-    """The other store, or None: the image's own."""
-    version: str | None = None
-    """NGFF version of another store; None: the image's."""
-    overwrite: bool = False
-    allow_failed_tiles: bool = False
-    """Publish a layer although units failed; they are background, and named in its metadata and report."""
-    report: Folder | None = None
-    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
-
-    @property
-    def layer(self) -> str:
-        """URL of the layer."""
-        return f"{self.store.rstrip('/')}/labels/{self.name}"
+Summary: TypeAlias = Callable[[Arrays], Any]
+"""Makes of a task's record, where the task is done, the little that the driver wants of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
-    run: Run
+    owner: Ownership
     work: Work
     argument: Any
+    summary: Summary
 
 
-def _perform(shared: _Shared, task: Task) -> None:
-    """Do a task, then write its record."""
+def nothing(record: Arrays) -> None:
+    """Want nothing of a record."""
+
+
+def _perform(shared: _Shared, task: Task) -> Any:
+    """Do a task, then write its record, unless another driver has signed the run meanwhile."""
     name, units = task
-    arrays = shared.work(shared.argument, units)
-    put(shared.run.scratch, name, {"units": np.array(units, np.int64), **arrays})
+    record = {"units": np.array(units, np.int64), **shared.work(shared.argument, units)}
+    shared.owner.check()
+    put(shared.owner.scratch, name, record)
     give_back()
+    return shared.summary(record)
+
+
+def _close(results: Iterator[Any]) -> None:
+    """End a spread before its end: tasks that are still to come are not done."""
+    if isinstance(results, Generator):
+        results.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,70 +83,98 @@ class Steps:
     """Carries out steps and keeps the report."""
 
     run: Run
+    owner: Ownership
     spread: Spread
     report: Report
-    token: str
-    """Of the driver that signed the run."""
     on_progress: Progress
     on_note: Callable[[str, str], None] = lambda step, note: None
+    full_report: str = "--report FOLDER lists all of them."
+    """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
 
-    def do(self, step: Step, work: Work, argument: Any, *, gpu: bool = False, instead: Work | None = None) -> None:
+    def do(
+        self,
+        step: Step,
+        work: Work,
+        argument: Any,
+        *,
+        gpu: bool = False,
+        instead: Work | None = None,
+        summary: Summary = nothing,
+    ) -> list[Any]:
         """Do the tasks of a step that have no record; quarantine the units that fail alone, too.
 
         Quarantined units end the run, unless `instead` makes holes of them.
 
+        Returns
+        -------
+        list
+            The summary of each record of the step.
+
         Raises
         ------
         RunError
-            Naming every unit that failed, with its reason; or if another driver has signed the run.
+            Naming the first units that failed, with their reasons.
+        OvertakenError
+            If another driver has signed the run.
         """
-        self.check_owner()
+        self.owner.check()
         began = time.perf_counter()
-        todo = self._todo(step)
+        todo, records = self._todo(step)
         self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
         if len(todo) < len(step):
             log.info("%s: %d of %d tasks reused", step.name, len(step) - len(todo), len(step))
-        shared = _Shared(run=self.run, work=work, argument=argument)
-        failed = self._try(shared, [(step.record_name(task), step.units(task)) for task in todo], step, gpu)
+        found = [] if summary is nothing else [summary(get(self.run.scratch, name)) for name in records]
+        shared = _Shared(owner=self.owner, work=work, argument=argument, summary=summary)
+        tasks = [(step.record_name(task), step.units(task)) for task in todo]
+        failed = self._try(shared, tasks, step, gpu, found)
         if failed:
-            self.check_owner()
+            self.owner.check()
         alone = [(f"{name}-{i:05d}", [unit]) for (name, units), _ in failed for i, unit in enumerate(units)]
         if alone:
             log.warning("%s: %d tasks failed; their %d units are tried one by one", step.name, len(failed), len(alone))
             self.report.retried[step.name] = len(alone)
-            failed = self._try(shared, alone, step, gpu)
+            failed = self._try(shared, alone, step, gpu, found)
         if failed and instead is not None:
             reasons = {units[0]: placeholders.reason_of(error) for (_, units), error in failed}
             log.warning("%s: %d units failed and become holes", step.name, len(failed))
-            shared = _Shared(run=self.run, work=instead, argument=placeholders.Failed(run=self.run, reasons=reasons))
-            failed = self._try(shared, [task for task, _ in failed], step, gpu=False)
+            missing = placeholders.Failed(run=self.run, reasons=reasons)
+            shared = dataclasses.replace(shared, work=instead, argument=missing)
+            failed = self._try(shared, [task for task, _ in failed], step, False, found)
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
             raise RunError(self._quarantine(step, failed))
+        return found
 
-    def check_owner(self) -> None:
-        """Stop if the same command runs a second time: the later driver goes on, and cleans up at its end."""
-        if self.run.scratch.read_json("owner.json") != self.token:
-            raise RunError(
-                f"Another driver has signed the run in {self.run.scratch.url}, and goes on with it or has finished it; "
-                "its labels are the same. This one stops and leaves everything as it is."
-            )
-
-    def _todo(self, step: Step) -> list[int]:
+    def _todo(self, step: Step) -> tuple[list[int], list[str]]:
+        """Tasks without a record, and the records of the others: one of the task, or one of each unit."""
         done = self.run.scratch.names(step.name)
-        return [
-            task
-            for task in range(len(step))
-            if step.record_name(task).split("/")[1] not in done
-            and not all(step.record_name(task, i).split("/")[1] in done for i in range(len(step.units(task))))
-        ]
+        todo, records = [], []
+        for task in range(len(step)):
+            whole = step.record_name(task)
+            alone = [step.record_name(task, i) for i in range(len(step.units(task)))] if whole not in done else []
+            if whole.split("/")[1] in done:
+                records.append(whole)
+            elif all(name.split("/")[1] in done for name in alone):
+                records += alone
+            else:
+                todo.append(task)
+        return todo, records
 
-    def _try(self, shared: _Shared, tasks: list[Task], step: Step, gpu: bool) -> list[tuple[Task, Exception]]:
+    def _try(
+        self, shared: _Shared, tasks: list[Task], step: Step, gpu: bool, found: list[Any]
+    ) -> list[tuple[Task, Exception]]:
+        """Do tasks, add their summaries to `found` and return those that failed, with their errors."""
         failed, units, began = [], 0, time.perf_counter()
         self.on_progress(step.name, 0, len(tasks))
-        for done, (task, result) in enumerate(self.spread(_perform, shared, tasks, gpu=gpu), 1):
+        results = self.spread(_perform, shared, tasks, gpu=gpu)
+        for done, (task, result) in enumerate(results, 1):
+            if isinstance(result, OvertakenError):
+                _close(results)
+                raise result
             if isinstance(result, Exception):
                 failed.append((task, result))
+            else:
+                found.append(result)
             units += len(task[1])
             self.on_note(step.name, self._note(step, units, time.perf_counter() - began))
             self.on_progress(step.name, done, len(tasks))
@@ -192,61 +192,8 @@ class Steps:
             for (_, units), error in failed
         ]
         self.report.failed_tiles += found
-        where = " | ".join(map(placeholders.named, found))
+        where = placeholders.first_of([placeholders.named(unit) for unit in found], " | ", self.full_report)
         return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
-
-
-def _resume_or_start(run: Run, target: Target) -> str:
-    """Refuse what would be overwritten, keep what fits the plan, and sign the run; returns the owner's token."""
-    check_target(run.image, target.name, output=target.output, version=target.version)
-    old = _earlier(run, target)
-    if old is not None and old["digest"] != run.digest:
-        if not target.overwrite:
-            changed = "; ".join(differences(old["description"], run.description))
-            raise InputError(
-                f"{run.scratch.url} holds an unfinished run of layer {target.name!r} with other settings: {changed}. "
-                "Repeat its command to finish it, or use --overwrite to drop it."
-            )
-        old = None
-    if not target.overwrite and _other_layer(run, target, unfinished=bool(run.scratch.names())):
-        raise ExistsError(
-            f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
-        )
-    if old is None:
-        _drop(run)
-    wanted = {"digest": run.digest, "description": run.description, "allow_failed_tiles": target.allow_failed_tiles}
-    if old != wanted:
-        run.scratch.write_json("plan.json", wanted)
-    token = uuid.uuid4().hex
-    run.scratch.write_json("owner.json", token)
-    return token
-
-
-def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
-    """The plan of an unfinished run, or None; `overwrite` drops one that is damaged, or makes holes unasked."""
-    try:
-        old = stored_plan(run.scratch)
-    except StoreError:
-        if not target.overwrite:
-            raise
-        return None
-    if old is None or target.allow_failed_tiles or not old.get("allow_failed_tiles"):
-        return old
-    if target.overwrite:
-        return None
-    raise InputError(
-        f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
-        "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
-    )
-
-
-def _other_layer(run: Run, target: Target, *, unfinished: bool) -> bool:
-    """Whether a layer of the name is published, and not by this very run before it could clean up."""
-    options = run.image.storage_options
-    if target.name not in list_labels(target.store, storage_options=options):
-        return False
-    published = open_labels(target.store, target.name, storage_options=options)
-    return not (unfinished and published.metadata.get("digest") == run.digest)
 
 
 def _survey(steps: Steps, target: Target) -> None:
@@ -257,9 +204,9 @@ def _survey(steps: Steps, target: Target) -> None:
         skipped = placeholders.skipped_blocks(run)
         if skipped and not target.allow_failed_tiles:
             report.failed_tiles += placeholders.recorded(run, run.survey)
-            raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles))
+            raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
-        _drop(run, steps.token)
+        steps.owner.finish()
         raise
     report.unreadable_blocks = [placeholders.place(run, plane, box) for plane, box in skipped]
     missing: dict[int, int] = {}
@@ -272,15 +219,14 @@ def _survey(steps: Steps, target: Target) -> None:
 
 
 def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
-    """Make the layer's arrays, unlisted; an older layer of the name goes only now."""
+    """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
     options = run.image.storage_options
-    there = Folder(url=f"{target.store.rstrip('/')}/labels/{target.name}", storage_options=options).names()
-    fresh = run.scratch.read_json("staged.json") is None or not there
-    if fresh:
+    there = read_node(Store(url=target.layer, storage_options=options))
+    if there is None or dict(there.attributes.get("cellscale") or {}).get("attempt") != metadata["attempt"]:
         _forget(run)
-    if fresh and target.name in list_labels(target.store, storage_options=options):
-        remove_labels(target.store, target.name, storage_options=options)
-    layer = stage_labels(
+        if target.name in list_labels(target.store, storage_options=options):
+            remove_labels(target.store, target.name, storage_options=options)
+    return stage_labels(
         run.image,
         target.name,
         output=target.output,
@@ -289,8 +235,13 @@ def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
         metadata=metadata,
         storage_options=options,
     )
-    run.scratch.write_json("staged.json", True)
-    return layer
+
+
+def _forget(run: Run) -> None:
+    """Delete the records of what was published into arrays that are no longer there."""
+    for step in run.scratch.names():
+        if step in {"tables", "seams"} or step.startswith("publish-"):
+            run.scratch.child(step).remove()
 
 
 def segment(
@@ -333,14 +284,29 @@ def segment(
         If the layer exists and `overwrite` is not set.
     InputError
         If an unfinished run with other settings is in the way.
+    StoreError
+        If the report cannot be written where it is wanted; nothing is computed then.
+    OvertakenError
+        If another driver signs the run; it goes on.
     RunError
         If units were quarantined; nothing is published then, unless the target wants holes.
     """
-    token = _resume_or_start(run, target)
-    report = Report()
-    steps = Steps(run=run, spread=spread, report=report, token=token, on_progress=on_progress, on_note=on_note)
+    attempt, finished = resumed(run, target)
+    if target.report:
+        target.report.check_writable()
+    owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt)
+    if finished is not None:
+        owner.finish()
+        return stored_report(finished)
+    run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
+    steps = Steps(run=run, owner=owner, spread=spread, report=report, on_progress=on_progress, on_note=on_note)
+    if target.report:
+        steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
         layer = _carried_out(steps, networks, target, model or {})
+    except OvertakenError:
+        owner.leave()
+        raise
     except CellscaleError as error:
         if target.report:
             write_copy(run, report, target.report, layer=target.layer, error=str(error))
@@ -349,50 +315,51 @@ def segment(
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
     publish_labels(layer)
-    _drop(run, token)
+    owner.finish()
     return report
 
 
 def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
-    """All steps up to a layer that is complete and not yet listed."""
+    """Do all steps up to a layer that is complete, checked and not yet listed."""
     run, report, networks = steps.run, steps.report, folded(networks)
     _survey(steps, target)
+    reached: list[Counter[str]] = []
     if not run.fused:
         instead = placeholders.no_maps if target.allow_failed_tiles else None
-        steps.do(run.predict, _predicting, (run, networks), gpu=True, instead=instead)
+        reached = steps.do(
+            run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
+        )
         report.failed_tiles += placeholders.recorded(run, run.predict)
     instead = placeholders.no_pieces if target.allow_failed_tiles else None
-    steps.do(run.decode, _decoding, (run, networks if run.fused else {}), gpu=run.fused, instead=instead)
+    shared = (run, networks if run.fused else {})
+    reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
     report.failed_regions = placeholders.recorded(run, run.decode)
     report.failed_tiles += report.failed_regions
     steps.do(run.strips, join_strips, run)
-    steps.do(run.join, join, run)
-    steps.check_owner()
-    layer = _staged(run, target, layer_metadata(run, model, report.failed_regions))
-    for level in range(len(layer.levels)):
-        step = run.publish(level, len(layer.shards(level)))
-        steps.do(step, publish, Publication(run=run, layer=layer, level=level))
-    finest = Publication(run=run, layer=layer, level=0)
-    steps.do(run.seams(len(layer.shards())), count_seams, finest)
-    steps.do(run.tables, tables, finest)
-    report.cells, report.flagged = counted(run)
-    report.reached = limits_reached(run)
+    report.cells, report.flagged = counted(steps.do(run.join, join, run, summary=dict))
+    report.reached = dict(sum(reached, Counter[str]()))
+    if report.reached:
+        log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
+    steps.owner.check()
+    layer = _staged(run, target, layer_metadata(run, model, report.failed_regions) | {"attempt": steps.owner.attempt})
+    _write_layer(steps, layer)
     report.seams = layer_quality(run)
     return layer
 
 
-def _drop(run: Run, token: str | None = None) -> None:
-    """Delete a run's folder, its plan first: without a plan, records do not count; not if it is signed by another."""
-    if token is None or run.scratch.read_json("owner.json") == token:
-        run.scratch.delete("plan.json")
-        run.scratch.remove()
-
-
-def _forget(run: Run) -> None:
-    """Delete the records of what was published into arrays that are no longer there."""
-    for step in run.scratch.names():
-        if step in {"tables", "seams"} or step.startswith("publish-"):
-            Folder(url=f"{run.scratch.url}/{step}", storage_options=run.scratch.storage_options).remove()
+def _write_layer(steps: Steps, layer: LabelLayer) -> None:
+    """Write all levels and the object table, and check what is there against what was written."""
+    run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0)
+    written = {}
+    for level in range(len(layer.levels)):
+        step = run.publish(level, len(layer.shards(level)))
+        publication = dataclasses.replace(finest, level=level)
+        written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
+    steps.do(run.seams(len(layer.shards())), count_seams, finest)
+    rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
+    verification.check_levels(layer, written)
+    verification.check_cells(run, layer, written[0], rows)
+    steps.owner.check()
 
 
 def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:

@@ -17,7 +17,7 @@ import fsspec
 
 from cellscale.errors import DamagedError
 from cellscale.storage.errors import explained
-from cellscale.storage.urls import options_for
+from cellscale.storage.urls import is_local, local_path, options_for
 
 PART = ".part"
 """Ending of a file that is being written."""
@@ -40,6 +40,10 @@ class Folder:
             file_system, path = fsspec.core.url_to_fs(self.url, **options_for(self.url, self.storage_options))
         return file_system, f"{path.rstrip('/')}/{name}".rstrip("/")
 
+    def child(self, name: str) -> Folder:
+        """A folder in this one."""
+        return Folder(url=f"{self.url.rstrip('/')}/{name}", storage_options=self.storage_options)
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
         file_system, path = self._open(name)
@@ -48,9 +52,14 @@ class Folder:
         with explained("write", f"{self.url}/{name}"):
             if local:
                 file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            file_system.pipe_file(target, data)
-            if local:
-                file_system.mv(target, path)
+            try:
+                file_system.pipe_file(target, data)
+                if local:
+                    file_system.mv(target, path)
+            except BaseException:
+                if local:
+                    local_path(target).unlink(missing_ok=True)
+                raise
 
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
@@ -103,6 +112,29 @@ class Folder:
             file_system.invalidate_cache()
             if file_system.exists(path):
                 file_system.rm(path, recursive=True)
+
+    def remove_empty(self) -> None:
+        """Delete a local folder that nothing is left in; elsewhere there are no empty folders."""
+        if is_local(self.url):
+            path = local_path(self.url)
+            with explained("delete", self.url), contextlib.suppress(FileNotFoundError):
+                if not any(path.iterdir()):
+                    path.rmdir()
+
+    def files(self, inner: str = "") -> frozenset[str]:
+        """Paths of all files below an inner folder, from there; none where there is no such folder."""
+        file_system, path = self._open(inner)
+        with explained("list", f"{self.url}/{inner}"):
+            file_system.invalidate_cache()
+            found = file_system.find(path)
+        start = len(path) + 1
+        return frozenset(name[start:] for name in found if not name.endswith(PART))
+
+    def check_writable(self) -> None:
+        """Raise StoreError, with the place and the way out, unless files can be written here."""
+        name = f".cellscale-{uuid.uuid4().hex}"
+        self.write(name, b"")
+        self.delete(name)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""

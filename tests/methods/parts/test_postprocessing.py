@@ -9,11 +9,11 @@ from scipy import ndimage
 from cellscale.errors import RunError
 from cellscale.methods import load_method
 from cellscale.methods.parts.postprocessing import Postprocessing
+from cellscale.testing.cases import disc, random_maps
+from cellscale.testing.naive import watershed as naive
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.types import Box
-from tests.cases import disc
-from tests.naive import watershed as naive
-from tests.tiling.test_ring_rule import Mutant, breaks, random_maps
+from tests.support.mutants import Mutant, breaks
 
 NOTHING = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
 BOTH = {"threshold": 0.2, "separation": 0.3}
@@ -29,9 +29,9 @@ def maps_of(cell, separation=None):
 def naive_whole_frame(method, maps):
     """The same steps one after the other, each as slow and obvious as it can be; cells in raster order."""
     how = method.cleaning
-    mask = ~naive.without_specks(maps["cell"] <= 255 * method.threshold, how.fill_holes_px)
+    mask = ~naive.without_small_components(maps["cell"] <= 255 * method.threshold, how.fill_holes_px)
     parting = mask & (maps["separation"] > 255 * method.separation)
-    solid = naive.without_specks(mask & ~parting, how.min_object_px)
+    solid = naive.without_small_components(mask & ~parting, how.min_object_px)
     heights = naive.inner_distance(solid, how.cap)
     basins, count = naive.basins(heights, solid)
     distance = ndimage.distance_transform_edt(~solid)

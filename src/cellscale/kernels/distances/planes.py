@@ -1,38 +1,82 @@
-"""The compiled parts of exact distance transforms: scans along the columns, then along the rows.
+"""Compiled part of exact distance transforms of planes: a pass along the columns, then one along the rows.
 
-Along a line a pixel's distance is bounded by that to the end of its run of equal labels, so candidates beyond the run
-never win and need no test. From one line to the next a distance grows by a step at most: that, and the least that is
-offered around, bound how far a block of pixels looks to both sides, many pixels at once, in 16 bits where all squared
-distances of the line are below NARROW.
-Other lines take lower envelopes, so that the work is linear however far distances go.
+The first pass writes v, each pixel's distance to the nearest other label in its column. In the second, the squared
+distance of a pixel at position x of a row is the least of step · (x − c)² + v(c)² over the columns c. Three facts keep
+that short:
+
+1. Labels need no test. v(c) at a column c of another label is a distance to something else than c's label, which may be
+   x's own. But the run of x's label ends before c, at a pixel of another label that is at least as near as c is: a
+   candidate from beyond the run never beats the end of the run.
+2. Distances of vertically adjacent pixels differ by at most the spacing of the rows (`next_bound`). So the greatest
+   distance in a block of pixels bounds that of the block below, and no pixel of the block needs candidates at or above
+   the bound.
+3. Where all squared distances of a row are below NARROW, they and the sum of any two of them fit into 16 bits: the row
+   is searched outwards, i columns to both sides for all pixels of a block at once, as far as the bound allows.
+
+Other rows take lower envelopes (`settle`), so that the work stays linear however far distances go.
+
+A. Meijster et al., A general algorithm for computing distance transforms in linear time, 2000, for the two passes;
+P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2012, for the envelopes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.distances.envelopes import NONE, SQUARED, envelope
+from cellscale.kernels.distances.envelopes import NONE, SQUARED, Span, envelope
 from cellscale.types import Labels
 
 BLOCK = 64
-"""So many pixels look at once."""
+"""Pixels of a row that are searched together, in one loop that the compiler vectorises."""
 NARROW = int(np.iinfo(np.int16).max)
-"""Squared distances below this fit into 16 bits, and so does the sum of two."""
+"""Value of squared distances that are too long for a narrow row; 2 · 32,767 = 65,534 still fits into uint16."""
 ASIDE = 182
-"""The square of this, px, is above NARROW."""
+"""Columns to either side beyond which every squared distance is above NARROW: 182² = 33,124; 181² = 32,761 is not."""
 UNBOUNDED = 1 << 62
 """A bound that allows all squared distances."""
 UNSEEN = 1 << 15
-"""Vertical distances from here on mean that there is no other label in the column, px."""
+"""Vertical distances from here on mean that the column has no other label: real ones are below 32,766, and
+UNSEEN + 32,766 still fits into uint16."""
+
+
+class Steps(NamedTuple):
+    """Squared spacing of the pixels of a plane, in whole multiples of a common measure."""
+
+    y: int
+    x: int
+
+
+class Range(NamedTuple):
+    """Rows, or planes, that one call works on."""
+
+    begin: int
+    end: int
+    """The last + 1."""
+
+
+class Limits(NamedTuple):
+    """How squared distances are written."""
+
+    far: int
+    """Squared distance where there is no other label; all real ones are less."""
+    cap: int
+    """Greatest squared distance that is wanted, at most `far`."""
+    unit: int
+    """Square of the common measure: factor from squared distances to the squared unit of the spacing."""
+    most: int
+    """`cap` in the squared unit of the spacing."""
 
 
 @kernel
 def in_columns(labels: Labels, begin: int, end: int, out: NDArray[np.uint16]) -> None:
-    """Write the vertical distance to the nearest other label for columns `begin` … `end` − 1; background: 0."""
+    """Write the distance (y, x) to the nearest other label of the column, px, for columns `begin` … `end` − 1.
+
+    0 on background; UNSEEN or more where the column has one label only.
+    """
     for x in range(begin, end):
         out[0, x] = UNSEEN if labels[0, x] > 0 else 0
     for y in range(1, labels.shape[0]):
@@ -51,7 +95,7 @@ def in_columns(labels: Labels, begin: int, end: int, out: NDArray[np.uint16]) ->
 
 @kernel
 def greatest(values: NDArray[Any]) -> Any:
-    """Return the maximum; compiled, NumPy's own looks at one pixel at a time."""
+    """Return the maximum. This loop is vectorised when compiled; np.max is not."""
     found = values[0]
     for k in range(values.size):
         found = max(found, values[k])
@@ -60,7 +104,7 @@ def greatest(values: NDArray[Any]) -> Any:
 
 @kernel
 def least(values: NDArray[Any]) -> Any:
-    """Return the minimum, as `greatest` does."""
+    """Return the minimum by a vectorised loop, as `greatest` does."""
     found = values[0]
     for k in range(values.size):
         found = min(found, values[k])
@@ -68,24 +112,37 @@ def least(values: NDArray[Any]) -> Any:
 
 
 @kernel
-def beside(found: int, step: int) -> int:
-    """Return a bound on the squared distances of a line from the greatest on the line before it, if below NARROW."""
+def next_bound(found: int, step: int) -> int:
+    """Return a bound above the squared distances of a line, given the greatest on an adjacent line.
+
+    A pixel either has the label of its neighbour, and is at most a step farther from the next label than that, or the
+    neighbour itself is of another label, a step away.
+
+    Parameters
+    ----------
+    found : int
+        Greatest squared distance on the adjacent line; from NARROW on, which stands for more, nothing is bounded.
+    step : int
+        Squared distance of the two lines, the square of an integer.
+    """
     if found >= NARROW:
         return UNBOUNDED
+    # ⌊√found⌋ + 1 > √found, and the root of a perfect square is exact after rounding: the bound is never reached.
     distance = int(np.sqrt(np.float64(found))) + 1 + int(np.sqrt(np.float64(step)) + 0.5)
     return distance * distance
 
 
 @kernel
 def _bound_next(best: NDArray[Any], step: int, bounds: NDArray[np.int64]) -> None:
-    """Write the bounds of the blocks of the next line."""
+    """Write the bounds (blocks,) of the next row from the squared distances (x,) of this one."""
     for i in range(bounds.size):
-        bounds[i] = beside(int(greatest(best[i * BLOCK : (i + 1) * BLOCK])), step)
+        bounds[i] = next_bound(int(greatest(best[i * BLOCK : (i + 1) * BLOCK])), step)
 
 
 @kernel
 def square(distances: NDArray[np.uint16], step: int, out: NDArray[np.uint16]) -> None:
-    """Write squares, NARROW where they are not below it."""
+    """Write step · distance² for each distance, NARROW where that is not below it."""
+    # Cut at ASIDE and NARROW first: 32,767 · 182² < 2³¹ fits into uint32.
     unit, longest = np.uint32(min(step, NARROW)), np.uint16(ASIDE)
     for x in range(out.size):
         distance = np.uint32(min(distances[x], longest))
@@ -93,8 +150,13 @@ def square(distances: NDArray[np.uint16], step: int, out: NDArray[np.uint16]) ->
 
 
 @kernel
-def _touch(labels: Labels, step: int, best: NDArray[np.uint16]) -> None:
-    """Bound the distances along a row by those to the ends of runs at which another label begins."""
+def _offer_contacts(labels: Labels, step: int, best: NDArray[np.uint16]) -> None:
+    """Offer the ends of runs to the pixels of a row where two labels touch.
+
+    Where a run ends at background, the background pixel's v is 0 and the search finds it. Where another label begins,
+    the first pixel beyond holds a v of its own, so the distance to it is offered here.
+    """
+    # A first vectorised test skips blocks without such a contact, which are most.
     for begin in range(1, labels.size, BLOCK):
         here, before = labels[begin : begin + BLOCK], labels[begin - 1 :]
         touching = False
@@ -116,22 +178,37 @@ def _touch(labels: Labels, step: int, best: NDArray[np.uint16]) -> None:
 def _narrow_row(
     labels: Labels,
     vertical: NDArray[np.uint16],
-    steps: tuple[int, int],
+    steps: Steps,
     limit: int,
     bounds: NDArray[np.int64],
     squares: NDArray[np.uint16],
     best: NDArray[np.uint16],
 ) -> bool:
-    """Write the squared distances of a row if all are below NARROW or cut at a limit below it; whether they are.
+    """Write the squared distances of a row in 16 bits; return False if one is or may be NARROW or more.
 
-    `bounds` holds for each block what `beside` returns; `squares` has ASIDE entries of NARROW more at both ends.
+    Parameters
+    ----------
+    labels : uint8 or uint32 array, (x,)
+        The row.
+    vertical : uint16 array, (x,)
+        Distances along the columns.
+    steps : Steps
+        Squared spacing.
+    limit : int
+        Greatest squared distance that is wanted; below NARROW, rows stay narrow whatever their distances.
+    bounds : int64 array, (blocks,)
+        What `next_bound` returned for the row before; changed.
+    squares : uint16 array, (x + 2 · ASIDE,)
+        Room for v²; the ASIDE entries at both ends hold NARROW, so that the search needs no test for the border.
+    best : uint16 array, (x,)
+        Gets the squared distances.
     """
     width = labels.size
     middle, most = squares[ASIDE : ASIDE + width], np.uint16(min(limit, NARROW))
-    square(vertical, steps[0], middle)
+    square(vertical, steps.y, middle)
     for x in range(width):
         best[x] = min(middle[x], most)
-    _touch(labels, steps[1], best)
+    _offer_contacts(labels, steps.x, best)
     for i in range(bounds.size):
         bounds[i] = min(bounds[i], np.int64(greatest(best[i * BLOCK : (i + 1) * BLOCK])))
         if bounds[i] >= NARROW:
@@ -140,12 +217,14 @@ def _narrow_row(
     for i in range(bounds.size):
         lows[i] = least(middle[i * BLOCK : (i + 1) * BLOCK])
     for i in range(bounds.size):
-        mine, aside = best[i * BLOCK : (i + 1) * BLOCK], int(np.sqrt(bounds[i] / steps[1])) // BLOCK + 1
+        # Candidates k columns away count while step · k² is below the bound: within `aside` blocks to either side. The
+        # least v² there, `low`, ends the search earlier.
+        mine, aside = best[i * BLOCK : (i + 1) * BLOCK], int(np.sqrt(bounds[i] / steps.x)) // BLOCK + 1
         low = least(lows[max(i - aside, 0) : i + aside + 1])
         for k in range(1, ASIDE):
-            if steps[1] * k * k + low >= bounds[i]:
+            if steps.x * k * k + low >= bounds[i]:
                 break
-            offset = np.uint16(steps[1] * k * k)
+            offset = np.uint16(steps.x * k * k)
             left, right = squares[i * BLOCK + ASIDE - k :], squares[i * BLOCK + ASIDE + k :]
             for x in range(mine.size):
                 mine[x] = min(mine[x], np.uint16(min(left[x], right[x]) + offset))
@@ -154,9 +233,23 @@ def _narrow_row(
 
 @kernel
 def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[Any], stack: NDArray[np.int64]) -> None:
-    """Write the squared distances of a line by lower envelopes: of what each run's pixels and its two ends offer.
+    """Write the squared distances of a line of any length by lower envelopes, run by run.
 
-    `sources` and `stack` are those of `envelope`; where nothing is offered `best` stays.
+    Of a run of equal labels the pixels compete with their v², and the first pixels beyond both ends with 0: they have
+    another label (see the module, 1).
+
+    Parameters
+    ----------
+    labels : uint8 or uint32 array, (x,)
+        The line.
+    sources : int64 array, (3, x)
+        Table of `envelope`; its row SQUARED holds v², NONE where there is none.
+    step : int
+        Squared spacing along the line.
+    best : array, (x,)
+        Gets squared distances; stays as it is where a run has no end and no source.
+    stack : int64 array, (2, x)
+        Room for `envelope`.
     """
     width = labels.size
     offered = sources[SQUARED]
@@ -172,7 +265,7 @@ def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[
             first, last = offered[begin], offered[end - 1]
             offered[begin] = 0 if a > 0 else first
             offered[end - 1] = 0 if b < width else last
-            n = envelope(sources, (begin, end, a, b), step, stack)
+            n = envelope(sources, Span(begin, end, a, b), step, stack)
             for k in range(n):
                 column = stack[0, k]
                 for x in range(stack[1, k], stack[1, k + 1] if k + 1 < n else b):
@@ -182,66 +275,62 @@ def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[
 
 
 @kernel
-def write(best: NDArray[Any], limits: tuple[int, int, int, int], out: NDArray[Any], roots: NDArray[np.float32]) -> None:
-    """Write squares, or, where there is room for them, distances in the unit of the spacing."""
-    far, limit, unit, most = limits
+def write(best: NDArray[Any], limits: Limits, out: NDArray[Any], roots: NDArray[np.float32]) -> None:
+    """Write squared distances (x,) to `out`, or distances to `roots` unless its size is 0."""
     none = np.iinfo(out.dtype).max
     if roots.size > 0:
         for x in range(best.size):
-            squared = min(best[x], limit)
-            roots[x] = (
-                np.sqrt(min(np.float64(squared) * np.float64(unit), np.float64(most))) if squared < far else np.inf
-            )
+            squared = min(best[x], limits.cap)
+            in_unit = min(np.float64(squared) * np.float64(limits.unit), np.float64(limits.most))
+            roots[x] = np.sqrt(in_unit) if squared < limits.far else np.inf
     else:
         for x in range(best.size):
-            squared = min(best[x], limit)
-            out[x] = squared if squared < far else none
+            squared = min(best[x], limits.cap)
+            out[x] = squared if squared < limits.far else none
 
 
 @kernel
 def in_rows(
     labels: Labels,
     vertical: NDArray[np.uint16],
-    rows: tuple[int, int],
-    steps: tuple[int, int],
-    limits: tuple[int, int, int, int],
+    rows: Range,
+    steps: Steps,
+    limits: Limits,
     out: NDArray[Any],
     roots: NDArray[np.float32],
 ) -> None:
-    """Write the squared distances within a plane for some of its rows from those within its columns.
+    """Write the distances within a plane for some of its rows from those within its columns.
 
     Parameters
     ----------
     labels : uint8 or uint32 array, (y, x)
         Cells.
     vertical : uint16 array, (y, x)
-        What `in_columns` writes.
-    rows : tuple of int
-        First row and last + 1.
-    steps : tuple of int
-        Squared spacing of rows and columns.
-    limits : tuple of int
-        The square of a distance that does not exist and of the greatest that is wanted; what distances that are not
-        squares are multiplied by, squared, and the square of the greatest of them.
+        Result of `in_columns`.
+    rows : Range
+        Rows that are written.
+    steps : Steps
+        Squared spacing.
+    limits : Limits
+        How distances are written.
     out : int32 or int64 array, (y, x)
-        Gets squared distances.
+        Gets squared distances, the type's greatest number for none.
     roots : float32 array, (y, x) or (y, 0)
-        Gets distances instead, if there is room.
+        Unless its width is 0, gets distances in the unit of the spacing instead. It may be a view of `out`.
     """
-    far, limit = limits[:2]
     width = labels.shape[1]
-    bounds = np.full(-(-width // BLOCK), UNBOUNDED)
-    thin, short = np.full(width + 2 * ASIDE, NARROW, np.uint16), np.empty(width, np.uint16)
+    bounds = np.full(-(-width // BLOCK), UNBOUNDED)  # (blocks,)
+    squares, short = np.full(width + 2 * ASIDE, NARROW, np.uint16), np.empty(width, np.uint16)
     sources, stack, best = np.zeros((3, width), np.int64), np.empty((2, width), np.int64), np.empty(width, out.dtype)
     for y in range(rows[0], rows[1]):
-        if _narrow_row(labels[y], vertical[y], steps, limit, bounds, thin, short):
+        if _narrow_row(labels[y], vertical[y], steps, limits.cap, bounds, squares, short):
             write(short, limits, out[y], roots[y])
-            _bound_next(short, steps[0], bounds)
+            _bound_next(short, steps.y, bounds)
         else:
             for x in range(width):
                 distance = np.int64(vertical[y, x])
-                sources[SQUARED, x] = steps[0] * distance * distance if distance < UNSEEN else NONE
-            best[:] = far
-            settle(labels[y], sources, steps[1], best, stack)
+                sources[SQUARED, x] = steps.y * distance * distance if distance < UNSEEN else NONE
+            best[:] = limits.far
+            settle(labels[y], sources, steps.x, best, stack)
             write(best, limits, out[y], roots[y])
-            _bound_next(best, steps[0], bounds)
+            _bound_next(best, steps.y, bounds)

@@ -22,9 +22,9 @@ from cellscale.kernels.distances.nearest import (
     nearest_at_all,
     nearest_within,
     offsets_in_columns,
-    two_nearest,
 )
-from cellscale.kernels.distances.planes import BLOCK, in_columns, in_rows
+from cellscale.kernels.distances.planes import BLOCK, Limits, Range, Steps, in_columns, in_rows
+from cellscale.kernels.distances.two_nearest import two_nearest
 from cellscale.kernels.distances.volumes import REACH, in_depth, in_planes
 from cellscale.kernels.threads import in_bands, worthwhile
 from cellscale.types import Labels, Mask
@@ -34,7 +34,10 @@ LONGEST = int(np.iinfo(np.int64).max)
 
 
 def _spaced(axes: int, spacing: Sequence[int] | None) -> tuple[tuple[int, ...], int]:
-    """Squared spacing of each axis in its greatest common measure, and the square of that."""
+    """Squared spacing of each axis in units of the greatest common divisor, and the square of that divisor.
+
+    Distances are computed in that unit, so that isotropic voxels of, say, 100 nm cost no more bits than pixels.
+    """
     if spacing is None:
         return (1,) * axes, 1
     if len(spacing) != axes or any(int(step) != step or step < 1 for step in spacing):
@@ -46,10 +49,14 @@ def _spaced(axes: int, spacing: Sequence[int] | None) -> tuple[tuple[int, ...], 
 
 
 def _far(shape: tuple[int, ...], steps: tuple[int, ...], unit: int, spaced: bool) -> tuple[type[Any], int]:
-    """Return the narrowest type for squared distances and the square of one that does not exist."""
+    """Return the narrowest type for squared distances, and the number in it that stands for no distance.
+
+    That number leaves room for what volumes.in_depth adds to it, max(steps) · REACH². In 64 bits, envelopes compare
+    numbers of up to twice a squared distance, and squares are multiplied by `unit`: the bound divides by either.
+    """
     longest = sum(step * side**2 for step, side in zip(steps, shape, strict=True))
     narrow, wide = (int(np.iinfo(kind).max) - max(steps) * REACH**2 for kind in (np.int32, np.int64))
-    most = wide // max(unit, 2) if spaced else narrow  # envelopes compare numbers of up to twice a square
+    most = wide // max(unit, 2) if spaced else narrow
     if longest >= most:
         raise InputError(
             f"Squared distances in {shape} px reach {longest * unit}; expected less than {most * unit}. Use tiles."
@@ -68,21 +75,23 @@ def _transformed(
     steps = (1,) * (3 - labels.ndim) + spaced
     kind, far = _far(volume.shape, steps, unit, spacing is not None)
     most = LONGEST if cap is None else min(cap**2, LONGEST)
-    limits = far, far if cap is None else min(far, -(-most // unit)), unit, most
+    limits = Limits(far=far, cap=far if cap is None else min(far, -(-most // unit)), unit=unit, most=most)
     out = np.empty(volume.shape, kind)
     roots = np.empty((*volume.shape[:2], 0), np.float32)
     if not squared:
+        # 4-byte distances overwrite 4-byte squares in place: a row is read before it is written.
         roots = out.view(np.float32) if kind is np.int32 else np.empty(volume.shape, np.float32)
     depth, height, width = volume.shape
     threads = worthwhile(threads, volume.size)
-    within = steps[1], steps[2]
+    within = Steps(steps[1], steps[2])
     if depth == 1 and out.size:
         vertical = np.empty((height, width), np.uint16)
         in_bands(lambda a, b: in_columns(volume[0], a, b, vertical), width, threads)
-        in_bands(lambda a, b: in_rows(volume[0], vertical, (a, b), within, limits, out[0], roots[0]), height, threads)
+        plane, found, distances = volume[0], out[0], roots[0]
+        in_bands(lambda a, b: in_rows(plane, vertical, Range(a, b), within, limits, found, distances), height, threads)
     elif out.size:
-        in_bands(lambda a, b: in_planes(volume, (a, b), within, limits, out, roots[:, :, :0]), depth, threads)
-        in_bands(lambda a, b: in_depth(volume, (a, b), steps[0], limits, out, roots), height, threads)
+        in_bands(lambda a, b: in_planes(volume, Range(a, b), within, limits, out, roots[:, :, :0]), depth, threads)
+        in_bands(lambda a, b: in_depth(volume, Range(a, b), steps[0], limits, out, roots), height, threads)
     if squared and spacing is not None:
         none = out == np.iinfo(kind).max
         out = np.minimum(out.astype(np.int64) * unit, most)

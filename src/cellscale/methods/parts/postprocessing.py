@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import assign_touching
 from cellscale.kernels.watershed import (
-    LEVELS_A_PX,
+    LEVELS_PER_PX,
     basins,
-    filled,
     inner_distance,
     joined_long,
     joined_shallow,
-    without_specks,
+    remove_small_holes,
+    remove_small_objects,
 )
 from cellscale.methods.parts.decoding import pieces, renumbered
 from cellscale.types import Box, Mask, Pieces, Table
@@ -59,7 +59,7 @@ class Postprocessing:
 
     def filled(self, cells: Mask) -> Mask:
         """Fill small holes."""
-        return filled(cells, self.fill_holes_px)
+        return remove_small_holes(cells, self.fill_holes_px)
 
     def pieces(self, cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
         """Basins, or components where nothing is cut; touching pixels go to the nearest.
@@ -73,7 +73,7 @@ class Postprocessing:
         valid : Box
             The part of the region whose pieces are returned.
         """
-        solid = without_specks(cells, self._largest_speck)
+        solid = remove_small_objects(cells, self._largest_speck)
         around = valid.grow(radius).clip(Box.of(cells.shape))
         near, inner = touching[around.slices], valid.within(around)
         if self.split_neck_px == 0:
@@ -87,7 +87,7 @@ class Postprocessing:
         """Join the basins of one centre, then those with a long common border; drop small objects."""
         groups = np.arange(len(nodes["area"]))
         if self.split_neck_px:
-            centres = joined_shallow(nodes, edges, depth=math.ceil(LEVELS_A_PX * self.prominence))
+            centres = joined_shallow(nodes, edges, depth=math.ceil(LEVELS_PER_PX * self.prominence))
             groups = joined_long(centres, edges, length=self.split_neck_px)
         area = np.zeros(len(groups), np.int64)
         np.add.at(area, groups, nodes["area"])

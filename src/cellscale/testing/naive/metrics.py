@@ -1,4 +1,4 @@
-"""Scores of two label images as their definitions read: cells as masks, every pair looked at, nothing shared."""
+"""Naive twins of `cellscale.metrics`: cells as masks, every pair compared, nothing shared between scores."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from cellscale.types import Labels, Mask
 
 
 def cells(labels: Labels) -> list[Mask]:
+    """Masks (y, x) of all cells, in ascending order of their labels."""
     return [labels == number for number in np.unique(labels) if number > 0]
 
 
 def jaccard(a: Mask, b: Mask) -> float:
+    """Jaccard index of two masks."""
     return float((a & b).sum() / (a | b).sum())
 
 
 def covers(over: Mask, cell: Mask) -> bool:
+    """Whether a mask has more than half of a cell."""
     return bool(2 * (over & cell).sum() > cell.sum())
 
 
 def share(part: float, whole: float, nothing: bool) -> float:
+    """Quotient; where the divisor is 0, 1 if there was nothing to find and 0 otherwise."""
     if whole:
         return float(part / whole)
     return 1.0 if nothing else 0.0
 
 
 def challenge(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
+    """SEG and DET of the Cell Tracking Challenge, and the number of splits and merges."""
     markers = [sum(covers(prediction, cell) for cell in truth) for prediction in predicted]
     parts = [sum(covers(cell, prediction) for prediction in predicted) for cell in truth]
     counts = {"splits": sum(k >= 2 for k in parts), "merges": sum(k >= 2 for k in markers)}
@@ -41,6 +46,7 @@ def challenge(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
 
 
 def matched(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
+    """Scores of the pairs with a Jaccard index above 0.5, and average precision."""
     indices = [jaccard(a, b) for a in truth for b in predicted]
     good = [index for index in indices if index > 0.5]
     tp, fp, fn = len(good), len(predicted) - len(good), len(truth) - len(good)
@@ -57,6 +63,7 @@ def matched(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
 
 
 def aggregated_jaccard(truth: list[Mask], predicted: list[Mask]) -> float:
+    """Aggregated Jaccard index: the best prediction of each cell, all others in the union."""
     shared, united, used = 0, 0, set()
     for cell in truth:
         indices = [jaccard(cell, prediction) for prediction in predicted]
@@ -115,11 +122,13 @@ def rim(labels: Labels) -> NDArray[np.int64]:
 
 
 def share_near(a: NDArray[np.int64], b: NDArray[np.int64], radius: int) -> float:
+    """Share of the points a (n, 2) with a point of b (m, 2) within `radius` px."""
     squared = ((a[:, None] - b[None]) ** 2).sum(axis=2)
     return share((squared <= radius**2).any(axis=1).sum(), len(a), len(a) + len(b) == 0)
 
 
 def contours(truth: Labels, prediction: Labels) -> dict[str, float]:
+    """F1 scores of the boundary pixels of two label images for tolerances of 1 to 7 px."""
     a, b, found = rim(truth), rim(prediction), {}
     for radius in range(1, 8):
         recall, precision = share_near(a, b, radius), share_near(b, a, radius)
@@ -128,6 +137,7 @@ def contours(truth: Labels, prediction: Labels) -> dict[str, float]:
 
 
 def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
+    """All scores of a predicted label image (y, x) against the true one, by name."""
     true_cells, predicted_cells = cells(truth), cells(prediction)
     inside, predicted = truth > 0, prediction > 0
     dice = share(2 * (inside & predicted).sum(), inside.sum() + predicted.sum(), not (inside | predicted).any())

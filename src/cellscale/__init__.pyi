@@ -1,0 +1,58 @@
+"""Types of the public names, which the package loads on first use."""
+
+from cellscale.api.data import import_images as import_images
+from cellscale.api.data import synthesize as synthesize
+from cellscale.api.demo import demo as demo
+from cellscale.api.evaluation import evaluate as evaluate
+from cellscale.api.health import doctor as doctor
+from cellscale.api.objects import export_table as export_table
+from cellscale.api.probability_maps import predict_maps as predict_maps
+from cellscale.api.segmentation import SegmentationResult as SegmentationResult
+from cellscale.api.segmentation import plan as plan
+from cellscale.api.segmentation import segment as segment
+from cellscale.api.segmentation import upsample_labels as upsample_labels
+from cellscale.api.training import methods as methods
+from cellscale.api.training import models as models
+from cellscale.api.training import train as train
+from cellscale.errors import CellscaleError as CellscaleError
+from cellscale.models.model import Model as Model
+from cellscale.models.model import load_model as load_model
+from cellscale.models.model import save_model as save_model
+from cellscale.ngff.views import open_image_view as open_image
+from cellscale.ngff.views import open_labels_view as open_labels
+from cellscale.segmentation.forecast import Forecast as Forecast
+from cellscale.viewers.contact_sheet import preview as preview
+from cellscale.viewers.napari import view_in_napari as view_in_napari
+from cellscale.viewers.neuroglancer import view as view
+from cellscale.viewers.scenes import scene as scene
+
+__version__: str
+
+__all__ = [
+    "CellscaleError",
+    "Forecast",
+    "Model",
+    "SegmentationResult",
+    "__version__",
+    "demo",
+    "doctor",
+    "evaluate",
+    "export_table",
+    "import_images",
+    "load_model",
+    "methods",
+    "models",
+    "open_image",
+    "open_labels",
+    "plan",
+    "predict_maps",
+    "preview",
+    "save_model",
+    "scene",
+    "segment",
+    "synthesize",
+    "train",
+    "upsample_labels",
+    "view",
+    "view_in_napari",
+]

@@ -1,0 +1,122 @@
+"""Who owns a run: one driver at a time, and a folder of its own for each attempt.
+
+`.cellscale-NAME/plan.json` names the owner, the attempt and the plan; `.cellscale-NAME/ATTEMPT/` holds the attempt's
+records and scratch objects. A driver signs by writing the plan. Drivers of the same plan share an attempt: whatever
+one of them wrote, the other would have written. Any other plan gets another attempt, so that late tasks of an overtaken
+driver write where no one reads. Tasks look at the plan before they write a record.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from cellscale.errors import DamagedError, OvertakenError
+from cellscale.segmentation.plan import Run
+from cellscale.storage.folder import Folder
+
+PLAN = "plan.json"
+_ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
+_ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ownership:
+    """A driver's claim on a run."""
+
+    home: Folder
+    """`.cellscale-NAME`."""
+    attempt: str
+    """Name of the attempt's folder."""
+    token: str
+    """Of the driver."""
+
+    @property
+    def scratch(self) -> Folder:
+        """The attempt's folder."""
+        return self.home.child(self.attempt)
+
+    def check(self) -> None:
+        """Raise OvertakenError if another driver has signed: the later one goes on, and cleans up at its end."""
+        found = self.home.read_json(PLAN)
+        if isinstance(found, dict) and found.get("token") == self.token:
+            return
+        if found is None:
+            raise OvertakenError(
+                f"Another driver has signed the run in {self.home.url} and finished it, or the folder was deleted: its "
+                f"{PLAN} is gone. This one stops."
+            )
+        same = isinstance(found, dict) and found.get("attempt") == self.attempt
+        labels = "its labels are the same" if same else "it has other settings or started over"
+        raise OvertakenError(
+            f"Another driver has signed the run in {self.home.url}, and goes on with it; {labels}. This one stops and "
+            "leaves everything as it is."
+        )
+
+    def owns(self) -> bool:
+        """Whether the plan still names this driver."""
+        found = self.home.read_json(PLAN)
+        return isinstance(found, dict) and found.get("token") == self.token
+
+    def finish(self) -> None:
+        """Delete what the run has left, its plan last: a driver that dies on the way is known to have been at its end.
+
+        Nothing is deleted if another driver has signed.
+        """
+        if not self.owns():
+            return
+        self.scratch.remove()
+        if self.owns():
+            self.home.delete(PLAN)
+            self.home.remove_empty()
+
+    def leave(self) -> None:
+        """Delete what an overtaken driver has written, unless the run's owner uses it."""
+        found = self.home.read_json(PLAN)
+        if not isinstance(found, dict) or found.get("attempt") != self.attempt:
+            self.scratch.remove()
+            self.home.remove_empty()
+
+
+def _attempts(home: Folder) -> list[str]:
+    """Folders of attempts; nothing else in the run's folder is ever deleted."""
+    return sorted(name for name in home.names() if _ATTEMPT.fullmatch(name))
+
+
+def stored_plan(home: Folder) -> dict[str, Any] | None:
+    """The plan of the run in a folder, or None where there is none; DamagedError for a damaged one."""
+    found = home.read_json(PLAN)
+    if found is None:
+        return None
+    if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in _ENTRIES.items()):
+        raise DamagedError(f"{home.url}/{PLAN} is damaged: it is not a plan. Start over with --overwrite.")
+    if not _ATTEMPT.fullmatch(found["attempt"]):
+        raise DamagedError(f"{home.url}/{PLAN} is damaged: {found['attempt']!r} is not an attempt's name.")
+    return found
+
+
+def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
+    """Become the run's owner.
+
+    Parameters
+    ----------
+    run : Run
+        Its scratch is `.cellscale-NAME`.
+    allow_failed_tiles : bool
+        Whether records may be holes.
+    attempt : str or None
+        The attempt that is resumed; None starts a new one, and deletes those before it.
+    """
+    home, resumed = run.scratch, attempt is not None
+    owner = Ownership(
+        home=home, attempt=attempt or f"{run.digest[:16]}-{uuid.uuid4().hex[:12]}", token=uuid.uuid4().hex
+    )
+    plan = {"digest": run.digest, "description": run.description, "allow_failed_tiles": allow_failed_tiles}
+    # Listed before the plan is written: what a driver writes that signs after this one is never among them.
+    before = [] if resumed else _attempts(home)
+    home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})
+    for other in before:
+        home.child(other).remove()
+    return owner

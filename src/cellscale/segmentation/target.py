@@ -1,0 +1,100 @@
+"""Where a run's labels go, and what may be there already: a layer, an unfinished run, or this very run at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cellscale.errors import ExistsError, InputError, StoreError
+from cellscale.ngff.labels import LabelLayer, check_target, list_labels, open_labels
+from cellscale.segmentation.ownership import stored_plan
+from cellscale.segmentation.plan import Run, differences
+from cellscale.storage.folder import Folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the labels go."""
+
+    store: str
+    """URL of the image that gets the layer, or of another store."""
+    name: str
+    output: str | None = None
+    """The other store, or None: the image's own."""
+    version: str | None = None
+    """NGFF version of another store; None: the image's."""
+    overwrite: bool = False
+    allow_failed_tiles: bool = False
+    """Publish a layer although units failed; they are background, and named in its metadata and report."""
+    report: Folder | None = None
+    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
+
+    @property
+    def layer(self) -> str:
+        """URL of the layer."""
+        return f"{self.store.rstrip('/')}/labels/{self.name}"
+
+
+def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
+    """The plan of an unfinished run that this one resumes, or None.
+
+    Raises
+    ------
+    InputError
+        If the unfinished run has other settings, or makes holes unasked, and `overwrite` is not set.
+    DamagedError
+        If its plan is damaged, and `overwrite` is not set.
+    """
+    try:
+        old = stored_plan(run.scratch)
+    except StoreError:
+        if not target.overwrite:
+            raise
+        return None
+    if old is None:
+        return None
+    fits = old["digest"] == run.digest
+    if fits and (target.allow_failed_tiles or not old["allow_failed_tiles"]):
+        return old
+    if target.overwrite:
+        return None
+    if fits:
+        raise InputError(
+            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
+            "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
+        )
+    changed = "; ".join(differences(old["description"], run.description))
+    raise InputError(
+        f"{run.scratch.url} holds an unfinished run of layer {target.name!r} with other settings: {changed}. "
+        "Repeat its command to finish it, or use --overwrite to drop it."
+    )
+
+
+def _published(run: Run, target: Target) -> LabelLayer | None:
+    """The listed layer of the target's name, or None."""
+    options = run.image.storage_options
+    if target.name not in list_labels(target.store, storage_options=options):
+        return None
+    return open_labels(target.store, target.name, storage_options=options)
+
+
+def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
+    """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
+
+    Raises
+    ------
+    ExistsError
+        If a layer of the name is listed that is not this attempt's, and `overwrite` is not set.
+    """
+    check_target(run.image, target.name, output=target.output, version=target.version)
+    old, published = _earlier(run, target), _published(run, target)
+    if published is None:
+        return (old["attempt"] if old else None), None
+    finished = old is not None and published.metadata.get("attempt") == old["attempt"]
+    if old is not None and finished and not target.overwrite:
+        return old["attempt"], published
+    if not target.overwrite:
+        raise ExistsError(
+            f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
+        )
+    return (old["attempt"] if old and not finished else None), None

@@ -1,0 +1,109 @@
+"""Verification: a layer is held against the records of its making before its name appears.
+
+Each publishing task counts what it has written; the driver adds up and compares with a listing of what is there, and
+with the object table. Nothing is read again, so that the check is always on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import RunError
+from cellscale.ngff.labels import LabelLayer
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import Arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Counts of a publishing task, one entry for each of its units."""
+
+    planes: NDArray[np.int64]
+    """Number of the plane."""
+    objects: NDArray[np.int64]
+    """Objects stored."""
+    labelled_px: NDArray[np.int64]
+    """Pixels with a label, or the areas of the rows of an object table."""
+    last_label: NDArray[np.int64]
+    """Greatest label."""
+
+    @classmethod
+    def of(cls, record: Arrays) -> Self:
+        """Read the counts from a task's record."""
+        counts = {name: record[f"written.{name}"] for name in ("objects", "labelled_px", "last_label")}
+        return cls(planes=record["units"][:, 0], **counts)
+
+
+def counts(units: Iterable[tuple[int, int, int]]) -> Arrays:
+    """Columns of a task's record: objects, labelled_px and last_label of each unit, see `Written`."""
+    columns = np.array(list(units), np.int64).reshape(-1, 3).T
+    names = ("objects", "labelled_px", "last_label")
+    return {f"written.{name}": column for name, column in zip(names, columns, strict=True)}
+
+
+def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) -> None:
+    """Compare the objects of each level that are there with those that were written.
+
+    Raises
+    ------
+    RunError
+        If some are missing, or there are others.
+    """
+    for level, tasks in written.items():
+        expected, found = sum(int(task.objects.sum()) for task in tasks), _stored_objects(layer, level)
+        if found != expected:
+            raise RunError(
+                f"Level {level} of {layer.url} has {found} stored objects, {expected} were written: something else has "
+                "written or deleted there. Nothing was published. Repeat the command with --overwrite."
+            )
+
+
+def _stored_objects(layer: LabelLayer, level: int) -> int:
+    """Count the objects of a level that are there, by one listing."""
+    names = layer.store.child(layer.levels[level].path).folder.files()
+    # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
+    return sum(name.rsplit("/", 1)[-1].isdigit() for name in names)
+
+
+def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: Sequence[Written]) -> None:
+    """Compare labelled pixels and greatest label of each plane with areas and last row of its object table.
+
+    Raises
+    ------
+    RunError
+        Naming the first plane that differs.
+    """
+    pixels, table = _by_plane(written), _by_plane(rows)
+    for plane, (t, z) in enumerate(run.planes):
+        if pixels[plane] != table[plane]:
+            (seen_px, seen), (listed_px, listed) = pixels[plane], table[plane]
+            raise RunError(
+                f"Frame {t}, slice {z} of {layer.url} has {seen} cells of {seen_px} px, its object table {listed} "
+                f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
+            )
+    expected = sum(int(task.objects.sum()) for task in rows)
+    found = len(layer.store.folder.child("objects.parquet").names())
+    if found != expected:
+        raise RunError(
+            f"{layer.url}/objects.parquet has {found} parts, {expected} were written. Nothing was published. "
+            "Repeat the command with --overwrite."
+        )
+
+
+def _by_plane(tasks: Sequence[Written]) -> dict[int, tuple[int, int]]:
+    """Labelled pixels and greatest label of each plane."""
+    pixels: Counter[int] = Counter()
+    last: dict[int, int] = {}
+    for task in tasks:
+        for plane, px, label in zip(
+            task.planes.tolist(), task.labelled_px.tolist(), task.last_label.tolist(), strict=True
+        ):
+            pixels[plane] += px
+            last[plane] = max(last.get(plane, 0), label)
+    return {plane: (pixels[plane], label) for plane, label in last.items()}

@@ -1,0 +1,56 @@
+"""Methods with one rule of tiling weakened, and the search for a frame on which that shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import RunError
+from cellscale.testing.cases import random_maps
+from cellscale.tiling.in_memory import Decoder, tiled_frame, whole_frame
+from cellscale.types import Box, Pieces, StoredMaps, Table
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A method with one rule weakened."""
+
+    method: Decoder
+    decode_reach_less: int = 0
+    link_less: int = 0
+    judge_in_tile: bool = False
+
+    @property
+    def decode_reach(self) -> int:
+        return self.method.decode_reach - self.decode_reach_less
+
+    @property
+    def link(self) -> int:
+        return self.method.link - self.link_less
+
+    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+        pieces = self.method.decode(maps, valid)
+        if not self.judge_in_tile:
+            return pieces
+        area = np.bincount(pieces.labels.ravel())
+        kept = np.where(area >= 20, pieces.labels.max(initial=0) > -1, False)
+        kept[0] = False
+        return replace(pieces, labels=np.where(kept[pieces.labels], pieces.labels, 0))
+
+    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        return self.method.unite(nodes, edges)
+
+
+def breaks(mutant: Mutant, cases: int = 300) -> bool:
+    """Whether some random frame is decoded differently by tiles than at once."""
+    for seed in range(cases):
+        maps = random_maps(mutant.method.maps, (60, 60), seed)
+        try:
+            tiled = tiled_frame(mutant, maps, 17)
+        except RunError:
+            return True
+        if not np.array_equal(tiled, whole_frame(mutant.method, maps)):
+            return True
+    return False
