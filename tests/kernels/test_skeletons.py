@@ -51,17 +51,18 @@ def test_pruning_keeps_parts_and_holes(mask, length) -> None:
     assert np.array_equal(pruned(found, mask, length=length), found)
 
 
-def test_pruning_drops_the_spurs_of_a_bumpy_disc_and_keeps_arms() -> None:
-    """A bump of a pixel says nothing of a disc; an arm is longer than what fits into the disc at its root."""
-    y, x = np.indices((81, 121)) - 40
-    mask = y**2 + x**2 <= 30**2
-    mask[[10, 40, 70], [40, 10, 40]] = True
-    for angle in np.linspace(0, 6.2, 12):
-        mask[round(40 + 31 * np.sin(angle)), round(40 + 31 * np.cos(angle))] = True
-    assert (np.hypot(y, x)[skeleton(mask)] > 24).any()
-    assert np.hypot(y, x)[pruned(skeleton(mask), mask, length=2)].max() < 12
-    mask[36:45, 60:115] = True
-    assert pruned(skeleton(mask), mask, length=2)[38:43, 110].any()
+def test_pruning_drops_the_spur_of_a_bump_and_keeps_an_arm() -> None:
+    """On the side of a bar of 20 px, where a disc of 10 px fits."""
+    bar = np.zeros((60, 100), bool)
+    bar[30:50, 5:95] = True
+    bump, arm = bar.copy(), bar.copy()
+    bump[28:30, 50], arm[10:30, 47:54] = True, True
+    for mask, stays in ((bump, False), (arm, True)):
+        lines = skeleton(mask)
+        found = pruned(lines, mask, length=3)
+        assert lines[:34, 40:60].any()
+        assert found[:34, 40:60].any() == stays
+        assert found[38:42, 20:80].any(axis=0).all()
 
 
 @pytest.mark.parametrize("case", CASES)
