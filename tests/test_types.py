@@ -72,3 +72,8 @@ def test_the_stub_names_what_the_package_loads() -> None:
     }
     assert typed == cellscale._PLACES
     assert {*typed, "__version__"} == {*cellscale.__all__}
+
+
+def test_no_public_name_is_a_folder_of_the_package() -> None:
+    """Importing a folder would put the module in the place of the function."""
+    assert not {path.parent.name for path in PACKAGE.glob("*/__init__.py")} & {*cellscale.__all__}

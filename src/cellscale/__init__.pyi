@@ -11,8 +11,8 @@ from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
 from cellscale.api.segmentation import segment as segment
 from cellscale.api.segmentation import upsample_labels as upsample_labels
-from cellscale.api.training import methods as methods
-from cellscale.api.training import models as models
+from cellscale.api.training import list_methods as list_methods
+from cellscale.api.training import list_models as list_models
 from cellscale.api.training import train as train
 from cellscale.errors import CellscaleError as CellscaleError
 from cellscale.models.model import Model as Model
@@ -39,9 +39,9 @@ __all__ = [
     "evaluate",
     "export_table",
     "import_images",
+    "list_methods",
+    "list_models",
     "load_model",
-    "methods",
-    "models",
     "open_image",
     "open_labels",
     "plan",

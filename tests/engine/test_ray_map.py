@@ -1,12 +1,15 @@
 """The bounded map: every task once, errors as values, storage errors tried again, a lost worker replaced."""
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from ray.exceptions import RayError
 
 from cellscale.engine.ray_map import FanOut
+from cellscale.errors import InputError
 
 QUICK = FanOut(attempts=3, backoff_s=0.01, cpus=0.1)
 
@@ -39,3 +42,39 @@ def test_a_task_that_kills_its_worker_every_time_ends_with_an_error(cluster: Non
     ((task, result),) = QUICK(lambda shared, task: os._exit(1), None, [7])
     assert task == 7
     assert isinstance(result, RayError)
+
+
+def test_tasks_that_no_node_can_run_are_refused_at_once(cluster: None) -> None:
+    for settings, wanted in (
+        ({"cpus": 3}, "cpus=3"),
+        ({"gpus": 1}, "cpus=1, gpus=1"),
+    ):
+        with pytest.raises(InputError, match=rf"{wanted} for each task .* it has 1 node\(s\) with 2 CPUs and 0 GPUs"):
+            next(FanOut(**settings)(halves, "", [1], gpu=True))
+    assert list(FanOut(cpus=2, gpus=1)(lambda shared, task: task, None, [1])) == [(1, 1)]
+
+
+def test_tasks_that_wait_are_given_up_when_the_caller_stops(cluster: None, tmp_path: Path) -> None:
+    def first_rests(folder: str, task: int) -> None:
+        Path(folder, str(task)).touch()
+        while task and not Path(folder, "go").exists():
+            time.sleep(0.01)
+
+    results = FanOut(cpus=2, pending_per_cpu=4)(first_rests, str(tmp_path), range(8))
+    assert next(results) == (0, None)
+    results.close()
+    (tmp_path / "go").touch()
+    ((task, _),) = FanOut(cpus=2)(first_rests, str(tmp_path), [9])
+    assert task == 9
+    assert len([path for path in tmp_path.iterdir() if path.name.isdigit()]) < 8
+
+
+def test_a_library_out_of_memory_is_tried_again(cluster: None, tmp_path: Path) -> None:
+    def torch_like(folder: str, task: int) -> int:
+        number = len(list(Path(folder).glob(f"{task}-*")))
+        Path(folder, f"{task}-{number}").touch()
+        if number < 2:
+            raise RuntimeError("out of memory: you tried to allocate 8 GB")
+        return task
+
+    assert list(QUICK(torch_like, str(tmp_path), [5])) == [(5, 5)]

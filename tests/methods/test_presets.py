@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cellscale.api.data import synthesize
-from cellscale.api.training import methods, train
+from cellscale.api.training import list_methods, train
 from cellscale.errors import MissingError
 from cellscale.kernels.weights import contour_complexity, ronneberger
 from cellscale.methods import METHODS, load_method, settings_of
@@ -59,7 +59,7 @@ def test_every_method_has_presets_and_every_line_of_them_is_a_setting_with_a_com
         for one in found.values():
             replaced(load_method(name), one.method)
             replaced(TrainingSettings(), one.training)
-    assert {method["name"]: method["presets"] for method in methods()}["saw"] == ["default", "fast", "paper"]
+    assert {method["name"]: method["presets"] for method in list_methods()}["saw"] == ["default", "fast", "paper"]
     for path in files("cellscale.methods.presets").iterdir():
         if path.name.endswith(".toml"):
             text = path.read_text()

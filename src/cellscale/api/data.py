@@ -67,6 +67,16 @@ def import_images(
     ------
     CellscaleError
         For sources that cannot be read, labels that are no instance labels, or an existing destination.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cellscale
+    >>> np.save("frames.npy", np.zeros((2, 64, 64), np.uint16))
+    >>> np.save("masks.npy", np.ones((2, 64, 64), np.uint16))
+    >>> image = cellscale.import_images("frames.npy", "imported.zarr", masks="masks.npy", pixel_size_um=0.65)
+    >>> image.pixel_size_um()
+    (0.65, 0.65)
     """
     images_source = sources.open_source(source, axes=axes, frames=frames)
     of_labels = axes.lower().replace("c", "") if axes else None
@@ -127,6 +137,13 @@ def synthesize(
     -------
     NgffImage
         The image.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> image = cellscale.synthesize("movie.zarr", shape=(3, 96, 96), cells=6)
+    >>> image.axes, image.levels[0].shape
+    (('t', 'y', 'x'), (3, 96, 96))
     """
     scene = Scene(shape=shape, cells=cells, look=look, seed=seed, landmarks=landmarks)
     return import_blocks(

@@ -36,6 +36,13 @@ def demo(output: str = "demo", *, on_progress: Progress = silent) -> dict[str, A
     -------
     dict
         scores on the test frames, places of image, model and picture, and the next commands to try.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> result = cellscale.demo("demo")  # doctest: +SKIP
+    >>> result["scores"]["f1"] > 0.9  # doctest: +SKIP
+    True
     """
     folder = Path(output)
     movie, model, picture = (str(folder / name) for name in ("movie.zarr", "model", "demo.png"))

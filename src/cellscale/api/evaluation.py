@@ -95,6 +95,13 @@ def evaluate(
     ------
     CellscaleError
         For layers or frames that do not exist, or layers of different size.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> scores = cellscale.evaluate("movie.zarr", layer="truth", ground_truth="truth")
+    >>> scores["f1"]
+    1.0
     """
     found = open_labels(image, layer, storage_options=storage_options)
     true = open_labels(ground_truth_store or image, ground_truth, storage_options=storage_options)

@@ -132,6 +132,13 @@ def doctor(
     -------
     list of Finding
         In the order of the checks; nothing is raised for what is not well.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> findings = cellscale.doctor("movie.zarr")  # doctest: +SKIP
+    >>> [finding.check for finding in findings if finding.status == "failed"]  # doctest: +SKIP
+    []
     """
     found = [_tried("versions", _versions), _tried("processors", _processors), _gpu(), _tried("disk", _disk)]
     found += [_optional(), _tried("Ray", lambda: _ray(ray_address))]

@@ -64,6 +64,12 @@ def export_table(
         If the layer does not exist or has no table.
     StoreError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.export_table("movie.zarr", "objects.csv", layer="cells") > 0
+    True
     """
     found = open_labels(image, layer, storage_options=storage_options)
     url, rows, writer = address(output), 0, None

@@ -76,7 +76,7 @@ def predict_maps(
     image : str
         URL of the image.
     model : str or Model
-        A trained model, the URL of its folder, or a name of `models()`.
+        A trained model, the URL of its folder, or a name of `list_models()`.
     output : str
         The store to write.
     overwrite : bool
@@ -97,6 +97,13 @@ def predict_maps(
         For a method that proposes candidates and has no maps.
     CellscaleError
         As `segment` does.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> url = cellscale.predict_maps("movie.zarr", model="model", output="maps.zarr", frames=(0, 1))
+    >>> cellscale.open_image("maps.zarr").dims
+    ('t', 'c', 'y', 'x')
     """
     job = segmentation_job(image, model, options_from(options))
     run = job.run

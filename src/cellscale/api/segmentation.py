@@ -67,7 +67,7 @@ def segment(
     image : str
         URL of the image.
     model : str or Model
-        A trained model, the URL of its folder, or a name of `models()`.
+        A trained model, the URL of its folder, or a name of `list_models()`.
     backend : {"ray", "serial"}
         Work on a Ray cluster, or in this process without Ray.
     address : str
@@ -90,6 +90,13 @@ def segment(
     CellscaleError
         For input that does not fit, an existing layer, or a run in which tiles failed and `allow_failed_tiles` was not
         set.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> result = cellscale.segment("movie.zarr", model="model", layer="cells", tile_size=64, backend="serial")
+    >>> result.planes, result.cells > 0
+    (3, True)
     """
     job = segmentation_job(image, model, options_from(options))
     about = {"method": job.model.method.name, "url": model if isinstance(model, str) else None}
@@ -122,7 +129,7 @@ def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> 
     image : str
         URL of the image; nothing is written.
     model : str or Model
-        A trained model, the URL of its folder, or a name of `models()`.
+        A trained model, the URL of its folder, or a name of `list_models()`.
     **options
         layer, output, tile_size, frames, channels, z_mode, level, ome_zarr_version, config, settings, storage_options:
         as for `segment`.
@@ -136,6 +143,13 @@ def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> 
     ------
     CellscaleError
         For input that does not fit, or a trial that fails.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> forecast = cellscale.plan("movie.zarr", model="model", tile_size=64)
+    >>> forecast.tiles
+    12
     """
     job = segmentation_job(image, model, options_from(options))
     return forecast(job.run, job.model.networks)
@@ -173,6 +187,17 @@ def upsample_labels(
     ------
     CellscaleError
         For an image or layer that does not exist, or another layer of the new name.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> image = cellscale.synthesize("wide.zarr", shape=(1, 300, 600), cells=4)
+    >>> result = cellscale.segment("wide.zarr", model="model", level=1, backend="serial")
+    >>> cellscale.open_labels("wide.zarr", "cells").shape
+    (1, 150, 300)
+    >>> url = cellscale.upsample_labels("wide.zarr")
+    >>> cellscale.open_labels("wide.zarr", "cells-full").shape
+    (1, 300, 600)
     """
     opened = open_image(image, storage_options=storage_options)
     coarse = open_labels(image, layer, storage_options=storage_options)

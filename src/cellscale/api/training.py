@@ -24,8 +24,15 @@ Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
 
 
-def methods() -> list[dict[str, Any]]:
-    """List the methods: name, paper, summary, settings by name with their defaults, and names of presets."""
+def list_methods() -> list[dict[str, Any]]:
+    """List the methods: name, paper, summary, settings by name with their defaults, and presets.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> [method["name"] for method in cellscale.list_methods()][:3]
+    ['unet-ronneberger', 'unet2', 'unet3']
+    """
     found = [load_method(name) for name in METHODS]
     return [
         {
@@ -39,8 +46,15 @@ def methods() -> list[dict[str, Any]]:
     ]
 
 
-def models() -> list[dict[str, Any]]:
-    """List the models that come with cellscale: name, summary, method, pixel_size_um, bytes."""
+def list_models() -> list[dict[str, Any]]:
+    """List the models that come with cellscale: name, summary, method, pixel_size_um, bytes.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> [model["name"] for model in cellscale.list_models()]
+    ['nuclei']
+    """
     return shipped_models()
 
 
@@ -71,13 +85,13 @@ def train(
     Parameters
     ----------
     method : str
-        A name of `methods()`, or "package.module:NAME".
+        A name of `list_methods()`, or "package.module:NAME".
     data : sequence of str
         URLs of the images.
     output : str
         Folder of the model, any fsspec URL.
     init_from : str or Model
-        Start from the weights and settings of this model of the same method: a folder, or a name of `models()`.
+        Start from the weights and settings of this model of the same method: a folder, or a name of `list_models()`.
     layer : str
         Label layer with the ground truth.
     frames, validation_frames : tuple of int
@@ -118,6 +132,16 @@ def train(
     ------
     CellscaleError
         For unknown names and settings, data that do not fit, or an existing model.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> few = {"trees": 10, "leaves": 30, "scales": [1.0, 2.0], "crop": 64, "loader_workers": 0}
+    >>> model = cellscale.train(
+    ...     "pixel-forest", ["movie.zarr"], output="model", frames=(0, 2), settings=few, backend="serial"
+    ... )
+    >>> model.method.name
+    'pixel-forest'
     """
     # Ray Train and what draws the curves take seconds to import; the other commands do without.
     from cellscale.engine.ray_trainer import train_method

@@ -27,7 +27,7 @@ from cellscale.cli.terminal import (
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, settings included.")
 def methods_command(as_json: bool) -> None:
     """List the methods."""
-    found = cellscale.methods()
+    found = cellscale.list_methods()
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -41,7 +41,7 @@ def methods_command(as_json: bool) -> None:
 @as_json
 def models_command(as_json: bool) -> None:
     """List the models included with cellscale, for `segment --model` and `train --init-from`."""
-    found = cellscale.models()
+    found = cellscale.list_models()
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return

@@ -17,6 +17,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from cellscale.engine.resources import check_alive, check_fits
+from cellscale.engine.watchdog import watched
 from cellscale.errors import RunError
 from cellscale.segmentation.executor import attempted
 
@@ -51,30 +53,39 @@ class FanOut:
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result) or (task, error) as tasks end, in any order."""
+        gpus = self.gpus if gpu else 0.0
+        check_alive()
+        check_fits(self.cpus, gpus)
         common = ray.put(shared)
         # Without max_calls=0 a worker that holds a GPU is restarted after every call.
-        extra = {"num_gpus": self.gpus, "max_calls": 0} if gpu and self.gpus else {}
+        extra = {"num_gpus": gpus, "max_calls": 0} if gpus else {}
         # Ray's own retries have no bound for tasks that run out of memory.
         options: dict[str, Any] = {"num_cpus": self.cpus, "max_retries": 0, **extra}
         remote = ray.remote(**options)(attempted)
         waiting = deque((task, 1) for task in tasks)
         pending: dict[Any, tuple[Any, int]] = {}
         limit, looked = self._limit(), time.monotonic()
-        while waiting or pending:
-            if time.monotonic() - looked > GROWTH_S:
-                limit, looked = self._limit(), time.monotonic()
-            while waiting and len(pending) < limit:
-                task, attempt = waiting.popleft()
-                pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt
-            # All that have ended at once: a look for each of them would cost hours on large clusters.
-            done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_S)
-            for reference in done:
-                task, attempt = pending.pop(reference)
-                result = _result(reference)
-                if isinstance(result, RayError) and attempt < self.attempts:
-                    waiting.append((task, attempt + 1))
-                else:
-                    yield task, result
+        try:
+            while waiting or pending:
+                check_alive()
+                if time.monotonic() - looked > GROWTH_S:
+                    limit, looked = self._limit(), time.monotonic()
+                while waiting and len(pending) < limit:
+                    task, attempt = waiting.popleft()
+                    pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt
+                # All that have ended at once: a look for each of them would cost hours on large clusters.
+                done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_S)
+                for reference in done:
+                    task, attempt = pending.pop(reference)
+                    result = _result(reference)
+                    if isinstance(result, RayError) and attempt < self.attempts:
+                        waiting.append((task, attempt + 1))
+                    else:
+                        yield task, result
+        finally:
+            # The caller has stopped, or failed: on a cluster of others the tasks would go on.
+            for reference in pending:
+                ray.cancel(reference)
 
     def _limit(self) -> int:
         """Tasks to submit at any time; a cluster that grows gets more."""
@@ -113,7 +124,8 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"No Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`.") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with watched():
+        try:
+            yield
+        finally:
+            ray.shutdown()

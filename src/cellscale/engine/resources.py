@@ -1,12 +1,69 @@
-"""What a Ray cluster has."""
+"""A Ray cluster's resources, and whether it is alive."""
 
 from __future__ import annotations
 
 import ray
 
+from cellscale.errors import InputError, RunError
+
+_VITAL = {"raylet": "node process (raylet)", "gcs_server": "head process (gcs_server)"}
+
 
 def cluster_resources() -> dict[str, float]:
     """Number of nodes, processors and GPUs of the cluster that this process is connected to."""
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return {"nodes": len(nodes), "cpus": have.get("CPU", 0), "gpus": have.get("GPU", 0)}
+    nodes = _nodes()
+    return {"nodes": len(nodes), **{name: sum(node[name] for node in nodes) for name in ("cpus", "gpus")}}
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Processors and GPUs of each node that is alive."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [{"cpus": have.get("CPU", 0.0), "gpus": have.get("GPU", 0.0)} for have in alive]
+
+
+def check_fits(cpus: float, gpus: float, workers: int = 1) -> None:
+    """Refuse tasks that no node can ever run: Ray would wait for a larger node without a word.
+
+    Parameters
+    ----------
+    cpus, gpus : float
+        Wanted by each task, or by each training worker.
+    workers : int
+        Tasks that must run at the same time.
+
+    Raises
+    ------
+    InputError
+        With the resources that the cluster has.
+    """
+    nodes = _nodes()
+    room = sum(_fitting(node, cpus, gpus, workers) for node in nodes)
+    if room >= workers:
+        return
+    wanted = f"cpus={cpus:g}" + (f", gpus={gpus:g}" if gpus else "")
+    found = "; ".join(sorted({f"{node['cpus']:g} CPUs and {node['gpus']:g} GPUs" for node in nodes})) or "nothing"
+    who = "each task" if workers == 1 else f"each of {workers} workers at the same time"
+    raise InputError(
+        f"The settings {wanted} for {who} do not fit into the Ray cluster: it has {len(nodes)} node(s) with {found}. "
+        "Ask for less with --set, or start larger nodes first."
+    )
+
+
+def _fitting(node: dict[str, float], cpus: float, gpus: float, most: int) -> int:
+    """How many tasks fit into a node, at most `most`."""
+    shares = [node[name] / wanted for name, wanted in (("cpus", cpus), ("gpus", gpus)) if wanted]
+    return int(min([*shares, most]))
+
+
+def check_alive() -> None:
+    """Raise RunError if a process of the Ray that this process has started is dead; Ray itself would end this process.
+
+    Of a cluster that was there before, nothing is known here.
+    """
+    node = ray._private.worker._global_node
+    dead: set[str] = {kind for kind, _ in node.dead_processes()} if node is not None else set()
+    for kind in _VITAL.keys() & dead:
+        raise RunError(
+            f"Ray's {_VITAL[kind]} on this machine has died, killed by someone or for want of memory. Nothing is lost: "
+            "repeat the command to go on where it stopped."
+        )

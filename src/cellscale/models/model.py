@@ -99,6 +99,13 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     ------
     StoreError
         If the folder cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.save_model(cellscale.load_model("nuclei"), "copied")
+    >>> cellscale.load_model("copied").method.name
+    'unet-ronneberger'
     """
     weights = save(tensors(model.networks))
     description = {
@@ -197,6 +204,12 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
         If the folder has another format.
     StoreError
         If the folder cannot be read, or weights and description do not belong together.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.load_model("nuclei").method.name
+    'unet-ronneberger'
     """
     content, weights = _read(url, storage_options, shipped)
     found = _description(content, url)

@@ -97,6 +97,15 @@ def open_image_view(url: str, *, level: int = 0, storage_options: Mapping[str, A
     ------
     CellscaleError
         As `open_image` does; MissingError for a level that does not exist.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> image = cellscale.open_image("movie.zarr")
+    >>> image.dims, image.shape
+    (('t', 'y', 'x'), (3, 96, 96))
+    >>> image.y.attrs["units"]
+    'µm'
     """
     image = open_image(url, storage_options=storage_options)
     view = view_of(image, level)
@@ -128,6 +137,13 @@ def open_labels_view(
     ------
     CellscaleError
         As `open_labels` does; MissingError for a level that does not exist.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> labels = cellscale.open_labels("movie.zarr", "truth")
+    >>> labels.dtype, int(labels.isel(t=0).max())
+    (dtype('uint32'), 6)
     """
     layer = open_labels(url, name, storage_options=storage_options)
     return view_of(layer, level)

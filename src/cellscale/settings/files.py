@@ -44,6 +44,7 @@ def assignments(words: Iterable[str]) -> dict[str, Any]:
 
     Examples
     --------
+    >>> from cellscale.settings.files import assignments
     >>> assignments(["steps=2000", "unet.width=32", "precision=bf16"])
     {'steps': 2000, 'unet.width': 32, 'precision': 'bf16'}
     """

@@ -145,6 +145,13 @@ def preview(
     ------
     CellscaleError
         For an image, layer, frame, slice or channel that does not exist, or a picture that cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> sheet = cellscale.preview("movie.zarr", output="preview.png", count=1)
+    >>> sheet.layer, sheet.ground_truth
+    ('cells', 'truth')
     """
     shown = scene(image, labels_store=labels_store, z=z, storage_options=storage_options)
     found, true = _chosen(shown, layer, ground_truth)

@@ -54,6 +54,11 @@ def view_in_napari(shown: Scene | str) -> None:
     ------
     CellscaleError
         For an image that cannot be opened; MissingError where napari is not installed.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.view_in_napari("movie.zarr")  # doctest: +SKIP
     """
     shown = scene(shown) if isinstance(shown, str) else shown
     try:

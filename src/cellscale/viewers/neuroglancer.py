@@ -91,6 +91,13 @@ def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
     ------
     CellscaleError
         For an image that cannot be opened, or a port that is taken.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> with cellscale.view("movie.zarr") as page:
+    ...     print(page.url.startswith("http"))
+    True
     """
     shown = scene(shown) if isinstance(shown, str) else shown
     for layer in shown.labels:

@@ -60,6 +60,13 @@ def scene(
     ------
     CellscaleError
         As `open_image` and `open_labels` do; MissingError for a frame or slice that does not exist.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> shown = cellscale.scene("movie.zarr", layers=["truth"], frame=1)
+    >>> [layer.name for layer in shown.labels], shown.t
+    (['truth'], 1)
     """
     opened = open_image(image, storage_options=storage_options)
     if layers is None:

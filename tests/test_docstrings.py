@@ -1,0 +1,62 @@
+"""The examples in the docstrings of the public names run, in an order in which a user would try them."""
+
+from __future__ import annotations
+
+import doctest
+import sys
+from pathlib import Path
+
+import pytest
+
+import cellscale
+from cellscale.settings import files
+
+ORDER = (
+    "synthesize",
+    "import_images",
+    "open_image",
+    "open_labels",
+    "list_methods",
+    "list_models",
+    "train",
+    "load_model",
+    "save_model",
+    "plan",
+    "segment",
+    "upsample_labels",
+    "predict_maps",
+    "evaluate",
+    "export_table",
+    "scene",
+    "preview",
+    "view",
+)
+"""Later examples use what earlier ones have written."""
+NOT_RUN = {"demo": "minutes", "doctor": "starts a Ray", "view_in_napari": "needs a screen"}
+
+
+def run(example: object, name: str) -> tuple[int, str]:
+    """Number of examples that ran, and what differed."""
+    told: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for found in doctest.DocTestFinder(recurse=False).find(example, name, globs={}):
+        runner.run(found, out=told.append)
+    return runner.tries, "".join(told)
+
+
+def test_every_public_function_has_an_example() -> None:
+    functions = {name for name in cellscale.__all__ if callable(getattr(cellscale, name)) and name[0].islower()}
+    assert functions == {*ORDER, *NOT_RUN}
+    assert all(">>> " in (getattr(cellscale, name).__doc__ or "") for name in functions)
+
+
+def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["example"])
+    failures = {}
+    for name in ORDER:
+        tries, told = run(getattr(cellscale, name), name)
+        assert tries
+        failures[name] = told
+    assert not any(failures.values()), "\n".join(failures.values())
+    assert run(files.assignments, "assignments")[1] == ""
