@@ -9,7 +9,9 @@ import torch
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
 from cellscale.methods.inference import windows_to_maps
-from cellscale.methods.shape_aware_loss import Cells, MaskLoss, pretrained
+from cellscale.methods.parts.cell_sizes import Cells
+from cellscale.methods.shape_aware_loss import MaskLoss
+from cellscale.networks.pretrained import pretrained
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch, worker_batch

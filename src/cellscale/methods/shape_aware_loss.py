@@ -7,26 +7,24 @@ instances; U-Net gives a mask whose components are the cells.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import InputError
 from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import rim_weights
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability
+from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import GAP_REACH, above, large_enough, pieces, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
@@ -37,9 +35,6 @@ from cellscale.settings.fields import setting
 from cellscale.types import Box, Candidates, Labels, Pieces, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
-log = logging.getLogger("cellscale")
-DOWNLOADS = ("coco", "imagenet")
-"""Weights that torchvision offers for download."""
 Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
 
 
@@ -185,102 +180,11 @@ def mask_rcnn_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
     return losses(net, batch.image, batch.labels, batch.targets["weight"], loss.of_masks)
 
 
-EXPECTED = "Expected torchvision's weights of maskrcnn_resnet50_fpn (COCO) or resnet50 (ImageNet), a .pth file"
+def start_from(networks: Networks, source: str) -> None:
+    """Start from torchvision's weights."""
+    from cellscale.networks.pretrained import pretrained
 
-
-def downloaded(name: str) -> Mapping[str, Tensor]:
-    """Torchvision's weights "coco" or "imagenet", kept in torch's cache.
-
-    Raises
-    ------
-    MissingError
-        If they are not in the cache and cannot be downloaded.
-    """
-    from torchvision.models import ResNet50_Weights
-    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
-
-    weights = MaskRCNN_ResNet50_FPN_Weights.COCO_V1 if name == "coco" else ResNet50_Weights.IMAGENET1K_V2
-    try:
-        found: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise MissingError(
-            f"The weights {name!r} cannot be downloaded from {weights.url}: {error}. Download the file where there is "
-            "a network, and set weights to its path."
-        ) from error
-    return found
-
-
-def pretrained(networks: Networks, source: str) -> None:
-    """Start from torchvision's weights, where names and shapes fit, and log which do.
-
-    Parameters
-    ----------
-    networks : mapping of str to nn.Module
-        The Mask R-CNN.
-    source : str
-        "coco", "imagenet", or a file.
-
-    Raises
-    ------
-    MissingError
-        If there is no such file, or nothing to download from.
-    InputError
-        If nothing in it fits.
-    """
-    from cellscale.networks.mask_rcnn import load_fitting
-
-    if source in DOWNLOADS:
-        weights = downloaded(source)
-    elif Path(source).is_file():
-        weights = torch.load(source, map_location="cpu", weights_only=True)
-    else:
-        raise MissingError(f"No weights at {source!r}. {EXPECTED}, or one of {', '.join(DOWNLOADS)}.")
-    net: Any = networks["mask_rcnn"]
-    loaded = load_fitting(net, weights)
-    if not loaded.taken:
-        raise InputError(f"{source!r} holds nothing that fits. {EXPECTED}.")
-    log.info("%s: %s", source, loaded)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cells:
-    """What the training frames say about cells: anchors, limits and windows follow from it.
-
-    0: fitted by `prepared`; until then, and where there is no cell, as TYPICAL says.
-    """
-
-    size: float = setting(0.0, fitted=True)
-    """Median of √(height · width) of their boxes, px."""
-    longest: int = setting(0, fitted=True)
-    """Longest side of a box, px."""
-    density: float = setting(0.0, fitted=True)
-    """Cells in each 1000 × 1000 px of the fullest frame."""
-
-    def or_else(self, other: Cells) -> Cells:
-        """Take from another what is 0."""
-        return Cells(
-            size=self.size or other.size, longest=self.longest or other.longest, density=self.density or other.density
-        )
-
-    @classmethod
-    def of(cls, frames: Iterable[Labels]) -> Cells:
-        """Measure the boxes of the cells of frames; without any cell, all is 0."""
-        sides, density = [np.zeros((0, 2), np.int64)], 0.0
-        for frame in frames:
-            numbers, places = np.unique(frame, return_inverse=True)
-            each = ndimage.find_objects(places.reshape(frame.shape) + 1)
-            found = [box for number, box in zip(numbers, each, strict=True) if number > 0 and box is not None]
-            sides.append(np.array([[axis.stop - axis.start for axis in box] for box in found], np.int64).reshape(-1, 2))
-            density = max(density, 1e6 * len(found) / frame.size)
-        every = np.concatenate(sides)
-        if not len(every):
-            return cls()
-        size = float(np.median(np.sqrt(every.prod(axis=1))))
-        return cls(size=size, longest=int(every.max()), density=density)
-
-
-TYPICAL = Cells(size=32.0, longest=64, density=1000.0)
-"""Where nothing was measured."""
+    pretrained(networks, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,7 +305,7 @@ class MaskRCNN:
         )
         learn = Stage(name=self.mask_loss.kind, updates=(update,), patience=self.patience or None)
         source = self.detection.weights
-        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(pretrained, source=source))
+        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(start_from, source=source))
         return (start, learn) if source else (learn,)
 
     def predict(self, networks: Networks, windows: Tensor) -> list[Candidates]:

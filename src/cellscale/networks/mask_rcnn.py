@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -171,54 +171,6 @@ def kaiming_normal(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """What became of the tensors of a file and of a network."""
-
-    taken: tuple[str, ...]
-    """The network's tensors that have the file's values."""
-    other_shape: tuple[str, ...]
-    """Those that keep their fresh values because the file's have another shape."""
-    fresh: tuple[str, ...]
-    """Those that the file does not have."""
-    left: tuple[str, ...]
-    """The file's tensors that the network does not have."""
-
-    def __str__(self) -> str:
-        """All of it in a sentence, parts by the first names of their tensors."""
-        whole = len(self.taken) + len(self.other_shape) + len(self.fresh)
-        rest = {"of another shape": self.other_shape, "not in the file": self.fresh, "left in the file": self.left}
-        told = "; ".join(f"{len(names)} {what}: {', '.join(parts(names))}" for what, names in rest.items() if names)
-        return f"took {len(self.taken)} of {whole} tensors" + (f" ({told})" if told else "")
-
-
-def parts(names: Iterable[str]) -> list[str]:
-    """Names of tensors without what comes after their layer."""
-    return list(dict.fromkeys(".".join(name.split(".")[:3]) for name in names))
-
-
-def load_fitting(net: MaskRCNN, weights: Mapping[str, Tensor]) -> Loaded:
-    """Load the tensors whose names and shapes fit, of a Mask R-CNN or of its ResNet-50 alone.
-
-    Names of older torchvisions are translated: its layers do so when they are handed tensors without a version. Numbers
-    of batches say nothing where BatchNorm is frozen, and are not counted.
-    """
-    own = net.state_dict()
-    of_backbone = not any(name.startswith("backbone.") for name in weights)
-    named = {f"backbone.body.{name}": values for name, values in weights.items()} if of_backbone else dict(weights)
-    named = {name: values for name, values in named.items() if not name.endswith("num_batches_tracked")}
-    other = {name for name, values in named.items() if name in own and own[name].shape != values.shape}
-    found = net.load_state_dict({name: values for name, values in named.items() if name not in other}, strict=False)
-    missing = {name for name in found.missing_keys if not name.endswith("num_batches_tracked")}
-    counted = [name for name in own if not name.endswith("num_batches_tracked")]
-    return Loaded(
-        taken=tuple(name for name in counted if name not in missing),
-        other_shape=tuple(name for name in counted if name in other),
-        fresh=tuple(name for name in counted if name in missing - other),
-        left=tuple(found.unexpected_keys),
-    )
 
 
 def truth_of(labels: Tensor) -> dict[str, Tensor]:
