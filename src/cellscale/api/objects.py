@@ -13,12 +13,10 @@ import pyarrow.parquet as pq
 
 from cellscale.errors import MissingError
 from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.segmentation.object_table import TABLE, part_names
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import address, options_for
-
-NAME = "objects.parquet"
-"""The table's folder in a layer."""
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -29,8 +27,8 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
     MissingError
         If the layer has no table.
     """
-    folder = Folder(url=f"{layer.url}/{NAME}", storage_options=layer.storage_options)
-    names = sorted(name for name in folder.names() if name.endswith(".parquet"))
+    folder = Folder(url=f"{layer.url}/{TABLE}", storage_options=layer.storage_options)
+    names = part_names(folder.names())
     if not names:
         raise MissingError(f"{layer.url} has no object table; only layers made by `cellscale segment` have one.")
     for name in names:

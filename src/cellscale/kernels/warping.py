@@ -6,7 +6,7 @@ outline follows the level line of the smoothed mask instead of the stairs of its
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def _spline(rest: float, weights: NDArray[np.float64]) -> None:
 
 
 @kernel
-def _warp(labels: NDArray[L], points: NDArray[np.float32], out: NDArray[L]) -> None:
+def _warp(labels: NDArray[L], points: NDArray[np.float64], out: NDArray[L]) -> None:
     height, width = labels.shape
     by_row, by_column = np.empty(SUPPORT), np.empty(SUPPORT)
     rows, columns = np.empty(SUPPORT, np.int64), np.empty(SUPPORT, np.int64)
@@ -75,14 +75,14 @@ def _warp(labels: NDArray[L], points: NDArray[np.float32], out: NDArray[L]) -> N
             out[i, j] = seen[best]
 
 
-def warped_labels(labels: NDArray[L], points: NDArray[np.float32]) -> NDArray[L]:
+def warped_labels(labels: NDArray[L], points: NDArray[np.floating[Any]]) -> NDArray[L]:
     """Sample a label image at points between its pixels.
 
     Parameters
     ----------
     labels : integer array, (y, x)
         Cells; mirrored beyond the image.
-    points : float32 array, (2, rows, columns)
+    points : float array, (2, rows, columns)
         y and x of each sample, px.
 
     Returns
@@ -100,5 +100,5 @@ def warped_labels(labels: NDArray[L], points: NDArray[np.float32]) -> NDArray[L]
     if labels.ndim != 2 or labels.size == 0:
         raise InputError(f"labels has the shape {labels.shape}; expected (y, x) with at least one pixel.")
     out = np.empty(points.shape[1:], labels.dtype)
-    _warp(np.ascontiguousarray(labels), np.ascontiguousarray(points, np.float32), out)
+    _warp(np.ascontiguousarray(labels), np.ascontiguousarray(points, np.float64), out)
     return out

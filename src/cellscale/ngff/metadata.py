@@ -206,7 +206,13 @@ def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
         return tuple(str(c) for c in range(count))
     labels = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]
     names = [str(label) if label else str(c) for c, label in enumerate(labels)]
-    return tuple(f"{name}_{c}" if name in names[:c] else name for c, name in enumerate(names))
+    made: list[str] = []
+    for c, name in enumerate(names):
+        unique = f"{name}_{c}" if name in made else name
+        while unique != name and unique in {*names, *made}:
+            unique += "_"
+        made.append(unique)
+    return tuple(made)
 
 
 def omero_document(names: Sequence[str], windows: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:

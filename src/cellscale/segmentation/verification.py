@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import RunError
 from cellscale.ngff.labels import LabelLayer
+from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 
@@ -88,10 +89,10 @@ def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: S
                 f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
             )
     expected = sum(int(task.objects.sum()) for task in rows)
-    found = len(layer.store.folder.child("objects.parquet").names())
+    found = len(layer.store.folder.child(TABLE).names())
     if found != expected:
         raise RunError(
-            f"{layer.url}/objects.parquet has {found} parts, {expected} were written. Nothing was published. "
+            f"{layer.url}/{TABLE} has {found} parts, {expected} were written. Nothing was published. "
             "Repeat the command with --overwrite."
         )
 

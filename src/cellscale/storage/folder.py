@@ -48,10 +48,12 @@ class Folder:
         """Write a file whole."""
         file_system, path = self._open(name)
         local = "file" in file_system.protocol
-        target = f"{path}.{uuid.uuid4().hex}{PART}" if local else path
+        parent, _, base = path.rpartition("/")
+        # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
+        target = f"{parent}/.{base}.{uuid.uuid4().hex}{PART}" if local else path
         with explained("write", f"{self.url}/{name}"):
             if local:
-                file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                file_system.makedirs(parent, exist_ok=True)
             try:
                 file_system.pipe_file(target, data)
                 if local:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,15 +19,16 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
-from cellscale.training.frames import Frames, Joined, TrainingData, check_data
+from cellscale.training.crops import Crops, Seen, surveyed
+from cellscale.training.frames import Frames, Joined, StoredFrames, TrainingData, check_data, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
 from cellscale.training.resume_state import STATE, claim
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
-from cellscale.training.validation import predicted, scored
+from cellscale.training.validation import Inference, held_out_tiles, predictions, scored, tuning_tiles
 from cellscale.training.workers import Workers
-from cellscale.types import Labels, Prediction
+from cellscale.types import Box, Labels, Prediction
 
 __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
@@ -50,7 +50,6 @@ class Training:
     networks: Mapping[str, nn.Module]
     """On the device of the training."""
     data: Joined
-    held_out: Joined | None
     settings: TrainingSettings
     device: torch.device
     folder: Folder
@@ -61,6 +60,12 @@ class Training:
     workers: Workers = field(default_factory=Workers)
     on_progress: Progress = silent
     clock: Clock = no_clock
+    seen: Mapping[int, Seen] = field(default_factory=dict)
+    """How the training frames are mapped."""
+    held_out: Crops | None = None
+    """The validation frames, on worker 0."""
+    validates: bool = False
+    """Whether there are validation frames."""
 
     @property
     def length(self) -> int:
@@ -69,7 +74,7 @@ class Training:
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
-        samples = Samples(self.method, self.data, self.settings)
+        samples = Samples(self.method, self.data, self.settings, self.seen)
         where = {"rank": self.workers.rank, "world": self.workers.world}
         found = batches(samples, self.settings, first=first, stop=self.length, **where)
         yield from (batch_of(values, self.device, self.workers.mean) for values in found)
@@ -83,24 +88,18 @@ class Training:
         """Score the held-out frames as the stage sees them, on worker 0; every worker gets the mean of SEG and F1."""
         score = 0.0
         if self.workers.rank == 0 and self.held_out is not None:
-            found = scored(self.method, self.predicted(stage.validated_as(self.networks)))
+            tiles = held_out_tiles(self.held_out.frames)
+            found = scored(self.method, self.predictions(self.held_out, tiles, stage.validated_as(self.networks)))
             self.history.scores(step, found)
             score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predicted(self, networks: Networks) -> list[tuple[Prediction, Labels]]:
-        """Predictions and labels of the held-out frames."""
-        frames = self.held_out if self.held_out is not None else Joined(parts=())
-        how = self.settings
-        return predicted(
-            self.method,
-            networks,
-            frames,
-            device=str(self.device),
-            precision=how.precision,
-            flips=how.test_time_flips,
-            unknown=how.ignore_label,
-        )
+    def predictions(
+        self, crops: Crops, tiles: Sequence[tuple[int, Box]], networks: Networks
+    ) -> Iterator[tuple[Prediction, Labels]]:
+        """Predictions and labels of tiles of held-out frames."""
+        how = Inference(device=str(self.device), precision=self.settings.precision, flips=self.settings.test_time_flips)
+        return predictions(self.method, networks, crops, tiles, how)
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0."""
@@ -116,7 +115,7 @@ class Training:
 
     def learn(self) -> None:
         """Run the method's schedule."""
-        validate = self.validate if self.held_out else None
+        validate = self.validate if self.validates else None
         hooks = loop.Hooks(on_step=self.log, validate=validate, save=self.save, clock=self.clock)
         loop.run(
             self.method.stages(),
@@ -128,17 +127,27 @@ class Training:
             hooks=hooks,
         )
 
+    def tuned(self) -> tuple[Method, dict[str, float]]:
+        """Tune thresholds on the held-out frames; return the method and its scores on them."""
+        if self.held_out is None:
+            return self.method, {}
+        tiles = held_out_tiles(self.held_out.frames)
+        chosen = tuning_tiles(tiles)
+        pairs = list(self.predictions(self.held_out, chosen, self.networks))
+        method = self.method.tuned(pairs)
+        return method, scored(
+            method, pairs if chosen == tiles else self.predictions(self.held_out, tiles, self.networks)
+        )
+
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Tune thresholds on the held-out frames and save the model."""
-        pairs = self.predicted(self.networks)
-        tuned = self.method.tuned(pairs) if pairs else self.method
-        found = scored(tuned, pairs) if pairs else {}
+        tuned, found = self.tuned()
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
         summary = {
             "steps": self.state.step,
             "seconds": round(time.monotonic() - started, 1),
             "frames": len(self.data),
-            "validation_frames": len(pairs),
+            "validation_frames": 0 if self.held_out is None else len(self.held_out.frames),
             "workers": self.workers.world,
             "start": self.description.get("start"),
             "settings": {name: _json(value) for name, value in flat(self.settings).items()},
@@ -219,7 +228,7 @@ def train(  # noqa: PLR0913
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
-    frames, _ = check_data(data, validation, method.channels)
+    frames, _ = check_data(data, validation, method.channels, settings.ignore_label)
     settings = settings.counted(len(frames), 1 if workers.elastic else workers.world)
     claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
@@ -269,7 +278,7 @@ def _begun(  # noqa: PLR0913
     on_progress: Progress,
 ) -> Training:
     """A fresh training, or the interrupted one in the folder."""
-    frames, held_out = check_data(data, validation, method.channels)
+    frames, held_out = check_data(data, validation, method.channels, settings.ignore_label)
     description = {
         **{f"method.{name}": value for name, value in settings_of(method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
@@ -279,9 +288,10 @@ def _begun(  # noqa: PLR0913
         "workers": "any" if workers.elastic else workers.world,
         **({"start": digest(init_from)} if init_from else {}),
     }
+    seen = surveyed(frames, method.intensity, settings.ignore_label, workers, on_progress)
     content = folder.read(STATE)
     earlier = None if content is None else resume_state.unpacked(content, folder.url)
-    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings, on_progress)
+    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings, on_progress, seen)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
@@ -297,7 +307,9 @@ def _begun(  # noqa: PLR0913
         method=fitted,
         networks=networks,
         data=frames,
-        held_out=held_out,
+        seen=seen,
+        held_out=_crops(held_out, method, settings) if held_out is not None and workers.rank == 0 else None,
+        validates=held_out is not None,
         settings=settings,
         device=device,
         folder=folder,
@@ -336,18 +348,29 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
     begin_with(init_from, method.networks())
 
 
-def prepared(method: Method, frames: Frames, settings: TrainingSettings, on_progress: Progress) -> Method:
+def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
+    """The validation frames, each surveyed once, before the first step."""
+    seen = surveyed(frames, method.intensity, settings.ignore_label, Workers())
+    return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
+
+
+def prepared(
+    method: Method,
+    frames: StoredFrames,
+    settings: TrainingSettings,
+    on_progress: Progress,
+    seen: Mapping[int, Seen] | None = None,
+) -> Method:
     """Fit the method's statistics on the labels of whole training frames and of the first samples.
 
     The label `ignore_label` is background.
     """
-    samples = Samples(method, frames, settings)
+    samples = Samples(method, frames, settings, seen)
 
     def whole() -> Iterator[Labels]:
-        for i in range(len(frames)):
-            found = frames[i][1]
-            yield np.where(found == settings.ignore_label, 0, found) if settings.ignore_label else found
-            on_progress("prepare", i + 1, len(frames))
+        for index, found in labels_of(frames, settings.ignore_label):
+            yield found
+            on_progress("prepare", index + 1, len(frames))
 
     def views() -> Iterator[Labels]:
         count = min(VIEWS, settings.steps * settings.batch_size)
