@@ -223,6 +223,15 @@ def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, ND
     }
 
 
+def grouped(tables: Sequence[Table], keys: tuple[str, ...]) -> Table:
+    """Put the rows of several tables that have equal keys together, in ascending order of the keys."""
+    joined = concatenated(tables)
+    if len(tables) == 1 or not joined:
+        return joined
+    found, groups = np.unique(np.stack([joined.pop(key) for key in keys], axis=1), axis=0, return_inverse=True)
+    return {**dict(zip(keys, found.T, strict=True)), **reduced(joined, groups.reshape(-1), len(found))}
+
+
 def summed_pairs(table: Table) -> dict[str, NDArray[np.int64]]:
     """Order each pair a < b, drop pairs of one object with itself, and put equal pairs together."""
     a, b = np.minimum(table["a"], table["b"]), np.maximum(table["a"], table["b"])

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Any
 
-import numpy as np
-
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.overlaps import overlap_table
-from cellscale.kernels.tables import concatenated, numbered, piece_table, reduced
+from cellscale.kernels.tables import grouped, numbered, piece_table
 from cellscale.metrics.centroids import CentroidCounts, centroid_counts, centroid_scores
 from cellscale.metrics.contours import HALO_PX, RimCounts, contour_scores, rim_counts
 from cellscale.metrics.ctc import ChallengeCounts, challenge_counts, challenge_scores
@@ -85,20 +83,11 @@ def _cells(labels: Labels, origin: tuple[int, int]) -> Table:
     return {"label": ids, **{name: column for name, column in table.items() if name != "first"}}
 
 
-def _united(tables: Sequence[Table], keys: tuple[str, ...]) -> Table:
-    """Put rows with equal keys together; in ascending order of the keys."""
-    if len(tables) == 1:
-        return tables[0]
-    joined = concatenated(tables)
-    found, groups = np.unique(np.stack([joined.pop(key) for key in keys], axis=1), axis=0, return_inverse=True)
-    return {**dict(zip(keys, found.T, strict=True)), **reduced(joined, groups.reshape(-1), len(found))}
-
-
 def frame_scores_of(parts: Sequence[Counted]) -> FrameScores:
     """Count what the scores of one frame are made of, from the counts of boxes that cover it."""
-    table = _united([part.pairs for part in parts], ("a", "b"))
-    truth = _united([part.truth for part in parts], ("label",))
-    predicted = _united([part.predicted for part in parts], ("label",))
+    table = grouped([part.pairs for part in parts], ("a", "b"))
+    truth = grouped([part.truth for part in parts], ("label",))
+    predicted = grouped([part.predicted for part in parts], ("label",))
     pairs = overlaps_of(table["a"], table["b"], table["pixels"])
     wrong = table["pixels"][(table["a"] > 0) != (table["b"] > 0)]
     return FrameScores(
@@ -131,7 +120,7 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
 
 
 def tiled_scores(
-    read: Callable[[Box], tuple[Labels, Labels]], shape: tuple[int, int], tile_px: int = TILE_PX
+    read: Callable[[Box], tuple[Labels, Labels]], shape: tuple[int, int], tile_px: int | None = None
 ) -> FrameScores:
     """Count what the scores of one frame are made of, tile by tile: the same counts as those of the whole frame.
 
@@ -142,13 +131,11 @@ def tiled_scores(
     shape : tuple of int
         Height and width of the frame, px.
     tile_px : int
-        Side of the tiles, px; only one is held at a time, and a row for each cell and each pair of cells.
+        Side of the tiles, px; None: TILE_PX. One is held at a time, and a row for each cell and pair of cells.
     """
-    frame = Box.of(shape)
+    frame, side = Box.of(shape), tile_px or TILE_PX
     cores = [
-        Box(y, x, y + tile_px, x + tile_px).clip(frame)
-        for y in range(0, shape[0], tile_px)
-        for x in range(0, shape[1], tile_px)
+        Box(y, x, y + side, x + side).clip(frame) for y in range(0, shape[0], side) for x in range(0, shape[1], side)
     ]
     seen = [core.grow(HALO_PX).clip(frame) for core in cores]
     return frame_scores_of([counted(*read(box), seen=box, core=core) for box, core in zip(seen, cores, strict=True)])

@@ -24,6 +24,7 @@ from cellscale.methods import load_method, settings_of
 from cellscale.methods.protocol import Method
 from cellscale.settings.fields import added_since, replaced
 from cellscale.storage.folder import Folder
+from cellscale.storage.json_text import json_text
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -116,7 +117,7 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
     }
-    text = json.dumps(description, indent=2, allow_nan=False)
+    text = json_text(description, indent=2)
     folder = Folder(url=url, storage_options=storage_options or {})
     folder.write(WEIGHTS, weights)
     folder.write(DESCRIPTION, text.encode())

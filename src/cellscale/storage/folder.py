@@ -17,6 +17,7 @@ import fsspec
 
 from cellscale.errors import DamagedError
 from cellscale.storage.errors import explained
+from cellscale.storage.json_text import json_text
 from cellscale.storage.urls import is_local, local_path, options_for
 
 PART = ".part"
@@ -140,7 +141,7 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""
-        self.write(name, json.dumps(value, indent=2, sort_keys=True).encode())
+        self.write(name, json_text(value, indent=2, sort_keys=True).encode())
 
     def read_json(self, name: str) -> Any:
         """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
