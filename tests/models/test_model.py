@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cellscale.errors import CellscaleError, DamagedError, InputError, MissingError, StoreError
-from cellscale.methods import METHODS, load_method
+from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.models.model import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.sources.synthetic import Scene
 from cellscale.storage.folder import Folder
@@ -118,7 +118,7 @@ def test_a_description_without_weights_is_no_model(model, tmp_path):
         ({"format": 2}, InputError, "has format 2, expected 1"),
         ({"method": "sow"}, MissingError, "Did you mean 'saw'"),
         ({"settings": {"unet.size": 3}}, MissingError, "Unknown setting 'unet.size'"),
-        ({"settings": {"unet.width": 8, "unet.depth": 1}}, StoreError, "do not fit network 'unet'"),
+        ({"settings": settings_of(load_method("dwm", width=8, depth=1))}, StoreError, "do not fit network 'unet'"),
         ({"weights_sha256": "0"}, StoreError, "not the file that model.json describes"),
     ],
 )
@@ -236,6 +236,26 @@ def test_any_other_name_is_refused_unread(model, tmp_path, name):
     save_model(model, str(tmp_path))
     edited(tmp_path, method=name)
     with pytest.raises(InputError, match="which is not part of cellscale"):
+        load_model(str(tmp_path))
+
+
+def test_settings_that_are_newer_than_a_model_have_the_values_it_was_trained_with(model, tmp_path):
+    save_model(model, str(tmp_path))
+    settings = settings_of(model.method)
+    for name in ("balance.exponent", "balance.cap", "touching_within"):
+        del settings[name]
+    edited(tmp_path, settings=settings)
+    method = load_model(str(tmp_path)).method
+    assert (method.balance.exponent, method.balance.cap, method.touching_within) == (1.0, 0.0, 0.0)
+    assert model.method.balance.exponent == 0.5
+
+
+def test_a_model_without_a_setting_that_has_always_been_there_is_damaged(model, tmp_path):
+    save_model(model, str(tmp_path))
+    settings = settings_of(model.method)
+    del settings["thresholds.gamma1"]
+    edited(tmp_path, settings=settings)
+    with pytest.raises(StoreError, match=r"is incomplete: No value for 'thresholds\.gamma1'"):
         load_model(str(tmp_path))
 
 

@@ -67,10 +67,16 @@ def test_a_share_of_samples_on_cells_is_a_share():
 
 
 def test_targets_see_beyond_the_crop():
-    """Weights at the border of a crop are those of the whole frame, for views that are only turned."""
+    """Weights at the border of a crop are those of the whole frame, for views that are only turned.
+
+    Between pixels, a view rounds the corners of cells: these are bars from border to border.
+    """
     method = load_method("dwm", depth=1, beta=6)
     settings = TrainingSettings(crop=32, margin=12, augmentation=Augmentation(warped=0.0))
-    samples, frame = Samples(method, FRAMES[:1], settings), FRAMES[0]
+    labels = np.zeros((64, 64), np.uint32)
+    labels[:, 9:20], labels[:, 31:50] = 1, 2
+    frame = FRAMES[0][0], labels
+    samples = Samples(method, [frame], settings)
     whole = method.targets(frame[1])["weight"]
     for i in range(20):
         sample = samples[i]

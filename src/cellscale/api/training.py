@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.methods import METHODS, load_method, module_of, settings_of
+from cellscale.methods.presets import Preset, presets
+from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.ngff.frame_ranges import Frames
 from cellscale.ngff.image import open_image
 from cellscale.progress import Progress, silent
-from cellscale.settings.fields import replaced
+from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import address as address_of
 from cellscale.storage.urls import check_apart
@@ -24,7 +26,7 @@ Options = Mapping[str, Any] | None
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """List the methods: name, paper, summary, and settings by name with their defaults.
+    """List the methods: name, paper, summary, settings by name with their defaults, and presets.
 
     Examples
     --------
@@ -33,7 +35,16 @@ def list_methods() -> list[dict[str, Any]]:
     ['unet-ronneberger', 'unet2', 'unet3']
     """
     found = [load_method(name) for name in METHODS]
-    return [{"name": m.name, "paper": m.paper, "summary": m.summary, "settings": settings_of(m)} for m in found]
+    return [
+        {
+            "name": method.name,
+            "paper": method.paper,
+            "summary": method.summary,
+            "settings": settings_of(method),
+            "presets": sorted(presets(method.name)),
+        }
+        for method in found
+    ]
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -60,6 +71,7 @@ def train(
     max_train_frames: int | None = None,
     config: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     workers: int = 1,
     backend: Literal["ray", "serial"] = "ray",
     resume: bool = False,
@@ -93,6 +105,9 @@ def train(
         TOML file with [method], [training] and [engine].
     settings : mapping
         Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they win over the file.
+    preset : str
+        Settings that go together: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
+        `settings` win over it. None: "default", or the settings of `init_from`.
     workers : int
         Number of training workers on the cluster.
     backend : {"ray", "serial"}
@@ -138,14 +153,18 @@ def train(
 
     trusted = {*([trust] if isinstance(trust, str) else trust), module_of(method)}
     begun = load_model(init_from, storage_options, trust=trusted) if isinstance(init_from, str) else init_from
-    chosen = begun.method if begun else load_method(method)
+    chosen = unfitted(begun.method) if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, settings or {}, fields)
-    chosen = replaced(chosen, read.section("method"))
+    chosen_preset = preset_of(method, preset) if preset or not begun else Preset()
+    chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))
     if begun:
         check_start(begun, load_method(method).name, chosen)
-    over = {} if steps is None else {"steps": steps}
-    chosen_settings = replaced(TrainingSettings(), {**read.section("training"), **over})
+    chosen_settings = replaced(TrainingSettings(), chosen_preset.training)
+    for layer_of_settings in (read.section("training"), {} if steps is None else {"steps": steps}):
+        # Whoever names a number of steps does not want the epochs of a preset or a file.
+        counted = {"epochs": 0.0} if "steps" in layer_of_settings else {}
+        chosen_settings = replaced(chosen_settings, {**counted, **layer_of_settings})
     engine = replaced(FanOut(), read.section("engine"))
     for url in data:
         check_apart(url, output)

@@ -64,6 +64,9 @@ def models_command(as_json: bool) -> None:
 @click.option("--max-train-frames", type=int, metavar="N", help="Train on N of these frames, evenly spaced.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @settings_option
+@click.option(
+    "--preset", help="Settings that go together: paper (as printed), fast, default. [default: default, or the model's]"
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of training workers.")
 @with_options(*ray_options)
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")

@@ -25,6 +25,7 @@ from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.methods import check_trusted, load_method, settings_of
 from cellscale.methods.protocol import Method
 from cellscale.models.budget import SPARE, Budget
+from cellscale.settings.fields import added_since, replaced
 from cellscale.storage.documents import parsed
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
@@ -226,6 +227,10 @@ def _method(description: Mapping[str, Any], place: str, trust: Collection[str]) 
     """The method of a description; its settings give windows that fit into memory."""
     check_trusted(description["method"], trust, place)
     method = load_method(description["method"], **description["settings"])
+    try:
+        method = replaced(method, added_since(method, description["settings"]))
+    except MissingError as error:
+        raise DamagedError(f"{place} is incomplete: {error} Copy the model again.") from error
     for name, value in (("reach", method.reach), ("decode_reach", method.decode_reach), ("link", method.link)):
         if not 0 <= value <= MAX_REACH:
             raise InputError(f"The settings of {place} give a {name} of {value} px; expected 0 to {MAX_REACH}.")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cellscale.errors import InputError
+from cellscale.errors import InputError, MissingError
 from cellscale.settings.renamed import unknown_setting
 
 T = TypeVar("T")
@@ -19,6 +19,56 @@ _MOST = 2**63
 """Bound of every number: what NumPy and torch can count with; infinity and NaN are outside."""
 _LONGEST = 10_000
 """Longest list or text."""
+_NEVER: Any = object()
+
+
+def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False) -> Any:
+    """Make a dataclass field of an immutable default that says more about itself.
+
+    Parameters
+    ----------
+    default : any
+        Its value unless one is given.
+    before : any
+        For a setting that is newer than models that may have been saved: the value that they were trained with.
+    fitted : bool
+        Whether the default means that the value is fitted on training frames. Another training fits it anew.
+    """
+    metadata = {"fitted": fitted} | ({} if before is _NEVER else {"before": before})
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _described(value: Any) -> dict[str, dataclasses.Field[Any]]:
+    """Fields by dotted name."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            found |= {f"{field.name}.{name}": part for name, part in _described(inner).items()}
+        else:
+            found[field.name] = field
+    return found
+
+
+def added_since(value: Any, known: Iterable[str]) -> dict[str, Any]:
+    """Values, by dotted name, of the settings that are not among the `known` ones: what held before there were any.
+
+    Raises
+    ------
+    MissingError
+        If a setting that is not known has always been there.
+    """
+    missing = {name: field for name, field in _described(value).items() if name not in set(known)}
+    lost = [name for name, field in missing.items() if "before" not in field.metadata]
+    if lost:
+        raise MissingError(f"No value for {', '.join(map(repr, lost))}; expected one for each setting.")
+    return {name: field.metadata["before"] for name, field in missing.items()}
+
+
+def unfitted(value: T) -> T:
+    """Return a dataclass with all values that are fitted on training frames back at their defaults."""
+    fields = _described(value)
+    return replaced(value, {name: field.default for name, field in fields.items() if field.metadata.get("fitted")})
 
 
 def flat(value: Any) -> dict[str, Any]:
