@@ -156,7 +156,7 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
     radius : int
         Touching pixels farther than this from every cell (Euclidean, px) become background.
     threads : int
-        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
+        Number of threads, for 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------
