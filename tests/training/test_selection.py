@@ -1,10 +1,12 @@
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from cellscale.errors import InputError
 from cellscale.training.frames import TrainingData
-from cellscale.training.selection import spread
+from cellscale.training.selection import held_out_images, spread, training_data
+from tests.ngff.pictures import layer, make
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,39 @@ def test_frames_of_several_images_are_one_sequence():
 def test_more_frames_than_there_are_and_none_are_refused(count):
     with pytest.raises(InputError, match=rf"{count} training frames were asked for .* 7 have labels .* Choose 1 to 7"):
         spread(data(7), count)
+
+
+def labelled(path, *cells, dtype="uint8", side=16):
+    """An image with a layer that does not name its annotated frames; a frame for each of these labels."""
+    image = make(path, np.zeros((len(cells), side, side), dtype), "tyx")
+    layer(image, "truth", np.stack([np.full((side, side), cell, np.uint32) for cell in cells]))
+    return image
+
+
+def test_empty_frames_of_a_layer_that_names_none_are_left_out_with_a_warning(tmp_path, caplog):
+    image = labelled(tmp_path / "i.zarr", 0, 1, 0, 0, 7)
+    found = training_data(image, "truth", 1)
+    assert found.planes == ((1, 0), (4, 0))
+    assert "frames 0:1, 2:4 without a label are left out" in caplog.text
+    caplog.clear()
+    assert training_data(image, "truth", 1, (1, 2)).planes == ((1, 0),)
+    assert not caplog.text
+
+
+def test_empty_frames_that_a_layer_names_are_trained_on(tmp_path, caplog):
+    image = make(tmp_path / "i.zarr", np.zeros((3, 16, 16), np.uint8), "tyx")
+    layer(image, "truth", np.zeros((3, 16, 16), np.uint32), metadata={"frames": [0, 2]})
+    assert training_data(image, "truth", 1).planes == ((0, 0), (2, 0))
+    assert not caplog.text
+
+
+def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path):
+    learn = labelled(tmp_path / "a.zarr", 1, 1)
+    others = [labelled(tmp_path / "b.zarr", 1, dtype="uint16", side=20), labelled(tmp_path / "c.zarr", 2, 3, side=40)]
+    found = held_out_images(others, [learn], "truth", 1)
+    assert [(part.image.url, len(part), part.shape(0)) for part in found] == [
+        (others[0].url, 1, (20, 20)),
+        (others[1].url, 2, (40, 40)),
+    ]
+    with pytest.raises(InputError, match=r"a\.zarr is both trained on and held out"):
+        held_out_images([*others, learn], [learn], "truth", 1)
