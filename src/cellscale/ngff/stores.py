@@ -54,6 +54,18 @@ class Store:
                 return outer, "" if outer == path else path.relative_to(outer).as_posix()
         return None
 
+    def zipped_folder(self) -> str | None:
+        """The only outermost Zarr group in a zip file whose root is not one: the folder that the file was made of."""
+        inside = self.zip_file
+        if inside is None or inside[1]:
+            return None
+        with explained("read", self.url), zipfile.ZipFile(inside[0]) as archive:
+            names = archive.namelist()
+        groups = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in DOCUMENTS}
+        depth = min((group.count("/") for group in groups), default=0)
+        outermost = [group for group in groups if group.count("/") == depth]
+        return outermost[0] if len(outermost) == 1 else None
+
     @property
     def read_only(self) -> bool:
         """Whether the kind of store cannot be written."""

@@ -15,9 +15,10 @@ from cellscale.errors import StoreError
 from cellscale.ngff import array_io
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
-from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S, Level
+from cellscale.ngff.metadata import Level
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
+from cellscale.units import unit_s, unit_um
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,9 @@ def _coordinates(
     for at, axis in enumerate(axes):
         if axis == "c":
             continue
-        factors, name = (TIMES_S, "s") if axis == "t" else (LENGTHS_UM, "µm")
+        unit_size, name = (unit_s, "s") if axis == "t" else (unit_um, "µm")
         unit = units[at]
-        factor = factors.get(unit or "")
+        factor = unit_size(unit or "")
         values = (np.arange(level.shape[at]) * level.scale[at] + level.translation[at]) * (factor or 1.0)
         shown = name if factor else unit
         made[axis] = (axis, values, {"units": shown} if shown else {})

@@ -36,6 +36,8 @@ class ImageWriter:
     levels: tuple[Level, ...]
     channels: tuple[str, ...]
     dtype: np.dtype[Any]
+    name: str = ""
+    """Name of the image in its metadata; empty: that of its URL."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Kept under `cellscale` in the image's attributes."""
 
@@ -128,7 +130,7 @@ class ImageWriter:
         for level in range(1, len(self.levels)):
             for t in written:
                 self.build(level, t=t)
-        name = self.url.rsplit("/", 1)[-1].split(".")[0]
+        name = self.name or self.url.rsplit("/", 1)[-1].split(".")[0]
         multiscale = multiscale_document(name, self.axes, self.units, self.levels)
         if self.version == "0.4":
             multiscale["version"] = "0.4"
@@ -192,6 +194,8 @@ class ImageOptions(TypedDict, total=False):
 
     version: str
     """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""
+    name: str
+    """Name of the image in its metadata; that of its URL where it is left out."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel, µm."""
     z_step_um: float | None
@@ -268,6 +272,7 @@ def create_image(
         levels=_levels(axes, sizes, steps, count),
         channels=names or tuple(str(c) for c in range(sizes["c"])),
         dtype=np.dtype(dtype),
+        name=options.get("name", ""),
     )
     writer.store.make_room(overwrite=overwrite)
     for level in writer.levels:
