@@ -18,7 +18,7 @@ from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import address as address_of
 from cellscale.storage.urls import check_apart
-from cellscale.training.selection import spread, training_data, without
+from cellscale.training.selection import held_out_images, spread, training_data, without
 from cellscale.training.settings import TrainingSettings
 
 Options = Mapping[str, Any] | None
@@ -68,6 +68,7 @@ def train(
     layer: str = "truth",
     frames: Frames = None,
     validation_frames: Frames = None,
+    validation: Sequence[str] = (),
     max_train_frames: int | None = None,
     config: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -99,6 +100,8 @@ def train(
     frames, validation_frames : tuple of int
         Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
         used for training.
+    validation : sequence of str
+        URLs of images that are held out whole, with the same label layer; of any size and pixel type.
     max_train_frames : int
         Number of annotated frames to train on, evenly spaced; None: all.
     config : str
@@ -172,6 +175,8 @@ def train(
     names = (layer, chosen.channels)
     held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
+    apart = [open_image(url, storage_options=storage_options) for url in validation]
+    held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else spread(learn, max_train_frames)
     with cluster(address) if backend == "ray" else nullcontext():
         return train_method(

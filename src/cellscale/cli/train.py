@@ -61,6 +61,7 @@ def models_command(as_json: bool) -> None:
 @click.option("--layer", default="truth", show_default=True, help="Label layer with the ground truth.")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames to train on. [default: all that have labels]")
 @click.option("--validation-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
+@click.option("--validation", multiple=True, metavar="IMAGE", help="Image held out whole; may be repeated.")
 @click.option("--max-train-frames", type=int, metavar="N", help="Train on N of these frames, evenly spaced.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @settings_option
