@@ -23,7 +23,7 @@ from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
-from cellscale.training.frames import mapped
+from cellscale.training.crops import Crops
 from cellscale.training.run import train
 from cellscale.training.validation import frame_prediction, predicted, scored
 from cellscale.training.workers import Workers
@@ -39,6 +39,12 @@ BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius
 def method(request):
     """Each method as the paper prints it, before post-processing."""
     return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
+
+
+def mapped(image, rule):
+    """Network input of a whole frame (c, y, x)."""
+    labels = np.zeros(image.shape[1:], np.uint32)
+    return Crops([(image, labels)], rule, 0).read(0, Box.of(labels.shape))[0]
 
 
 def copies(networks):
@@ -96,6 +102,18 @@ def test_stage_one_is_judged_by_its_own_mask(method, tmp_path) -> None:
         {name: expected[name] for name in ("dice", "seg", "f1")}, rel=1e-4
     )
     assert expected["dice"] > 0.5
+
+
+def test_the_baseline_can_have_the_loss_of_stage_one() -> None:
+    """A table at equal losses: the same mask, the same weights to the last bit."""
+    labels = [labels for _, labels in FRAMES]
+    method = load_method("deepsplit").prepared(labels).targets(labels[0])
+    baseline = load_method("unet-ronneberger", squares=True, scale="background").prepared(labels).targets(labels[0])
+    assert np.array_equal(baseline["cell"], method["cell"])
+    assert np.array_equal(baseline["weight"], method["weight"])
+    other = load_method("unet-ronneberger", squares=True).prepared(labels).targets(labels[0])
+    ratio = method["weight"] / other["weight"]
+    assert ratio.max() > 1.2 * ratio.min()
 
 
 def test_the_second_u_net_has_sizes_of_its_own() -> None:

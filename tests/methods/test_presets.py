@@ -174,6 +174,7 @@ def test_deepsplit_weighs_as_section_3_2_says():
     assert (settings.augmentation.gamma, settings.augmentation.warped) == (1.0, 1.0)
     baseline, _ = paper("unet-ronneberger", "paper-3")
     assert (baseline.unet.dropout, baseline.squares, baseline.intensity.rule) == (0.2, True, "equalise")
+    assert np.array_equal(baseline.prepared([LABELS]).targets(LABELS)["weight"], found["weight"])
 
 
 def test_multicellnet_balances_printed_dice_losses():
