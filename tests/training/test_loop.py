@@ -1,18 +1,14 @@
-from __future__ import annotations
-
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import Any
+import math
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cellscale.errors import InputError, RunError
-from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
+from cellscale.methods.protocol import Batch, Stage, Update
 from cellscale.training import loop
 from cellscale.training.loop import Hooks, State, ends_of
 from cellscale.training.profiling import Stopwatch
@@ -22,7 +18,7 @@ from cellscale.training.workers import Workers
 SETTINGS = TrainingSettings(steps=8, validate_every=2, precision="fp32")
 
 
-def networks() -> dict[str, Any]:
+def networks():
     torch.manual_seed(0)
     return {
         name: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Dropout2d(0.3), nn.Conv2d(2, 1, 1))
@@ -30,17 +26,17 @@ def networks() -> dict[str, Any]:
     }
 
 
-def batches(first: Any) -> Iterator[Any]:
+def batches(first):
     """The batches of a step and all later ones."""
     for step in itertools.count(first):
         image = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(step))
         yield Batch(image=image, labels=torch.zeros(2, 8, 8, dtype=torch.int64), targets={})
 
 
-def loss_of(*path: str) -> Callable[[Networks, Batch], Terms]:
+def loss_of(*path):
     """A loss that passes through networks in series."""
 
-    def loss(nets: Networks, batch: Batch) -> Terms:
+    def loss(nets, batch):
         values = batch.image
         for name in path:
             values = nets[name](values)
@@ -49,11 +45,11 @@ def loss_of(*path: str) -> Callable[[Networks, Batch], Terms]:
     return loss
 
 
-def adam(parameters: Any) -> torch.optim.Adam:
+def adam(parameters):
     return torch.optim.Adam(parameters, lr=0.01)
 
 
-def update(*path: Any, trains: Any, **options: Any) -> Update:
+def update(*path, trains, **options):
     return Update(trains=trains, loss=loss_of(*path), optimizer=adam, **options)
 
 
@@ -68,42 +64,70 @@ TWO = (
 )
 
 
-def run(stages: Any, nets: dict[str, Any], *, settings: Any = SETTINGS, state: Any = None, hooks: Any = None) -> Any:
+def run(stages, nets, *, settings=SETTINGS, state=None, hooks=None):
     state = state or State()
     loop.run(stages, nets, batches, settings=settings, state=state, workers=Workers(), hooks=hooks or Hooks())
     return state
 
 
-def tensors(nets: dict[str, Any]) -> dict[str, Any]:
+def tensors(nets):
     return {f"{name}.{key}": value.clone() for name, n in nets.items() for key, value in n.state_dict().items()}
 
 
-def same(first: Any, second: Any) -> bool:
+def same(first, second):
     return all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_stages_share_the_steps() -> None:
+def test_stages_share_the_steps():
     assert ends_of(TWO, 8) == [2, 8]
     assert ends_of(ONE, 5) == [5]
     thirds = tuple(Stage(name=str(i), updates=()) for i in range(3))
     assert ends_of(thirds, 100) == [33, 67, 100]
 
 
-def test_each_step_logs_its_stage_and_terms() -> None:
+def test_a_budget_counts_the_updates_of_the_networks_that_predict():
+    """Players that take turns need more batches for as many updates."""
+    turns = [
+        update("maker", trains=("maker",), every=3, turn=(0, 1)),
+        update("judge", trains=("judge",), every=3, turn=(1, 3)),
+    ]
+    stages = (ONE[0], Stage(name="game", updates=tuple(turns), batches_per_update=3))
+    assert ends_of(stages, 8) == [4, 16]
+    log = []
+    settings = dataclasses.replace(SETTINGS, steps=8)
+    run(stages, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append([*terms])))
+    assert log.count(["maker"]) == 8
+    assert log.count(["judge"]) == 8
+
+
+def test_losses_see_the_progress_of_their_stage():
+    seen = []
+
+    def watched(nets, batch):
+        seen.append(batch.progress)
+        return loss_of("maker")(nets, batch)
+
+    one = dataclasses.replace(ONE[0].updates[0], loss=watched)
+    stages = tuple(Stage(name=name, updates=(one,)) for name in "ab")
+    run(stages, networks(), settings=dataclasses.replace(SETTINGS, steps=8))
+    assert seen == [0, 0.25, 0.5, 0.75] * 2
+
+
+def test_each_step_logs_its_stage_and_terms():
     log = []
     run(TWO, networks(), hooks=Hooks(on_step=lambda stage, step, terms: log.append((stage, step, sorted(terms)))))
     assert log[:3] == [("plain", 1, ["maker"]), ("plain", 2, ["maker"]), ("both", 3, ["judge", "maker+judge"])]
     assert [terms for _, _, terms in log[3:]] == [["maker+judge"], ["judge", "maker+judge"]] * 2 + [["maker+judge"]]
 
 
-def test_a_training_lowers_its_loss() -> None:
+def test_a_training_lowers_its_loss():
     log = []
     settings = dataclasses.replace(SETTINGS, steps=60)
     run(ONE, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append(terms["maker"])))
     assert np.mean(log[-10:]) < 0.5 * np.mean(log[:10])
 
 
-def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them() -> None:
+def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them():
     nets = networks()
     before = tensors({"judge": nets["judge"]})
     (player_of_judge, player_of_maker) = TWO[1].updates
@@ -120,45 +144,38 @@ SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
 """Validation scores by step: the best one is not the last."""
 
 
+def score_of(stage, step):
+    return SCORES[step]
+
+
 @pytest.mark.parametrize("settings", [SETTINGS, OTHER])
 @pytest.mark.parametrize("stages", [ONE, TWO])
-def test_an_interrupted_run_continues_bit_for_bit(stages: Any, settings: Any) -> None:
+def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
     whole = networks()
     kept = []
 
-    def keep(state: Any) -> None:
+    def keep(state):
         kept.append((State(**copied(vars(state))), tensors(whole)))
 
-    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=scored))
+    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=score_of))
     assert [state.step for state, _ in kept] == [2, 4, 6, 8]
     for state, values in kept[:3]:
         nets = networks()
         for name, network in nets.items():
             network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(name)})
-        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=scored))
+        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=score_of))
         assert same(tensors(whole), tensors(nets))
 
 
-def scored(step: int) -> float:
-    """Score of a validation, by step."""
-    return SCORES[step]
-
-
-def copied(states: Any) -> Any:
+def copied(states):
     """What a file would hold."""
     clone = torch.utils._pytree.tree_map
     return clone(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, states)
 
 
-def test_the_average_is_validated_and_kept() -> None:
-    nets, moved = networks(), [tensors(networks())]
-    seen: list[dict[str, Tensor]] = []
-
-    def validate(step: int) -> float:
-        seen.append(tensors(nets))
-        return 0.0
-
-    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=validate)
+def test_the_average_is_validated_and_kept():
+    nets, seen, moved = networks(), [], [tensors(networks())]
+    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda *_: seen.append(tensors(nets)) or 0.0)
     run(ONE, nets, settings=dataclasses.replace(SETTINGS, ema_decay=0.5), hooks=hooks)
     wanted = moved[0]["maker.0.weight"]
     for step, values in enumerate(moved[1:], 1):
@@ -170,21 +187,19 @@ def test_the_average_is_validated_and_kept() -> None:
     assert int(nets["maker"][1].num_batches_tracked) == 8
 
 
-def test_an_average_does_not_change_what_is_learned() -> None:
-    logs: list[list[Mapping[str, float]]] = []
-    for settings in (SETTINGS, dataclasses.replace(SETTINGS, ema_decay=0.9)):
-        log: list[Mapping[str, float]] = []
-        hooks = Hooks(on_step=lambda stage, step, terms: log.append(terms), validate=lambda _: 0.0)  # noqa: B023
+def test_an_average_does_not_change_what_is_learned():
+    plain, averaged = [], []
+    for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, ema_decay=0.9), averaged)):
+        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda *_: 0.0)
         run(ONE, networks(), settings=settings, hooks=hooks)
-        logs.append(log)
-    assert logs[0] == logs[1]
+    assert plain == averaged
 
 
 @pytest.mark.parametrize("average", [0.0, 0.5])
-def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average: Any) -> None:
+def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
     nets, seen = networks(), {}
 
-    def validate(step: int) -> float:
+    def validate(stage, step):
         seen[step] = tensors(nets)
         return SCORES[step]
 
@@ -196,12 +211,12 @@ def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average: Any) -
     assert not same(seen[8], tensors(nets))
 
 
-def test_the_settings_patience_ends_a_stage() -> None:
+def test_the_settings_patience_ends_a_stage():
     settings = dataclasses.replace(SETTINGS, steps=20, patience=2)
-    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda step: -step)).step == 6
+    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda stage, step: -step)).step == 6
 
 
-def test_a_schedule_of_the_settings_replaces_the_methods_own() -> None:
+def test_a_schedule_of_the_settings_replaces_the_methods_own():
     settings = dataclasses.replace(SETTINGS, schedule="cosine", warmup=3)
     found = [settings.rate(lambda progress: 0.0, step, 10) for step in range(11)]
     cosine = [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]
@@ -209,10 +224,26 @@ def test_a_schedule_of_the_settings_replaces_the_methods_own() -> None:
     assert SETTINGS.rate(lambda progress: 1 - progress, 5, 10) == 0.5
 
 
-def test_the_rate_follows_the_progress_through_the_stage() -> None:
+def test_the_rate_may_fall_every_few_epochs():
+    settings = dataclasses.replace(SETTINGS, schedule="step", decay_epochs=3.0, decay_factor=0.1).counted(10, 1)
+    assert settings.steps_per_epoch == math.ceil(10 / SETTINGS.batch_size)
+    length = 3 * settings.steps_per_epoch
+    found = [settings.rate(lambda progress: 1.0, step, 1000) for step in (0, length - 1, length, 2 * length)]
+    assert found == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_epochs_are_counted_in_training_frames():
+    settings = dataclasses.replace(SETTINGS, steps=7, batch_size=4)
+    assert settings.counted(10, 1).steps == 7
+    assert dataclasses.replace(settings, epochs=2.5).counted(10, 1).steps == 8
+    assert dataclasses.replace(settings, epochs=2.5).counted(10, 2).steps == 5
+    assert dataclasses.replace(settings, epochs=1, steps_per_epoch=30).counted(10, 2).steps == 30
+
+
+def test_the_rate_follows_the_progress_through_the_stage():
     rates = []
 
-    def watched(parameters: Any) -> torch.optim.SGD:
+    def watched(parameters):
         optimizer = torch.optim.SGD(parameters, lr=2.0)
         optimizer.register_step_pre_hook(lambda o, args, kwargs: rates.append(o.param_groups[0]["lr"]))
         return optimizer
@@ -222,19 +253,19 @@ def test_the_rate_follows_the_progress_through_the_stage() -> None:
     assert rates == [2.0, 1.5, 1.0, 0.5]
 
 
-def test_patience_ends_a_stage_and_the_next_one_begins() -> None:
+def test_patience_ends_a_stage_and_the_next_one_begins():
     scores = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9])
     stages = (dataclasses.replace(ONE[0], patience=2), dataclasses.replace(ONE[0], name="next"))
     log = []
     settings = dataclasses.replace(SETTINGS, steps=24)
-    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda step: next(scores, 1.0))
+    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda stage, step: next(scores, 1.0))
     run(stages, networks(), settings=settings, hooks=hooks)
     assert log.count("one") == 8
     assert log.count("next") == 16
 
 
-def test_something_happens_at_the_end_of_a_stage() -> None:
-    def copy(nets: Networks) -> None:
+def test_something_happens_at_the_end_of_a_stage():
+    def copy(nets):
         nets["judge"].load_state_dict(nets["maker"].state_dict())
 
     nets = networks()
@@ -242,28 +273,23 @@ def test_something_happens_at_the_end_of_a_stage() -> None:
     assert torch.equal(nets["judge"][0].weight, nets["maker"][0].weight)
 
 
-def test_a_learner_without_gradients_gets_the_stages_batches() -> None:
-    seen: list[Batch] = []
+def test_a_learner_without_gradients_gets_the_stages_batches():
+    seen = []
     stage = Stage(name="forest", updates=(), fit=lambda nets, data: seen.extend(data))
     assert run((stage, *ONE), networks()).step == 8
     assert len(seen) == 4
 
 
-def look(count: int, nets: Networks, data: Iterable[Batch]) -> None:
-    """Fit nothing; ask for so many batches."""
-    for _ in itertools.islice(data, count):
-        pass
-
-
-def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage() -> None:
+def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage():
     whole, hasty = networks(), networks()
     for nets, count in ((whole, 4), (hasty, 1)):
-        run((Stage(name="fit", updates=(), fit=partial(look, count)), *ONE), nets)
+        fit = Stage(name="fit", updates=(), fit=lambda _, data, count=count: [next(data) for _ in range(count)])
+        run((fit, *ONE), nets)
     assert same(tensors(whole), tensors(hasty))
 
 
-def test_players_take_turns_of_several_steps() -> None:
-    log: list[str] = []
+def test_players_take_turns_of_several_steps():
+    log = []
     turns = (
         update("maker", trains=("maker",), every=5, turn=(0, 2)),
         update("judge", trains=("judge",), every=5, turn=(2, 5)),
@@ -272,7 +298,7 @@ def test_players_take_turns_of_several_steps() -> None:
     assert log == ["maker", "maker", "judge", "judge", "judge", "maker", "maker", "judge"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run() -> None:
+def test_a_loss_that_is_no_number_ends_the_run():
     broken = Update(
         trains=("maker",), loss=lambda nets, batch: {"bad": nets["maker"](batch.image).mean() / 0}, optimizer=adam
     )
@@ -280,7 +306,7 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
         run((Stage(name="one", updates=(broken,)),), networks())
 
 
-def test_gradients_are_clipped() -> None:
+def test_gradients_are_clipped():
     nets = networks()
     before = nets["maker"][3].bias.clone()
     plain = Update(
@@ -292,7 +318,7 @@ def test_gradients_are_clipped() -> None:
     assert 0 < float((nets["maker"][3].bias - before).abs().detach()) <= 0.5
 
 
-def test_a_batch_in_parts_moves_as_a_whole_one() -> None:
+def test_a_batch_in_parts_moves_as_a_whole_one():
     nets, others = networks(), networks()
     for some in (nets, others):  # neither drops features nor normalises over the batch
         some["maker"] = nn.Sequential(some["maker"][0], some["maker"][3])
@@ -310,12 +336,12 @@ def test_a_batch_in_parts_moves_as_a_whole_one() -> None:
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
 
 
-def test_parts_must_be_of_equal_size() -> None:
+def test_parts_must_be_of_equal_size():
     with pytest.raises(InputError, match="'accumulation_steps' is 3; expected a divisor of batch_size, 4"):
         dataclasses.replace(SETTINGS, accumulation_steps=3)
 
 
-def test_a_clock_tells_where_the_time_went() -> None:
+def test_a_clock_tells_where_the_time_went():
     clock = Stopwatch(device=torch.device("cpu"))
     run(TWO, networks(), hooks=Hooks(clock=clock))
     assert set(clock.seconds) == {"data", "forward", "backward", "exchange", "optimizer"}

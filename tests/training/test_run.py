@@ -1,13 +1,8 @@
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
 import random
 import signal
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +10,9 @@ import torch
 import torch.multiprocessing
 
 from cellscale.api.data import import_images
-from cellscale.errors import DamagedError, ExistsError, InputError
+from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.methods import load_method
-from cellscale.models.model import Model, digest, load_model
+from cellscale.models.model import digest, load_model
 from cellscale.ngff.image import open_image
 from cellscale.testing.cases import FRAMES
 from cellscale.training import resume_state
@@ -25,33 +20,33 @@ from cellscale.training.run import check_start, train
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
-from cellscale.types import Candidates
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
 )
-METHOD: Any = load_method("dwm", width=4, depth=2, dropout=0.2)
+METHOD = load_method("dwm", width=4, depth=2, dropout=0.2)
 
 
 class Killed(BaseException):
     """What no handler catches, like a signal."""
 
 
-def killed_at(step: int) -> Callable[[Any, int, int], None]:
+def killed_at(step):
     """A progress callback that dies after a step."""
 
-    def progress(stage: Any, done: int, total: int) -> None:
+    def progress(stage, done, total):
         if stage != "prepare" and done == step:
             raise Killed
 
     return progress
 
 
-def run(folder: Path | str, **options: Any) -> Model:
-    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **{"settings": SETTINGS, **options})
+def run(folder, **options):
+    options = {"settings": SETTINGS} | options
+    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **options)
 
 
-def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path: Path) -> None:
+def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path):
     model = run(tmp_path / "m")
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
         "history.csv",
@@ -65,7 +60,7 @@ def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path: Path) -> N
     assert {line.split(",")[0] for line in lines if ",validation,seg," in line} == {"4", "8", "12"}
 
 
-def test_the_model_tells_how_it_was_trained(tmp_path: Path) -> None:
+def test_the_model_tells_how_it_was_trained(tmp_path):
     model = run(tmp_path, overwrite=True, pixel_size_um=(0.2, 0.2))
     found = json.loads((tmp_path / "model.json").read_text())
     assert found["training"]["steps"] == 12
@@ -75,7 +70,7 @@ def test_the_model_tells_how_it_was_trained(tmp_path: Path) -> None:
     assert sum(found["settings"]["class_counts"]) == 2 * 64 * 64
 
 
-def test_a_killed_training_continues_bit_for_bit(tmp_path: Path) -> None:
+def test_a_killed_training_continues_bit_for_bit(tmp_path):
     whole = run(tmp_path / "whole")
     for step in (3, 6, 11):
         folder = tmp_path / str(step)
@@ -85,17 +80,17 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path: Path) -> None:
         assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
 
 
-def test_a_training_starts_from_a_model(tmp_path: Path) -> None:
+def test_a_training_starts_from_a_model(tmp_path):
     first = run(tmp_path / "first")
     settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
-    flat: Any = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
+    flat = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
     begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, init_from=first)
     for key, value in begun.networks["unet"].named_parameters():
         torch.testing.assert_close(value, first.networks["unet"].get_parameter(key))
     assert begun.training["start"] == digest(first)
 
 
-def test_a_training_from_a_model_continues_bit_for_bit(tmp_path: Path) -> None:
+def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
     first = run(tmp_path / "first")
     whole = run(tmp_path / "whole", init_from=first)
     with pytest.raises(Killed):
@@ -105,7 +100,7 @@ def test_a_training_from_a_model_continues_bit_for_bit(tmp_path: Path) -> None:
     assert digest(run(tmp_path / "cut", init_from=first, resume=True)) == digest(whole)
 
 
-def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path: Path) -> None:
+def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
     first = run(tmp_path / "first")
     with pytest.raises(InputError, match=r"of method 'dwm', not 'saw'\. Name its method"):
         check_start(first, "saw", first.method)
@@ -115,8 +110,8 @@ def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_compiled_networks_learn_what_others_do(tmp_path: Path) -> None:
-    method: Any = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
+def test_compiled_networks_learn_what_others_do(tmp_path):
+    method = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
     losses = {}
     for on in (False, True):
         settings = dataclasses.replace(SETTINGS, steps=2, log_every=1, compile=on, profile=on)
@@ -128,7 +123,7 @@ def test_compiled_networks_learn_what_others_do(tmp_path: Path) -> None:
     assert digest(load_model(str(tmp_path / "True"))) == digest(model)
 
 
-def test_a_finished_training_is_returned_when_resumed(tmp_path: Path) -> None:
+def test_a_finished_training_is_returned_when_resumed(tmp_path):
     assert digest(run(tmp_path / "m")) == digest(run(tmp_path / "m", resume=True, on_progress=killed_at(1)))
     other = dataclasses.replace(SETTINGS, seed=5)
     with pytest.raises(InputError, match=r"finished model of another training \(seed: 0 then, 5 now\)"):
@@ -137,7 +132,7 @@ def test_a_finished_training_is_returned_when_resumed(tmp_path: Path) -> None:
         train(METHOD, [FRAMES[:1]], output=str(tmp_path / "m"), settings=SETTINGS, resume=True)
 
 
-def test_nothing_is_replaced_without_being_asked_to(tmp_path: Path) -> None:
+def test_nothing_is_replaced_without_being_asked_to(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
     with pytest.raises(ExistsError, match=r"holds an unfinished training\. Continue it with --resume"):
@@ -147,7 +142,66 @@ def test_nothing_is_replaced_without_being_asked_to(tmp_path: Path) -> None:
         run(tmp_path / "m")
 
 
-def test_another_training_does_not_continue_an_unfinished_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [1, 6])
+def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path, step):
+    old = digest(run(tmp_path / "m"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    other = dataclasses.replace(SETTINGS, seed=5)
+    with pytest.raises(Killed):
+        run(tmp_path / "m", overwrite=True, settings=other, on_progress=killed_at(step))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    assert after.items() >= before.items()
+    assert digest(load_model(str(tmp_path / "m"))) == old
+    if step > SETTINGS.validate_every:
+        with pytest.raises(ExistsError, match="holds an unfinished training"):
+            run(tmp_path / "m", settings=other)
+    new = run(tmp_path / "m", resume=step > SETTINGS.validate_every, overwrite=step == 1, settings=other)
+    assert digest(load_model(str(tmp_path / "m"))) == digest(new) == digest(run(tmp_path / "calm", settings=other))
+    left = sorted(path.name for path in (tmp_path / "m").iterdir())
+    assert left[:3] == ["history.csv", "loss.png", "model.json"]
+    assert [name.startswith("weights-") for name in left[3:]] == [True]
+
+
+def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path):
+    other = dataclasses.replace(SETTINGS, seed=5)
+    later = []
+
+    def overtaken(stage, done, total):
+        if stage != "prepare" and done == 6 and not later:
+            later.append(run(tmp_path / "m", overwrite=True, settings=other))
+
+    with pytest.raises(RunError, match="Another training has taken over"):
+        run(tmp_path / "m", on_progress=overtaken)
+    assert digest(load_model(str(tmp_path / "m"))) == digest(later[0])
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
+        "history.csv",
+        "loss.png",
+        "model.json",
+        "weights.safetensors",
+    ]
+
+
+def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path):
+    seen = []
+
+    def second(stage, done, total):
+        if stage != "prepare" and done == 2:
+            with pytest.raises(ExistsError, match="of two that run at once, the later one has the folder"):
+                run(tmp_path / "m")
+            seen.append(done)
+
+    run(tmp_path / "m", on_progress=second)
+    assert seen == [2]
+
+
+def test_a_training_that_fails_before_its_first_state_leaves_no_claim(tmp_path):
+    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    with pytest.raises(RunError, match="Lower the learning rate"):
+        train(steep, [FRAMES[:2]], output=str(tmp_path), settings=dataclasses.replace(SETTINGS, validate_every=100))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
     other = dataclasses.replace(SETTINGS, seed=5)
@@ -155,31 +209,53 @@ def test_another_training_does_not_continue_an_unfinished_one(tmp_path: Path) ->
         run(tmp_path / "m", resume=True, settings=other)
 
 
-def test_without_held_out_frames_thresholds_stay(tmp_path: Path) -> None:
+def test_without_held_out_frames_thresholds_stay(tmp_path):
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS)
-    found: Any = model.method
-    assert found.thresholds == METHOD.thresholds
+    assert model.method.thresholds == METHOD.thresholds
     assert model.training["validation"] == {}
 
 
-def test_a_model_can_go_to_an_object_store() -> None:
+def test_a_model_can_go_to_an_object_store():
     model = run("memory://models/run")
     assert digest(load_model("memory://models/run")) == digest(model)
 
 
 @pytest.mark.slow
-def test_data_and_checkpoints_can_lie_in_a_bucket(s3: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["training", "validation"])
+def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_first_step(tmp_path, what):
+    image, labels = FRAMES[0]
+    broken = image.astype(np.float32)
+    broken[0, 5, 6] = np.nan
+    steps = []
+    for bad, message in (
+        ((broken, labels), r"Pixel \(y 5, x 6\) of frame 0 is no finite number"),
+        ((image, np.zeros_like(labels)), f"None of the 1 {what} frames has a cell"),
+    ):
+        data = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}
+        with pytest.raises(InputError, match=message):
+            train(
+                METHOD,
+                *data.values(),
+                output=str(tmp_path / "m"),
+                settings=SETTINGS,
+                on_progress=lambda stage, *_: steps.append(stage),
+            )
+    assert set(steps) <= {"prepare"}
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     images, masks = (np.stack(of) for of in zip(*((image[0], labels) for image, labels in FRAMES), strict=True))
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "masks.npy", masks.astype(np.uint16))
     digests = []
     for place, options in ((str(tmp_path), {}), ("s3://cells/training", s3)):
         movie = f"{place}/movie.zarr"
-        words: dict[str, Any] = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
+        words = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
         import_images(str(tmp_path / "images.npy"), movie, **words)
         image = open_image(movie, storage_options=options)
         data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]
-        asked: dict[str, Any] = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
+        asked = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
         with pytest.raises(Killed):
             train(METHOD, data[:1], data[1:], **asked, on_progress=killed_at(6))
         digests.append(digest(train(METHOD, data[:1], data[1:], **asked, resume=True)))
@@ -187,10 +263,10 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3: dict[str, Any], tmp_path: 
     assert digests[0] == digests[1]
 
 
-def shot(folder: Path, settings: Any, step: int) -> None:
+def shot(folder, settings, step):
     """Train in a process of its own that dies by signal 9 after a step."""
 
-    def progress(stage: Any, done: int, total: int) -> None:
+    def progress(stage, done, total):
         if stage != "prepare" and done == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -199,16 +275,9 @@ def shot(folder: Path, settings: Any, step: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path: Path, seed: int) -> None:
+def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path, seed):
     """With all that a state holds: loader processes, averages, best weights, warm-up."""
-    extras: dict[str, Any] = {
-        "ema_decay": 0.9,
-        "patience": 9,
-        "schedule": "cosine",
-        "warmup": 3,
-        "loader_workers": 1,
-        "seed": seed,
-    }
+    extras = {"ema_decay": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
     settings = dataclasses.replace(SETTINGS, **extras)
     whole = run(tmp_path / "whole", settings=settings)
     step = random.Random(seed).randrange(1, SETTINGS.steps)
@@ -219,16 +288,15 @@ def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path:
     assert digest(run(tmp_path / "cut", settings=settings, resume=True)) == digest(whole)
 
 
-def test_maps_of_a_frame_that_is_no_multiple_have_its_shape() -> None:
+def test_maps_of_a_frame_that_is_no_multiple_have_its_shape():
     torch.manual_seed(0)
     frames = [(FRAMES[0][0][:, :61, :50], FRAMES[0][1][:61, :50])]
     ((maps, truth),) = predicted(METHOD, METHOD.networks(), frames, device="cpu", precision="fp32")
-    assert not isinstance(maps, Candidates)
     assert {values.shape for values in maps.values()} == {(61, 50)}
     assert np.array_equal(truth, frames[0][1])
 
 
-def test_perfect_maps_have_perfect_scores() -> None:
+def test_perfect_maps_have_perfect_scores():
     truth = np.zeros((64, 64), np.uint32)
     truth[8:24, 8:24], truth[30:60, 30:60] = 1, 2
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in METHOD.ideal(truth).items()}
@@ -236,7 +304,7 @@ def test_perfect_maps_have_perfect_scores() -> None:
     assert (found["seg"], found["f1"]) == (1.0, 1.0)
 
 
-def test_the_state_holds_what_was_asked_for(tmp_path: Path) -> None:
+def test_the_state_holds_what_was_asked_for(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(9))
     found = resume_state.unpacked((tmp_path / "state.pt").read_bytes(), "m")
@@ -244,7 +312,7 @@ def test_the_state_holds_what_was_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "another file", "a part is missing"])
-def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path, damage):
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(6))
     state = tmp_path / "state.pt"

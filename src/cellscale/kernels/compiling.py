@@ -3,9 +3,9 @@
 A compiled function is one file, named by all that it depends on: the sources, the versions of Python and Numba, the
 processor and the types of the arguments. Processes that compile at the same time may write the same file twice, but
 never overwrite a different kernel's. (Numba's own cache numbers its files in an index; of two processes that compile at
-the same time, one may load the other's code.) Without fast-math, floating-point sums keep the order in which they are
-written, so that results are equal on every run. A damaged file is replaced. Where no folder can be
-written, kernels are compiled in each process.
+the same time, one may load the other's code.) A damaged file is replaced. Where no folder can be written, kernels are
+compiled in each process. Without fast-math, floating-point sums keep the order in which they are written, so that
+results are equal on every run.
 """
 
 from __future__ import annotations
@@ -69,16 +69,17 @@ class Compiled:
         return self.folder / f"{self._stem}{_digest_of(self.source)[:24]}-{digest[:24]}.nbc"
 
     def load(self, key: object) -> Any:
-        """Return what was saved under a key; None where nothing was, or the file is damaged or cannot be read."""
+        """Return what was saved under a key; None if nothing was, or the file is damaged or cannot be read."""
         try:
             content = self._path(key).read_bytes()
         except OSError:
             return None
         checksum, data = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-        return pickle.loads(data) if hashlib.sha256(data).digest() == checksum else None
+        known = hashlib.sha256(data).digest() == checksum
+        return pickle.loads(data) if known else None  # noqa: S301 — the folder is written by this user, like the code
 
     def save(self, key: object, data: object) -> None:
-        """Write a file atomically; delete what was compiled from other sources."""
+        """Write a file atomically; delete the files of other versions of the sources."""
         path, pickled = self._path(key), PICKLED(data)
         part = path.with_suffix(f".{uuid.uuid4().hex}")
         try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellscale.kernels.arguments import label_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.overlaps import label_areas
-from cellscale.kernels.skeletons import WORD, Bits, packed, thin, unpacked
+from cellscale.kernels.skeletons import WORD, Bits, packed, pruned, thin, unpacked
 from cellscale.kernels.unions import relabel
 from cellscale.types import Labels, Mask
 
@@ -171,10 +171,29 @@ def _add_rim(figure: Bits, corner: tuple[int, int], shape: tuple[int, int], cont
 
 
 @kernel
+def _square(figure: Bits, out: Bits, grow: bool) -> None:
+    """Write the dilation with a 3×3 square, or the erosion; outside the figure nothing belongs to it."""
+    one, last = np.uint64(1), np.uint64(WORD - 1)
+    for w in range(1, figure.shape[0] - 1):
+        for y in range(1, figure.shape[1] - 1):
+            found = np.uint64(0) if grow else ~np.uint64(0)
+            for k in range(y - 1, y + 2):
+                here = figure[w, k]
+                left, right = here << one | figure[w - 1, k] >> last, here >> one | figure[w + 1, k] << last
+                found = found | left | here | right if grow else found & left & here & right
+            out[w, y] = found
+
+
+@kernel
 def _add_concavities(
-    runs: NDArray[np.int32], ends: NDArray[np.int64], shape: tuple[int, int], contours: Bits, skeletons: Bits
+    runs: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    shape: tuple[int, int],
+    opened: bool,
+    contours: Bits,
+    skeletons: Bits,
 ) -> None:
-    """Mark the contours and skeletons of each label's concavity in packed images.
+    """Mark the contours and skeletons of each label's concavity, `opened` with a 3×3 square or not, in packed images.
 
     Parameters
     ----------
@@ -182,6 +201,8 @@ def _add_concavities(
         Result of `_runs`.
     shape : tuple of int
         Height and width of the image, px.
+    opened : bool
+        Whether slivers are removed from the concavities.
     contours, skeletons : uint64 array, (words + 2, rows + 2)
         Packed images; changed.
     """
@@ -201,6 +222,10 @@ def _add_concavities(
                 y, begin, end = own[k - height, 0] - top, own[k - height, 1], own[k - height, 2]
             for w in range(begin // WORD, (end - 1) // WORD + 1):
                 figure[w - first + 1, y + 1] ^= _span(begin - w * WORD, end - w * WORD)
+        if opened:
+            core = np.zeros_like(figure)
+            _square(figure, core, False)
+            _square(core, figure, True)
         _add_rim(figure, (top, first), shape, contours)
         thin(figure)
         for w in range(1, stop - first + 1):
@@ -220,13 +245,16 @@ def numbered(labels: Labels) -> tuple[Labels, int]:
     return relabel(labels, table), ids.size
 
 
-def contours_and_skeletons(labels: NDArray[np.integer[Any]]) -> tuple[Mask, Mask]:
+def contours_and_skeletons(labels: NDArray[np.integer[Any]], *, prune: float = 0.0) -> tuple[Mask, Mask]:
     """Return contours and skeletons of all cells and their concavities.
 
     Parameters
     ----------
     labels : integer array, (y, x)
         Cells, no two of them 8-adjacent.
+    prune : float
+        Drop concavities where they are thinner than 3 px, slivers between an outline of pixels and its hull, and the
+        spurs of the cells' skeletons that stick out by at most this many px (`skeletons.pruned`); 0: keep all.
 
     Returns
     -------
@@ -242,7 +270,9 @@ def contours_and_skeletons(labels: NDArray[np.integer[Any]]) -> tuple[Mask, Mask
     cells = packed(image > 0)
     contours, skeletons = np.zeros_like(cells), cells.copy()
     thin(skeletons)
+    if prune > 0:
+        skeletons = packed(pruned(unpacked(skeletons, image.shape[1]), image > 0, length=prune))
     _add_rim(cells, (0, 0), image.shape, contours)
     runs, ends = _runs(image, cells, count)
-    _add_concavities(runs, ends, image.shape, contours, skeletons)
+    _add_concavities(runs, ends, image.shape, prune > 0, contours, skeletons)
     return unpacked(contours, image.shape[1]), unpacked(skeletons, image.shape[1])

@@ -25,8 +25,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.kernels.arguments import mask_image
+from cellscale.kernels.arguments import check_equal_shapes, mask_image
 from cellscale.kernels.compiling import kernel
+from cellscale.kernels.distances.transform import distance_transform
 from cellscale.types import Mask
 
 Bits: TypeAlias = NDArray[np.uint64]
@@ -161,3 +162,89 @@ def skeleton(mask: Mask) -> Mask:
     bits = packed(image)
     thin(bits)
     return unpacked(bits, image.shape[1])
+
+
+@kernel
+def _arcs(lines: Mask, y: int, x: int) -> int:
+    """Count the arcs of skeleton pixels around a pixel (Rutovitz): 1 at an end, 2 on a line, more at a junction.
+
+    `lines` has a border of one pixel without any.
+    """
+    found = 0
+    before = lines[y - 1, x - 1]
+    for dy, dx in ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)):
+        here = lines[y + dy, x + dx]
+        found += here and not before
+        before = here
+    return found
+
+
+@kernel
+def _next(lines: Mask, walked: Mask, y: int, x: int) -> tuple[int, int]:
+    """Return the first neighbour on the skeleton that was not walked on, beside before across; itself without one."""
+    for dy, dx in ((-1, 0), (0, 1), (1, 0), (0, -1), (-1, -1), (-1, 1), (1, 1), (1, -1)):
+        if lines[y + dy, x + dx] and not walked[y + dy, x + dx]:
+            return y + dy, x + dx
+    return y, x
+
+
+@kernel
+def _prune(lines: Mask, radii: NDArray[np.float32], length: float, doomed: Mask) -> bool:
+    """Mark the branches that stick out of the disc at their junction by at most `length`; whether there are any."""
+    walked = np.zeros(lines.shape, np.bool_)
+    path = np.empty((lines.size, 2), np.int64)
+    any_found = False
+    for y0 in range(1, lines.shape[0] - 1):
+        for x0 in range(1, lines.shape[1] - 1):
+            if not lines[y0, x0] or _arcs(lines, y0, x0) != 1:
+                continue
+            y, x, n, junction = y0, x0, 0, False
+            while not junction:
+                path[n] = y, x
+                walked[y, x] = True
+                n += 1
+                ny, nx = _next(lines, walked, y, x)
+                if ny == y and nx == x:
+                    break
+                y, x = ny, nx
+                junction = _arcs(lines, y, x) > 2
+            for k in range(n):
+                walked[path[k, 0], path[k, 1]] = False
+            far = np.hypot(y - y0, x - x0) + radii[y0, x0]
+            if junction and far <= radii[y, x] + length:
+                any_found = True
+                for k in range(n):
+                    doomed[path[k, 0], path[k, 1]] = True
+    return any_found
+
+
+def pruned(lines: Mask, figure: Mask, *, length: float) -> Mask:
+    """Drop the spurs of a skeleton: branches that say no more of the figure's shape than the disc where they begin.
+
+    Thinning draws a line to every bump of an outline. A branch from a junction q to an end e goes where the disc around
+    e that fits into the figure lies within the disc around q, grown by `length`: |e − q| + r(e) ≤ r(q) + `length`. This
+    is repeated until nothing goes.
+
+    Parameters
+    ----------
+    lines : bool array, (y, x)
+        The skeleton.
+    figure : bool array, (y, x)
+        What it is of; the image's border is no outline.
+    length : float
+        How far a branch must stick out of the disc to stay, px.
+
+    Returns
+    -------
+    bool array, (y, x)
+        At least one pixel of each part of the skeleton.
+    """
+    inside = mask_image(figure, "figure")
+    found = np.pad(mask_image(lines, "lines"), 1)
+    check_equal_shapes(inside, found[1:-1, 1:-1], "figure and lines")
+    radii = np.pad(distance_transform(inside), 1)
+    doomed = np.zeros_like(found)
+    while _prune(found, radii, length, doomed):
+        found &= ~doomed
+        doomed[:] = False
+    return found[1:-1, 1:-1]

@@ -11,37 +11,35 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from cellscale.errors import CellscaleError, OvertakenError, RunError
+from cellscale.errors import CellscaleError, ChangedError, OvertakenError, RunError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
-    list_labels,
+    discard_labels,
     publish_labels,
-    remove_labels,
     stage_labels,
 )
-from cellscale.ngff.metadata import read_node
-from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Spread, Task, one_by_one
 from cellscale.segmentation.heap import give_back
+from cellscale.segmentation.intensity_statistics import missing_chunks, survey
 from cellscale.segmentation.join import counted, join, join_strips
 from cellscale.segmentation.ownership import Ownership, sign
 from cellscale.segmentation.plan import Run, Step, Unit
-from cellscale.segmentation.predict import predict, survey
+from cellscale.segmentation.predict import predict
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
-from cellscale.segmentation.target import Target, resumed
+from cellscale.segmentation.target import CHANGED, Target, resumed
 
 log = logging.getLogger("cellscale")
 
@@ -90,6 +88,8 @@ class Steps:
     on_note: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
     """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
+    records: dict[str, list[str]] = field(default_factory=dict)
+    """Names of the records of each step that is done; a listing may not have the latest of them."""
 
     def do(
         self,
@@ -143,6 +143,9 @@ class Steps:
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
             raise RunError(self._quarantine(step, failed))
+        again = {name.rpartition("-")[0] for name, _ in alone}
+        done = [name for name, _ in tasks if name not in again]
+        self.records[step.name] = sorted([*records, *done, *(name for name, _ in alone)])
         return found
 
     def _todo(self, step: Step) -> tuple[list[int], list[str]]:
@@ -168,7 +171,7 @@ class Steps:
         self.on_progress(step.name, 0, len(tasks))
         results = self.spread(_perform, shared, tasks, gpu=gpu)
         for done, (task, result) in enumerate(results, 1):
-            if isinstance(result, OvertakenError):
+            if isinstance(result, (OvertakenError, ChangedError)):
                 _close(results)
                 raise result
             if isinstance(result, Exception):
@@ -186,6 +189,10 @@ class Steps:
         again = self.report.retried.get(step.name, 0)
         return pace + (f", {again} tried again" if again else "")
 
+    def placeholders(self, step: Step) -> list[dict[str, Any]]:
+        """Units of a step that were recorded as placeholders, in order."""
+        return placeholders.recorded(self.run, step, self.records[step.name])
+
     def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
         found = [
             placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
@@ -200,45 +207,47 @@ def _survey(steps: Steps, target: Target) -> None:
     """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
     run, report = steps.run, steps.report
     try:
-        steps.do(run.survey, survey, run, instead=placeholders.survey_readable)
-        skipped = placeholders.skipped_blocks(run)
+        missing = steps.do(run.survey, survey, run, instead=placeholders.survey_readable, summary=missing_chunks)
+        skipped = placeholders.skipped_blocks(run, steps.records[run.survey.name])
         if skipped and not target.allow_failed_tiles:
-            report.failed_tiles += placeholders.recorded(run, run.survey)
+            report.failed_tiles += steps.placeholders(run.survey)
             raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
         raise
     report.unreadable_blocks = [placeholders.place(run, plane, box) for plane, box in skipped]
-    missing: dict[int, int] = {}
-    for name in run.scratch.names("survey"):
-        record = get(run.scratch, f"survey/{name}")
-        missing |= dict(zip(record["units"][:, 0].tolist(), record["missing"].tolist(), strict=True))
-    report.missing_chunks = sum(missing.values())
+    report.missing_chunks = sum(missing)
     if report.missing_chunks:
         log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)
 
 
-def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
+def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
-    options = run.image.storage_options
-    there = read_node(Store(url=target.layer, storage_options=options))
-    if there is None or dict(there.attributes.get("cellscale") or {}).get("attempt") != metadata["attempt"]:
-        _forget(run)
-        if target.name in list_labels(target.store, storage_options=options):
-            remove_labels(target.store, target.name, storage_options=options)
-    return stage_labels(
+    layer = stage_labels(
         run.image,
         target.name,
         output=target.output,
         version=target.version,
         planes_z=1 if run.settings.z_mode == "max_projection" else run.image.size("z"),
         metadata=metadata,
-        storage_options=options,
+        storage_options=run.image.storage_options,
+        attempt=attempt,
+        overwrite=target.overwrite,
     )
+    earlier, arrays = run.scratch.read_json("staged.json"), [level.path for level in layer.levels]
+    if earlier != arrays:
+        _forget(run)
+        run.scratch.write_json("staged.json", arrays)
+    return layer
+
+
+def _discard(run: Run, target: Target, attempt: str) -> None:
+    """Delete the arrays of an attempt that will not be published."""
+    discard_labels(target.store, target.name, attempt, storage_options=run.image.storage_options)
 
 
 def _forget(run: Run) -> None:
-    """Delete the records of what was published into arrays that are no longer there."""
+    """Delete the records of what was published into other arrays."""
     for step in run.scratch.names():
         if step in {"tables", "seams"} or step.startswith("publish-"):
             run.scratch.child(step).remove()
@@ -305,16 +314,21 @@ def segment(
     try:
         layer = _carried_out(steps, networks, target, model or {})
     except OvertakenError:
-        owner.leave()
+        if owner.leave():
+            _discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
+        if isinstance(error, ChangedError) and owner.owns():
+            owner.scratch.write_json(CHANGED, str(error))
         if target.report:
             write_copy(run, report, target.report, layer=target.layer, error=str(error))
         raise
     write_report(run, report, layer)
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
-    publish_labels(layer)
+    publish_labels(layer, overwrite=target.overwrite)
+    for dropped in owner.dropped:
+        _discard(run, target, dropped)
     owner.finish()
     return report
 
@@ -329,11 +343,11 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
         reached = steps.do(
             run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
         )
-        report.failed_tiles += placeholders.recorded(run, run.predict)
+        report.failed_tiles += steps.placeholders(run.predict)
     instead = placeholders.no_pieces if target.allow_failed_tiles else None
     shared = (run, networks if run.fused else {})
     reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
-    report.failed_regions = placeholders.recorded(run, run.decode)
+    report.failed_regions = steps.placeholders(run.decode)
     report.failed_tiles += report.failed_regions
     steps.do(run.strips, join_strips, run)
     report.cells, report.flagged = counted(steps.do(run.join, join, run, summary=dict))
@@ -341,9 +355,9 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     steps.owner.check()
-    layer = _staged(run, target, layer_metadata(run, model, report.failed_regions) | {"attempt": steps.owner.attempt})
+    layer = _staged(run, target, steps.owner.attempt, layer_metadata(run, model, report.failed_regions))
     _write_layer(steps, layer)
-    report.seams = layer_quality(run)
+    report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
     return layer
 
 
