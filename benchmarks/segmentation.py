@@ -71,6 +71,7 @@ def probabilities(model: Model, image: np.ndarray) -> np.ndarray:
     """Maps of a block (y, x) after the intensity rule, (2, y, x)."""
     (maps,) = windows_to_maps(model.method, model.networks, image[None, None].astype(np.float32))
     assert not isinstance(maps, Candidates)
+    assert not isinstance(maps, Candidates)
     return np.stack([maps["cell"], maps["touching"]])
 
 
@@ -122,6 +123,7 @@ def dasked(store: str, model: Model, output: str) -> dict[str, Any]:
         read = delayed(lambda: network_input(image.read(box, t=t), model.method.intensity)[0])()
         frame = da.from_delayed(read, box.shape, np.float32).rechunk(BLOCK)
         found: da.Array = frame.map_overlap(foreground, depth=HALO, boundary="reflect", dtype=bool)
+        return found
         return found
 
     group = zarr.open_group(output, mode="w")

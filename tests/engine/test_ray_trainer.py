@@ -1,7 +1,11 @@
+from __future__ import annotations
+
 import dataclasses
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -26,19 +30,19 @@ SETTINGS = TrainingSettings(
     log_every=1,
     threads=1,
 )
-METHOD = load_method("saw", width=4, depth=1)
+METHOD: Any = load_method("saw", width=4, depth=1)
 # Ray warns of its own modules.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::DeprecationWarning:ray.*")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def started():
+def started() -> Iterator[Any]:
     """One small Ray for all tests of this file."""
     with cluster(None):
         yield
 
 
-def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp_path):
+def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp_path: Path) -> None:
     seen = []
     (tmp_path / "there" / "ray").mkdir(parents=True)
     (tmp_path / "there" / "ray" / "mine").touch()
@@ -65,13 +69,13 @@ def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp
         train_method(METHOD, [FRAMES], output=f"{tmp_path}/there", settings=SETTINGS)
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused(tmp_path):
+def test_more_workers_than_the_cluster_has_room_for_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="64 workers need 64 CPUs"):
         train_method(METHOD, [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS, workers=64)
     assert not (tmp_path / "m").exists()
 
 
-def test_two_workers_train_one_model(tmp_path):
+def test_two_workers_train_one_model(tmp_path: Path) -> None:
     model = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=str(tmp_path), settings=SETTINGS, workers=2)
     assert model.training["workers"] == 2
     assert all(
@@ -79,38 +83,38 @@ def test_two_workers_train_one_model(tmp_path):
     )
 
 
-def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path):
+def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the method reads 2"):
         train_method(load_method("saw", channels=2), [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS)
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.slow
-def test_an_error_of_a_worker_is_told_as_it_is(tmp_path):
-    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
+    steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
 
 
-class Watched(Sequence):
+class Watched(Sequence[Any]):
     """Frames that note which processes read them."""
 
-    def __init__(self, notes):
+    def __init__(self, notes: Any) -> None:
         self.notes = notes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> Any:
         (self.notes / str(os.getpid())).touch()
         return FRAMES[i]
 
 
 @pytest.mark.slow
-def test_an_error_that_would_come_again_is_not_tried_again(tmp_path):
+def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
-    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     settings = dataclasses.replace(SETTINGS, loader_workers=0)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(steep, [Watched(notes)], output=str(tmp_path / "m"), settings=settings, engine=FanOut(failures=2))
@@ -118,16 +122,16 @@ def test_an_error_that_would_come_again_is_not_tried_again(tmp_path):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Deadly(Sequence):
+class Deadly(Sequence[Any]):
     """Frames whose reading kills the reader by signal 9, once, after so many looks."""
 
     after: int
     mark: str
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(FRAMES)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: Any) -> Any:
         looks = LOOKS.setdefault(self.mark, [])
         looks.append(i)
         if len(looks) > self.after and os.path.exists(self.mark):
@@ -136,13 +140,13 @@ class Deadly(Sequence):
         return FRAMES[i]
 
 
-LOOKS = {}
+LOOKS: dict[str, list[int]] = {}
 """What this process has looked at, by the name of the mark."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp_path, seed):
+def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp_path: Path, seed: int) -> None:
     settings = dataclasses.replace(SETTINGS, steps=12, loader_workers=0, cache_mb=0)
     mark = tmp_path / "mark"
     after = int(torch.randint(8, 15, (1,), generator=torch.Generator().manual_seed(seed)))
@@ -157,7 +161,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp
 
 
 @pytest.mark.slow
-def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path):
+def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path: Path) -> None:
     engine = FanOut(least_workers=1)
     model = train_method(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS, workers=64, engine=engine)
     assert model.training["workers"] == min(64, int(ray.cluster_resources()["CPU"]))

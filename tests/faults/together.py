@@ -16,7 +16,7 @@ from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.types import Box
 from tests.faults.plans import Ending, Ground, Plan, started
-from tests.segmentation.test_run import arrays, equal
+from tests.support.runs import arrays, equal
 
 PUBLISHERS = 4
 LEAD_S = 20.0

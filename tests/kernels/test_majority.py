@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,10 +9,11 @@ from scipy import ndimage
 from cellscale.errors import InputError
 from cellscale.kernels.majority import smooth_labels
 from cellscale.testing.strategies import label_images
+from cellscale.types import Labels
 
 
 @given(label_images(), st.sampled_from([1, 3, 5]))
-def test_every_mask_is_its_median_and_no_cell_is_lost(labels, side) -> None:
+def test_every_mask_is_its_median_and_no_cell_is_lost(labels: Labels, side: int) -> None:
     expected = np.zeros_like(labels)
     for label in np.unique(labels[labels > 0]):
         mask = ndimage.median_filter((labels == label).astype(np.uint8), size=side, mode="nearest") > 0
@@ -24,6 +27,6 @@ def test_every_mask_is_its_median_and_no_cell_is_lost(labels, side) -> None:
 
 
 @pytest.mark.parametrize("side", [0, 4])
-def test_a_window_has_a_middle(side) -> None:
+def test_a_window_has_a_middle(side: int) -> None:
     with pytest.raises(InputError, match=f"side is {side} px; expected an odd number"):
         smooth_labels(np.ones((4, 4), int), side=side)

@@ -46,7 +46,7 @@ def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask: Mask) -> None:
 
 @settings(max_examples=100)
 @given(masks(), st.sampled_from([0.5, 2.0]))
-def test_pruning_keeps_parts_and_holes(mask, length) -> None:
+def test_pruning_keeps_parts_and_holes(mask: Mask, length: int) -> None:
     lines = skeleton(mask)
     found = pruned(lines, mask, length=length)
     assert not (found & ~lines).any()
@@ -128,7 +128,7 @@ def test_concavities_are_the_hulls_of_skimage_without_the_cells(case: str) -> No
 
 @settings(max_examples=100)
 @given(cells(longest=13))
-def test_pruned_concavities_are_opened_ones(labels) -> None:
+def test_pruned_concavities_are_opened_ones(labels: Labels) -> None:
     """Where no branch is short enough to go, what goes is thinner than 3 px."""
     apart = separated(labels)
     contours, skeletons = rims(apart), pruned(skeleton(apart > 0), apart > 0, length=1e-9)

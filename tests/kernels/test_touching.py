@@ -56,7 +56,7 @@ def test_cells_that_touch_have_a_touching_class_and_the_border_has_none() -> Non
 
 
 @given(label_images(), st.sampled_from([1.0, 3.0, 5.5]))
-def test_within_a_distance_gaps_have_two_cells(labels, within) -> None:
+def test_within_a_distance_gaps_have_two_cells(labels: Labels, within: Any) -> None:
     assert np.array_equal(touching_classes(labels, within=within), naive.touching_classes(labels, within))
 
 

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,10 +10,11 @@ from cellscale.errors import InputError
 from cellscale.kernels.touching import touching_classes
 from cellscale.kernels.warping import warped_labels
 from cellscale.testing.strategies import label_images
+from cellscale.types import Labels
 
 
 @given(label_images().filter(lambda labels: labels.size), st.integers(0, 2**32 - 1))
-def test_the_label_with_the_greatest_spline_wins(labels, seed) -> None:
+def test_the_label_with_the_greatest_spline_wins(labels: Labels, seed: int) -> None:
     """Each label alone, as scipy's spline without a prefilter sees it; near ties may go either way."""
     points = np.random.default_rng(seed).uniform(-6, max(labels.shape) + 6, (2, 5, 6)).astype(np.float32)
     numbers = np.unique(labels)
@@ -49,6 +52,6 @@ def test_a_gap_of_one_pixel_stays() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 4, 5)])
-def test_what_does_not_fit_is_refused(shape) -> None:
+def test_what_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"expected \(y, x\) with at least one pixel"):
         warped_labels(np.zeros(shape, np.uint32), np.zeros((2, 1, 1), np.float32))

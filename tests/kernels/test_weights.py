@@ -124,7 +124,7 @@ def test_narrow_parts_weigh_more_than_wide_ones() -> None:
     assert weights[30, 70] > 2 * weights[30, 12]
 
 
-def jagged_disc(radius=30, seed=0) -> np.ndarray:
+def jagged_disc(radius: int = 30, seed: int = 0) -> np.ndarray:
     """A disc whose outline is as ragged as a traced one: every rim pixel is missing with a chance of a half."""
     y, x = np.indices((2 * radius + 21, 2 * radius + 21)) - radius - 10
     disc, rim = y**2 + x**2 <= radius**2, (y**2 + x**2 > (radius - 1) ** 2)

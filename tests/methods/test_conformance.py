@@ -80,6 +80,6 @@ def test_labels_depend_on_neither_window_nor_tile(
     variant: str, shape: tuple[int, int], window_size: int, tile_size: int
 ) -> None:
     name, chosen = VARIANTS[variant]
-    method = load_method(name, **SMALL.get(name, TINY), **chosen)
+    method: Any = load_method(name, **SMALL.get(name, TINY), **chosen)
     subject = conformance.Subject(method=method)
     conformance.check_windows(subject, shape=shape, window_size=window_size, tile_size=tile_size)

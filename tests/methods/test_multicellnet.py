@@ -180,7 +180,7 @@ def test_a_weight_may_hold_for_an_epoch() -> None:
         found.append(float(weight.weight))
         weight.note(torch.tensor(e1), torch.tensor(e2))
     assert found == pytest.approx([0.5**0.5, 0.5**0.5, 0.8, 0.8])
-    method = load_method("multicellnet", width=4, depth=1, lambda_every=3)
+    method: Any = load_method("multicellnet", width=4, depth=1, lambda_every=3)
     assert method.stages()[0].updates[0].trains == ("region", "edge", "epoch")
 
 

@@ -1,8 +1,12 @@
 """Presets: the papers as printed, item by item; what wins over what; every line is a setting with a source."""
 
+from __future__ import annotations
+
 import re
 import tomllib
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from cellscale.kernels.weights import contour_complexity, ronneberger
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.multicellnet import coupled_dice
 from cellscale.methods.presets import preset, presets
-from cellscale.methods.protocol import Batch
+from cellscale.methods.protocol import Batch, Method
 from cellscale.settings.fields import flat, replaced
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import shapes
@@ -25,23 +29,23 @@ from cellscale.training.settings import TrainingSettings
 LABELS = CASES["two touching"]
 
 
-def paper(name, which="paper"):
+def paper(name: str, which: str = "paper") -> tuple[Method, TrainingSettings]:
     """A method, and settings of its training, as printed."""
     found = preset(name, which)
     return replaced(load_method(name), found.method), replaced(TrainingSettings(), found.training)
 
 
-def convolutions(network):
+def convolutions(network: Any) -> list[tuple[int, int, int]]:
     """Side, inputs and outputs of each convolution, in their order."""
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
     return [(m.kernel_size[0], m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, kinds)]
 
 
-def parameters(network):
+def parameters(network: Any) -> Any:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def u_net_parameters(channels, classes, width=64, depth=4):
+def u_net_parameters(channels: int, classes: int, width: int = 64, depth: int = 4) -> int:
     """Two 3 × 3 convolutions a block, transposed 2 × 2 convolutions, biases, no normalisation: by the layer list."""
     sizes = [width * 2**level for level in range(depth + 1)]
     count = 0
@@ -52,7 +56,7 @@ def u_net_parameters(channels, classes, width=64, depth=4):
     return count + width * classes + classes
 
 
-def test_every_method_has_presets_and_every_line_of_them_is_a_setting_with_a_comment():
+def test_every_method_has_presets_and_every_line_of_them_is_a_setting_with_a_comment() -> None:
     for name in METHODS:
         found = presets(name)
         assert {"paper", "default"} <= set(found)
@@ -73,7 +77,7 @@ def test_every_method_has_presets_and_every_line_of_them_is_a_setting_with_a_com
     ("name", "classes"),
     [("unet-ronneberger", 1), ("unet2", 2), ("unet3", 3), ("focal", 3), ("dwm", 3), ("saw", 3), ("unet-binary", 1)],
 )
-def test_the_papers_u_net_has_64_to_1024_features_and_nothing_else(name, classes):
+def test_the_papers_u_net_has_64_to_1024_features_and_nothing_else(name: str, classes: int) -> None:
     method, _ = paper(name)
     network = method.networks()["unet"]
     assert [level[0].out_channels for level in network.down] == [64, 128, 256, 512, 1024]
@@ -94,7 +98,7 @@ RATES = {
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_rates_batches_and_epochs_are_the_papers(name):
+def test_rates_batches_and_epochs_are_the_papers(name: str) -> None:
     method, settings = paper(name)
     found = method.adam.learning_rate, method.adam.decay, settings.batch_size, settings.epochs
     assert found == RATES[name]
@@ -102,7 +106,7 @@ def test_rates_batches_and_epochs_are_the_papers(name):
     assert isinstance(optimizer, torch.optim.Adam)
 
 
-def test_mask_rcnn_is_torchvisions_and_its_rate_falls_every_three_epochs():
+def test_mask_rcnn_is_torchvisions_and_its_rate_falls_every_three_epochs() -> None:
     method, settings = paper("maskrcnn")
     net = method.networks()["mask_rcnn"]
     assert net.rpn.head.cls_logits.out_channels == 3
@@ -119,7 +123,7 @@ def test_mask_rcnn_is_torchvisions_and_its_rate_falls_every_three_epochs():
     assert (settings.augmentation.turns, settings.augmentation.flips) == (False, "horizontal")
 
 
-def test_the_border_weights_are_ronnebergers():
+def test_the_border_weights_are_ronnebergers() -> None:
     method, _ = paper("unet-ronneberger")
     found = method.prepared([LABELS]).targets(LABELS)
     inside = found["cell"] > 0
@@ -130,7 +134,7 @@ def test_the_border_weights_are_ronnebergers():
     np.testing.assert_allclose(found["weight"], expected, rtol=1e-5)
 
 
-def test_the_shape_aware_weights_are_equations_3_and_4():
+def test_the_shape_aware_weights_are_equations_3_and_4() -> None:
     method, _ = paper("saw")
     method = method.prepared([LABELS])
     found = method.targets(LABELS)
@@ -142,7 +146,7 @@ def test_the_shape_aware_weights_are_equations_3_and_4():
     np.testing.assert_allclose(found["weight"], balance + narrow, atol=1e-4)
 
 
-def test_the_distance_weights_are_equation_2():
+def test_the_distance_weights_are_equation_2() -> None:
     method, _ = paper("dwm")
     labels = np.pad(LABELS, 40)
     found = method.prepared([labels]).targets(labels)
@@ -152,7 +156,7 @@ def test_the_distance_weights_are_equation_2():
     assert found["weight"][found["classes"] == 1].tolist() == pytest.approx([counts[2] / counts[1]] * counts[1])
 
 
-def test_deepsplit_weighs_as_section_3_2_says():
+def test_deepsplit_weighs_as_section_3_2_says() -> None:
     method, settings = paper("deepsplit")
     found = method.prepared([LABELS]).targets(LABELS)
     contact, inside = found["separation"] > 0, found["cell"] > 0
@@ -177,7 +181,7 @@ def test_deepsplit_weighs_as_section_3_2_says():
     assert np.array_equal(baseline.prepared([LABELS]).targets(LABELS)["weight"], found["weight"])
 
 
-def test_multicellnet_balances_printed_dice_losses():
+def test_multicellnet_balances_printed_dice_losses() -> None:
     method, settings = paper("multicellnet")
     networks = method.networks()
     assert parameters(networks["region"]) == u_net_parameters(1, 1)
@@ -198,7 +202,7 @@ def test_multicellnet_balances_printed_dice_losses():
     assert (augmentation.turns, augmentation.flips, augmentation.warped) == (False, "both", 0.0)
 
 
-def test_mu_lux_is_the_submitted_network():
+def test_mu_lux_is_the_submitted_network() -> None:
     method, _ = paper("mu-lux")
     network = method.networks()["unet"]
     assert [level[0].out_channels for level in network.down] == [32, 64, 128, 256, 512]
@@ -211,7 +215,7 @@ def test_mu_lux_is_the_submitted_network():
     )
 
 
-def test_the_rib_cage_has_the_printed_layers():
+def test_the_rib_cage_has_the_printed_layers() -> None:
     method, settings = paper("ribcage")
     networks = method.networks()
     listed = [(side, outputs) for side, _, outputs in convolutions(networks["estimator"])]
@@ -235,7 +239,7 @@ def test_the_rib_cage_has_the_printed_layers():
     assert listed == [(3, 64)] * 2 + [(3, 128)] * 2 + [(3, 256)] * 6
 
 
-def test_a_preset_is_below_a_file_below_settings_below_an_argument(tmp_path):
+def test_a_preset_is_below_a_file_below_settings_below_an_argument(tmp_path: Path) -> None:
     image, config = str(tmp_path / "i.zarr"), tmp_path / "c.toml"
     synthesize(image, shape=(2, 48, 48), cells=4)
     config.write_text("[method]\n'unet.width' = 3\nsigma = 4.0\n[training]\nbatch_size = 2\nsteps = 9\n")
@@ -256,7 +260,7 @@ def test_a_preset_is_below_a_file_below_settings_below_an_argument(tmp_path):
     assert (found["steps"], found["epochs"]) == (1, 0.0)
 
 
-def test_the_default_of_an_adversarial_training_is_the_recipe_that_was_measured():
+def test_the_default_of_an_adversarial_training_is_the_recipe_that_was_measured() -> None:
     found = preset("ribcage", None)
     settings = replaced(TrainingSettings(), found.training)
     assert (settings.batch_size, settings.crop, settings.foreground_fraction, settings.ema_decay) == (24, 85, 0.7, 0.99)
@@ -264,7 +268,7 @@ def test_the_default_of_an_adversarial_training_is_the_recipe_that_was_measured(
     assert flat(replaced(TrainingSettings(), preset("saw", None).training)) == flat(TrainingSettings())
 
 
-def test_a_preset_that_does_not_exist_is_named_with_those_that_do():
+def test_a_preset_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(MissingError, match=r"preset of 'saw' 'papers'.*paper"):
         preset("saw", "papers")
     assert preset("examples.insides:INSIDES", None).method == {}

@@ -1,9 +1,15 @@
+from __future__ import annotations
+
 import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cellscale.errors import InputError, RunError
 from cellscale.methods import load_method
@@ -24,11 +30,11 @@ from tests.support.variants import GAME
 TRAINED = dataclasses.replace(QUICK, steps=60, batch_size=2, crop=53)
 
 
-def convolutions(network):
+def convolutions(network: Any) -> list[Any]:
     return [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
 
 
-def test_the_estimator_turns_85_pixels_into_64():
+def test_the_estimator_turns_85_pixels_into_64() -> None:
     network = Estimator(1, 3, 16)
     assert network(torch.zeros(1, 1, 85, 85)).shape == (1, 3, 64, 64)
     assert [(layer.kernel_size[0], layer.out_channels) for layer in convolutions(network)] == [
@@ -40,26 +46,29 @@ def test_the_estimator_turns_85_pixels_into_64():
     ]
 
 
-def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right():
+def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right() -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 1, 60, 60, dtype=torch.float64, requires_grad=True)
     Estimator(1, 3, 4).double().eval()(image)[0, :, 30 - BEFORE, 25 - BEFORE].sum().backward()
+    assert image.grad is not None
     rows, columns = (image.grad[0, 0] != 0).nonzero().T
     assert (30 - int(rows.min()), int(rows.max()) - 30) == (BEFORE, BEHIND) == (10, 11)
     assert (25 - int(columns.min()), int(columns.max()) - 25) == (10, 11)
 
 
-def test_a_budget_is_the_estimators_and_noise_falls():
-    method = load_method("ribcage", estimator_steps=2, discriminator_steps=3)
+def test_a_budget_is_the_estimators_and_noise_falls() -> None:
+    method: Any = load_method("ribcage", estimator_steps=2, discriminator_steps=3)
     (stage,) = method.stages()
     assert ends_of((stage,), 100) == [250]
-    assert sum(stage.updates[0].moves(step) for step in range(250)) == 100
+    assert sum(stage.updates[0].is_due(step) for step in range(250)) == 100
     game = method.training.game
     assert [game.noise_at(progress) for progress in (0, 0.5, 1)] == pytest.approx([0.5, 0.3, 0.1])
     assert dataclasses.replace(game, final_noise=-1.0).noise_at(1) == 0.5
 
 
-def windowed(method, networks, image, core, reach):
+def windowed(
+    method: Any, networks: dict[str, Any], image: NDArray[Any], core: int, reach: int
+) -> dict[Any, NDArray[np.uint8]]:
     """Stored maps of a frame (y, x), made window by window."""
     windows = Windows(shape=image.shape, core=core, multiple=method.multiple, reach=reach)
     whole = {name: np.zeros(image.shape, np.uint8) for name in method.maps}
@@ -74,7 +83,7 @@ def windowed(method, networks, image, core, reach):
     return whole
 
 
-def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path):
+def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path: Path) -> None:
     model = train(load_method("ribcage-ce", width=4), [FRAMES], output=str(tmp_path), settings=TRAINED)
     method, networks = model.method, {name: network.double() for name, network in model.networks.items()}
     image = np.concatenate([frame[0, :, :57] for frame, _ in FRAMES]) / 255.0
@@ -89,15 +98,15 @@ def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path):
         assert any(not np.array_equal(narrow[name], whole[name]) for name in whole)
 
 
-def test_a_frame_narrower_than_the_reach_is_predicted():
-    method = load_method("ribcage-ce", width=4)
+def test_a_frame_narrower_than_the_reach_is_predicted() -> None:
+    method: Any = load_method("ribcage-ce", width=4)
     networks = {name: network.eval() for name, network in method.networks().items()}
     assert method.predict(networks, torch.zeros(1, 1, 5, 30))["cell"].shape == (1, 5, 30)
 
 
-def test_the_printed_list_is_read_in_two_ways():
-    def features(ribs, closing):
-        network = RibCageNetwork(1, 3, 64, ribs=ribs, width=64, closing=closing)
+def test_the_printed_list_is_read_in_two_ways() -> None:
+    def features(ribs: int, closing: bool) -> Any:
+        network: Any = RibCageNetwork(1, 3, 64, ribs=ribs, width=64, closing=closing)
         assert network(torch.zeros(2, 1, 64, 64), torch.zeros(2, 3, 64, 64)).shape == (2,)
         blocks = [[part[1].out_channels for part in (b.image, b.segmentation, b.spine)] for b in network.blocks]
         return blocks, [layer.out_channels for layer in convolutions(network.close)], network
@@ -110,26 +119,27 @@ def test_the_printed_list_is_read_in_two_ways():
     assert of_spine == [[16, 16, 8], [64, 64, 32], [128, 128, 64]]
     assert close == []
     for printed, ribs in (("ribs", 8), ("spine", 16)):
-        judge = load_method("ribcage", printed=printed).networks()["discriminator"]
+        judge: Any = load_method("ribcage", printed=printed).networks()["discriminator"]
         assert judge.blocks[0].image[1].out_channels == ribs
 
 
-def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone():
-    network = RibCageNetwork(1, 3, 16, ribs=4, width=8, closing=True).eval()
+def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone() -> None:
+    network: Any = RibCageNetwork(1, 3, 16, ribs=4, width=8, closing=True).eval()
     image, segmentation = torch.rand(1, 1, 16, 16), torch.rand(1, 3, 16, 16)
     first = network.blocks[0](image, segmentation, image[:, :0])
     other = network.blocks[0](image, 1 - segmentation, image[:, :0])
     assert [torch.equal(a, b) for a, b in zip(first, other, strict=True)] == [True, False, False]
 
 
-def test_the_classification_network_is_that_of_the_authors():
+def test_the_classification_network_is_that_of_the_authors() -> None:
     network = ClassificationNetwork(4, 16, features=64, hidden=32)
     assert [layer.out_channels for layer in convolutions(network)] == [64] * 2 + [128] * 2 + [256] * 6
     assert network(torch.zeros(2, 1, 16, 16), torch.zeros(2, 3, 16, 16)).shape == (2,)
-    assert load_method("classdisc").training.hidden == 4096
+    classification: Any = load_method("classdisc")
+    assert classification.training.hidden == 4096
 
 
-def test_patches_are_squares_of_the_image_in_order():
+def test_patches_are_squares_of_the_image_in_order() -> None:
     values = torch.arange(2 * 3 * 9 * 13.0).reshape(2, 3, 9, 13)
     found = patches(values, 4)
     assert found.shape == (2 * 2 * 3, 3, 4, 4)
@@ -137,7 +147,7 @@ def test_patches_are_squares_of_the_image_in_order():
     assert torch.equal(found[6], values[1, :, :4, :4])
 
 
-def batch_of(count=4, side=37):
+def batch_of(count: int = 4, side: int = 37) -> Batch:
     """Random crops of the frames' kind."""
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(0, 5, (count, 5, 5)), np.ones((8, 8))).astype(np.uint32)[:, :side, :side]
@@ -147,7 +157,7 @@ def batch_of(count=4, side=37):
 
 
 @pytest.mark.parametrize("name", ["ribcage", "classdisc"])
-def test_the_players_minimise_equations_3_and_4(name):
+def test_the_players_minimise_equations_3_and_4(name: str) -> None:
     torch.manual_seed(0)
     method, batch = load_method(name, **{**GAME, "noise": 0.0}), batch_of()
     networks = {name: network.eval() for name, network in method.networks().items()}
@@ -161,10 +171,10 @@ def test_the_players_minimise_equations_3_and_4(name):
 
 
 @torch.no_grad()
-def test_smoothing_asks_for_less_than_certainty():
+def test_smoothing_asks_for_less_than_certainty() -> None:
     torch.manual_seed(0)
     batch, losses = batch_of(), []
-    method = load_method("ribcage", **{**GAME, "noise": 0.0})
+    method: Any = load_method("ribcage", **{**GAME, "noise": 0.0})
     networks = {name: network.eval() for name, network in method.networks().items()}
     for smoothing in (0.0, 1.0):
         game = dataclasses.replace(method.training.game, smoothing=smoothing)
@@ -174,11 +184,17 @@ def test_smoothing_asks_for_less_than_certainty():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise):
+def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise: Any) -> None:
     torch.manual_seed(0)
-    game = load_method("ribcage", **{**GAME, "noise": noise}).training.game
-    seen = []
-    networks = {"discriminator": lambda images, values: seen.append(values) or values.mean(dim=(1, 2, 3))}
+    method: Any = load_method("ribcage", **{**GAME, "noise": noise})
+    game = method.training.game
+    seen: list[Tensor] = []
+
+    def judge(images: Tensor, values: Tensor) -> Tensor:
+        seen.append(values)
+        return values.mean(dim=(1, 2, 3))
+
+    networks = {"discriminator": judge}
     truth = one_hot(torch.randint(3, (2, 32, 32)))
     true, estimated = game.judged(networks, torch.zeros(4, 1, 32, 32), truth, truth)
     assert true.shape == estimated.shape == (8,)
@@ -187,35 +203,36 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise)
 
 
 @pytest.mark.parametrize("resting", ["batch", "running"])
-def test_the_player_that_rests_normalises_by_the_batch(resting):
+def test_the_player_that_rests_normalises_by_the_batch(resting: str) -> None:
     """Running statistics that are far off change what the moving player learns from, or nothing."""
     method, batch = load_method("ribcage", **{**GAME, "noise": 0.0, "resting": resting}), batch_of()
-    losses = {}
+    losses: dict[tuple[str, ...], list[float]] = {}
     for shift in (0.0, 5.0):
         torch.manual_seed(0)
         networks = method.networks()
         for network in networks.values():
             for layer in network.modules():
                 if isinstance(layer, torch.nn.BatchNorm2d):
+                    assert layer.running_mean is not None
                     layer.running_mean += shift
         for update in method.stages()[0].updates:
             before = {name: copied({name: network}) for name, network in networks.items() if name not in update.trains}
             with only(networks, update.trains), torch.no_grad():
                 terms = update.loss(networks, batch)
-            losses.setdefault(update.trains, []).append(float(sum(terms.values())))
+            losses.setdefault(update.trains, []).append(float(torch.stack([*terms.values()]).sum()))
             after = {name: copied({name: networks[name]}) for name in before}
             torch.testing.assert_close(after, before, rtol=0, atol=0)
     for first, second in losses.values():
         assert (first == second) == (resting == "batch")
 
 
-def test_the_players_take_turns_of_20_steps():
+def test_the_players_take_turns_of_20_steps() -> None:
     updates = load_method("ribcage", estimator_steps=20, discriminator_steps=20).stages()[0].updates
-    turns = ["".join("ed"[i] for i, update in enumerate(updates) if update.moves(step)) for step in range(80)]
+    turns = ["".join("ed"[i] for i, update in enumerate(updates) if update.is_due(step)) for step in range(80)]
     assert "".join(turns) == ("e" * 20 + "d" * 20) * 2
 
 
-def test_agreement_is_cohens_kappa():
+def test_agreement_is_cohens_kappa() -> None:
     agreement = Agreement()
     classes = torch.tensor([[[0, 0, 0, 1, 1, 2]]])
     found = torch.tensor([[[0, 0, 1, 1, 1, 0]]])
@@ -224,9 +241,9 @@ def test_agreement_is_cohens_kappa():
     assert agreement.kappa() == pytest.approx((4 / 6 - chance) / (1 - chance))
 
 
-def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path):
+def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path: Path) -> None:
     """A discriminator that does not learn is deceived by a pattern that has nothing to do with the cells."""
-    method = load_method("ribcage", **{**GAME, "discriminator_rate": 1e-9, "estimator_steps": 20})
+    method: Any = load_method("ribcage", **{**GAME, "discriminator_rate": 1e-9, "estimator_steps": 20})
     settings = dataclasses.replace(TRAINED, steps=106, crop=37)
     with pytest.raises(
         RunError, match=r"training collapsed: .*background \d+%, .*κ = -?0\.\d\d, expected at least 0\.2"
@@ -236,7 +253,7 @@ def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path):
 
 
 @pytest.mark.parametrize(("moves", "least", "refused"), [(100, 0.1, True), (99, 0.1, False), (100, -1.0, False)])
-def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves, least, refused):
+def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves: Any, least: float, refused: Any) -> None:
     agreement = Agreement()
     for _ in range(moves):
         agreement.note(torch.eye(3)[:1].reshape(1, 3, 1, 1).expand(1, 3, 4, 4), torch.randint(3, (1, 4, 4)))
@@ -255,7 +272,9 @@ def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves, le
         ({}, {"crop": 37, "batch_size": 1, "steps": 2}, "Set batch_size to 2 or more"),
     ],
 )
-def test_crops_and_batches_that_are_too_small_are_refused(settings, changes, message, tmp_path):
+def test_crops_and_batches_that_are_too_small_are_refused(
+    settings: Any, changes: Any, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message):
         train(
             load_method("ribcage", **GAME, **settings),
@@ -268,6 +287,6 @@ def test_crops_and_batches_that_are_too_small_are_refused(settings, changes, mes
 @pytest.mark.parametrize(
     ("setting", "message"), [({"side": 40}, "a multiple of 16"), ({"estimator_steps": 0}, "least 1")]
 )
-def test_a_game_that_cannot_be_played_is_refused(setting, message):
+def test_a_game_that_cannot_be_played_is_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_method("ribcage", **setting)

@@ -1,10 +1,15 @@
 """Paper 4: its loss, and what of the suite applies to candidates."""
 
+from __future__ import annotations
+
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
@@ -20,25 +25,25 @@ from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 from cellscale.types import Candidates
 
-TINY = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
+TINY: dict[str, Any] = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
 QUICK = TrainingSettings(
     steps=4, batch_size=2, crop=64, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
 )
 
 
 @pytest.fixture(scope="module")
-def method():
+def method() -> Any:
     return load_method("maskrcnn", **TINY).prepared(labels for _, labels in FRAMES)
 
 
 @pytest.fixture
-def networks(method):
+def networks(method: Any) -> Any:
     torch.manual_seed(0)
     return method.networks()
 
 
 @pytest.mark.parametrize("kind", ["shape-aware", "bce", "focal"])
-def test_a_loss_is_a_weighted_mean_over_the_mask(kind):
+def test_a_loss_is_a_weighted_mean_over_the_mask(kind: Any) -> None:
     scores, truth, weights = torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[3.0, 1.0]]])
     p = torch.sigmoid(scores)
     surprise = -torch.log(torch.where(truth > 0, p, 1 - p))
@@ -47,7 +52,7 @@ def test_a_loss_is_a_weighted_mean_over_the_mask(kind):
     torch.testing.assert_close(MaskLoss(kind=kind).of_masks(scores, truth, weights), expected[None])
 
 
-def test_weights_are_those_of_equation_3():
+def test_weights_are_those_of_equation_3() -> None:
     labels = CASES["two touching"]
     loss = MaskLoss().prepared([np.array([[0, 0, 0, 2]])], lambda labels: (labels > 0).astype(np.uint8))
     weights = loss.weights(labels)
@@ -56,38 +61,38 @@ def test_weights_are_those_of_equation_3():
     assert (MaskLoss(kind="bce").weights(labels) == 1).all()
 
 
-def test_cells_are_measured():
+def test_cells_are_measured() -> None:
     cells = Cells.of([CASES["two touching"], CASES["empty"]])
     assert cells == Cells(size=20.0, longest=20, density=2e6 / 64**2)
     assert Cells.of([CASES["empty"]]) == Cells()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_decoding_the_perfect_candidates_returns_the_labels(method, case):
+def test_decoding_the_perfect_candidates_returns_the_labels(method: Any, case: str) -> None:
     conformance.check_perfect_prediction(Subject(method=method.prepared([CASES[case]])), labels=CASES[case])
 
 
-def test_settings_survive_json(method):
+def test_settings_survive_json(method: Any) -> None:
     conformance.check_settings(Subject(method=method))
 
 
-def test_only_its_network_moves(method):
+def test_only_its_network_moves(method: Any) -> None:
     conformance.check_frozen_networks(Subject(method=method, training=QUICK))
 
 
-def test_a_training_is_repeatable(method):
+def test_a_training_is_repeatable(method: Any) -> None:
     conformance.check_training(Subject(method=method, training=QUICK))
 
 
-def test_training_brings_all_terms_down(method, networks):
+def test_training_brings_all_terms_down(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 2)
-    player = loop.Player(method.stages()[0].updates[0], networks, 1000)
+    player = loop.Updater(method.stages()[0].updates[0], networks, 1000)
     torch.manual_seed(0)
-    curve = [player.move(batch, 0, QUICK, Workers()) for _ in range(8)]
+    curve = [player.step(batch, 0, QUICK, Workers()) for _ in range(8)]
     assert sum(curve[-1].values()) < 0.9 * sum(curve[0].values())
 
 
-def test_a_loss_is_a_mean_of_sample_losses(method, networks):
+def test_a_loss_is_a_mean_of_sample_losses(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 2)
     (update,) = method.stages()[0].updates
     networks["mask_rcnn"].train()
@@ -102,7 +107,7 @@ def test_a_loss_is_a_mean_of_sample_losses(method, networks):
         torch.testing.assert_close(value, torch.stack([part[name] for part in parts]).mean(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_crop_without_cells_has_a_loss(method, networks):
+def test_a_crop_without_cells_has_a_loss(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 1)
     empty = dataclasses.replace(batch, labels=torch.zeros_like(batch.labels))
     networks["mask_rcnn"].train()
@@ -111,18 +116,20 @@ def test_a_crop_without_cells_has_a_loss(method, networks):
     assert float(terms["mask"].detach()) == 0
 
 
-def test_candidates_are_whole_numbers_within_their_limits(method, networks):
+def test_candidates_are_whole_numbers_within_their_limits(method: Any, networks: dict[str, Any]) -> None:
     window = np.random.default_rng(0).random((2, 1, 64, 128)).astype(np.float32)
     first, again = windows_to_maps(method, networks, np.concatenate([window[:1]] * 2), precision="fp32")
     assert isinstance(first, Candidates)
     assert len(first) <= 16 + int(4 * method.cells.density * 64 * 128 / 1e6)
-    assert (first.boxes.dtype, first.scores.dtype, first.masks.dtype) == (np.int32, np.uint16, np.uint8)
+    assert first.boxes.dtype == np.int32
+    assert first.scores.dtype == np.uint16
+    assert first.masks.dtype == np.uint8
     assert (first.boxes[:, 2:] - first.boxes[:, :2] <= method.longest).all()
     for name in ("boxes", "scores", "masks"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
 
 
-def test_limits_that_are_reached_are_told(method, networks):
+def test_limits_that_are_reached_are_told(method: Any, networks: dict[str, Any]) -> None:
     window = np.random.default_rng(0).random((1, 1, 64, 64)).astype(np.float32)
     tight = dataclasses.replace(method, cells=dataclasses.replace(method.cells, longest=1))
     (found,) = windows_to_maps(tight, networks, window, precision="fp32")
@@ -131,7 +138,7 @@ def test_limits_that_are_reached_are_told(method, networks):
     assert set(found.reached) == {"proposals", "detections", "longest"}
 
 
-def test_missing_weights_are_named(networks, tmp_path):
+def test_missing_weights_are_named(networks: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"No weights at '/nowhere\.pth'.*or one of coco, imagenet"):
         pretrained(networks, "/nowhere.pth")
     torch.save({"head": torch.zeros(3)}, tmp_path / "other.pth")
@@ -144,7 +151,9 @@ def test_missing_weights_are_named(networks, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["coco", "imagenet"])
-def test_weights_that_cannot_be_downloaded_are_named(networks, name, tmp_path, monkeypatch):
+def test_weights_that_cannot_be_downloaded_are_named(
+    networks: dict[str, Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(MissingError, match=f"{name!r} cannot be downloaded from https://.*set weights to its path"):
@@ -152,7 +161,7 @@ def test_weights_that_cannot_be_downloaded_are_named(networks, name, tmp_path, m
 
 
 @pytest.fixture(scope="module")
-def torchvisions():
+def torchvisions() -> dict[str, Tensor]:
     """Some tensors of torchvision's Mask R-CNN on 91 classes, by the names of its older versions."""
     shapes = {
         "backbone.body.conv1.weight": (64, 3, 7, 7),
@@ -168,17 +177,20 @@ def torchvisions():
     return {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
 
 
-def test_a_training_takes_all_that_torchvisions_weights_have(torchvisions, tmp_path, caplog, monkeypatch):
+def test_a_training_takes_all_that_torchvisions_weights_have(
+    torchvisions: Any, tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With weights, one size of anchors a level: else the output layers of the proposals would be lost."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     torch.save(torchvisions, tmp_path / "hub" / "checkpoints" / "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth")
-    method = load_method("maskrcnn", backbone="resnet50", weights="coco")
+    method: Any = load_method("maskrcnn", backbone="resnet50", weights="coco")
     networks = method.networks()
     start, learn = method.stages()
     assert (start.share, learn.share) == (0, 1)
     with caplog.at_level("INFO", logger="cellscale"):
-        start.on_end(networks)
+        assert start.on_end is not None
+    start.on_end(networks)
     net = networks["mask_rcnn"]
     for value in (
         net.backbone.body.conv1.weight,
@@ -195,10 +207,10 @@ def test_a_training_takes_all_that_torchvisions_weights_have(torchvisions, tmp_p
     assert "1 left in the file: auxiliary.bias" in caplog.text
 
 
-def test_with_weights_batch_norm_stays_as_it_was_loaded():
+def test_with_weights_batch_norm_stays_as_it_was_loaded() -> None:
     """Two crops are no batch to take statistics from."""
     for settings, frozen in (({"weights": "coco"}, True), ({"weights": "coco", "batch_norm": "trained"}, False)):
-        net = load_method("maskrcnn", backbone="resnet50", **settings).networks()["mask_rcnn"].train()
+        net: Any = load_method("maskrcnn", backbone="resnet50", **settings).networks()["mask_rcnn"].train()
         assert any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules()) != frozen
         before = net.backbone.body.bn1.running_mean.clone()
         with torch.no_grad():
@@ -206,8 +218,8 @@ def test_with_weights_batch_norm_stays_as_it_was_loaded():
         assert torch.equal(net.backbone.body.bn1.running_mean, before) == frozen
 
 
-def test_a_resnet_alone_is_a_backbone(tmp_path):
+def test_a_resnet_alone_is_a_backbone(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.full((64, 3, 7, 7), 0.5), "fc.bias": torch.zeros(1000)}, tmp_path / "r.pth")
-    networks = load_method("maskrcnn", backbone="resnet50", weights=str(tmp_path / "r.pth")).networks()
+    networks: Any = load_method("maskrcnn", backbone="resnet50", weights=str(tmp_path / "r.pth")).networks()
     pretrained(networks, str(tmp_path / "r.pth"))
     assert (networks["mask_rcnn"].backbone.body.conv1.weight == 0.5).all()

@@ -1,5 +1,7 @@
 """Weights of the methods with a touching class, beyond conformance."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from cellscale.methods import load_method
 from cellscale.testing.cases import CASES
 
 
-def test_distance_weights_as_a_sum_leave_no_background_without_weight():
+def test_distance_weights_as_a_sum_leave_no_background_without_weight() -> None:
     labels = np.pad(CASES["two touching"], 60)
     product, total = (load_method("dwm", form=form).prepared([labels]) for form in ("product", "sum"))
     found = [method.targets(labels) for method in (product, total)]

@@ -67,14 +67,16 @@ def test_a_model_is_replaced(model: Model, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.json", found["weights"]}
 
 
-def test_a_model_that_is_replaced_is_whole_at_every_moment(model, tmp_path, monkeypatch):
+def test_a_model_that_is_replaced_is_whole_at_every_moment(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(model, str(tmp_path))
     other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
     seen = []
     for name in ("write", "update", "delete"):
         work = getattr(Folder, name)
 
-        def looked(folder, file, *words, work=work):
+        def looked(folder: Path, file: Any, *words: Any, work: Any = work) -> None:
             seen.append(digest(load_model(str(tmp_path))))
             work(folder, file, *words)
             seen.append(digest(load_model(str(tmp_path))))
@@ -86,7 +88,7 @@ def test_a_model_that_is_replaced_is_whole_at_every_moment(model, tmp_path, monk
 
 
 @pytest.mark.parametrize("name", ["../weights.safetensors", "other", 3, "weights-0.safetensors"])
-def test_a_description_names_weights_beside_it_alone(model, tmp_path, name):
+def test_a_description_names_weights_beside_it_alone(model: Model, tmp_path: Path, name: str) -> None:
     save_model(model, f"{tmp_path}/m")
     edited(tmp_path / "m", weights=name)
     (tmp_path / "m" / "weights.safetensors").rename(tmp_path / "weights.safetensors")
@@ -147,7 +149,7 @@ def test_a_description_with_damaged_entries_is_refused(model: Model, tmp_path: P
 @pytest.mark.parametrize(
     "size", [[], [1], [1, 2, 3], [True, 1], ["1", 1], [0, 1], [-1, 1], [float("nan"), 1], [10**400, 1], {"y": 1}]
 )
-def test_a_pixel_size_that_is_none_is_refused(model, tmp_path, size):
+def test_a_pixel_size_that_is_none_is_refused(model: Model, tmp_path: Path, size: int) -> None:
     save_model(model, str(tmp_path))
     edited(tmp_path, pixel_size_um=size)
     with pytest.raises(StoreError, match="'pixel_size_um' missing or of another type"):
@@ -169,14 +171,16 @@ def test_a_pixel_size_that_is_none_is_refused(model, tmp_path, size):
         ({"name": 1}, "Unknown setting 'name'"),
     ],
 )
-def test_settings_beyond_the_limits_are_refused_before_memory_is_taken(model, tmp_path, settings, message):
+def test_settings_beyond_the_limits_are_refused_before_memory_is_taken(
+    model: Model, tmp_path: Path, settings: Any, message: str
+) -> None:
     save_model(model, str(tmp_path))
     edited(tmp_path, settings={"unet.width": 4, "unet.depth": 1} | settings)
     with pytest.raises(CellscaleError, match=message):
         load_model(str(tmp_path))
 
 
-def attack(folder, every):
+def attack(folder: Path, every: Any) -> int:
     """Try each `every`-th mutant of a description; how many were refused."""
     path, refused = folder / "model.json", 0
     for name, document in itertools.islice(mutants(json.loads(path.read_text())), None, None, every):
@@ -190,21 +194,21 @@ def attack(folder, every):
     return refused
 
 
-def test_a_field_of_another_kind_is_refused_or_ignored(model, tmp_path):
+def test_a_field_of_another_kind_is_refused_or_ignored(model: Model, tmp_path: Path) -> None:
     save_model(model, str(tmp_path))
     assert attack(tmp_path, 23) > 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_every_field_of_another_kind_is_refused_or_ignored(tmp_path, name):
-    method = load_method(name)
+def test_every_field_of_another_kind_is_refused_or_ignored(tmp_path: Path, name: str) -> None:
+    method: Any = load_method(name)
     save_model(Model(method=method, networks=method.networks(), pixel_size_um=(0.5, 0.5)), str(tmp_path))
     assert attack(tmp_path, 1) > 100
 
 
-def test_forests_are_bounded_by_their_weights(tmp_path):
-    method = load_method("pixel-forest", trees=2, leaves=4)
+def test_forests_are_bounded_by_their_weights(tmp_path: Path) -> None:
+    method: Any = load_method("pixel-forest", trees=2, leaves=4)
     save_model(Model(method=method, networks=method.networks()), str(tmp_path))
     edited(tmp_path, settings={"trees": 10**5, "leaves": 10**7})
     with pytest.raises(DamagedError, match="asks for networks of more than"):
@@ -215,12 +219,14 @@ FOREIGN = """
 import pathlib
 pathlib.Path(__file__).with_name("ran").touch()
 from cellscale.methods import load_method
-METHOD = load_method("dwm")
+METHOD: Any = load_method("dwm")
 NOTHING = 3
 """
 
 
-def test_a_model_does_not_decide_what_is_imported(model, tmp_path, monkeypatch):
+def test_a_model_does_not_decide_what_is_imported(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(model, str(tmp_path / "m"))
     (tmp_path / "stranger_a.py").write_text(FOREIGN)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -237,14 +243,14 @@ def test_a_model_does_not_decide_what_is_imported(model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["antigravity:fly", "os:system", "cellscale.methods.deepsplit:DeepSplit", ":", ".m:X"])
-def test_any_other_name_is_refused_unread(model, tmp_path, name):
+def test_any_other_name_is_refused_unread(model: Model, tmp_path: Path, name: str) -> None:
     save_model(model, str(tmp_path))
     edited(tmp_path, method=name)
     with pytest.raises(InputError, match="which is not part of cellscale"):
         load_model(str(tmp_path))
 
 
-def test_settings_that_are_newer_than_a_model_have_the_values_it_was_trained_with(model, tmp_path):
+def test_settings_that_are_newer_than_a_model_have_the_values_it_was_trained_with(model: Model, tmp_path: Path) -> None:
     save_model(model, str(tmp_path))
     settings = settings_of(model.method)
     for name in ("balance.exponent", "balance.cap", "touching_within"):
@@ -255,7 +261,7 @@ def test_settings_that_are_newer_than_a_model_have_the_values_it_was_trained_wit
     assert model.method.balance.exponent == 0.5
 
 
-def test_a_model_without_a_setting_that_has_always_been_there_is_damaged(model, tmp_path):
+def test_a_model_without_a_setting_that_has_always_been_there_is_damaged(model: Model, tmp_path: Path) -> None:
     save_model(model, str(tmp_path))
     settings = settings_of(model.method)
     del settings["thresholds.gamma1"]

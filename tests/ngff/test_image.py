@@ -76,6 +76,7 @@ def test_large_levels_are_sharded_and_written_whole(tmp_path: Path) -> None:
     array = zarr.open_array(str(tmp_path / "i.zarr" / "0"))
     assert (array.chunks, array.shards) == ((512, 512), (2048, 2048))
     assert isinstance(array.metadata, ArrayV3Metadata)
+    assert isinstance(array.metadata, ArrayV3Metadata)
     assert array.metadata.dimension_names == ("y", "x")
     assert (open_image(writer.url).read(Box(2000, 1, 2100, 2050))[0] == pixels[2000:, 1:]).all()
     assert validate(writer.url) == "Image"

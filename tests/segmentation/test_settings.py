@@ -34,7 +34,7 @@ def test_a_size_that_no_machine_has_is_refused(name: str, value: int) -> None:
 @pytest.mark.parametrize("channel", ["²", -1, "-1", 2, "", "①", 10**30])
 def test_a_channel_that_is_none_is_refused(tmp_path: Path, channel: str | int) -> None:
     image = make(tmp_path / "m.zarr", np.zeros((2, 8, 8), np.uint16), "cyx")
-    method = load_method("unet-ronneberger", width=2, depth=1)
+    method: Any = load_method("unet-ronneberger", width=2, depth=1)
     model = Model(method=method, networks=method.networks())
     with pytest.raises(CellscaleError, match=r"[Cc]hannel"):
         plan(image, model, Settings(channels=(channel,)), Folder(url=f"{tmp_path}/scratch"))

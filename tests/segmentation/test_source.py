@@ -16,10 +16,10 @@ from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.run import one_by_one
 from tests.blobs import blurred_noise
-from tests.segmentation.test_run import SHAPE, arrays, equal, segmented, table, written
+from tests.support.runs import SHAPE, arrays, equal, segmented, table, written
 
-WINDOWS = {"window_size": 64, "tile_size": 50}
-FRAMES = {"window_size": 2048}
+WINDOWS: dict[str, Any] = {"window_size": 64, "tile_size": 50}
+FRAMES: dict[str, Any] = {"window_size": 2048}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def changed(image: NgffImage, place: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("settings", "step"), [(WINDOWS, "predict"), (WINDOWS, "decode"), (FRAMES, "decode")], ids=str)
 @pytest.mark.parametrize("how", ["pixel", "vanishes"])
 def test_a_chunk_that_changes_after_the_first_read_ends_the_run(
-    image: NgffImage, settings: dict[str, int], step: str, how: str
+    image: NgffImage, settings: dict[str, Any], step: str, how: str
 ) -> None:
     def act() -> None:
         if how == "pixel":
@@ -75,7 +75,7 @@ def test_a_chunk_that_changes_after_the_first_read_ends_the_run(
 
 @pytest.mark.parametrize("settings", [WINDOWS, FRAMES], ids=str)
 def test_a_run_is_not_resumed_with_another_image_and_is_with_the_same_one(
-    image: NgffImage, settings: dict[str, int], tmp_path: Path
+    image: NgffImage, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     def die() -> None:
         raise KeyboardInterrupt
@@ -119,7 +119,7 @@ def test_a_chunk_that_is_written_anew_with_the_same_pixels_is_the_same(image: Ng
 
 
 @pytest.mark.parametrize("settings", [WINDOWS, FRAMES], ids=str)
-def test_a_channel_that_only_the_table_reads_is_watched_too(tmp_path: Path, settings: dict[str, int]) -> None:
+def test_a_channel_that_only_the_table_reads_is_watched_too(tmp_path: Path, settings: dict[str, Any]) -> None:
     pixels = blurred_noise((2, 2, 110, 130))
     image = written(str(tmp_path / "two.zarr"), pixels, "tcyx")
     with pytest.raises(ChangedError, match=r"Chunk 0/c/1/1/0/0 .*channel 1"):

@@ -188,7 +188,10 @@ def test_thumbnails_and_smaller_copies_are_not_images(tmp_path: Path) -> None:
 def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, kind: str, compression: str | None) -> None:
     """Whatever is left of a file gives its true planes, or an error: never fewer, never others."""
     pixels = noise(4, 32, 40)
-    options = {"plain": {"photometric": "minisblack"}, "bigtiff": {"bigtiff": True, "photometric": "minisblack"}}
+    options: dict[str, Any] = {
+        "plain": {"photometric": "minisblack"},
+        "bigtiff": {"bigtiff": True, "photometric": "minisblack"},
+    }
     named = {"ome": {"ome": True, "metadata": {"axes": "TYX"}}, "imagej": {"imagej": True, "metadata": {"axes": "TYX"}}}
     path = tmp_path / "s.tif"
     tifffile.imwrite(path, pixels, compression=compression, **(options | named)[kind])  # type: ignore[arg-type]

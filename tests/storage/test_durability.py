@@ -13,7 +13,7 @@ from cellscale.ngff.image import NgffImage
 from cellscale.storage import durability
 from cellscale.storage.folder import Folder
 from tests.blobs import blurred_noise
-from tests.segmentation.test_run import SHAPE, segmented, written
+from tests.support.runs import SHAPE, segmented, written
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cellscale.storage.folder import Folder
 from cellscale.storage.reading import ATTEMPTS, read_again
 from cellscale.types import Box
 from tests.faults.proxy import Storm, stormy
-from tests.segmentation.test_run import written
+from tests.support.runs import written
 
 
 def test_a_read_is_repeated_a_bounded_number_of_times() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips() -> None:
 
 
 @pytest.mark.parametrize(("flips", "count"), [("none", 1), ("horizontal", 2), ("both", 4)])
-def test_without_turns_a_view_may_be_mirrored(flips, count):
+def test_without_turns_a_view_may_be_mirrored(flips: Any, count: int) -> None:
     frame = np.arange(64, dtype=np.uint32).reshape(8, 8)
     how = Augmentation(warped=0.0, turns=False, flips=flips)
     points = [coordinates(generator(seed), (3.5, 3.5), 8, how) for seed in range(30)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from cellscale.errors import InputError
@@ -20,26 +23,31 @@ from cellscale.types import Box
 class Blocks(FramesInMemory):
     """Frames in memory that are read in blocks, and note what is read."""
 
-    def __init__(self, pairs, block):
+    block: tuple[int, int]
+    reads: list[tuple[int, Box]]
+
+    def __init__(self, pairs: Any, block: Any) -> None:
         super().__init__(pairs=pairs)
         object.__setattr__(self, "block", block)
         object.__setattr__(self, "reads", [])
 
-    def block_shape(self, index):
+    def block_shape(self, index: int) -> Any:
         return self.block
 
-    def read_labels(self, index, box):
+    def read_labels(self, index: int, box: Any) -> NDArray[np.uint32]:
         self.reads.append((index, box))
         return super().read_labels(index, box)
 
 
-def frame(shape=(40, 50), dtype="uint16", seed=0, channels=1):
+def frame(
+    shape: tuple[int, int] = (40, 50), dtype: str = "uint16", seed: int = 0, channels: int = 1
+) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     rng = np.random.default_rng(seed)
     image = (rng.random((channels, *shape)) * 900).astype(dtype)
     return image, rng.integers(0, 5, shape).astype(np.uint32)
 
 
-def whole(pair, rule):
+def whole(pair: Any, rule: Any) -> tuple[NDArray[Any], Any]:
     """The frame mapped by its histogram at once."""
     image, labels = pair
     made = []
@@ -52,7 +60,7 @@ def whole(pair, rule):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize("rule", [Intensity(), Intensity(low=0, high=100), Intensity(rule="equalise")])
 @pytest.mark.parametrize("block", [(40, 50), (16, 16), (7, 60)])
-def test_a_box_is_that_of_the_whole_frame(dtype, rule, block):
+def test_a_box_is_that_of_the_whole_frame(dtype: Any, rule: Any, block: Any) -> None:
     pair = frame(dtype=dtype, channels=2)
     image, labels = whole(pair, rule)
     crops = Crops(Blocks([pair], block), rule, 10_000)
@@ -63,7 +71,7 @@ def test_a_box_is_that_of_the_whole_frame(dtype, rule, block):
         assert np.array_equal(cells, labels[box.slices])
 
 
-def test_a_frame_is_surveyed_in_strips(monkeypatch):
+def test_a_frame_is_surveyed_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellscale.training.crops.STRIP_PX", 200)
     pair = frame(dtype="float32")
     frames = Blocks([pair], (8, 8))
@@ -72,7 +80,7 @@ def test_a_frame_is_surveyed_in_strips(monkeypatch):
     assert np.array_equal(crops.read(0, Box(0, 0, 40, 50))[0], whole(pair, Intensity())[0])
 
 
-def test_the_latest_blocks_are_kept_within_the_budget():
+def test_the_latest_blocks_are_kept_within_the_budget() -> None:
     frames = Blocks([frame((8, 8), seed=i) for i in range(3)], (8, 8))
     kept = Crops(frames, Intensity(), budget_bytes=2 * (8 * 8 * 8))
     for index in (0, 1, 0, 1, 2, 1, 0):
@@ -83,7 +91,7 @@ def test_the_latest_blocks_are_kept_within_the_budget():
     assert len(frames.reads) == 5
 
 
-def test_what_nobody_annotated_is_the_median_of_the_rest():
+def test_what_nobody_annotated_is_the_median_of_the_rest() -> None:
     image = np.arange(60, dtype=np.uint16).reshape(1, 6, 10)
     labels = np.where(image[0] >= 40, 9, image[0] // 30).astype(np.uint32)
     found, cells = Crops([(image, labels)], Intensity(low=0, high=100), 0, ignore_label=9).read(0, Box(0, 0, 6, 10))
@@ -93,7 +101,7 @@ def test_what_nobody_annotated_is_the_median_of_the_rest():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_pixel_that_is_no_number_is_named(value):
+def test_a_pixel_that_is_no_number_is_named(value: float) -> None:
     image, labels = frame(dtype="float32", channels=2)
     image[1, 33, 7] = value
     frames = Blocks([frame(dtype="float32", channels=2), (image, labels)], (16, 16))
@@ -104,7 +112,7 @@ def test_a_pixel_that_is_no_number_is_named(value):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(-90, 90), st.floats(-90, 90))
-def test_a_view_through_a_box_is_that_of_the_whole_frame(height, width, seed, y, x):
+def test_a_view_through_a_box_is_that_of_the_whole_frame(height: int, width: int, seed: int, y: Any, x: Any) -> None:
     """Bit for bit, mirrored beyond the frame as scipy does, however far; labels from views of the whole frame."""
     image, labels = frame((height, width), dtype="float32", seed=seed)
     points = coordinates(np.random.default_rng(seed), (y, x), 24, Augmentation())

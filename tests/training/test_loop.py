@@ -1,6 +1,11 @@
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +13,7 @@ import torch
 from torch import nn
 
 from cellscale.errors import InputError, RunError
-from cellscale.methods.protocol import Batch, Stage, Update
+from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
 from cellscale.training import loop
 from cellscale.training.loop import Hooks, State, ends_of
 from cellscale.training.profiling import Stopwatch
@@ -18,7 +23,7 @@ from cellscale.training.workers import Workers
 SETTINGS = TrainingSettings(steps=8, validate_every=2, precision="fp32")
 
 
-def networks():
+def networks() -> dict[str, Any]:
     torch.manual_seed(0)
     return {
         name: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Dropout2d(0.3), nn.Conv2d(2, 1, 1))
@@ -26,17 +31,17 @@ def networks():
     }
 
 
-def batches(first):
+def batches(first: Any) -> Iterator[Any]:
     """The batches of a step and all later ones."""
     for step in itertools.count(first):
         image = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(step))
         yield Batch(image=image, labels=torch.zeros(2, 8, 8, dtype=torch.int64), targets={})
 
 
-def loss_of(*path):
+def loss_of(*path: str) -> Callable[[Networks, Batch], Terms]:
     """A loss that passes through networks in series."""
 
-    def loss(nets, batch):
+    def loss(nets: Networks, batch: Batch) -> Terms:
         values = batch.image
         for name in path:
             values = nets[name](values)
@@ -45,11 +50,11 @@ def loss_of(*path):
     return loss
 
 
-def adam(parameters):
+def adam(parameters: Any) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=0.01)
 
 
-def update(*path, trains, **options):
+def update(*path: Any, trains: Any, **options: Any) -> Update:
     return Update(trains=trains, loss=loss_of(*path), optimizer=adam, **options)
 
 
@@ -64,28 +69,28 @@ TWO = (
 )
 
 
-def run(stages, nets, *, settings=SETTINGS, state=None, hooks=None):
+def run(stages: Any, nets: dict[str, Any], *, settings: Any = SETTINGS, state: Any = None, hooks: Any = None) -> Any:
     state = state or State()
     loop.run(stages, nets, batches, settings=settings, state=state, workers=Workers(), hooks=hooks or Hooks())
     return state
 
 
-def tensors(nets):
+def tensors(nets: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}.{key}": value.clone() for name, n in nets.items() for key, value in n.state_dict().items()}
 
 
-def same(first, second):
+def same(first: Any, second: Any) -> bool:
     return all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_stages_share_the_steps():
+def test_stages_share_the_steps() -> None:
     assert ends_of(TWO, 8) == [2, 8]
     assert ends_of(ONE, 5) == [5]
     thirds = tuple(Stage(name=str(i), updates=()) for i in range(3))
     assert ends_of(thirds, 100) == [33, 67, 100]
 
 
-def test_a_budget_counts_the_updates_of_the_networks_that_predict():
+def test_a_budget_counts_the_updates_of_the_networks_that_predict() -> None:
     """Players that take turns need more batches for as many updates."""
     turns = [
         update("maker", trains=("maker",), every=3, turn=(0, 1)),
@@ -100,10 +105,10 @@ def test_a_budget_counts_the_updates_of_the_networks_that_predict():
     assert log.count(["judge"]) == 8
 
 
-def test_losses_see_the_progress_of_their_stage():
+def test_losses_see_the_progress_of_their_stage() -> None:
     seen = []
 
-    def watched(nets, batch):
+    def watched(nets: dict[str, Any], batch: Any) -> Any:
         seen.append(batch.progress)
         return loss_of("maker")(nets, batch)
 
@@ -113,28 +118,28 @@ def test_losses_see_the_progress_of_their_stage():
     assert seen == [0, 0.25, 0.5, 0.75] * 2
 
 
-def test_each_step_logs_its_stage_and_terms():
+def test_each_step_logs_its_stage_and_terms() -> None:
     log = []
     run(TWO, networks(), hooks=Hooks(on_step=lambda stage, step, terms: log.append((stage, step, sorted(terms)))))
     assert log[:3] == [("plain", 1, ["maker"]), ("plain", 2, ["maker"]), ("both", 3, ["judge", "maker+judge"])]
     assert [terms for _, _, terms in log[3:]] == [["maker+judge"], ["judge", "maker+judge"]] * 2 + [["maker+judge"]]
 
 
-def test_a_training_lowers_its_loss():
+def test_a_training_lowers_its_loss() -> None:
     log = []
     settings = dataclasses.replace(SETTINGS, steps=60)
     run(ONE, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append(terms["maker"])))
     assert np.mean(log[-10:]) < 0.5 * np.mean(log[:10])
 
 
-def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them():
+def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them() -> None:
     nets = networks()
     before = tensors({"judge": nets["judge"]})
     (player_of_judge, player_of_maker) = TWO[1].updates
-    loop.Player(player_of_maker, nets, 4).move(next(batches(0)), 0, SETTINGS, Workers())
+    loop.Updater(player_of_maker, nets, 4).step(next(batches(0)), 0, SETTINGS, Workers())
     assert same(before, tensors({"judge": nets["judge"]}))
     maker = tensors({"maker": nets["maker"]})
-    loop.Player(player_of_judge, nets, 4).move(next(batches(0)), 0, SETTINGS, Workers())
+    loop.Updater(player_of_judge, nets, 4).step(next(batches(0)), 0, SETTINGS, Workers())
     assert same(maker, tensors({"maker": nets["maker"]}))
     assert not same(before, tensors({"judge": nets["judge"]}))
 
@@ -144,17 +149,17 @@ SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
 """Validation scores by step: the best one is not the last."""
 
 
-def score_of(stage, step):
+def score_of(stage: Any, step: int) -> float:
     return SCORES[step]
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, OTHER])
 @pytest.mark.parametrize("stages", [ONE, TWO])
-def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
+def test_an_interrupted_run_continues_bit_for_bit(stages: Any, settings: Any) -> None:
     whole = networks()
     kept = []
 
-    def keep(state):
+    def keep(state: Any) -> None:
         kept.append((State(**copied(vars(state))), tensors(whole)))
 
     run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=score_of))
@@ -167,13 +172,18 @@ def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
         assert same(tensors(whole), tensors(nets))
 
 
-def copied(states):
+def scored(step: int) -> float:
+    """Score of a validation, by step."""
+    return SCORES[step]
+
+
+def copied(states: Any) -> Any:
     """What a file would hold."""
     clone = torch.utils._pytree.tree_map
     return clone(lambda value: value.clone() if isinstance(value, torch.Tensor) else value, states)
 
 
-def test_the_average_is_validated_and_kept():
+def test_the_average_is_validated_and_kept() -> None:
     nets, seen, moved = networks(), [], [tensors(networks())]
     hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda *_: seen.append(tensors(nets)) or 0.0)
     run(ONE, nets, settings=dataclasses.replace(SETTINGS, ema_decay=0.5), hooks=hooks)
@@ -187,7 +197,7 @@ def test_the_average_is_validated_and_kept():
     assert int(nets["maker"][1].num_batches_tracked) == 8
 
 
-def test_an_average_does_not_change_what_is_learned():
+def test_an_average_does_not_change_what_is_learned() -> None:
     plain, averaged = [], []
     for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, ema_decay=0.9), averaged)):
         hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda *_: 0.0)
@@ -196,10 +206,10 @@ def test_an_average_does_not_change_what_is_learned():
 
 
 @pytest.mark.parametrize("average", [0.0, 0.5])
-def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
+def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average: Any) -> None:
     nets, seen = networks(), {}
 
-    def validate(stage, step):
+    def validate(stage: Any, step: int) -> float:
         seen[step] = tensors(nets)
         return SCORES[step]
 
@@ -211,12 +221,12 @@ def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
     assert not same(seen[8], tensors(nets))
 
 
-def test_the_settings_patience_ends_a_stage():
+def test_the_settings_patience_ends_a_stage() -> None:
     settings = dataclasses.replace(SETTINGS, steps=20, patience=2)
     assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda stage, step: -step)).step == 6
 
 
-def test_a_schedule_of_the_settings_replaces_the_methods_own():
+def test_a_schedule_of_the_settings_replaces_the_methods_own() -> None:
     settings = dataclasses.replace(SETTINGS, schedule="cosine", warmup=3)
     found = [settings.rate(lambda progress: 0.0, step, 10) for step in range(11)]
     cosine = [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]
@@ -224,7 +234,7 @@ def test_a_schedule_of_the_settings_replaces_the_methods_own():
     assert SETTINGS.rate(lambda progress: 1 - progress, 5, 10) == 0.5
 
 
-def test_the_rate_may_fall_every_few_epochs():
+def test_the_rate_may_fall_every_few_epochs() -> None:
     settings = dataclasses.replace(SETTINGS, schedule="step", decay_epochs=3.0, decay_factor=0.1).counted(10, 1)
     assert settings.steps_per_epoch == math.ceil(10 / SETTINGS.batch_size)
     length = 3 * settings.steps_per_epoch
@@ -232,7 +242,7 @@ def test_the_rate_may_fall_every_few_epochs():
     assert found == pytest.approx([1, 1, 0.1, 0.01])
 
 
-def test_epochs_are_counted_in_training_frames():
+def test_epochs_are_counted_in_training_frames() -> None:
     settings = dataclasses.replace(SETTINGS, steps=7, batch_size=4)
     assert settings.counted(10, 1).steps == 7
     assert dataclasses.replace(settings, epochs=2.5).counted(10, 1).steps == 8
@@ -240,10 +250,10 @@ def test_epochs_are_counted_in_training_frames():
     assert dataclasses.replace(settings, epochs=1, steps_per_epoch=30).counted(10, 2).steps == 30
 
 
-def test_the_rate_follows_the_progress_through_the_stage():
+def test_the_rate_follows_the_progress_through_the_stage() -> None:
     rates = []
 
-    def watched(parameters):
+    def watched(parameters: Any) -> torch.optim.SGD:
         optimizer = torch.optim.SGD(parameters, lr=2.0)
         optimizer.register_step_pre_hook(lambda o, args, kwargs: rates.append(o.param_groups[0]["lr"]))
         return optimizer
@@ -253,7 +263,7 @@ def test_the_rate_follows_the_progress_through_the_stage():
     assert rates == [2.0, 1.5, 1.0, 0.5]
 
 
-def test_patience_ends_a_stage_and_the_next_one_begins():
+def test_patience_ends_a_stage_and_the_next_one_begins() -> None:
     scores = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9])
     stages = (dataclasses.replace(ONE[0], patience=2), dataclasses.replace(ONE[0], name="next"))
     log = []
@@ -264,8 +274,8 @@ def test_patience_ends_a_stage_and_the_next_one_begins():
     assert log.count("next") == 16
 
 
-def test_something_happens_at_the_end_of_a_stage():
-    def copy(nets):
+def test_something_happens_at_the_end_of_a_stage() -> None:
+    def copy(nets: Networks) -> None:
         nets["judge"].load_state_dict(nets["maker"].state_dict())
 
     nets = networks()
@@ -273,23 +283,28 @@ def test_something_happens_at_the_end_of_a_stage():
     assert torch.equal(nets["judge"][0].weight, nets["maker"][0].weight)
 
 
-def test_a_learner_without_gradients_gets_the_stages_batches():
-    seen = []
+def test_a_learner_without_gradients_gets_the_stages_batches() -> None:
+    seen: list[Batch] = []
     stage = Stage(name="forest", updates=(), fit=lambda nets, data: seen.extend(data))
     assert run((stage, *ONE), networks()).step == 8
     assert len(seen) == 4
 
 
-def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage():
+def look(count: int, nets: Networks, data: Iterable[Batch]) -> None:
+    """Fit nothing; ask for so many batches."""
+    for _ in itertools.islice(data, count):
+        pass
+
+
+def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage() -> None:
     whole, hasty = networks(), networks()
     for nets, count in ((whole, 4), (hasty, 1)):
-        fit = Stage(name="fit", updates=(), fit=lambda _, data, count=count: [next(data) for _ in range(count)])
-        run((fit, *ONE), nets)
+        run((Stage(name="fit", updates=(), fit=partial(look, count)), *ONE), nets)
     assert same(tensors(whole), tensors(hasty))
 
 
-def test_players_take_turns_of_several_steps():
-    log = []
+def test_players_take_turns_of_several_steps() -> None:
+    log: list[str] = []
     turns = (
         update("maker", trains=("maker",), every=5, turn=(0, 2)),
         update("judge", trains=("judge",), every=5, turn=(2, 5)),
@@ -298,7 +313,7 @@ def test_players_take_turns_of_several_steps():
     assert log == ["maker", "maker", "judge", "judge", "judge", "maker", "maker", "judge"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_a_loss_that_is_no_number_ends_the_run() -> None:
     broken = Update(
         trains=("maker",), loss=lambda nets, batch: {"bad": nets["maker"](batch.image).mean() / 0}, optimizer=adam
     )
@@ -306,7 +321,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
         run((Stage(name="one", updates=(broken,)),), networks())
 
 
-def test_gradients_are_clipped():
+def test_gradients_are_clipped() -> None:
     nets = networks()
     before = nets["maker"][3].bias.clone()
     plain = Update(
@@ -314,11 +329,11 @@ def test_gradients_are_clipped():
         loss=lambda nets, batch: {"huge": 1e6 * nets["maker"](batch.image).mean()},
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
     )
-    loop.Player(plain, nets, 1).move(next(batches(0)), 0, dataclasses.replace(SETTINGS, max_grad_norm=0.5), Workers())
+    loop.Updater(plain, nets, 1).step(next(batches(0)), 0, dataclasses.replace(SETTINGS, max_grad_norm=0.5), Workers())
     assert 0 < float((nets["maker"][3].bias - before).abs().detach()) <= 0.5
 
 
-def test_a_batch_in_parts_moves_as_a_whole_one():
+def test_a_batch_in_parts_moves_as_a_whole_one() -> None:
     nets, others = networks(), networks()
     for some in (nets, others):  # neither drops features nor normalises over the batch
         some["maker"] = nn.Sequential(some["maker"][0], some["maker"][3])
@@ -326,7 +341,7 @@ def test_a_batch_in_parts_moves_as_a_whole_one():
     wide = dataclasses.replace(batch, image=torch.cat([batch.image, batch.image.flip(2)]))
     wide = dataclasses.replace(wide, labels=torch.zeros(4, 8, 8, dtype=torch.int64))
     terms = [
-        loop.Player(ONE[0].updates[0], some, 8).move(
+        loop.Updater(ONE[0].updates[0], some, 8).step(
             wide, 0, dataclasses.replace(SETTINGS, accumulation_steps=count), Workers()
         )
         for some, count in ((nets, 1), (others, 2))
@@ -336,12 +351,12 @@ def test_a_batch_in_parts_moves_as_a_whole_one():
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
 
 
-def test_parts_must_be_of_equal_size():
+def test_parts_must_be_of_equal_size() -> None:
     with pytest.raises(InputError, match="'accumulation_steps' is 3; expected a divisor of batch_size, 4"):
         dataclasses.replace(SETTINGS, accumulation_steps=3)
 
 
-def test_a_clock_tells_where_the_time_went():
+def test_a_clock_tells_where_the_time_went() -> None:
     clock = Stopwatch(device=torch.device("cpu"))
     run(TWO, networks(), hooks=Hooks(clock=clock))
     assert set(clock.seconds) == {"data", "forward", "backward", "exchange", "optimizer"}

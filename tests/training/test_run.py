@@ -1,8 +1,13 @@
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
 import random
 import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ import torch.multiprocessing
 from cellscale.api.data import import_images
 from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.methods import load_method
-from cellscale.models.model import digest, load_model
+from cellscale.models.model import Model, digest, load_model
 from cellscale.ngff.image import open_image
 from cellscale.testing.cases import FRAMES
 from cellscale.training import resume_state
@@ -20,33 +25,33 @@ from cellscale.training.run import check_start, train
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import predicted, scored
+from cellscale.types import Candidates
 
 SETTINGS = TrainingSettings(
     steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
 )
-METHOD = load_method("dwm", width=4, depth=2, dropout=0.2)
+METHOD: Any = load_method("dwm", width=4, depth=2, dropout=0.2)
 
 
 class Killed(BaseException):
     """What no handler catches, like a signal."""
 
 
-def killed_at(step):
+def killed_at(step: int) -> Callable[[Any, int, int], None]:
     """A progress callback that dies after a step."""
 
-    def progress(stage, done, total):
+    def progress(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == step:
             raise Killed
 
     return progress
 
 
-def run(folder, **options):
-    options = {"settings": SETTINGS} | options
-    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **options)
+def run(folder: Path | str, **options: Any) -> Model:
+    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **{"settings": SETTINGS, **options})
 
 
-def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path):
+def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path: Path) -> None:
     model = run(tmp_path / "m")
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
         "history.csv",
@@ -60,7 +65,7 @@ def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path):
     assert {line.split(",")[0] for line in lines if ",validation,seg," in line} == {"4", "8", "12"}
 
 
-def test_the_model_tells_how_it_was_trained(tmp_path):
+def test_the_model_tells_how_it_was_trained(tmp_path: Path) -> None:
     model = run(tmp_path, overwrite=True, pixel_size_um=(0.2, 0.2))
     found = json.loads((tmp_path / "model.json").read_text())
     assert found["training"]["steps"] == 12
@@ -70,7 +75,7 @@ def test_the_model_tells_how_it_was_trained(tmp_path):
     assert sum(found["settings"]["class_counts"]) == 2 * 64 * 64
 
 
-def test_a_killed_training_continues_bit_for_bit(tmp_path):
+def test_a_killed_training_continues_bit_for_bit(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     for step in (3, 6, 11):
         folder = tmp_path / str(step)
@@ -80,17 +85,17 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path):
         assert (folder / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
 
 
-def test_a_training_starts_from_a_model(tmp_path):
+def test_a_training_starts_from_a_model(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
-    flat = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
+    flat: Any = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
     begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, init_from=first)
     for key, value in begun.networks["unet"].named_parameters():
         torch.testing.assert_close(value, first.networks["unet"].get_parameter(key))
     assert begun.training["start"] == digest(first)
 
 
-def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
+def test_a_training_from_a_model_continues_bit_for_bit(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     whole = run(tmp_path / "whole", init_from=first)
     with pytest.raises(Killed):
@@ -100,7 +105,7 @@ def test_a_training_from_a_model_continues_bit_for_bit(tmp_path):
     assert digest(run(tmp_path / "cut", init_from=first, resume=True)) == digest(whole)
 
 
-def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
+def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     with pytest.raises(InputError, match=r"of method 'dwm', not 'saw'\. Name its method"):
         check_start(first, "saw", first.method)
@@ -110,8 +115,8 @@ def test_a_model_to_start_from_must_be_of_the_same_networks(tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_networks_learn_what_others_do(tmp_path):
-    method = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
+def test_compiled_networks_learn_what_others_do(tmp_path: Path) -> None:
+    method: Any = load_method("dwm", width=4, depth=1)  # compiled code draws other features to drop
     losses = {}
     for on in (False, True):
         settings = dataclasses.replace(SETTINGS, steps=2, log_every=1, compile=on, profile=on)
@@ -123,7 +128,7 @@ def test_compiled_networks_learn_what_others_do(tmp_path):
     assert digest(load_model(str(tmp_path / "True"))) == digest(model)
 
 
-def test_a_finished_training_is_returned_when_resumed(tmp_path):
+def test_a_finished_training_is_returned_when_resumed(tmp_path: Path) -> None:
     assert digest(run(tmp_path / "m")) == digest(run(tmp_path / "m", resume=True, on_progress=killed_at(1)))
     other = dataclasses.replace(SETTINGS, seed=5)
     with pytest.raises(InputError, match=r"finished model of another training \(seed: 0 then, 5 now\)"):
@@ -132,7 +137,7 @@ def test_a_finished_training_is_returned_when_resumed(tmp_path):
         train(METHOD, [FRAMES[:1]], output=str(tmp_path / "m"), settings=SETTINGS, resume=True)
 
 
-def test_nothing_is_replaced_without_being_asked_to(tmp_path):
+def test_nothing_is_replaced_without_being_asked_to(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
     with pytest.raises(ExistsError, match=r"holds an unfinished training\. Continue it with --resume"):
@@ -143,7 +148,7 @@ def test_nothing_is_replaced_without_being_asked_to(tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 6])
-def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path, step):
+def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path: Path, step: int) -> None:
     old = digest(run(tmp_path / "m"))
     before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
     other = dataclasses.replace(SETTINGS, seed=5)
@@ -162,11 +167,11 @@ def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path, s
     assert [name.startswith("weights-") for name in left[3:]] == [True]
 
 
-def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path):
+def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path: Path) -> None:
     other = dataclasses.replace(SETTINGS, seed=5)
     later = []
 
-    def overtaken(stage, done, total):
+    def overtaken(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == 6 and not later:
             later.append(run(tmp_path / "m", overwrite=True, settings=other))
 
@@ -181,10 +186,10 @@ def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path):
     ]
 
 
-def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path):
+def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path: Path) -> None:
     seen = []
 
-    def second(stage, done, total):
+    def second(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == 2:
             with pytest.raises(ExistsError, match="of two that run at once, the later one has the folder"):
                 run(tmp_path / "m")
@@ -194,14 +199,14 @@ def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path):
     assert seen == [2]
 
 
-def test_a_training_that_fails_before_its_first_state_leaves_no_claim(tmp_path):
-    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+def test_a_training_that_fails_before_its_first_state_leaves_no_claim(tmp_path: Path) -> None:
+    steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
         train(steep, [FRAMES[:2]], output=str(tmp_path), settings=dataclasses.replace(SETTINGS, validate_every=100))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
+def test_another_training_does_not_continue_an_unfinished_one(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
     other = dataclasses.replace(SETTINGS, seed=5)
@@ -209,20 +214,23 @@ def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
         run(tmp_path / "m", resume=True, settings=other)
 
 
-def test_without_held_out_frames_thresholds_stay(tmp_path):
+def test_without_held_out_frames_thresholds_stay(tmp_path: Path) -> None:
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS)
-    assert model.method.thresholds == METHOD.thresholds
+    found: Any = model.method
+    assert found.thresholds == METHOD.thresholds
     assert model.training["validation"] == {}
 
 
-def test_a_model_can_go_to_an_object_store():
+def test_a_model_can_go_to_an_object_store() -> None:
     model = run("memory://models/run")
     assert digest(load_model("memory://models/run")) == digest(model)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["training", "validation"])
-def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_first_step(tmp_path, what):
+def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_first_step(
+    tmp_path: Path, what: Any
+) -> None:
     image, labels = FRAMES[0]
     broken = image.astype(np.float32)
     broken[0, 5, 6] = np.nan
@@ -244,18 +252,18 @@ def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_fi
     assert not (tmp_path / "m" / "model.json").exists()
 
 
-def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
+def test_data_and_checkpoints_can_lie_in_a_bucket(s3: dict[str, Any], tmp_path: Path) -> None:
     images, masks = (np.stack(of) for of in zip(*((image[0], labels) for image, labels in FRAMES), strict=True))
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "masks.npy", masks.astype(np.uint16))
     digests = []
     for place, options in ((str(tmp_path), {}), ("s3://cells/training", s3)):
         movie = f"{place}/movie.zarr"
-        words = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
+        words: dict[str, Any] = {"masks": str(tmp_path / "masks.npy"), "axes": "tyx", "storage_options": options}
         import_images(str(tmp_path / "images.npy"), movie, **words)
         image = open_image(movie, storage_options=options)
         data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]
-        asked = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
+        asked: dict[str, Any] = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
         with pytest.raises(Killed):
             train(METHOD, data[:1], data[1:], **asked, on_progress=killed_at(6))
         digests.append(digest(train(METHOD, data[:1], data[1:], **asked, resume=True)))
@@ -263,10 +271,10 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     assert digests[0] == digests[1]
 
 
-def shot(folder, settings, step):
+def shot(folder: Path, settings: Any, step: int) -> None:
     """Train in a process of its own that dies by signal 9 after a step."""
 
-    def progress(stage, done, total):
+    def progress(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -275,9 +283,16 @@ def shot(folder, settings, step):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path, seed):
+def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path: Path, seed: int) -> None:
     """With all that a state holds: loader processes, averages, best weights, warm-up."""
-    extras = {"ema_decay": 0.9, "patience": 9, "schedule": "cosine", "warmup": 3, "loader_workers": 1, "seed": seed}
+    extras: dict[str, Any] = {
+        "ema_decay": 0.9,
+        "patience": 9,
+        "schedule": "cosine",
+        "warmup": 3,
+        "loader_workers": 1,
+        "seed": seed,
+    }
     settings = dataclasses.replace(SETTINGS, **extras)
     whole = run(tmp_path / "whole", settings=settings)
     step = random.Random(seed).randrange(1, SETTINGS.steps)
@@ -288,15 +303,16 @@ def test_a_process_that_is_shot_at_a_random_step_continues_bit_for_bit(tmp_path,
     assert digest(run(tmp_path / "cut", settings=settings, resume=True)) == digest(whole)
 
 
-def test_maps_of_a_frame_that_is_no_multiple_have_its_shape():
+def test_maps_of_a_frame_that_is_no_multiple_have_its_shape() -> None:
     torch.manual_seed(0)
     frames = [(FRAMES[0][0][:, :61, :50], FRAMES[0][1][:61, :50])]
     ((maps, truth),) = predicted(METHOD, METHOD.networks(), frames, device="cpu", precision="fp32")
+    assert not isinstance(maps, Candidates)
     assert {values.shape for values in maps.values()} == {(61, 50)}
     assert np.array_equal(truth, frames[0][1])
 
 
-def test_perfect_maps_have_perfect_scores():
+def test_perfect_maps_have_perfect_scores() -> None:
     truth = np.zeros((64, 64), np.uint32)
     truth[8:24, 8:24], truth[30:60, 30:60] = 1, 2
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in METHOD.ideal(truth).items()}
@@ -304,7 +320,7 @@ def test_perfect_maps_have_perfect_scores():
     assert (found["seg"], found["f1"]) == (1.0, 1.0)
 
 
-def test_the_state_holds_what_was_asked_for(tmp_path):
+def test_the_state_holds_what_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(9))
     found = resume_state.unpacked((tmp_path / "state.pt").read_bytes(), "m")
@@ -312,7 +328,7 @@ def test_the_state_holds_what_was_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "another file", "a part is missing"])
-def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path, damage):
+def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path: Path, damage: Any) -> None:
     with pytest.raises(Killed):
         run(tmp_path, on_progress=killed_at(6))
     state = tmp_path / "state.pt"

@@ -1,14 +1,20 @@
+from __future__ import annotations
+
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cellscale.api.data import import_images
 from cellscale.errors import InputError, StoreError
@@ -21,21 +27,22 @@ from cellscale.training.frames import Joined, shares
 from cellscale.training.samples import Samples, batches
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
+from cellscale.types import Image, Labels
 
 SETTINGS = TrainingSettings(steps=6, batch_size=2, crop=30, margin=8, loader_workers=0)
 FRAMES = [annotated_frame(0), annotated_frame(1, (40, 50)), annotated_frame(2, (20, 90))]
 
 
 @pytest.fixture
-def samples():
+def samples() -> Samples:
     return Samples(load_method("dwm", depth=2), FRAMES, SETTINGS)
 
 
-def equal(first, second):
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_sample_is_a_function_of_seed_and_number(samples):
+def test_a_sample_is_a_function_of_seed_and_number(samples: Samples) -> None:
     other = Samples(load_method("dwm", depth=2), FRAMES, SETTINGS)
     other[5]
     assert equal(samples[3], other[3])
@@ -44,7 +51,7 @@ def test_a_sample_is_a_function_of_seed_and_number(samples):
     assert not equal(samples[3], reseeded[3])
 
 
-def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(samples):
+def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(samples: Samples) -> None:
     for i in range(12):
         sample = samples[i]
         assert sample["image"].shape == (1, 32, 32)
@@ -53,7 +60,7 @@ def test_a_sample_has_the_crops_size_rounded_up_even_where_the_frame_is_smaller(
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 12), (0.5, 18, 42), (1.0, 60, 60)])
-def test_samples_are_drawn_around_cells_for_the_share_that_is_asked_for(share, least, most):
+def test_samples_are_drawn_around_cells_for_the_share_that_is_asked_for(share: float, least: float, most: Any) -> None:
     """A small cell in a large frame; a frame without cells has samples, too."""
     image, labels = np.zeros((1, 200, 200), np.uint8), np.zeros((200, 200), np.uint32)
     settings = dataclasses.replace(SETTINGS, foreground_fraction=share)
@@ -64,17 +71,17 @@ def test_samples_are_drawn_around_cells_for_the_share_that_is_asked_for(share, l
     assert least <= sum(bool(samples[i]["labels"].any()) for i in range(60)) <= most
 
 
-def test_a_share_of_samples_on_cells_is_a_share():
+def test_a_share_of_samples_on_cells_is_a_share() -> None:
     with pytest.raises(InputError, match=r"'foreground_fraction' is 2\.0; expected a share from 0 to 1"):
         TrainingSettings(foreground_fraction=2.0)
 
 
-def test_targets_see_beyond_the_crop():
+def test_targets_see_beyond_the_crop() -> None:
     """Weights at the border of a crop are those of the whole frame, for views that are only turned.
 
     Between pixels, a view rounds the corners of cells: these are bars from border to border.
     """
-    method = load_method("dwm", depth=1, beta=6)
+    method: Any = load_method("dwm", depth=1, beta=6)
     settings = TrainingSettings(crop=32, margin=12, augmentation=Augmentation(warped=0.0))
     labels = np.zeros((64, 64), np.uint32)
     labels[:, 9:20], labels[:, 31:50] = 1, 2
@@ -89,7 +96,7 @@ def test_targets_see_beyond_the_crop():
         assert any(found(labels, weight, twin, turn) for twin, turn in zip(twins, turns, strict=True))
 
 
-def found(labels, weight, whole_labels, whole_weight):
+def found(labels: NDArray[Any], weight: NDArray[Any], whole_labels: Labels, whole_weight: NDArray[Any]) -> bool:
     """Whether a crop lies somewhere in a frame, weights and all."""
     views = np.lib.stride_tricks.sliding_window_view(whole_labels, labels.shape)
     places = np.argwhere((views == labels).all(axis=(2, 3)))
@@ -97,7 +104,7 @@ def found(labels, weight, whole_labels, whole_weight):
     return any(np.allclose(whole_weight[y : y + height, x : x + width], weight) for y, x in places)
 
 
-def test_batches_of_two_workers_together_are_those_of_one(samples):
+def test_batches_of_two_workers_together_are_those_of_one(samples: Samples) -> None:
     wide = dataclasses.replace(SETTINGS, batch_size=4)
     alone = list(batches(samples, wide, first=0))
     pair = [list(batches(samples, SETTINGS, first=0, rank=rank, world=2)) for rank in (0, 1)]
@@ -106,21 +113,23 @@ def test_batches_of_two_workers_together_are_those_of_one(samples):
         assert equal(values, joined)
 
 
-def test_batches_from_a_later_step_are_the_same_ones(samples):
+def test_batches_from_a_later_step_are_the_same_ones(samples: Samples) -> None:
     whole, rest = list(batches(samples, SETTINGS, first=0)), list(batches(samples, SETTINGS, first=4))
     assert len(rest) == 2
     assert all(equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
 
 
-def test_a_loader_process_makes_the_same_batches(samples):
+def test_a_loader_process_makes_the_same_batches(samples: Samples) -> None:
     apart = batches(samples, dataclasses.replace(SETTINGS, loader_workers=1), first=3)
     assert all(equal(a, b) for a, b in zip(batches(samples, SETTINGS, first=3), apart, strict=True))
 
 
-def test_data_sets_have_shares_of_the_samples():
+def test_data_sets_have_shares_of_the_samples() -> None:
     frames = Watched(parts=Joined.of([[annotated_frame(0)], [annotated_frame(i) for i in range(1, 5)]]).parts)
     assert shares(frames, ()) is None
-    assert shares(frames, (1, 3)).tolist() == pytest.approx([0.25] + [0.1875] * 4)
+    weighted = shares(frames, (1, 3))
+    assert weighted is not None
+    assert weighted.tolist() == pytest.approx([0.25] + [0.1875] * 4)
     samples = Samples(load_method("dwm", depth=1), frames, dataclasses.replace(SETTINGS, dataset_weights=(0.0, 2.0)))
     for i in range(30):
         samples[i]
@@ -135,12 +144,12 @@ class Watched(Joined):
 
     seen: list[int] = dataclasses.field(default_factory=list)
 
-    def read_labels(self, index, box):
+    def read_labels(self, index: int, box: Any) -> NDArray[np.uint32]:
         self.seen.append(index)
         return super().read_labels(index, box)
 
 
-def test_what_lies_where_nobody_annotated_changes_nothing():
+def test_what_lies_where_nobody_annotated_changes_nothing() -> None:
     image, labels = annotated_frame(0)
     hidden = np.zeros(labels.shape, bool)
     hidden[:, 30:] = True
@@ -156,15 +165,18 @@ def test_what_lies_where_nobody_annotated_changes_nothing():
     assert max(int(first[i]["labels"].max()) for i in range(8)) < 999
 
 
-def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
+def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path: Path) -> None:
     image, labels = annotated_frame(0)
     fine = np.kron(image, np.ones((1, 2, 2), np.uint8)).astype(np.uint16) * 9 + 30_000
-    stores = {"coarse": (image, labels, 1.0), "fine": (fine, np.kron(labels, np.ones((2, 2), np.uint32)), 0.5)}
+    stores: dict[str, tuple[Image, Labels, float]] = {
+        "coarse": (image, labels, 1.0),
+        "fine": (fine, np.kron(labels, np.ones((2, 2), np.uint32)), 0.5),
+    }
     parts = []
     for name, (pixels, masks, size) in stores.items():
         np.save(tmp_path / f"{name}.npy", pixels)
         np.save(tmp_path / f"{name}-masks.npy", masks[None].astype(np.uint16))
-        sources = {"masks": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
+        sources: dict[str, Any] = {"masks": str(tmp_path / f"{name}-masks.npy"), "pixel_size_um": size, "axes": "tyx"}
         import_images(str(tmp_path / f"{name}.npy"), str(tmp_path / f"{name}.zarr"), **sources)
         parts.append(training_data(open_image(str(tmp_path / f"{name}.zarr")), "truth", 1, None))
     areas = {}
@@ -183,11 +195,11 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
 class Unreadable(list):
     """Frames that cannot be read."""
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> None:
         raise StoreError(f"Chunk {index} is damaged.")
 
 
-def test_an_error_in_a_loader_process_is_the_error_of_the_training():
+def test_an_error_in_a_loader_process_is_the_error_of_the_training() -> None:
     seen = {i: Crops(FRAMES, load_method("dwm").intensity, 0).seen(i) for i in range(3)}
     broken = Samples(load_method("dwm", depth=1), Unreadable(FRAMES), SETTINGS, seen)
     with pytest.raises(StoreError, match=r"^Chunk \d is damaged\.$"):
@@ -211,29 +223,29 @@ print(len(found), sys.modules["__main__"].__file__ == __file__)
 """
 
 
-def test_a_script_needs_no_guard_around_its_beginning(tmp_path):
+def test_a_script_needs_no_guard_around_its_beginning(tmp_path: Path) -> None:
     """Loader processes do not run it again."""
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
     assert (done.stdout.splitlines(), done.stderr) == (["begun", "2 True"], "")
 
 
-class Noted(list):
+class Noted(list[Any]):
     """Frames that note who reads them."""
 
-    def __init__(self, notes):
+    def __init__(self, notes: Any) -> None:
         super().__init__(FRAMES[:1])
         self.notes = notes
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         (self.notes / str(os.getpid())).touch()
         return super().__getitem__(index)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return Noted, (self.notes,)
 
 
-def shot(notes):
+def shot(notes: Any) -> None:
     """Ask a loader process for a batch, then die by signal 9."""
     samples = Samples(load_method("dwm", depth=1), Noted(notes), SETTINGS)
     next(batches(samples, dataclasses.replace(SETTINGS, loader_workers=1), first=0))
@@ -241,7 +253,7 @@ def shot(notes):
 
 
 @pytest.mark.slow
-def test_a_killed_training_leaves_no_loader_behind(tmp_path):
+def test_a_killed_training_leaves_no_loader_behind(tmp_path: Path) -> None:
     process = torch.multiprocessing.get_context("spawn").Process(target=shot, args=(tmp_path,))
     process.start()
     process.join()

@@ -1,11 +1,17 @@
+from __future__ import annotations
+
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import zarr
 
 from cellscale.errors import InputError
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.labels import LabelLayer
 from cellscale.training.frames import TrainingData
 from cellscale.training.selection import held_out_images, spread, training_data
 from tests.ngff.pictures import layer, make, noise
@@ -16,10 +22,12 @@ class Image:
     url: str
 
 
-def data(*counts):
+def data(*counts: Any) -> list[TrainingData]:
     """Sequences of so many frames of one slice."""
     return [
-        TrainingData(image=Image(str(i)), labels=None, planes=tuple((t, 0) for t in range(n)))
+        TrainingData(
+            image=cast(NgffImage, Image(str(i))), labels=cast(LabelLayer, None), planes=tuple((t, 0) for t in range(n))
+        )
         for i, n in enumerate(counts)
     ]
 
@@ -27,27 +35,27 @@ def data(*counts):
 @pytest.mark.parametrize(
     ("count", "kept"), [(1, [20]), (2, [10, 30]), (4, [5, 15, 25, 35]), (11, [1, 5, 9, 12, 16, 20, 23, 27, 30, 34, 38])]
 )
-def test_chosen_frames_are_spread_evenly(count, kept):
+def test_chosen_frames_are_spread_evenly(count: int, kept: Any) -> None:
     (found,) = spread(data(40), count)
     assert [t for t, _ in found.planes] == kept
 
 
-def test_all_frames_are_all_frames():
+def test_all_frames_are_all_frames() -> None:
     assert spread(data(7), 7) == data(7)
 
 
-def test_frames_of_several_images_are_one_sequence():
+def test_frames_of_several_images_are_one_sequence() -> None:
     found = spread(data(10, 2, 30), 3)
     assert [(part.image.url, part.planes) for part in found] == [("0", ((7, 0),)), ("2", ((9, 0), (23, 0)))]
 
 
 @pytest.mark.parametrize("count", [0, 8])
-def test_more_frames_than_there_are_and_none_are_refused(count):
+def test_more_frames_than_there_are_and_none_are_refused(count: int) -> None:
     with pytest.raises(InputError, match=rf"{count} training frames were asked for .* 7 have labels .* Choose 1 to 7"):
         spread(data(7), count)
 
 
-def _layered(folder, shape, **geometry):
+def _layered(folder: Path, shape: tuple[int, ...], **geometry: Any) -> NgffImage:
     """An image of 1 × 20 × 30 px, and a layer of another geometry."""
     image = make(folder / "i.zarr", noise(1, 20, 30), "tyx", pixel_size_um=(0.5, 0.5))
     group = zarr.create_group(str(folder / "i.zarr" / "labels" / "truth"), zarr_format=3)
@@ -66,24 +74,24 @@ def _layered(folder, shape, **geometry):
     ("shape", "sizes"),
     [((1, 10, 15), "1 × 10 × 15 px .* 1 × 20 × 30 px"), ((1, 40, 60), "1 × 40 × 60 px .* 1 × 20 × 30 px")],
 )
-def test_a_layer_of_another_size_than_its_image_is_refused(tmp_path, shape, sizes):
+def test_a_layer_of_another_size_than_its_image_is_refused(tmp_path: Path, shape: tuple[int, ...], sizes: Any) -> None:
     image = _layered(tmp_path, shape, scale=[1, 20 / shape[1] / 2, 30 / shape[2] / 2])
     with pytest.raises(InputError, match=rf"Layer 'truth' is {sizes}.*`cellscale upsample-labels`"):
         training_data(image, "truth", 1, None)
 
 
-def test_a_layer_that_begins_elsewhere_is_refused(tmp_path):
+def test_a_layer_that_begins_elsewhere_is_refused(tmp_path: Path) -> None:
     image = _layered(tmp_path, (1, 20, 30), scale=[1, 0.5, 0.5], translation=[0, 5, -1])
     with pytest.raises(InputError, match=r"begins 10 px below and -2 px right of its image"):
         training_data(image, "truth", 1, None)
 
 
-def test_a_layer_that_says_nothing_of_its_place_is_taken(tmp_path):
+def test_a_layer_that_says_nothing_of_its_place_is_taken(tmp_path: Path) -> None:
     image = _layered(tmp_path, (1, 20, 30))
     assert training_data(image, "truth", 1, None).planes == ((0, 0),)
 
 
-def test_a_layer_without_the_frame_that_is_asked_for_is_refused(tmp_path):
+def test_a_layer_without_the_frame_that_is_asked_for_is_refused(tmp_path: Path) -> None:
     image = make(tmp_path / "two.zarr", noise(2, 20, 30), "tyx")
     _layered(tmp_path, (1, 20, 30))
     shutil.copytree(tmp_path / "i.zarr" / "labels", tmp_path / "two.zarr" / "labels")
@@ -92,14 +100,14 @@ def test_a_layer_without_the_frame_that_is_asked_for_is_refused(tmp_path):
         training_data(image, "truth", 1, None)
 
 
-def labelled(path, *cells, dtype="uint8", side=16):
+def labelled(path: Any, *cells: Any, dtype: str = "uint8", side: int = 16) -> NgffImage:
     """An image with a layer that does not name its annotated frames; a frame for each of these labels."""
     image = make(path, np.zeros((len(cells), side, side), dtype), "tyx")
     layer(image, "truth", np.stack([np.full((side, side), cell, np.uint32) for cell in cells]))
     return image
 
 
-def test_empty_frames_of_a_layer_that_names_none_are_left_out_with_a_warning(tmp_path, caplog):
+def test_empty_frames_of_a_layer_that_names_none_are_left_out_with_a_warning(tmp_path: Path, caplog: Any) -> None:
     image = labelled(tmp_path / "i.zarr", 0, 1, 0, 0, 7)
     found = training_data(image, "truth", 1)
     assert found.planes == ((1, 0), (4, 0))
@@ -109,14 +117,14 @@ def test_empty_frames_of_a_layer_that_names_none_are_left_out_with_a_warning(tmp
     assert not caplog.text
 
 
-def test_empty_frames_that_a_layer_names_are_trained_on(tmp_path, caplog):
+def test_empty_frames_that_a_layer_names_are_trained_on(tmp_path: Path, caplog: Any) -> None:
     image = make(tmp_path / "i.zarr", np.zeros((3, 16, 16), np.uint8), "tyx")
     layer(image, "truth", np.zeros((3, 16, 16), np.uint32), metadata={"frames": [0, 2]})
     assert training_data(image, "truth", 1).planes == ((0, 0), (2, 0))
     assert not caplog.text
 
 
-def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path):
+def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path: Path) -> None:
     learn = labelled(tmp_path / "a.zarr", 1, 1)
     others = [labelled(tmp_path / "b.zarr", 1, dtype="uint16", side=20), labelled(tmp_path / "c.zarr", 2, 3, side=40)]
     found = held_out_images(others, [learn], "truth", 1)

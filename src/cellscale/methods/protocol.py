@@ -49,23 +49,23 @@ def constant(progress: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """One move of one player: some networks step on one loss; the others rest, BatchNorm statistics included."""
+    """One optimizer update: the named networks are trained on one loss; all others are frozen, BatchNorm included."""
 
     trains: tuple[str, ...]
-    """Names of the networks that move."""
+    """Names of the networks that are trained."""
     loss: Callable[[Networks, Batch], Terms]
     """Weighted terms, each a mean of per-sample losses; their sum is differentiated."""
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
-    """Makes the optimizer at the start of the stage."""
+    """Called at the start of the stage with the parameters to train."""
     learning_rate: Callable[[float], float] = constant
-    """Progress through the stage, 0 to 1, to a factor on the optimizer's rate."""
+    """Factor on the optimizer's learning rate as a function of the progress through the stage, 0 to 1."""
     every: int = 1
-    """Steps after which the turns repeat."""
+    """Period of the turns, steps."""
     turn: tuple[int, int] = (0, 1)
-    """Which of these steps are this player's, half-open: with 40 and (20, 40) it rests for 20 steps, moves for 20."""
+    """Steps of the period at which the update is due, half-open: 40 and (20, 40) skip 20 steps, then update at 20."""
 
-    def moves(self, step: int) -> bool:
-        """Whether the player moves on this step of the stage."""
+    def is_due(self, step: int) -> bool:
+        """Return whether the update is due at this step of the stage."""
         return self.turn[0] <= step % self.every < self.turn[1]
 
 

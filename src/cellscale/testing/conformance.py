@@ -291,7 +291,7 @@ def check_frozen_networks(subject: Subject) -> None:
     for stage in method.stages():
         for update in stage.updates:
             before = {name: {k: v.clone() for k, v in n.state_dict().items()} for name, n in networks.items()}
-            loop.Player(update, networks, 1).move(batch, 0, subject.training, Workers())
+            loop.Updater(update, networks, 1).step(batch, 0, subject.training, Workers())
             changed = {
                 name
                 for name, network in networks.items()

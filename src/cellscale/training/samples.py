@@ -1,7 +1,17 @@
-"""Samples: number i is a function of (seed, i) alone, whoever asks for it and whenever.
+"""Training samples: sample i is a function of (seed, i) alone, whichever process computes it, and in whatever order.
 
-A view is drawn with a margin, image and labels are augmented together, targets are computed, then the margin is cut: no
-skeleton, hull or gap sees a cell that the sample cuts.
+A sample is made in five steps, all from the generator of (seed, i):
+
+1. draw a frame, by the weights of the data sets, and a place in it 2. draw an augmentation: the coordinates in the
+frame of every pixel of a view of crop + 2 · margin px a side 3. read the block of the frame that holds these
+coordinates, and resample there: labels by majority, the image linearly 4. compute the method's targets from the
+labels of the view, then cut the margin off: no skeleton, hull or gap is computed
+   from a cell that the crop cuts
+5. change the intensities of the crop
+
+Shapes: image (c, y, x) float32, labels (y, x) int64, targets (y, x) by name; stacked to (n, …) by `batches`. Step s
+of worker r of w has the samples (s · w + r) · n … + n − 1 with batch size n, so that w workers together see the
+samples that one worker with w times the batch size sees.
 """
 
 from __future__ import annotations
@@ -35,7 +45,7 @@ Sample: TypeAlias = dict[str, Tensor]
 
 
 class Samples(Dataset[Sample]):
-    """The endless list of samples of a training."""
+    """Samples of a training by number, without end."""
 
     def __init__(
         self,
@@ -44,7 +54,19 @@ class Samples(Dataset[Sample]):
         settings: TrainingSettings,
         seen: Mapping[int, Seen] | None = None,
     ) -> None:
-        """Read nothing yet: loader processes read the blocks that they need; `seen` are frames surveyed before."""
+        """Prepare reading; pixels are read by the processes that load samples.
+
+        Parameters
+        ----------
+        method : Method
+            Gives targets, channels and the intensity rule.
+        frames : Frames
+            Annotated frames.
+        settings : TrainingSettings
+            Crop, margin, augmentation, seed and cache.
+        seen : mapping, optional
+            Statistics of frames, by number, that were computed before.
+        """
         self.given = method, frames, settings, seen
         self._method, self._settings = method, settings
         budget = settings.cache_mb * 2**20
@@ -54,12 +76,12 @@ class Samples(Dataset[Sample]):
         self.crop = -(-settings.crop // method.multiple) * method.multiple
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
+        """Return sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
         rng, number, view = self._drawn(index)
         inner, how = self._inner, self._settings.augmentation
         image, labels = self._crops.read(number, view.box)
         cells = view_of_labels(labels, view)
-        targets = self._method.targets(cells)
+        targets = self._method.targets(cells)  # (crop + 2 · margin)² px
         shown = other_intensities(view_of_image(image, view, inner), rng, how)
         found = {name: torch.from_numpy(values[inner, inner].copy()) for name, values in targets.items()}
         return found | {
@@ -74,7 +96,7 @@ class Samples(Dataset[Sample]):
 
     @property
     def _inner(self) -> slice:
-        """The part of an axis of a view that is the sample."""
+        """Part of an axis of a view that remains when the margin is cut off."""
         return slice(self._settings.margin, self._settings.margin + self.crop)
 
     def _drawn(self, index: int) -> tuple[np.random.Generator, int, View]:
@@ -88,9 +110,9 @@ class Samples(Dataset[Sample]):
         return rng, number, view_of(points, self._crops.frames.shape(number))
 
     def _center(self, rng: np.random.Generator, number: int, size: float) -> tuple[float, float]:
-        """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
+        """Draw the centre (y, x) of a crop of `size` px so that it fits into the frame; the middle of a short axis.
 
-        For the share `foreground_fraction` of the samples it is the one that is nearest to some pixel of a cell.
+        For a share of `foreground_fraction` of the samples it is the possible centre nearest to a random cell pixel.
         """
         height, width = self._crops.frames.shape(number)
         ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in (height, width)]
@@ -193,14 +215,14 @@ def _end_with_parent() -> None:
 
 
 def batch_of(values: dict[str, Tensor], device: torch.device, mean: Callable[[Tensor], Tensor]) -> Batch:
-    """Move stacked samples to a device, the image in channels-last order."""
+    """Move stacked samples (n, …) to a device; images are laid out channels last, which convolutions prefer."""
     moved = {name: value.to(device, non_blocking=True) for name, value in values.items()}
     image = moved.pop("image").contiguous(memory_format=torch.channels_last)
     return Batch(image=image, labels=moved.pop("labels"), targets=moved, mean=mean)
 
 
 def parts_of(batch: Batch, count: int) -> list[Batch]:
-    """Split a batch into so many of equal size."""
+    """Split a batch into `count` parts of equal size, (n / count, …)."""
     if count == 1:
         return [batch]
     size = len(batch.image) // count
