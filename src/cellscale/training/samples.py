@@ -2,10 +2,10 @@
 
 A sample is made in five steps, all from the generator of (seed, i):
 
-1. draw a frame, by the weights of the data sets, and a place in it 2. draw an augmentation: the coordinates in the
-frame of every pixel of a view of crop + 2 · margin px a side 3. read the block of the frame that holds these
-coordinates, and resample there: labels by majority, the image linearly 4. compute the method's targets from the
-labels of the view, then cut the margin off: no skeleton, hull or gap is computed
+1. draw a frame, by the weights of the data sets, and a place in it
+2. draw an augmentation: the coordinates in the frame of every pixel of a view, crop + 2 · margin px a side
+3. read the block of the frame that holds these coordinates, and resample image and labels there
+4. compute the method's targets from the labels of the view, then cut the margin off: no skeleton, hull or gap comes
    from a cell that the crop cuts
 5. change the intensities of the crop
 
