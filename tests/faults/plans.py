@@ -213,6 +213,7 @@ def driver_kills(of: Ground, seed: int, kills: int = 4) -> Ending:
     """The driver dies by signal 9 again and again, at records of the seed's choice; then it is left in peace."""
     name, draw = f"driver-{seed}", random.Random(seed)
     words = ["segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name, "--serial"]
+    words += ["--trust-model", "tests.blobs"]
     words += [word for key in ("window_size", "task_px") for word in ("--set", f"{key}={SETTINGS[key]}")]
     words += [
         "--set",
