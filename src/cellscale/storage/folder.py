@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -25,8 +26,10 @@ from cellscale.storage.compare_and_set import Change
 from cellscale.storage.errors import explained
 from cellscale.storage.urls import file_system, is_local, local_path
 
-PART = ".part"
-"""Ending of a file that is being written."""
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
+"""Ending of a file that is being written, by cellscale or by zarr."""
+_LOCK = re.compile(r"^\..+\.(lock|lease)$")
+"""Name of a file that stands for a lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ class Folder:
                 found = system.ls(path, detail=False)
             except FileNotFoundError:
                 return frozenset()
-        return frozenset(name.rsplit("/", 1)[-1] for name in found if not name.endswith(PART))
+        return frozenset(name.rsplit("/", 1)[-1] for name in found if not _of_writers(name))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
@@ -142,7 +145,20 @@ class Folder:
             system.invalidate_cache()
             found = system.find(path)
         start = len(path) + 1
-        return frozenset(name[start:] for name in found if not name.endswith(PART))
+        return frozenset(name[start:] for name in found if not _of_writers(name))
+
+    def tidy(self) -> None:
+        """Delete what killed writers have left of files below, on file systems; others may write meanwhile.
+
+        A write whose file is deleted before it gets its name fails, and is tried again.
+        """
+        if not is_local(self.url):
+            return
+        with explained("tidy", self.url):
+            for folder, _, names in os.walk(local_path(self.url)):
+                for name in filter(_PARTIAL.search, names):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(folder, name))
 
     def check_writable(self) -> None:
         """Raise StoreError, with the place and the way out, unless files can be written here."""
@@ -166,9 +182,16 @@ class Folder:
             ) from error
 
 
+def _of_writers(path: str) -> bool:
+    """Whether a file is part of a write that is under way, or was cut off."""
+    return bool(_PARTIAL.search(path) or _LOCK.match(path.rsplit("/", 1)[-1]))
+
+
 def _write_local(path: str, data: bytes) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path}.{uuid.uuid4().hex}{PART}"
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    # Hidden, so that a reader of all files in the folder passes over what a killed writer has left.
+    part = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.part")
     try:
         with open(part, "wb") as stream:
             stream.write(data)
