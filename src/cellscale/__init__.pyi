@@ -6,6 +6,7 @@ from cellscale.api.demo import demo as demo
 from cellscale.api.evaluation import evaluate as evaluate
 from cellscale.api.health import doctor as doctor
 from cellscale.api.objects import export_table as export_table
+from cellscale.api.objects import measure as measure
 from cellscale.api.probability_maps import predict_maps as predict_maps
 from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
@@ -42,6 +43,7 @@ __all__ = [
     "list_methods",
     "list_models",
     "load_model",
+    "measure",
     "open_image",
     "open_labels",
     "plan",

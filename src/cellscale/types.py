@@ -24,6 +24,20 @@ StoredMaps: TypeAlias = Mapping[str, NDArray[np.uint8]]
 """Predictions as they are stored and decoded: round(255 p), (y, x), by name."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Physical sizes of an image and the names of its channels, as far as they are known."""
+
+    pixel_size_um: tuple[float, float] | None = None
+    """Height and width of a pixel, µm."""
+    z_step_um: float | None = None
+    """Distance of two slices, µm."""
+    frame_interval_s: float | None = None
+    """Time between two frames, s."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels; empty where they have none."""
+
+
 @dataclass(frozen=True, order=True)
 class Box:
     """A rectangle of pixels: rows y0 to y1 − 1, columns x0 to x1 − 1."""

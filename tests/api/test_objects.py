@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import cellscale
-from cellscale.errors import MissingError, StoreError
+from cellscale.errors import ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import publish_labels, stage_labels
 from tests.blobs import blobs_model, blurred_noise
-from tests.ngff.pictures import make
+from tests.ngff.pictures import layer, make
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +54,52 @@ def test_polars_and_duckdb_read_the_table(image: NgffImage) -> None:
     assert dict(by_polars.rows()) == areas
     query = f"select frame, sum(area_px) from '{place}' group by frame"
     assert {frame: int(area) for frame, area in duckdb.sql(query).fetchall()} == areas
+
+
+def test_a_layer_is_measured_as_the_segmentation_did(image: NgffImage) -> None:
+    place = Path(image.url) / "labels" / "cells" / "objects.parquet"
+    made = pd.read_parquet(place)
+    with pytest.raises(ExistsError, match="--overwrite"):
+        cellscale.measure(image.url, layer="cells")
+    assert cellscale.measure(image.url, layer="cells", overwrite=True) == len(made)
+    pd.testing.assert_frame_equal(pd.read_parquet(place), made)
+    assert len(list(place.iterdir())) == 3
+
+
+def test_a_layer_of_any_numbers_is_measured_in_tiles(tmp_path: Path) -> None:
+    """Labels far apart, a cell over two tiles, an image of two channels, one of them with pixels that are no number."""
+    pixels = np.random.default_rng(0).normal(0, 1e-9, (2, 70, 2100)).astype(np.float32)
+    pixels[1, 0, 0] = np.nan
+    labels = np.zeros((1, 70, 2100), np.uint32)
+    labels[0, 5:9, 2040:2060], labels[0, :3, :3] = 2**32 - 1, 7
+    image = make(tmp_path / "i.zarr", pixels, "cyx", pixel_size_um=(0.5, 0.25))
+    layer(image, "drawn", labels)
+    assert cellscale.measure(image.url, layer="drawn") == 2
+    rows = pd.read_parquet(f"{image.url}/labels/drawn/objects.parquet")
+    assert rows.label.tolist() == [7, 2**32 - 1]
+    assert rows.area_um2.tolist() == [9 / 8, 10]
+    assert rows.touches_edge.tolist() == [True, False]
+    assert rows[["bbox_y0_px", "bbox_x0_px", "bbox_y1_px", "bbox_x1_px"]].iloc[1].tolist() == [5, 2040, 9, 2060]
+    cell = pixels[:, 5:9, 2040:2060].reshape(2, -1).tolist()
+    assert rows["intensity_mean-0"].iloc[1] == pytest.approx(math.fsum(cell[0]) / 80, rel=1e-15)
+    assert rows["intensity_mean-1"].isna().tolist() == [True, False]
+
+
+def test_a_layer_of_another_image_is_not_measured(image: NgffImage, tmp_path: Path) -> None:
+    other = make(tmp_path / "o.zarr", np.zeros((3, 40, 40), np.uint8), "tyx")
+    layer(other, "drawn", np.ones((3, 40, 40), np.uint32))
+    with pytest.raises(InputError, match=r"\(3, 1, 40, 40\).*\(3, 1, 90, 120\)"):
+        cellscale.measure(image.url, layer="drawn", layer_store=other.url)
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", '"a",b', "two\nlines", "@sum(1)", "<b>&"])
+def test_names_of_channels_stay_one_column_and_no_formula(tmp_path: Path, name: str) -> None:
+    image = make(tmp_path / "i.zarr", np.ones((2, 40, 40), np.uint8), "cyx", channels=["plain", name])
+    layer(image, "drawn", np.ones((1, 40, 40), np.uint32))
+    cellscale.measure(image.url, layer="drawn")
+    cellscale.export_table(image.url, str(tmp_path / "o.csv"), layer="drawn")
+    with open(tmp_path / "o.csv", newline="") as stream:
+        header, row = csv.reader(stream)
+    assert header[-2:] == ["intensity_mean-plain", f"intensity_mean-{name}"]
+    assert len(header) == len(row)
+    assert not [word for word in header + row if word[:1] in "=+-@\t\r"]

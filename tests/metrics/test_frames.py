@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cellscale.errors import InputError
-from cellscale.metrics import FrameScores, frame_scores, scores, summary, total
+from cellscale.metrics import FrameScores, frame_scores, scores, summary, tiled_scores, total
 from cellscale.testing import cases
 from cellscale.testing.naive.metrics import scores as naive_scores
 from cellscale.types import Labels
@@ -73,6 +73,20 @@ def test_counts_add_up_in_any_grouping() -> None:
     halves = total([total(frames[:2]), total(frames[2:])])
     assert summary(halves) == pytest.approx(summary(total(frames)), rel=1e-12)
     assert summary(total(frames)) == scores((t, damaged(t, seed)) for seed, t in enumerate(map(scattered, range(4))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(np.uint32, (23, 31), elements=st.sampled_from([0, 0, 3, 3, 7, 2**32 - 1])),
+    st.integers(0, 99),
+    st.integers(9, 40),
+)
+def test_tiles_count_what_the_whole_frame_does(noise: Labels, seed: int, side: int) -> None:
+    truth = scattered(seed)
+    truth[4:27, 8:39] = noise
+    prediction = damaged(truth, seed)
+    tiled = tiled_scores(lambda box: (truth[box.slices], prediction[box.slices]), truth.shape, side)
+    assert tiled == frame_scores(truth, prediction)
 
 
 def test_no_frames_are_the_counts_of_nothing() -> None:

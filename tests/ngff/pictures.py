@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from cellscale.ngff.image import NgffImage, create_image, open_image
+from cellscale.ngff.labels import LabelLayer, publish_labels, stage_labels
 from cellscale.types import Box
 
 
@@ -26,6 +27,16 @@ def make(path: Path, pixels: NDArray[Any], axes: str, **options: Any) -> NgffIma
         for t, c, z in np.ndindex(full.shape[:3]):
             writer.write(full[t, c, z], t=t, c=c, z=z)
     return open_image(str(path), storage_options=options.get("storage_options"))
+
+
+def layer(image: NgffImage, name: str, labels: NDArray[Any]) -> LabelLayer:
+    """A published layer of the finest level alone from labels (t, y, x), of an image without slices."""
+    made = stage_labels(image, name, planes_z=1)
+    for t, frame in enumerate(labels):
+        for box in made.shards():
+            made.write(frame[box.slices], box, t=t)
+    publish_labels(made)
+    return made
 
 
 def whole(image: Any, level: int = 0) -> Box:

@@ -40,7 +40,8 @@ def test_a_stack_with_labels_of_some_frames(tmp_path: Path, version: str) -> Non
         images,
         str(tmp_path / "i.zarr"),
         labels=labels,
-        version=version,
+        ome_zarr_version=version,
+        classes="keep",
         pixel_size_um=0.5,
         frame_interval_s=300,
         on_progress=lambda *progress: seen.append(progress),
@@ -76,15 +77,15 @@ def test_masks_find_their_images_by_name(tmp_path: Path) -> None:
         for name, plane in zip(names, planes, strict=True):
             tifffile.imwrite(tmp_path / folder / name, plane)
     folders = [str(tmp_path / "images"), str(tmp_path / "masks")]
-    image = import_planes(
-        open_source(folders[0]), str(tmp_path / "i.zarr"), labels=open_source(folders[1], labels=True)
-    )
+    masks_of = open_source(folders[1], labels=True)
+    image = import_planes(open_source(folders[0]), str(tmp_path / "i.zarr"), labels=masks_of, classes="keep")
     truth = open_labels(image.url, "truth")
     assert truth.metadata == {"frames": [1, 2]}
     assert (truth.read(whole(truth), t=2) == masks[0]).all()
     assert (truth.read(whole(truth), t=1) == masks[1]).all()
     part = open_source(folders[0], frames=(2, 3))
-    image = import_planes(part, str(tmp_path / "p.zarr"), labels=open_source(folders[1], labels=True, frames=(2, 3)))
+    masks_of = open_source(folders[1], labels=True, frames=(2, 3))
+    image = import_planes(part, str(tmp_path / "p.zarr"), labels=masks_of, classes="keep")
     truth = open_labels(image.url, "truth")
     assert (truth.read(whole(truth)) == masks[0]).all()
     tifffile.imwrite(tmp_path / "masks" / "d.tif", masks[0])
@@ -133,9 +134,40 @@ def test_labels_without_an_image_are_refused(tmp_path: Path) -> None:
         import_planes(images, str(tmp_path / "i.zarr"), labels=labels)
 
 
+def _blocks(values: list[int], dtype: str = "uint8") -> NDArray[Any]:
+    """Two frames with blocks of 8 × 8 px, one for each value."""
+    masks = np.zeros((2, 40, 40), dtype)
+    for i, value in enumerate(values):
+        masks[:, 10 * (i // 4) : 10 * (i // 4) + 8, 10 * (i % 4) : 10 * (i % 4) + 8] = value
+    return masks
+
+
+@pytest.mark.parametrize(("values", "dtype"), [([255] * 5, "uint8"), ([1] * 3, "bool"), ([1, 2, 1, 2, 3], "uint8")])
+def test_masks_of_classes_are_refused_or_numbered(tmp_path: Path, values: list[int], dtype: str) -> None:
+    np.save(tmp_path / "i.npy", noise(2, 40, 40))
+    np.save(tmp_path / "l.npy", _blocks(values, dtype))
+    images, labels = open_source(str(tmp_path / "i.npy")), open_source(str(tmp_path / "l.npy"), labels=True)
+    with pytest.raises(InputError, match=r"frame \d has \d separate pieces of label \d+. Use --classes number"):
+        import_planes(images, str(tmp_path / "i.zarr"), labels=labels)
+    assert not (tmp_path / "i.zarr").exists()
+    for choice, expected in (("number", range(1, len(values) + 1)), ("keep", sorted(set(values)))):
+        import_planes(images, str(tmp_path / "i.zarr"), labels=labels, classes=choice, overwrite=True)  # type: ignore[arg-type]
+        truth = open_labels(str(tmp_path / "i.zarr"), "truth")
+        assert np.unique(truth.read(whole(truth), t=1)).tolist() == [0, *expected]
+
+
+def test_a_cell_in_two_pieces_among_others_is_kept(tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", noise(2, 40, 40))
+    np.save(tmp_path / "l.npy", _blocks([1, 2, 3, 1]))
+    images, labels = open_source(str(tmp_path / "i.npy")), open_source(str(tmp_path / "l.npy"), labels=True)
+    import_planes(images, str(tmp_path / "i.zarr"), labels=labels)
+    truth = open_labels(str(tmp_path / "i.zarr"), "truth")
+    assert np.unique(truth.read(whole(truth))).tolist() == [0, 1, 2, 3]
+
+
 def test_booleans_keep_their_values(tmp_path: Path) -> None:
     np.save(tmp_path / "i.npy", noise(2, 40, 40))
-    np.save(tmp_path / "l.npy", noise(2, 40, 40) > 100)
+    np.save(tmp_path / "l.npy", _blocks([1], "bool"))
     image = import_planes(
         open_source(str(tmp_path / "i.npy")),
         str(tmp_path / "i.zarr"),

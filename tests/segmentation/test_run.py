@@ -192,7 +192,7 @@ def test_the_object_table_is_regionprops_whatever_the_tile(image: NgffImage) -> 
         assert np.allclose(mine.area_um2, props.area * 0.125)
         assert np.allclose(mine[["centroid_y_px", "centroid_x_px"]], props[["centroid-0", "centroid-1"]])
         assert np.allclose(mine[["bbox_y0_px", "bbox_x0_px", "bbox_y1_px", "bbox_x1_px"]], props.filter(like="bbox"))
-        assert np.allclose(mine.mean_intensity_0, props.mean_intensity)
+        assert np.allclose(mine["intensity_mean-0"], props.mean_intensity)
 
 
 def test_slices_projection_and_channels(tmp_path: Path) -> None:

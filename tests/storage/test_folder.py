@@ -103,6 +103,19 @@ def test_a_change_between_reading_and_writing_is_seen(s3: dict[str, Any]) -> Non
     assert folder.read("x") == b"mine after theirs 2"
 
 
+def test_the_lock_that_a_killed_process_has_left_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".x.lock").touch()
+    folder = Folder(url=str(tmp_path))
+    assert folder.names() == frozenset()
+    folder.update("x", lambda content: b"1" if content is None else None)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_bucket_that_does_not_exist_is_named(s3: dict[str, Any]) -> None:
+    with pytest.raises(StoreError, match=r"Cannot change s3://no-such-bucket/x/y"):
+        Folder(url="s3://no-such-bucket/x", storage_options=s3).update("y", lambda content: b"1")
+
+
 def test_the_lock_of_a_dead_holder_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_and_set, "LEASE_S", 0.2)
     folder = Folder(url=f"memory://folders/{tmp_path.name}")

@@ -6,9 +6,11 @@ from cellscale.training.augment import (
     coordinates,
     other_intensities,
     smooth_field,
+    view_of,
     view_of_image,
     view_of_labels,
 )
+from cellscale.types import Box
 
 RIGID = Augmentation(warped=0.0)
 PLAIN = Augmentation(gamma=1.0, contrast=1.0, brightness=0.0, shading=0.0, noise=0.0, blur=0.0)
@@ -23,7 +25,7 @@ def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips():
     turns = [np.rot90(flipped, k) for flipped in (frame, frame[::-1]) for k in range(4)]
     seen = set()
     for seed in range(60):
-        view = view_of_labels(frame, coordinates(generator(seed), (3.5, 3.5), 8, RIGID))
+        view = view_of_labels(frame, view_of(coordinates(generator(seed), (3.5, 3.5), 8, RIGID), frame.shape))
         (turn,) = [i for i, turned in enumerate(turns) if np.array_equal(turned, view)]
         seen.add(turn)
     assert seen == set(range(8))
@@ -34,16 +36,19 @@ def test_image_and_labels_are_warped_together(seed):
     labels = np.zeros((96, 96), np.uint32)
     labels[20:70, 30:60] = 3
     points = coordinates(generator(seed), (48.0, 48.0), 64, Augmentation(warped=1.0))
-    image = view_of_image((labels > 0).astype(np.float32)[None], points)[0]
-    view = view_of_labels(labels, points)
-    assert set(np.unique(view)) == {0, 3}
-    assert np.array_equal(image[(image < 0.01) | (image > 0.99)] > 0.5, view[(image < 0.01) | (image > 0.99)] > 0)
+    view = view_of(points, labels.shape)
+    image = view_of_image((labels > 0).astype(np.float32)[None, *view.box.slices], view, slice(None))[0]
+    cells = view_of_labels(labels[view.box.slices], view)
+    assert set(np.unique(cells)) == {0, 3}
+    assert np.array_equal(image[(image < 0.01) | (image > 0.99)] > 0.5, cells[(image < 0.01) | (image > 0.99)] > 0)
 
 
 def test_beyond_the_frame_the_image_is_mirrored():
     frame = np.arange(5, dtype=np.float32)[None, None].repeat(5, axis=1)
     points = np.stack(np.meshgrid(np.zeros(1), np.arange(-3, 8), indexing="ij")).astype(np.float32)
-    assert view_of_image(frame, points)[0, 0].tolist() == [3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1]
+    view = view_of(points, (5, 5))
+    assert view.box == Box(0, 0, 1, 5)
+    assert view_of_image(frame, view, slice(None))[0, 0].tolist() == [3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1]
 
 
 def test_a_scale_of_two_shows_half_as_much():

@@ -2,52 +2,34 @@ import numpy as np
 import pytest
 
 from cellscale.errors import InputError
-from cellscale.methods.intensity import Intensity
-from cellscale.training.frames import Joined, MappedFrames, checked, mapped
+from cellscale.training.frames import Joined, checked
+from cellscale.types import Box
+
+WHOLE = Box(0, 0, 8, 8)
 
 
-class Counting(list):
-    """Frames that count how often they are read."""
-
-    reads = 0
-
-    def __getitem__(self, index):
-        self.reads += 1
-        return super().__getitem__(index)
-
-
-def frame(value, shape=(8, 8), channels=1):
-    return np.full((channels, *shape), value, np.uint8), np.zeros(shape, np.uint32)
+def frame(value, shape=(8, 8), channels=1, cells=0):
+    return np.full((channels, *shape), value, np.uint8), np.full(shape, cells, np.uint32)
 
 
 def test_joined_frames_are_numbered_through():
-    joined = Joined(parts=([frame(1), frame(2)], [], [frame(3)]))
-    assert [int(joined[i][0][0, 0, 0]) for i in range(len(joined))] == [1, 2, 3]
+    joined = Joined.of([[frame(1), frame(2)], [], [frame(3)]])
+    assert [int(joined.read_image(i, WHOLE)[0, 0, 0]) for i in range(len(joined))] == [1, 2, 3]
     with pytest.raises(IndexError):
-        joined[3]
-
-
-def test_a_frame_is_mapped_as_a_whole():
-    image = np.arange(100, dtype=np.uint16).reshape(1, 10, 10) + 32_978
-    found = mapped(image, Intensity(low=0, high=100))
-    assert found.dtype == np.float32
-    assert (found.min(), found.max()) == (0.0, 1.0)
-
-
-def test_the_latest_frames_are_kept_within_the_budget():
-    frames = Counting([frame(i) for i in range(3)])
-    kept = MappedFrames(frames, Intensity(), budget_bytes=2 * (8 * 8 * 8))
-    for index in (0, 1, 0, 1, 2, 1, 0):
-        kept[index]
-    assert frames.reads == 4
-    tiny = MappedFrames(frames, Intensity(), budget_bytes=0)
-    assert np.array_equal(tiny[1][0], tiny[1][0])
-    assert frames.reads == 5
+        joined.read_image(3, WHOLE)
 
 
 def test_no_frames_at_all():
     with pytest.raises(InputError, match="No training frames"):
         checked([[]], 1, "training")
+
+
+def test_frames_without_a_cell():
+    with pytest.raises(InputError, match="None of the 2 validation frames has a cell"):
+        checked([[frame(0), frame(1)]], 1, "validation")
+    with pytest.raises(InputError, match="None of the 1 training frames has a cell"):
+        checked([[frame(0, cells=9)]], 1, "training", 9)
+    assert len(checked([[frame(0), frame(1, cells=9)]], 1, "training")) == 2
 
 
 def test_another_number_of_channels():

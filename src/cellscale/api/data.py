@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Unpack, overload
 
 from cellscale import sources
-from cellscale.ngff.frame_ranges import Frames
+from cellscale.ngff.collections import import_collection
+from cellscale.ngff.frame_ranges import Frames, ranges
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.import_blocks import import_blocks
-from cellscale.ngff.import_planes import import_planes
+from cellscale.ngff.import_planes import ImportOptions, import_planes
 from cellscale.progress import Progress, silent
 from cellscale.sources.synthetic import Scene
 from cellscale.storage.urls import check_apart
+
+log = logging.getLogger("cellscale")
+
+
+def _opened(
+    source: str, masks: str | None, axes: str | None, frames: Frames, series: sources.Series
+) -> list[tuple[sources.Source, sources.Source | None]]:
+    """Images and the masks of each."""
+    images = sources.open_sources(source, axes=axes, frames=frames, series=series)
+    if masks is None:
+        return [(image, None) for image in images]
+    each: sources.Series = None if series is None else "all"
+    found = sources.open_sources(masks, axes=axes, frames=frames, labels=True, series=each)
+    if series is None:
+        return [(images[0], found[0])]
+    numbers = range(len(images)) if series == "all" else [series]
+    return list(zip(images, sources.matched(images, found, numbers), strict=True))
+
+
+def _log_gaps(images: Sequence[sources.Source]) -> None:
+    """Say which frames a file describes and does not have."""
+    for image in images:
+        gaps = sorted(set(range(image.shape[0])) - set(image.frames))
+        if gaps and not image.numbered:
+            where = f"{image.path} lacks the frames {ranges(gaps)} (half-open)"
+            log.warning("%s; they stay empty, and the image lists the others as its frames.", where)
+
+
+@overload
+def import_images(
+    source: str,
+    destination: str,
+    *,
+    masks: str | None = None,
+    series: Literal["all"],
+    axes: str | None = None,
+    frames: Frames = None,
+    **options: Unpack[ImportOptions],
+) -> tuple[NgffImage, ...]: ...
+
+
+@overload
+def import_images(
+    source: str,
+    destination: str,
+    *,
+    masks: str | None = None,
+    series: int | None = None,
+    axes: str | None = None,
+    frames: Frames = None,
+    **options: Unpack[ImportOptions],
+) -> NgffImage: ...
 
 
 def import_images(
@@ -20,54 +74,42 @@ def import_images(
     destination: str,
     *,
     masks: str | None = None,
-    layer: str = "truth",
-    pixel_size_um: float | None = None,
-    frame_interval_s: float | None = None,
-    ome_zarr_version: str = "0.5",
-    frames: Frames = None,
+    series: sources.Series = None,
     axes: str | None = None,
-    overwrite: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
-    on_progress: Progress = silent,
-) -> NgffImage:
-    """Import images, and instance labels where given, into a new OME-Zarr image.
+    frames: Frames = None,
+    **options: Unpack[ImportOptions],
+) -> NgffImage | tuple[NgffImage, ...]:
+    """Import images, and instance labels where given, into a new OME-Zarr image or a collection of images.
 
     Parameters
     ----------
     source : str
-        A TIFF stack, a folder of TIFFs, a CTC folder, npz or npy.
+        A TIFF stack, a set of OME-TIFF files, a folder of TIFFs, a CTC folder, npz or npy.
     destination : str
         URL of the image to make.
     masks : str
         Instance masks of the same frames, in any of these forms; frames without a mask stay empty and unlisted.
-    layer : str
-        Name of the label layer.
-    pixel_size_um : float
-        Width and height of a pixel, µm.
-    frame_interval_s : float
-        Time between two frames, s.
-    ome_zarr_version : {"0.5", "0.4"}
-        Version to write.
+    series : int or "all"
+        Which image of a source that holds several: one by its number, or all as a collection, whose images are
+        destination/0, destination/1, …; of a folder, each file is an image [default: the only image; the frames of a
+        folder are one].
+    axes : str
+        Meaning of the source's axes, e.g. "tyx" [default: what the source says; else 3-D arrays are t, y, x].
     frames : tuple of int
         Half-open range of frames.
-    axes : str
-        Meaning of the source's axes, e.g. "tyx"; without it, 3-D arrays are t, y, x.
-    overwrite : bool
-        Replace an existing destination.
-    storage_options : mapping
-        Options for fsspec, for the destination.
-    on_progress : callable
-        Called with step, done and total.
+    **options
+        See `cellscale.ngff.import_planes.ImportOptions`.
 
     Returns
     -------
-    NgffImage
-        The image.
+    NgffImage or tuple of NgffImage
+        The image; with `series="all"`, the images of the collection.
 
     Raises
     ------
     CellscaleError
-        For sources that cannot be read, labels that are no instance labels, or an existing destination.
+        For sources that cannot be read whole, several images without `series`, masks that are not instance labels, or
+        an existing destination.
 
     Examples
     --------
@@ -82,21 +124,12 @@ def import_images(
     for read in (source, masks):
         if read:
             check_apart(read, destination)
-    images_source = sources.open_source(source, axes=axes, frames=frames)
-    of_labels = axes.lower().replace("c", "") if axes else None
-    labels_source = sources.open_source(masks, axes=of_labels, frames=frames, labels=True) if masks else None
-    return import_planes(
-        images_source,
-        destination,
-        labels=labels_source,
-        layer=layer,
-        pixel_size_um=None if pixel_size_um is None else (pixel_size_um, pixel_size_um),
-        frame_interval_s=frame_interval_s,
-        version=ome_zarr_version,
-        overwrite=overwrite,
-        storage_options=storage_options,
-        on_progress=on_progress,
-    )
+    found = _opened(source, masks, axes, frames, series)
+    _log_gaps([image for image, _ in found])
+    if series == "all":
+        return import_collection(found, destination, **options)
+    image, labels = found[0]
+    return import_planes(image, destination, labels=labels, **options)
 
 
 def synthesize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from cellscale import metrics
 from cellscale.errors import InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
-from cellscale.types import Box
+from cellscale.types import Box, Labels
 
 
 def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
@@ -28,8 +31,22 @@ def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
     return chosen
 
 
-def score_layers(found: LabelLayer, true: LabelLayer, frames: range, *, on_progress: Progress) -> dict[str, Any]:
-    """Score every plane of the frames that have truth; nothing but counts is held.
+def score_layers(
+    found: LabelLayer, true: LabelLayer, frames: range, *, ignore_label: int = 0, on_progress: Progress = silent
+) -> dict[str, Any]:
+    """Score every plane of the frames that have ground truth, tile by tile; nothing but counts is held.
+
+    Parameters
+    ----------
+    found, true : LabelLayer
+        The layer that is scored, and the ground truth.
+    frames : range
+        The frames that are looked at.
+    ignore_label : int
+        Label of the ground truth's pixels that nobody has annotated: they are background in both layers; 0: there are
+        none.
+    on_progress : callable
+        Called with step, done and total.
 
     Returns
     -------
@@ -50,11 +67,16 @@ def score_layers(found: LabelLayer, true: LabelLayer, frames: range, *, on_progr
         )
     chosen = _scored(found, true, frames)
     _, slices, height, width = sizes[0]
-    box = Box(0, 0, height, width)
+
+    def read(box: Box, t: int, z: int) -> tuple[Labels, Labels]:
+        truth, prediction = (layer.read(box, t=t, z=z) for layer in (true, found))
+        hidden = (truth == ignore_label) & (ignore_label > 0)
+        return np.where(hidden, np.uint32(0), truth), np.where(hidden, np.uint32(0), prediction)
+
     counts = []
     for done, t in enumerate(chosen, 1):
-        planes = ((true.read(box, t=t, z=z), found.read(box, t=t, z=z)) for z in range(slices))
-        counts.append(metrics.total(metrics.frame_scores(*plane) for plane in planes))
+        planes = (metrics.tiled_scores(partial(read, t=t, z=z), (height, width)) for z in range(slices))
+        counts.append(metrics.total(planes))
         on_progress("evaluate", done, len(chosen))
     return {"frames": len(chosen), **metrics.summary(metrics.total(counts))}
 
@@ -66,6 +88,7 @@ def evaluate(
     ground_truth: str = "truth",
     ground_truth_store: str | None = None,
     frames: Frames = None,
+    ignore_label: int = 0,
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -81,6 +104,9 @@ def evaluate(
         Store of the ground truth; None: the image's own.
     frames : tuple of int
         Half-open range of frames; None: all frames that have ground truth.
+    ignore_label : int
+        Label of the ground truth's pixels that nobody has annotated: neither they nor predictions there are scored; 0:
+        there are none.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
@@ -105,4 +131,5 @@ def evaluate(
     """
     found = open_labels(image, layer, storage_options=storage_options)
     true = open_labels(ground_truth_store or image, ground_truth, storage_options=storage_options)
-    return score_layers(found, true, chosen_frames(frames, found.size("t"), image), on_progress=on_progress)
+    chosen = chosen_frames(frames, found.size("t"), image)
+    return score_layers(found, true, chosen, ignore_label=ignore_label, on_progress=on_progress)

@@ -1,23 +1,27 @@
-"""The object table of a label layer: read part by part, written as CSV."""
+"""The object table of a label layer: measured, read part by part, written as CSV."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from cellscale.errors import MissingError
+from cellscale.errors import ExistsError, MissingError
+from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames
+from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.progress import Progress, silent
+from cellscale.segmentation.measurement import measured_planes
+from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import address, check_apart, file_system
-
-NAME = "objects.parquet"
-"""The table's folder in a layer."""
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -28,10 +32,10 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
     MissingError
         If the layer has no table.
     """
-    folder = Folder(url=layer.place(NAME), storage_options=layer.storage_options)
-    names = sorted(name for name in folder.names() if name.endswith(".parquet"))
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    names = part_names(folder.names())
     if not names:
-        raise MissingError(f"{layer.url} has no object table; only layers made by `cellscale segment` have one.")
+        raise MissingError(f"{layer.url} has no object table; make one with `cellscale measure`.")
     for name in names:
         yield pq.read_table(io.BytesIO(folder.read(name) or b""))
 
@@ -82,4 +86,70 @@ def export_table(
                 rows += part.num_rows
             if writer is not None:
                 writer.close()
+    return rows
+
+
+def measure(
+    image: str,
+    *,
+    layer: str,
+    layer_store: str | None = None,
+    frames: Frames = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    on_progress: Progress = silent,
+) -> int:
+    """Make the object table of any label layer: imported, corrected, or written by another program.
+
+    The columns are those of a segmentation, and the same sums fill them; `cut` and `unconverged` are false. The table
+    is computed tile by tile and kept on this machine until it is complete, then written into the layer.
+
+    Parameters
+    ----------
+    image : str
+        URL of the image.
+    layer : str
+        Name of the layer.
+    layer_store : str
+        Store that holds the layer; None: the image's own.
+    frames : tuple of int
+        Half-open range of frames; None: all that the layer says have labels.
+    overwrite : bool
+        Replace the layer's table.
+    storage_options : mapping
+        Options for fsspec.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    ExistsError
+        If the layer has a table and `overwrite` is not set.
+    CellscaleError
+        For an image, layer or frames that do not exist, sizes that differ, or a store that cannot be written.
+    """
+    pixels = open_image(image, storage_options=storage_options)
+    labels = open_labels(layer_store or image, layer, storage_options=storage_options)
+    folder = Folder(url=labels.place(TABLE), storage_options=labels.storage_options)
+    old = part_names(folder.names())
+    if old and not overwrite:
+        raise ExistsError(f"{labels.url} has an object table already. Replace it with --overwrite.")
+    chosen = annotated(labels, chosen_frames(frames, labels.size("t"), labels.url))
+    rows, total = 0, len(chosen) * labels.size("z")
+    with TemporaryDirectory() as kept:
+        spool = Path(kept)
+        for done, (plane, table) in enumerate(measured_planes(labels, pixels, chosen), 1):
+            (spool / part_name(plane, 0)).write_bytes(parquet(table))
+            rows += len(table)
+            on_progress("measure", done, total)
+        names = part_names(path.name for path in spool.iterdir())
+        for name in names:
+            folder.write(name, (spool / name).read_bytes())
+    for name in set(old) - set(names):
+        folder.delete(name)
     return rows

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 import cellscale
 from cellscale.cli.terminal import FRAMES, as_json, out, progress, storage_options
+from cellscale.storage.json_text import json_text
+
+
+class _SeriesType(click.ParamType[int | Literal["all"]]):
+    """The number of an image, or `all`."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number from 0, or `all`."""
+        if value == "all" or isinstance(value, int):
+            return value
+        if str(value).isdecimal():
+            return int(value)
+        return self.fail(f"{value!r} is not the number of an image or all.", param, ctx)
+
+
+SERIES = _SeriesType()
 
 
 @click.command("import")
@@ -16,8 +33,17 @@ from cellscale.cli.terminal import FRAMES, as_json, out, progress, storage_optio
 @click.argument("destination")
 @click.option("--masks", help="Instance masks of the same frames: a TIFF stack or folder, a CTC folder, npz or npy.")
 @click.option("--layer", default="truth", show_default=True, help="Name of the label layer for the masks.")
-@click.option("--pixel-size", type=float, help="Width of a pixel, µm.")
-@click.option("--frame-interval", type=float, help="Time between two frames, s.")
+@click.option("--series", type=SERIES, help="Image to import where there are several: its number, or all.")
+@click.option(
+    "--classes",
+    type=click.Choice(["number", "keep"]),
+    help="For masks whose numbers have several pieces, e.g. 0 and 255: make each piece a cell, or keep the numbers.",
+)
+@click.option("--pixel-size", "pixel_size_um", type=float, help="Width of a pixel, µm [default: what the file says].")
+@click.option("--z-step", "z_step_um", type=float, help="Distance of two slices, µm [default: what the file says].")
+@click.option(
+    "--frame-interval", "frame_interval_s", type=float, help="Time between two frames, s [default: the same]."
+)
 @click.option(
     "--ome-zarr-version", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write."
 )
@@ -30,25 +56,18 @@ from cellscale.cli.terminal import FRAMES, as_json, out, progress, storage_optio
 def import_command(quiet: bool, /, source: str, destination: str, as_json: bool, **options: Any) -> None:
     """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
     with progress(quiet) as show:
-        image = cellscale.import_images(
-            source,
-            destination,
-            masks=options["masks"],
-            layer=options["layer"],
-            pixel_size_um=options["pixel_size"],
-            frame_interval_s=options["frame_interval"],
-            ome_zarr_version=options["ome_zarr_version"],
-            frames=options["frames"],
-            axes=options["axes"],
-            overwrite=options["overwrite"],
-            storage_options=options["storage_options"],
-            on_progress=show,
-        )
+        made = cellscale.import_images(source, destination, on_progress=show, **options)
+    images = made if isinstance(made, tuple) else (made,)
     if as_json:
-        told = {"image": image.url, "shape": image.levels[0].shape, "axes": image.axes, "dtype": str(image.dtype)}
-        click.echo(json.dumps(told, indent=1))
+        described = [
+            {"image": image.url, "shape": image.levels[0].shape, "axes": image.axes, "dtype": str(image.dtype)}
+            for image in images
+        ]
+        click.echo(json_text(described if isinstance(made, tuple) else described[0], indent=1))
         return
-    out.print(f"{destination}: {' × '.join(map(str, image.levels[0].shape))} ({', '.join(image.axes)}), {image.dtype}")
+    for image in images:
+        size = " × ".join(map(str, image.levels[0].shape))
+        out.print(f"{image.url}: {size} ({', '.join(image.axes)}), {image.dtype}")
 
 
 @click.command("synthesize")
@@ -78,7 +97,7 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bo
     with progress(quiet) as show:
         cellscale.synthesize(destination, shape=sizes, on_progress=show, **options)
     if as_json:
-        click.echo(json.dumps({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
+        click.echo(json_text({"image": destination, "shape": sizes, "axes": ["t", "y", "x"]}))
     else:
         out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
 

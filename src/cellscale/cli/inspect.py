@@ -1,9 +1,8 @@
-"""Commands that look at and measure results: evaluate, table, preview, view."""
+"""Commands that look at and measure results: evaluate, measure, table, preview, view."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import webbrowser
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, storage_options
+from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, progress, storage_options
+from cellscale.storage.json_text import json_text
 
 
 @click.command("evaluate")
@@ -20,6 +20,9 @@ from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, 
 @click.option("--ground-truth", default="truth", show_default=True, help="Layer to score against.")
 @click.option("--ground-truth-store", help="Store of the ground truth. [default: the image's own]")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all with ground truth]")
+@click.option(
+    "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that nobody annotated: not scored."
+)
 @click.option("--output", type=click.Path(dir_okay=False), help="JSON file to write the scores to.")
 @as_json
 @storage_options
@@ -28,9 +31,9 @@ def evaluate_command(image: str, output: str | None, as_json: bool, **options: A
     scores = cellscale.evaluate(image, **options)
     if output:
         with click.open_file(output, "w", atomic=True) as stream:
-            json.dump(scores, stream, indent=1)
+            stream.write(json_text(scores, indent=1))
     if as_json:
-        click.echo(json.dumps(scores, indent=1))
+        click.echo(json_text(scores, indent=1))
     else:
         print_scores(scores)
 
@@ -44,7 +47,23 @@ def evaluate_command(image: str, output: str | None, as_json: bool, **options: A
 def table_command(image: str, output: str, as_json: bool, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE as CSV."""
     rows = cellscale.export_table(image, output, **options)
-    click.echo(json.dumps({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
+    click.echo(json_text({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
+
+
+@click.command("measure")
+@click.argument("image")
+@click.option("--layer", required=True, help="Label layer to measure, made by any program.")
+@click.option("--layer-store", help="Store that holds the layer. [default: the image's own]")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all with labels]")
+@click.option("--overwrite", is_flag=True, help="Replace the layer's object table.")
+@as_json
+@storage_options
+@click.pass_obj
+def measure_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
+    """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
+    with progress(quiet) as show:
+        rows = cellscale.measure(image, on_progress=show, **options)
+    click.echo(json_text({"rows": rows}) if as_json else f"{counted(rows, 'object')} of layer {options['layer']}")
 
 
 @click.command("preview")
@@ -68,7 +87,7 @@ def preview_command(image: str, as_json: bool, **options: Any) -> None:
     """Draw frames of IMAGE, labels, outlines and false negatives, false positives, splits and merges as one PNG."""
     drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(drawn), indent=1))
+        click.echo(json_text(dataclasses.asdict(drawn), indent=1))
     else:
         out.print(f"{drawn.picture}: frames {', '.join(map(str, drawn.frames))}, level {drawn.level}")
 
@@ -111,4 +130,4 @@ def _wait() -> None:
         return
 
 
-COMMANDS = (evaluate_command, table_command, preview_command, view_command)
+COMMANDS = (evaluate_command, measure_command, table_command, preview_command, view_command)

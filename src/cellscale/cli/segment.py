@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -24,6 +23,7 @@ from cellscale.cli.terminal import (
     storage_options,
     with_options,
 )
+from cellscale.storage.json_text import json_text
 
 PUBLISHED_WITH_FAILED_TILES = 3
 """Exit status of a segmentation that was published although tiles failed."""
@@ -67,7 +67,7 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, **o
     with progress(quiet) as show:
         result = cellscale.segment(image, backend=backend(serial), on_progress=show, on_status=show.note, **options)
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=1))
+        click.echo(json_text(result.to_dict(), indent=1))
     else:
         out.print(f"{counted(result.cells, 'cell')} in {counted(result.planes, 'frame')} → {result.layer}")
         if options["channels"] is None and len(result.channels) < result.image_channels:
@@ -88,7 +88,7 @@ def plan_command(image: str, as_json: bool, **options: Any) -> None:
     """Estimate what `segment` with the same options would do: tasks, I/O, memory and run time."""
     found = cellscale.plan(image, **options)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        click.echo(json_text(found.to_dict(), indent=1))
     else:
         out.print(_forecast_table(found))
 
@@ -126,7 +126,7 @@ def predict_maps_command(quiet: bool, /, image: str, as_json: bool, **options: A
     """Write the probability maps of IMAGE as an OME-Zarr image with one channel for each map."""
     with progress(quiet) as show:
         url = cellscale.predict_maps(image, on_progress=show, **options)
-    click.echo(json.dumps({"maps": url}) if as_json else url)
+    click.echo(json_text({"maps": url}) if as_json else url)
 
 
 @click.command("upsample-labels")
@@ -140,7 +140,7 @@ def upsample_labels_command(quiet: bool, /, image: str, as_json: bool, **options
     """Write a label layer at the full resolution of IMAGE from one of a coarser level."""
     with progress(quiet) as show:
         url = cellscale.upsample_labels(image, on_progress=show, **options)
-    click.echo(json.dumps({"layer": url}) if as_json else url)
+    click.echo(json_text({"layer": url}) if as_json else url)
 
 
 COMMANDS = (segment_command, plan_command, predict_maps_command, upsample_labels_command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.text import Text
 
 import cellscale
 from cellscale.cli.terminal import as_json, out, print_scores, progress, storage_options
+from cellscale.storage.json_text import json_text
 
 FAILED = 2
 """Exit status where a check failed."""
@@ -29,7 +29,7 @@ def doctor_command(as_json: bool, **options: Any) -> None:
     """Check versions, GPU, Ray, viewers and, with STORE, that an image can be read and its store written."""
     found = cellscale.doctor(options.pop("store"), **options)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found], indent=1))
+        click.echo(json_text([dataclasses.asdict(finding) for finding in found], indent=1))
     else:
         table = Table("check", "status", "finding")
         for finding in found:
@@ -48,7 +48,7 @@ def demo_command(quiet: bool, output: str, as_json: bool) -> None:
     with progress(quiet) as show:
         result = cellscale.demo(output, on_progress=show)
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        click.echo(json_text(result, indent=1))
         return
     print_scores({name: result["scores"][name] for name in ("seg", "det", "precision", "recall", "f1", "dice")})
     out.print(f"Image, truth and labels: {result['image']}\nModel: {result['model']}\nPicture: {result['picture']}")

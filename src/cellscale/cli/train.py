@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from cellscale.cli.terminal import (
     storage_options,
     with_options,
 )
+from cellscale.storage.json_text import json_text
 
 
 @click.command("methods")
@@ -29,7 +29,7 @@ def methods_command(as_json: bool) -> None:
     """List the methods."""
     found = cellscale.list_methods()
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json_text(found, indent=1))
         return
     table = Table("method", "paper", "description")
     for method in found:
@@ -43,7 +43,7 @@ def models_command(as_json: bool) -> None:
     """List the models included with cellscale, for `segment --model` and `train --init-from`."""
     found = cellscale.list_models()
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json_text(found, indent=1))
         return
     table = Table("model", "description", "method", "pixel size, µm", "size")
     for model in found:
@@ -78,7 +78,7 @@ def train_command(
     with progress(quiet) as show:
         model = cellscale.train(method, list(data), backend=backend(serial), on_progress=show, **options)
     if as_json:
-        click.echo(json.dumps({"model": options["output"], **model.training}, indent=1))
+        click.echo(json_text({"model": options["output"], **model.training}, indent=1))
         return
     for name, value in model.training.get("validation", {}).items():
         out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")

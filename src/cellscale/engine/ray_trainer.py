@@ -133,7 +133,7 @@ def train_method(  # noqa: PLR0913
             pixel_size_um=pixel_size_um,
             on_progress=on_progress,
         )
-    check_data(data, validation, method.channels)
+    check_data(data, validation, method.channels, settings.ignore_label)
     check_workers(engine.least_workers or workers, engine.gpus)
     folder = Folder(url=output, storage_options=options)
     claimed = claim(folder, resume=resume, overwrite=overwrite)

@@ -3,11 +3,14 @@
 A compiled function is one file, named by all that it depends on: the sources, the versions of Python and
 Numba, the processor and the types of the arguments. Processes that start at once may write a file twice, but never
 another's. (Numba's own index numbers the files; of two processes that compile at once, one may get the other's code.)
+A damaged file is replaced. Where no folder can be written, kernels are compiled in each process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 import pickle
 import re
@@ -23,9 +26,13 @@ import numba
 from numba import njit
 from numba.core import serialize
 
+log = logging.getLogger("cellscale")
+
 F = TypeVar("F", bound=Callable[..., Any])
 PICKLED: Callable[[object], bytes] = serialize.dumps
 """Numba's pickles; it has no types."""
+CHECKSUM_BYTES = hashlib.sha256().digest_size
+"""A file begins with the SHA-256 of the rest: damaged machine code must not be run."""
 
 
 @lru_cache
@@ -60,28 +67,62 @@ class Compiled:
         return self.folder / f"{self._stem}{_digest_of(self.source)[:24]}-{digest[:24]}.nbc"
 
     def load(self, key: object) -> Any:
-        """Return what was saved under a key, or None."""
+        """Return what was saved under a key; None where nothing was, or the file is damaged or cannot be read."""
         try:
-            return pickle.loads(self._path(key).read_bytes())
-        except FileNotFoundError:
+            content = self._path(key).read_bytes()
+        except OSError:
             return None
+        checksum, data = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+        return pickle.loads(data) if hashlib.sha256(data).digest() == checksum else None
 
     def save(self, key: object, data: object) -> None:
-        """Write a file whole or not at all; what other sources left goes."""
-        path = self._path(key)
+        """Write a file whole or not at all, and delete what was compiled from other sources."""
+        path, pickled = self._path(key), PICKLED(data)
         part = path.with_suffix(f".{uuid.uuid4().hex}")
-        part.write_bytes(PICKLED(data))
-        os.replace(part, path)
+        try:
+            part.write_bytes(hashlib.sha256(pickled).digest() + pickled)
+            os.replace(part, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
         for other in self.folder.glob(f"{self._stem}*.nbc"):
             if not other.name.startswith(f"{self._stem}{_digest_of(self.source)[:24]}"):
                 other.unlink(missing_ok=True)
 
 
+@lru_cache(maxsize=1)
+def warn_uncached() -> None:
+    """Say, once in a process, that compiled kernels cannot be kept."""
+    log.warning(
+        "compiled kernels cannot be kept: neither the installation nor the home folder can be written, so that each "
+        "process compiles them again. Set NUMBA_CACHE_DIR to a folder that can be written and that processes share."
+    )
+
+
+def _if_writable(save: Callable[[object, object], None]) -> Callable[[object, object], None]:
+    """Let a folder that cannot be written (any more) cost time, not the run."""
+
+    def attempt(signature: object, data: object) -> None:
+        try:
+            save(signature, data)
+        except OSError:
+            warn_uncached()
+
+    return attempt
+
+
 def kernel(function: F) -> F:
     """Compile a function of arrays and numbers; its results are equal on every run and in every thread."""
-    made: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
+    made: Any = njit(nogil=True, error_model="numpy")(function)
+    try:
+        made.enable_caching()
+    except RuntimeError:  # Numba finds no folder that it can write.
+        warn_uncached()
+        return cast(F, made)
     cache = made._cache
     cache._cache_file = Compiled(
         folder=Path(cache.cache_path), source=Path(function.__code__.co_filename), name=function.__qualname__
     )
+    cache.save_overload = _if_writable(cache.save_overload)
     return cast(F, made)

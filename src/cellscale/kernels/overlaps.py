@@ -1,4 +1,4 @@
-"""Which labels of two images share pixels, and how many; how many pixels a label has, and where."""
+"""Which labels of two images share pixels, and how many; how many pixels a label has."""
 
 from __future__ import annotations
 
@@ -92,39 +92,3 @@ def label_areas(labels: NDArray[np.integer[Any]], *, threads: int = 1) -> tuple[
     pairs, counts = _counted_pairs(image, image, threads)
     ids = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return ids[ids > 0], counts[ids > 0]
-
-
-@kernel
-def _add_places(labels: Labels, ids: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-    for y in range(labels.shape[0]):
-        last, row = 0, 0
-        for x in range(labels.shape[1]):
-            label = labels[y, x]
-            if label > 0:
-                if label != last:
-                    last, row = label, np.searchsorted(ids, label)
-                out[row, 0] += 1
-                out[row, 1] += y
-                out[row, 2] += x
-
-
-def label_centroids(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Count the pixels of each cell and find their mean place.
-
-    Parameters
-    ----------
-    labels : integer array, (y, x)
-        Cells.
-
-    Returns
-    -------
-    areas : int64 array, (n,)
-        Pixels of each cell, in ascending order of the labels.
-    centroids : float64 array, (n, 2)
-        (y, x), px.
-    """
-    image = label_image(labels)
-    ids, _ = label_areas(image)
-    sums = np.zeros((ids.size, 3), np.int64)
-    _add_places(image, ids, sums)
-    return sums[:, 0], sums[:, 1:] / sums[:, :1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.kernels.compiling import kernel
-from cellscale.types import Box, Pieces, Table
+from cellscale.kernels.overlaps import label_areas
+from cellscale.types import Box, Labels, Pieces, Table
 
 REDUCTIONS = {
     "area": "sum",
@@ -78,18 +81,31 @@ def piece_table(labels: NDArray[np.int32], count: int, *, origin: tuple[int, int
 
 
 @kernel
-def _add_intensities(labels: NDArray[np.int32], values: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+def _number(labels: Labels, ids: NDArray[np.int64], out: NDArray[np.int32]) -> None:
     for y in range(labels.shape[0]):
+        last, number = 0, 0
         for x in range(labels.shape[1]):
-            if labels[y, x] > 0:
-                out[labels[y, x] - 1] += values[y, x]
+            label = labels[y, x]
+            # Labels come in runs: one search for each run, none in the background.
+            if label > 0 and label != last:
+                last, number = label, np.searchsorted(ids, label) + 1
+            out[y, x] = number if label > 0 else 0
 
 
-def intensity_sums(labels: NDArray[np.int32], count: int, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum whole-number intensities (y, x) over each piece 1 … `count`: (count,) int64."""
-    out = np.zeros(count, np.int64)
-    _add_intensities(np.ascontiguousarray(labels), np.ascontiguousarray(values), out)
-    return out
+def numbered(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Number the labels of an image (y, x) through.
+
+    Returns
+    -------
+    ids : int64 array, (n,)
+        Labels that occur, ascending, without background.
+    pieces : int32 array, (y, x)
+        1 … n in the place of these labels.
+    """
+    ids, _ = label_areas(labels)
+    pieces = np.empty(labels.shape, np.int32)
+    _number(np.ascontiguousarray(labels), ids, pieces)
+    return ids, pieces
 
 
 @kernel
@@ -178,6 +194,22 @@ def tables_of(pieces: Pieces, core: Box, *, origin: tuple[int, int], width: int)
     return nodes, border_table(pieces.labels, pieces.relief, core=(core.y0, core.x0, core.y1, core.x1))
 
 
+def concatenated(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
+    """Tables one below the other.
+
+    A column of sums that some table does not name is 0 in all of its rows; other columns must be in every table that
+    has rows.
+    """
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: np.concatenate([_column(table, name) for table in tables]) for name in names}
+
+
+def _column(table: Table, name: str) -> NDArray[np.int64]:
+    rows = len(next(iter(table.values()), ()))
+    absent = rows == 0 or REDUCTIONS.get(name, "sum") == "sum"
+    return np.zeros(rows, np.int64) if absent and name not in table else table[name]
+
+
 def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, NDArray[np.int64]]:
     """Put the rows of each group 0 … `count` − 1 together: sums, least or greatest values by REDUCTIONS."""
     order = np.argsort(groups, kind="stable")
@@ -189,6 +221,15 @@ def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, ND
         else np.zeros(0, np.int64)
         for name, column in table.items()
     }
+
+
+def grouped(tables: Sequence[Table], keys: tuple[str, ...]) -> Table:
+    """Put the rows of several tables that have equal keys together, in ascending order of the keys."""
+    joined = concatenated(tables)
+    if len(tables) == 1 or not joined:
+        return joined
+    found, groups = np.unique(np.stack([joined.pop(key) for key in keys], axis=1), axis=0, return_inverse=True)
+    return {**dict(zip(keys, found.T, strict=True)), **reduced(joined, groups.reshape(-1), len(found))}
 
 
 def summed_pairs(table: Table) -> dict[str, NDArray[np.int64]]:

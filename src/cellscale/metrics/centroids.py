@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cellscale.kernels.compiling import kernel
-from cellscale.kernels.overlaps import label_areas, label_centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
-from cellscale.types import Labels
+from cellscale.types import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,32 +32,19 @@ class CentroidCounts:
     """Pixels that are a cell's in one image only."""
 
 
-@kernel
-def _widen(labels: Labels, ids: NDArray[np.int64], boxes: NDArray[np.int64]) -> None:
-    """Widen the box of each cell to its pixels; `ids` are its labels, ascending."""
-    number = 0
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            if labels[y, x] > 0:
-                if ids[number] != labels[y, x]:
-                    number = np.searchsorted(ids, labels[y, x])
-                box = boxes[number]
-                box[0], box[1] = min(box[0], y), min(box[1], x)
-                box[2], box[3] = max(box[2], y + 1), max(box[3], x + 1)
+def centroids(cells: Table) -> NDArray[np.float64]:
+    """Mean place (y, x) of each cell, px, (n, 2), from a table as `piece_table` has it."""
+    return np.stack([cells["sum_y"], cells["sum_x"]], axis=1) / cells["area"][:, None]
 
 
-def _boxes(labels: Labels) -> NDArray[np.int64]:
-    """Bounding boxes y0, x0, y1, x1 (half-open) in ascending label order, (cells, 4)."""
-    ids, _ = label_areas(labels)
-    boxes = np.zeros((len(ids), 4), np.int64)
-    boxes[:, :2] = np.iinfo(np.int64).max
-    _widen(labels, ids, boxes)
-    return boxes
+def _boxes(cells: Table) -> NDArray[np.int64]:
+    """Bounding boxes y0, x0, y1, x1 (half-open), (n, 4)."""
+    return np.stack([cells[side] for side in ("y0", "x0", "y1", "x1")], axis=1)
 
 
-def nearest_centroids(truth: Labels, prediction: Labels) -> NDArray[np.int64]:
+def nearest_centroids(truth: Table, predicted: Table) -> NDArray[np.int64]:
     """Number of the predicted cell nearest to each true cell by centroid, ties to the lower label, (n,); −1: none."""
-    (_, places), (_, others) = label_centroids(truth), label_centroids(prediction)
+    places, others = centroids(truth), centroids(predicted)
     if not len(places) or not len(others):
         return np.full(len(places), -1, np.int64)
     tree = cKDTree(others)
@@ -79,15 +64,25 @@ def _shared(pairs: Overlaps, nearest: NDArray[np.int64]) -> NDArray[np.int64]:
     return shared
 
 
-def centroid_counts(truth: Labels, prediction: Labels, pairs: Overlaps) -> CentroidCounts:
-    """Count one frame's cells: Dice 2|A ∩ B| / (|A| + |B|), and |A ∆ B| over the pixels of the box around both."""
-    nearest = nearest_centroids(truth, prediction)
+def centroid_counts(truth: Table, predicted: Table, pairs: Overlaps, pixels: int, wrong: int) -> CentroidCounts:
+    """Count one frame's cells: Dice 2|A ∩ B| / (|A| + |B|), and |A ∆ B| over the pixels of the box around both.
+
+    Parameters
+    ----------
+    truth, predicted : Table
+        Cells in ascending label order, as `piece_table` has them.
+    pairs : Overlaps
+        Of the same cells.
+    pixels, wrong : int
+        Pixels of the frame, and those that are a cell's in one image only.
+    """
+    nearest = nearest_centroids(truth, predicted)
     found = nearest >= 0
     shared = _shared(pairs, nearest)
     boxes = _boxes(truth)
     areas = pairs.truth_areas.copy()
     if found.any():
-        others = _boxes(prediction)[nearest]
+        others = _boxes(predicted)[nearest]
         boxes = np.hstack([np.minimum(boxes[:, :2], others[:, :2]), np.maximum(boxes[:, 2:], others[:, 2:])])
         areas += pairs.predicted_areas[nearest]
     sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -95,8 +90,8 @@ def centroid_counts(truth: Labels, prediction: Labels, pairs: Overlaps) -> Centr
         cells=areas.size,
         dice=float((2 * shared / areas)[found].sum()),
         error=float(((areas - 2 * shared) / sizes).sum()),
-        pixels=truth.size,
-        wrong=int(((truth > 0) != (prediction > 0)).sum()),
+        pixels=pixels,
+        wrong=wrong,
     )
 
 

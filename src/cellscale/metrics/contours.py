@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from cellscale.kernels.distances.transform import distance_transform
 from cellscale.kernels.touching import rims
 from cellscale.metrics.ratios import harmonic_mean, ratio
-from cellscale.types import Labels, Mask
+from cellscale.types import Box, Labels, Mask
 
 RADII = tuple(range(1, 8))
 """Tolerances, px."""
+HALO_PX = max(RADII) + 1
+"""How far counts look beyond a box: to the farthest rim pixel, and to that pixel's neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +37,29 @@ class RimCounts:
     """Of predicted cells, within each radius of a true rim pixel."""
 
 
-def _near(rim: Mask, other: Mask) -> tuple[int, ...]:
-    """Count the pixels of one rim within each radius (Euclidean, centre to centre) of another."""
-    squared = distance_transform(~other, squared=True)[rim]
+def _near(rim: Mask, other: Mask, core: Box) -> tuple[int, ...]:
+    """Count the pixels of one rim in a box within each radius (Euclidean, centre to centre) of another."""
+    squared = distance_transform(~other, squared=True)[core.slices][rim[core.slices]]
     return tuple(int((squared <= radius**2).sum()) for radius in RADII)
 
 
-def rim_counts(truth: Labels, prediction: Labels) -> RimCounts:
-    """Count one frame's rim pixels, and those near the other rim."""
+def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> RimCounts:
+    """Count one frame's rim pixels, and those near the other rim.
+
+    Parameters
+    ----------
+    truth, prediction : uint32 array, (y, x)
+        Labels of a frame, or of a box of it and what lies within HALO_PX around that.
+    core : Box
+        The pixels that are counted; None: all.
+    """
+    counted = core or Box.of(truth.shape)
     true_rim, predicted_rim = rims(truth), rims(prediction)
     return RimCounts(
-        truth=int(true_rim.sum()),
-        predicted=int(predicted_rim.sum()),
-        truth_near=_near(true_rim, predicted_rim),
-        predicted_near=_near(predicted_rim, true_rim),
+        truth=int(true_rim[counted.slices].sum()),
+        predicted=int(predicted_rim[counted.slices].sum()),
+        truth_near=_near(true_rim, predicted_rim, counted),
+        predicted_near=_near(predicted_rim, true_rim, counted),
     )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cellscale.kernels.overlaps import label_centroids
+from cellscale.metrics.centroids import centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
-from cellscale.types import Labels
+from cellscale.types import Table
 
 FARTHEST = 0.5
 """Distance of centroids, in equivalent radii √(area / π) of the true cell."""
@@ -48,10 +48,10 @@ def _pairs_within(
     return np.repeat(np.arange(len(near)), [len(found) for found in near]), np.concatenate(near)
 
 
-def detection_counts(truth: Labels, prediction: Labels, pairs: Overlaps) -> DetectionCounts:
-    """Count the cells of one frame and those that match."""
+def detection_counts(truth: Table, predicted: Table, pairs: Overlaps) -> DetectionCounts:
+    """Count the cells of one frame and those that match; tables of cells as `piece_table` has them."""
     area, other_area = pairs.truth_areas, pairs.predicted_areas
-    (_, place), (_, other_place) = label_centroids(truth), label_centroids(prediction)
+    place, other_place = centroids(truth), centroids(predicted)
     a, b = _pairs_within(place, other_place, FARTHEST * np.sqrt(area / np.pi))
     squared = ((place[a] - other_place[b]) ** 2).sum(axis=1)
     alike = np.maximum(area[a], other_area[b]) <= LARGEST_RATIO * np.minimum(area[a], other_area[b])

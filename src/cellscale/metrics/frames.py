@@ -5,20 +5,25 @@ No frame is kept, so a time-lapse of any length needs the memory of one frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Any
 
 from cellscale.kernels.arguments import check_equal_shapes, label_image
+from cellscale.kernels.overlaps import overlap_table
+from cellscale.kernels.tables import grouped, numbered, piece_table
 from cellscale.metrics.centroids import CentroidCounts, centroid_counts, centroid_scores
-from cellscale.metrics.contours import RimCounts, contour_scores, rim_counts
+from cellscale.metrics.contours import HALO_PX, RimCounts, contour_scores, rim_counts
 from cellscale.metrics.ctc import ChallengeCounts, challenge_counts, challenge_scores
 from cellscale.metrics.detection import DetectionCounts, detection_counts, detection_scores
 from cellscale.metrics.matching import MatchCounts, match_counts, match_scores
-from cellscale.metrics.overlaps import overlaps
+from cellscale.metrics.overlaps import overlaps_of
 from cellscale.metrics.pixels import PixelCounts, pixel_counts, pixel_scores
-from cellscale.types import Labels
+from cellscale.types import Box, Labels, Table
+
+TILE_PX = 2048
+"""Side of the tiles in which a frame is counted, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,62 @@ class FrameScores:
     """For Dice and mean squared error by nearest centroid."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Sums over a box of a frame from which its scores follow; those of boxes that cover the frame add up."""
+
+    pairs: Table
+    """a, b (true and predicted label, 0 is background) and their common pixels."""
+    truth: Table
+    """One row for each true cell: label, area, sum_y, sum_x, y0, x0, y1, x1 in the frame."""
+    predicted: Table
+    """The same of predicted cells."""
+    rims: RimCounts
+
+
+def counted(truth: Labels, prediction: Labels, *, seen: Box, core: Box) -> Counted:
+    """Count a box of a frame.
+
+    Parameters
+    ----------
+    truth, prediction : uint32 array, (y, x)
+        Labels of `seen`.
+    seen : Box
+        The box and HALO_PX around it, clipped to the frame.
+    core : Box
+        The box, in the frame.
+    """
+    inner = core.within(seen)
+    mine, other = truth[inner.slices], prediction[inner.slices]
+    a, b, pixels = overlap_table(mine, other)
+    tables = [_cells(labels, (core.y0, core.x0)) for labels in (mine, other)]
+    rims = rim_counts(truth, prediction, inner)
+    return Counted(pairs={"a": a, "b": b, "pixels": pixels}, truth=tables[0], predicted=tables[1], rims=rims)
+
+
+def _cells(labels: Labels, origin: tuple[int, int]) -> Table:
+    ids, pieces = numbered(labels)
+    table = piece_table(pieces, len(ids), origin=origin, width=0)
+    return {"label": ids, **{name: column for name, column in table.items() if name != "first"}}
+
+
+def frame_scores_of(parts: Sequence[Counted]) -> FrameScores:
+    """Count what the scores of one frame are made of, from the counts of boxes that cover it."""
+    table = grouped([part.pairs for part in parts], ("a", "b"))
+    truth = grouped([part.truth for part in parts], ("label",))
+    predicted = grouped([part.predicted for part in parts], ("label",))
+    pairs = overlaps_of(table["a"], table["b"], table["pixels"])
+    wrong = table["pixels"][(table["a"] > 0) != (table["b"] > 0)]
+    return FrameScores(
+        challenge=challenge_counts(pairs),
+        matches=match_counts(pairs),
+        pixels=pixel_counts(pairs),
+        rims=reduce(_sum, [part.rims for part in parts]),
+        detections=detection_counts(truth, predicted, pairs),
+        centroids=centroid_counts(truth, predicted, pairs, pixels=int(table["pixels"].sum()), wrong=int(wrong.sum())),
+    )
+
+
 def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
     """Count what the scores of one frame are made of.
 
@@ -54,15 +115,30 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
     """
     true_labels, predicted_labels = label_image(truth, "truth"), label_image(prediction, "prediction")
     check_equal_shapes(true_labels, predicted_labels, "truth and prediction")
-    pairs = overlaps(true_labels, predicted_labels)
-    return FrameScores(
-        challenge=challenge_counts(pairs),
-        matches=match_counts(pairs),
-        pixels=pixel_counts(pairs),
-        rims=rim_counts(true_labels, predicted_labels),
-        detections=detection_counts(true_labels, predicted_labels, pairs),
-        centroids=centroid_counts(true_labels, predicted_labels, pairs),
-    )
+    whole = Box.of(true_labels.shape)
+    return frame_scores_of([counted(true_labels, predicted_labels, seen=whole, core=whole)])
+
+
+def tiled_scores(
+    read: Callable[[Box], tuple[Labels, Labels]], shape: tuple[int, int], tile_px: int | None = None
+) -> FrameScores:
+    """Count what the scores of one frame are made of, tile by tile: the same counts as those of the whole frame.
+
+    Parameters
+    ----------
+    read : callable
+        Returns true and predicted labels of a box, uint32, (y, x).
+    shape : tuple of int
+        Height and width of the frame, px.
+    tile_px : int
+        Side of the tiles, px; None: TILE_PX. One is held at a time, and a row for each cell and pair of cells.
+    """
+    frame, side = Box.of(shape), tile_px or TILE_PX
+    cores = [
+        Box(y, x, y + side, x + side).clip(frame) for y in range(0, shape[0], side) for x in range(0, shape[1], side)
+    ]
+    seen = [core.grow(HALO_PX).clip(frame) for core in cores]
+    return frame_scores_of([counted(*read(box), seen=box, core=core) for box, core in zip(seen, cores, strict=True)])
 
 
 def _sum(a: Any, b: Any) -> Any:

@@ -68,7 +68,11 @@ def overlaps(truth: Labels, prediction: Labels) -> Overlaps:
     truth, prediction : uint32 array, (y, x)
         Label images of equal shape.
     """
-    ids, predicted_ids, pixels = overlap_table(truth, prediction)
+    return overlaps_of(*overlap_table(truth, prediction))
+
+
+def overlaps_of(ids: NDArray[np.int64], predicted_ids: NDArray[np.int64], pixels: NDArray[np.int64]) -> Overlaps:
+    """Find the pairs of cells in the pairs of labels that `overlap_table` returns, background included."""
     truth_areas, numbers = _areas(ids, pixels)
     predicted_areas, predicted_numbers = _areas(predicted_ids, pixels)
     cells = (numbers >= 0) & (predicted_numbers >= 0)

@@ -25,6 +25,7 @@ from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.protocol import Method
 from cellscale.storage.folder import Folder
+from cellscale.storage.json_text import json_text
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -123,7 +124,7 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
         "weights_sha256": written,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
     }
-    text = json.dumps(description, indent=2, allow_nan=False).encode()
+    text = json_text(description, indent=2).encode()
     before: list[bytes | None] = []
 
     def changed(content: bytes | None) -> bytes | None:

@@ -5,7 +5,7 @@ A value holds the URL, options and parsed metadata, and nothing open: it is pick
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,8 +14,6 @@ import numpy as np
 from cellscale.errors import InputError, MissingError
 from cellscale.ngff import array_io
 from cellscale.ngff.metadata import (
-    LENGTHS_UM,
-    TIMES_S,
     Level,
     Node,
     channel_names,
@@ -31,6 +29,7 @@ from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.storage.urls import address, is_local, local_path
 from cellscale.types import Box, Image
+from cellscale.units import unit_s, unit_um
 
 __all__ = ["ImageWriter", "Level", "NgffImage", "create_image", "described", "open_image", "resolve"]
 
@@ -65,21 +64,25 @@ class NgffImage:
         """Length of an axis; 1 for a missing axis."""
         return size_of(self.axes, self.levels[level], axis)
 
-    def _step(self, axis: str, units: Mapping[str, float]) -> float | None:
+    def _step(self, axis: str, unit_size: Callable[[str], float | None]) -> float | None:
         if axis not in self.axes:
             return None
         at = self.axes.index(axis)
-        unit = units.get(self.units[at] or "")
+        unit = unit_size(self.units[at] or "")
         return None if unit is None else self.levels[0].scale[at] * unit
 
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel, µm; None without a unit of length."""
-        height, width = self._step("y", LENGTHS_UM), self._step("x", LENGTHS_UM)
+        height, width = self._step("y", unit_um), self._step("x", unit_um)
         return None if height is None or width is None else (height, width)
+
+    def z_step_um(self) -> float | None:
+        """Distance of two slices, µm; None without a z axis or a unit of length."""
+        return self._step("z", unit_um)
 
     def frame_interval_s(self) -> float | None:
         """Time between two frames, s; None without a time axis or a unit of time."""
-        return self._step("t", TIMES_S)
+        return self._step("t", unit_s)
 
     def _slices(self, z: int | Literal["max"], level: int) -> slice:
         depth = self.size("z", level)
@@ -184,24 +187,24 @@ def unfinished_image(writer: ImageWriter) -> NgffImage:
     )
 
 
-def _plate_images(store: Store, node: Node) -> list[str]:
-    """Paths of the images of a plate's wells, from at most four wells."""
+def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
+    """Paths of the images of a plate's wells, from at most `limit` wells."""
     wells = [
         child_path(well["path"], store.url)
         for well in node.ome["plate"].get("wells", [])
         if isinstance(well, Mapping) and "path" in well
     ]
     found = []
-    for well in wells[:4]:
+    for well in wells[:limit]:
         inner = read_node(store.child(well))
         found += [f"{well}/{path}" for path in _children(store.child(well), inner)] if inner else []
     return found
 
 
-def _children(store: Store, node: Node) -> list[str]:
-    """Paths of the images that a plate, a well or a collection holds; each leads to a place below it."""
+def _children(store: Store, node: Node, limit: int | None = None) -> list[str]:
+    """Paths of the images, all below it, that a plate (its first `limit` wells), a well or a collection holds."""
     if "plate" in node.ome:
-        return _plate_images(store, node)
+        return _plate_images(store, node, limit)
     if "well" in node.ome:
         images = [image for image in node.ome["well"].get("images", []) if isinstance(image, Mapping)]
         return [child_path(image.get("path"), store.url) for image in images]
@@ -235,6 +238,8 @@ def resolve(store: Store) -> tuple[Store, Node]:
             f"{store.url} is a file; expected an OME-Zarr image. `cellscale import` makes one of TIFF, npz and npy."
         )
     node = read_node(store)
+    if node is None and (inner := store.zipped_folder()):
+        return resolve(store.child(inner))
     if node is None:
         there = store.occupied() if is_local(store.url) else False
         what = "is no Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
@@ -252,11 +257,33 @@ def resolve(store: Store) -> tuple[Store, Node]:
         raise InputError(
             f"{store.url} is a Zarr group without `multiscales`, no OME-Zarr image.{hint} Give the image's group."
         )
-    children = _children(store, node)
+    children = _children(store, node, limit=4)
     if len(children) == 1:
         return resolve(store.child(children[0]))
     named = ", ".join(joined(store.url, path) for path in children[:8]) or "none found"
     raise InputError(f"{store.url} is {kind}, not one image. Give one of its images: {named}.")
+
+
+def list_images(url: str, *, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """List the images at a URL: the URL itself, or the images of a plate, a well or a collection.
+
+    Parameters
+    ----------
+    url : str
+        An image's group, or a group of such groups.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    tuple of str
+        Their URLs, in the order of the collection.
+    """
+    store = Store(url=address(url), storage_options=dict(storage_options or {}))
+    node = read_node(store)
+    if node is None or "multiscales" in node.ome or _collection(node) is None:
+        return (store.url,)
+    return tuple(joined(store.url, path) for path in _children(store, node))
 
 
 def described(store: Store, node: Node) -> dict[str, Any]:

@@ -19,22 +19,6 @@ AXES = "tczyx"
 NO_GROUP: Mapping[str, Any] = {}
 """The attributes that stand for no group, see `update_group`."""
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-_PREFIXES = {
-    "quecto": -30, "ronto": -27, "yocto": -24, "zepto": -21, "atto": -18, "femto": -15, "pico": -12, "nano": -9,
-    "micro": -6, "milli": -3, "centi": -2, "deci": -1, "": 0, "deca": 1, "hecto": 2, "kilo": 3, "mega": 6, "giga": 9,
-    "tera": 12, "peta": 15, "exa": 18, "zetta": 21, "yotta": 24,
-}  # fmt: skip
-LENGTHS_UM = {
-    **{f"{prefix}meter": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()},
-    "angstrom": 1e-4, "inch": 25400.0, "foot": 304800.0, "yard": 914400.0, "mile": 1.609344e9, "parsec": 3.0857e22,
-    "m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6,
-}  # fmt: skip
-"""Names of lengths and their size, µm; the short ones are not NGFF's but are met."""
-TIMES_S = {
-    **{f"{prefix}second": 10.0**power for prefix, power in _PREFIXES.items()},
-    "minute": 60.0, "hour": 3600.0, "day": 86400.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0,
-}  # fmt: skip
-"""Names of times and their length, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +81,9 @@ def checked_version(node: Node, url: str) -> str:
     """The version of a node, "0.4" or "0.5"; InputError for any other."""
     version = node.version or ("0.4" if node.zarr_format == 2 else "none")
     expected = "0.4" if node.zarr_format == 2 else "0.5"
-    if version == expected:
-        return version
+    # Releases before the final one, and SpatialData's own ("0.5-dev-spatialdata"), write the same documents.
+    if version.partition("-")[0] == expected:
+        return expected
     if node.zarr_format == 3 and not node.ome:
         raise InputError(
             f"{url} has no NGFF metadata: no `ome` in the group's attributes. Give the URL of an OME-Zarr image."
@@ -268,7 +253,13 @@ def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
         return tuple(str(c) for c in range(count))
     labels = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]
     names = [str(label) if label else str(c) for c, label in enumerate(labels)]
-    return tuple(f"{name}_{c}" if name in names[:c] else name for c, name in enumerate(names))
+    made: list[str] = []
+    for c, name in enumerate(names):
+        unique = f"{name}_{c}" if name in made else name
+        while unique != name and unique in {*names, *made}:
+            unique += "_"
+        made.append(unique)
+    return tuple(made)
 
 
 def omero_document(names: Sequence[str], windows: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 from cellscale.errors import MissingError, StoreError
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
+from cellscale.storage.json_text import json_text
 from cellscale.storage.urls import is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
@@ -53,6 +54,18 @@ class Store:
             if outer.suffix in ZIPS and outer.is_file():
                 return outer, "" if outer == path else path.relative_to(outer).as_posix()
         return None
+
+    def zipped_folder(self) -> str | None:
+        """The only outermost Zarr group in a zip file whose root is not one: the folder that the file was made of."""
+        inside = self.zip_file
+        if inside is None or inside[1]:
+            return None
+        with explained("read", self.url), zipfile.ZipFile(inside[0]) as archive:
+            names = archive.namelist()
+        groups = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in DOCUMENTS}
+        depth = min((group.count("/") for group in groups), default=0)
+        outermost = [group for group in groups if group.count("/") == depth]
+        return outermost[0] if len(outermost) == 1 else None
 
     @property
     def read_only(self) -> bool:
@@ -94,7 +107,7 @@ class Store:
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON object whole."""
         self.writable()
-        self.folder.write(name, json.dumps(document, indent=2).encode())
+        self.folder.write(name, json_text(document, indent=2).encode())
 
     def writable(self) -> None:
         """Raise StoreError for a store that is read only by its kind."""

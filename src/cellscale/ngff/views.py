@@ -15,9 +15,10 @@ from cellscale.errors import StoreError
 from cellscale.ngff import array_io
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
-from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S, Level
+from cellscale.ngff.metadata import Level
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
+from cellscale.units import unit_s, unit_um
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class StoredArray:
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    replaceable: bool = False
+    """Whether others may replace the array while it is read."""
 
     @property
     def ndim(self) -> int:
@@ -38,10 +41,13 @@ class StoredArray:
         """Read an index, in the machine's byte order."""
         with self.store.array(self.path) as array:
             try:
-                return np.asarray(array[index]).astype(self.dtype, copy=False)
+                values = np.asarray(array[index]).astype(self.dtype, copy=False)
             except failures() as error:
                 where = f"{joined(self.store.url, self.path)}, {index}"
                 raise StoreError(f"Cannot read {where}: {error}. {advice(error, self.store.url)}") from error
+        if self.replaceable:
+            array_io.check_still_there(self.store, self.path)
+        return values
 
 
 def _coordinates(
@@ -52,9 +58,9 @@ def _coordinates(
     for at, axis in enumerate(axes):
         if axis == "c":
             continue
-        factors, name = (TIMES_S, "s") if axis == "t" else (LENGTHS_UM, "µm")
+        unit_size, name = (unit_s, "s") if axis == "t" else (unit_um, "µm")
         unit = units[at]
-        factor = factors.get(unit or "")
+        factor = unit_size(unit or "")
         values = (np.arange(level.shape[at]) * level.scale[at] + level.translation[at]) * (factor or 1.0)
         shown = name if factor else unit
         made[axis] = (axis, values, {"units": shown} if shown else {})
@@ -67,7 +73,8 @@ def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     found = source.levels[level]
     with source.store.array(found.path) as array:
         chunks, dtype = array_io.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
-    stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype)
+    replaceable = isinstance(source, LabelLayer) and source.published
+    stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype, replaceable=replaceable)
     lazily: Callable[..., Any] = da.from_array
     pixels = lazily(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))
     coordinates = _coordinates(source.axes, source.units, found)

@@ -41,6 +41,8 @@ class ImageWriter:
     levels: tuple[Level, ...]
     channels: tuple[str, ...]
     dtype: np.dtype[Any]
+    name: str = ""
+    """Name of the image in its metadata; empty: that of its URL."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Kept under `cellscale` in the image's attributes."""
     attempt: str
@@ -155,7 +157,7 @@ class ImageWriter:
         ExistsError
             If another writer came first and must not be replaced.
         """
-        name = self.url.rsplit("/", 1)[-1].split(".")[0]
+        name = self.name or self.url.rsplit("/", 1)[-1].split(".")[0]
         multiscale = multiscale_document(name, self.axes, self.units, self.levels)
         if self.version == "0.4":
             multiscale["version"] = "0.4"
@@ -224,6 +226,8 @@ class ImageOptions(TypedDict, total=False):
 
     version: str
     """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""
+    name: str
+    """Name of the image in its metadata; that of its URL where it is left out."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel, µm."""
     z_step_um: float | None
@@ -302,6 +306,7 @@ def create_image(
         dtype=np.dtype(dtype),
         attempt=uuid.uuid4().hex[:16],
         overwrite=overwrite,
+        name=options.get("name", ""),
     )
     prefix = claimed(writer.place)
     writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))

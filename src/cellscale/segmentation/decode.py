@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellscale.errors import RunError
-from cellscale.kernels.tables import intensity_sums
+from cellscale.kernels.exact_sums import exact_sums
+from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
+from cellscale.segmentation.object_table import intensity_prefix
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
 from cellscale.segmentation.prefetch import ahead
@@ -24,22 +25,12 @@ from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Image, Prediction, part_of
-
-FIXED_POINT = 2**20
-"""Float intensities are summed as whole multiples of 1 / FIXED_POINT, so that sums do not depend on their order."""
+from cellscale.types import Box, Prediction, part_of
 
 
 def pieces_name(plane: int, tile: int) -> str:
     """Name of the scratch object of a core's piece numbers."""
     return f"pieces/{plane:06d}/{tile:06d}"
-
-
-def whole_numbers(values: Image) -> NDArray[np.int64]:
-    """Intensities as int64: integers as they are, floats in units of 1 / FIXED_POINT."""
-    if np.issubdtype(values.dtype, np.floating):
-        return np.rint(values.astype(np.float64) * FIXED_POINT).astype(np.int64)
-    return values.astype(np.int64)
 
 
 def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arrays]) -> Prediction:
@@ -65,7 +56,9 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -
     t, z = run.planes[plane]
     image = run.image.read(run.grid.core(tile), t=t, z=z)
     sums = {
-        f"intensity_{c}": intensity_sums(owned, made.count, whole_numbers(values)) for c, values in enumerate(image)
+        f"{intensity_prefix(c)}{name}": column
+        for c, values in enumerate(image)
+        for name, column in exact_sums(owned, made.count, values).items()
     }
     put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
     return TileRecord(
@@ -112,8 +105,9 @@ def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
         "tiles": np.array([(plane, tile.tile, tile.count, len(tile.edges["a"])) for plane, tile in made], np.int64),
         "bands": np.concatenate(bands),
     }
-    arrays |= {f"nodes.{name}": np.concatenate([tile.nodes[name] for tile in tiles]) for name in tiles[0].nodes}
-    return arrays | {f"edges.{name}": np.concatenate([tile.edges[name] for tile in tiles]) for name in tiles[0].edges}
+    for prefix, tables in (("nodes.", [tile.nodes for tile in tiles]), ("edges.", [tile.edges for tile in tiles])):
+        arrays |= {f"{prefix}{name}": column for name, column in concatenated(tables).items()}
+    return arrays
 
 
 def _band_shapes(grid: Grid, tile: int, link: int) -> list[tuple[int, int]]:

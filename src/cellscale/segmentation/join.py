@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
-from cellscale.kernels.tables import FLAGS
+from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import unpacked
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, get, put
@@ -135,7 +135,7 @@ class Numbering:
             cells = _table(self._judged(plane, after), "cells.")
             here = self.run.rows.of_pixel(cells["first"]) == strip
             parts.append({name: column[here] for name, column in cells.items()})
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+        joined = concatenated(parts)
         order = np.argsort(joined.get("first", np.zeros(0, np.int64)))
         return {name: column[order] for name, column in joined.items()}
 

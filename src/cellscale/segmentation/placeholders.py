@@ -98,8 +98,7 @@ def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
 def _blank(run: Run, plane: int, tile: int) -> TileRecord:
     owned, made = blank(run.method, run.grid, tile)
     put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
-    sums = {f"intensity_{c}": np.zeros(0, np.int64) for c in range(run.image.size("c"))}
-    return dataclasses.replace(made, nodes={**made.nodes, **sums})
+    return made
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:

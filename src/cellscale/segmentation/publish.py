@@ -6,26 +6,21 @@ level l starts when level l − 1 is complete.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from cellscale.kernels.tables import FLAGS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.decode import FIXED_POINT, pieces_name
+from cellscale.segmentation.decode import pieces_name
 from cellscale.segmentation.join import Numbering
+from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
-from cellscale.types import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,44 +60,19 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
     return counts(written)
 
 
-def _columns(run: Run, plane: int, objects: Table, before: int) -> dict[str, NDArray[Any]]:
-    t, z = label_slice(run, plane)
-    count, area = len(objects["area"]), objects["area"]
-    height_um, width_um = run.image.pixel_size_um() or (np.nan, np.nan)
-    columns: dict[str, NDArray[Any]] = {
-        "frame": np.full(count, t, np.int32),
-        "slice": np.full(count, z, np.int32),
-        "label": np.arange(before + 1, before + count + 1).astype(np.uint32),
-        "area_px": area,
-        "area_um2": area * height_um * width_um,
-        "centroid_y_px": objects["sum_y"] / area,
-        "centroid_x_px": objects["sum_x"] / area,
-        "centroid_y_um": objects["sum_y"] / area * height_um,
-        "centroid_x_um": objects["sum_x"] / area * width_um,
-    }
-    columns |= {f"bbox_{side}_px": objects[side] for side in ("y0", "x0", "y1", "x1")}
-    height, width = run.grid.shape
-    columns["touches_edge"] = (
-        (objects["y0"] == 0) | (objects["x0"] == 0) | (objects["y1"] == height) | (objects["x1"] == width)
-    )
-    columns |= {flag: objects[flag] > 0 for flag in FLAGS if flag in objects}
-    unit = FIXED_POINT if np.issubdtype(run.image.dtype, np.floating) else 1
-    for c, name in enumerate(run.image.channels):
-        columns[f"mean_intensity_{name}"] = objects[f"intensity_{c}"] / (area * unit)
-    return columns
-
-
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of strips (plane, strip), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place("objects.parquet"), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run), []
     for plane, strip in units:
-        buffer, cells = io.BytesIO(), numbering.cells(plane, strip)
-        pq.write_table(pa.table(_columns(run, plane, cells, numbering.before(plane, strip))), buffer)
-        folder.write(f"part-{plane:06d}-{strip:06d}.parquet", buffer.getvalue())
-        area = cells["area"]
-        written.append((1, int(area.sum()), numbering.before(plane, strip) + len(area) if len(area) else 0))
+        t, z = label_slice(run, plane)
+        cells, before = numbering.cells(plane, strip), numbering.before(plane, strip)
+        area = cells.get("area", np.zeros(0, np.int64))
+        rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
+        folder.write(part_name(plane, strip), parquet(rows))
+        written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
     return counts(written)
 
 

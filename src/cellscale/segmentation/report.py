@@ -19,6 +19,7 @@ from cellscale.ngff.stores import Store
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
+from cellscale.storage.json_text import json_text
 
 JSON, PAGE = "report.json", "report.html"
 STYLE = """
@@ -82,7 +83,7 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
         "tiles": len(run.planes) * len(run.grid),
     }
     told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
-    return json.loads(json.dumps({**told, **dataclasses.asdict(report), **run.description}))  # type: ignore[no-any-return]
+    return json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))  # type: ignore[no-any-return]
 
 
 def write_report(run: Run, report: Report, layer: LabelLayer) -> None:

@@ -1,8 +1,9 @@
-"""What comes from elsewhere, plane by plane: TIFF stacks and folders, Cell Tracking Challenge folders, npz and npy.
+"""Images of other formats, plane by plane: TIFF stacks and folders, Cell Tracking Challenge folders, npz and npy.
 
 A source knows which of its frames exist: a page with a frame number lies at that frame, and frames between are empty.
 """
 
-from cellscale.sources.frames import Source, open_source
+from cellscale.sources.frames import Source, matched
+from cellscale.sources.opening import Series, open_source, open_sources
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Series", "Source", "matched", "open_source", "open_sources"]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError, StoreError, unknown
+from cellscale.types import Calibration
 
 AXES = "tczyx"
 _DEFAULT_AXES = {2: "yx", 3: "tyx", 5: "tczyx"}
+_CHANNELS_LAST = 4
+"""Most channels that a last axis is taken for without being asked."""
+_NARROW_PX = 16
 
 Index: TypeAlias = tuple[int | slice, ...]
 Reader: TypeAlias = Callable[[Index], NDArray[Any]]
@@ -26,11 +31,18 @@ class Stored:
     """An array of a file: axes, shape and type, and how one of its planes is read."""
 
     path: str
+    name: str
     axes: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Reader
-    pixel_size_um: tuple[float, float] | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    empty: frozenset[int] = frozenset()
+    """Frames of which no plane exists."""
+    incomplete: Mapping[int, str] = field(default_factory=dict)
+    """Frames that lack some of their planes, and which."""
+    files: frozenset[str] = frozenset()
+    """The files that hold the planes, where there are several."""
 
     def size(self, axis: str) -> int:
         """Length of an axis; 1 for a missing axis."""
@@ -43,28 +55,64 @@ class Stored:
         return plane if self.axes.index("y") < self.axes.index("x") else plane.T
 
 
-def checked_axes(axes: str, shape: Sequence[int], path: str) -> str:
-    """Axes that a user gave, in small letters; InputError where they do not fit the shape."""
-    axes = axes.lower()
-    if sorted(set(axes)) != sorted(axes) or not set("yx") <= set(axes) <= set(AXES):
-        raise InputError(f"Axes {axes!r}: expected letters of tczyx, each at most once, with y and x.")
-    if len(axes) != len(shape):
-        raise InputError(f"Axes {axes!r} name {len(axes)} dimensions; {path} has {len(shape)}: {tuple(shape)}.")
-    return axes
+def listed(numbers: Sequence[int]) -> str:
+    """Rising numbers as text, neighbours as a range: "0, 2–5, 9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("–".join(map(str, run)) for run in runs)
 
 
-def _array_axes(array: NDArray[Any], axes: str | None, path: str) -> str:
-    if axes is not None:
-        return checked_axes(axes, array.shape, path)
+def checked_axes(given: Sequence[str], shape: Sequence[int], path: str) -> str:
+    """The first of the axes that a user gave, in small letters, that fits the shape; InputError for none."""
+    for axes in given:
+        if sorted(set(axes)) != sorted(axes) or not set("yx") <= set(axes) <= set(AXES):
+            raise InputError(f"Axes {axes!r}: expected letters of tczyx, each at most once, with y and x.")
+        if len(axes) == len(shape):
+            return axes
+    raise InputError(f"Axes {given[0]!r} name {len(given[0])} dimensions; {path} has {len(shape)}: {tuple(shape)}.")
+
+
+def check_frames(axes: str, shape: Sequence[int], path: str) -> None:
+    """Refuse frames that are so narrow that the last axis must be something else than x, such as channels.
+
+    Parameters
+    ----------
+    axes : str
+        Axes that nobody has named: the usual ones for this number of dimensions.
+    shape : sequence of int
+        Lengths of the axes.
+    path : str
+        For the message.
+    """
+    height, width = shape[axes.index("y")], shape[axes.index("x")]
+    if "t" in axes and width <= _NARROW_PX and height >= 2 * width:
+        raise InputError(
+            f"{path} has the shape {tuple(shape)}: as {axes}, its frames would be {height} × {width} px. Say what its "
+            f"axes are with --axes: {axes} for frames of this size, yxc or tyxc where the last axis is channels."
+        )
+
+
+def _array_axes(array: NDArray[Any], axes: Sequence[str], path: str) -> str:
+    shape = array.shape
+    if axes:
+        return checked_axes(axes, shape, path)
+    if array.ndim in (3, 4) and shape[-1] <= _CHANNELS_LAST < min(shape[-3:-1]) // 2:
+        return "tyxc"[4 - array.ndim :]
     if array.ndim not in _DEFAULT_AXES:
-        raise InputError(f"{path} has the shape {array.shape}; say what its axes are with --axes, e.g. tcyx or zcyx.")
+        raise InputError(f"{path} has the shape {shape}; say what its axes are with --axes, e.g. tcyx or zcyx.")
+    check_frames(_DEFAULT_AXES[array.ndim], shape, path)
     return _DEFAULT_AXES[array.ndim]
 
 
-def from_array(array: NDArray[Any], axes: str | None, path: str) -> Stored:
-    """Describe an array in memory or mapped; axes None: yx, tyx or tczyx by the number of dimensions."""
+def from_array(array: NDArray[Any], axes: Sequence[str], path: str) -> Stored:
+    """Describe an array in memory or mapped; without axes: yx, tyx, tczyx, or yxc and tyxc for up to four channels."""
     named = _array_axes(array, axes, path)
-    return Stored(path=path, axes=named, shape=array.shape, dtype=array.dtype, read=partial(_item, array))
+    name = Path(path.partition("::")[0]).stem
+    return Stored(path=path, name=name, axes=named, shape=array.shape, dtype=array.dtype, read=partial(_item, array))
 
 
 def _item(array: NDArray[Any], index: Index) -> NDArray[Any]:

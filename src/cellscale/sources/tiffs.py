@@ -1,127 +1,240 @@
-"""TIFF files: axes, pixel size, and pages read one at a time without a file kept open."""
+"""TIFF files: their images, with axes and physical sizes as OME-XML, ImageJ or the tags say.
+
+Every page of a file belongs to one of the images that are returned, or to a smaller copy of one; else the file is
+refused.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-import struct
-from collections.abc import Iterator
-from functools import partial
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
 
-from cellscale.errors import CellscaleError, InputError, StoreError
-from cellscale.sources.stored import AXES, Index, Reader, Stored, checked_axes
+from cellscale.errors import InputError
+from cellscale.sources.ome_xml import OmeImage, ome_images
+from cellscale.sources.stored import AXES, Stored, check_frames, checked_axes, listed
+from cellscale.sources.tiff_pages import OpenTiff, check_end, leading_shape, opened, pages_of, reader
+from cellscale.types import Calibration
+from cellscale.units import positive, unit_s, unit_um
 
-_LENGTHS_UM = {"micron": 1.0, "um": 1.0, "µm": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3}
-
-
-def _tiff_axes(series: Any, axes: str | None, path: str) -> str:
-    """The axes of a TIFF series: those given, or those in the file, with unknown pages as frames."""
-    if axes is not None:
-        return checked_axes(axes, series.shape, path)
-    named = str(series.axes).lower()
-    if "s" in named and "c" not in named:
-        named = named.replace("s", "c")
-    unknown_ = [axis for axis in named if axis not in AXES]
-    if len(unknown_) == 1 and "t" not in named:
-        named = named.replace(unknown_[0], "t")
-    if set(named) <= set(AXES) and len(set(named)) == len(named):
-        return named
-    raise InputError(f"{path} has the axes {series.axes} of {series.shape}; say what they are with --axes, e.g. tczyx.")
+_PRINTED_UM = 20.0
+"""Pixels from this size on are a printer's resolution (72 dpi is 353 µm), not a microscope's."""
+_TAG_UNITS = {2: "inch", 3: "cm"}
+_AS_THEY_LIE = "To take all pages in their order, say what they are with --axes, e.g. tyx."
 
 
-def _number(value: Any) -> float:
-    return float(value[0]) / float(value[1]) if isinstance(value, tuple) else float(value)
-
-
-def _imagej_pixel_um(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    factor = _LENGTHS_UM.get(str((tiff.imagej_metadata or {}).get("unit", "")))
-    tags = [tiff.pages.first.tags.get(name) for name in ("YResolution", "XResolution")]
-    per_unit = [_number(tag.value) for tag in tags if tag is not None]
-    if factor is None or len(per_unit) < 2 or 0 in per_unit:
-        return None
-    return factor / per_unit[0], factor / per_unit[1]
-
-
-def _ome_pixel_um(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    text = tiff.ome_metadata or ""
-    found = []
-    for axis in "YX":
-        size = re.search(rf'PhysicalSize{axis}="([^"]+)"', text)
-        unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', text)
-        factor = _LENGTHS_UM.get(unit[1]) if unit else 1.0
-        if not size or factor is None:
-            return None
-        found.append(float(size[1]) * factor)
-    return found[0], found[1]
-
-
-def _tiff_page(path: str, offsets: tuple[int, ...], leading: tuple[int, ...], index: Index) -> NDArray[Any]:
-    """Read one page by the offset of its directory, so that no other page is parsed."""
-    places = [place for place in index[: len(leading)] if isinstance(place, int)]
-    number = int(np.ravel_multi_index(places, leading)) if leading else 0
-    with _tiff(path) as tiff:
-        tiff.filehandle.seek(offsets[number])
-        return np.asarray(tifffile.TiffPage(tiff, 0).asarray()[index[len(leading) :]])
-
-
-def _tiff_mapped(path: str, offset: int, shape: tuple[int, ...], dtype: str, index: Index) -> NDArray[Any]:
-    """Read from uncompressed pixels that lie in one piece."""
-    try:
-        return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
-    except (OSError, ValueError) as error:
-        raise StoreError(f"Cannot read {path}: {error}. Check that the file is whole.") from error
-
-
-def _tiff_whole(path: str, index: Index) -> NDArray[Any]:
-    with _tiff(path) as tiff:
-        return np.asarray(tiff.series[0].asarray()[index])
-
-
-@contextlib.contextmanager
-def _tiff(path: str) -> Iterator[tifffile.TiffFile]:
-    """Open a file for one use; whatever the decoders raise is a StoreError."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            yield tiff
-    except (OSError, RuntimeError, ValueError, struct.error, tifffile.TiffFileError) as error:
-        if isinstance(error, CellscaleError):
-            raise
-        raise StoreError(f"Cannot read {path} as TIFF: {error}. Check that the file is whole.") from error
-
-
-def _tiff_reader(path: str, series: Any, axes: str) -> Reader:
-    """The cheapest way to read one plane: from the mapped file, page by page, or the whole series."""
+def _series_axes(series: Any, axes: Sequence[str], path: str) -> str:
+    """The axes of a TIFF series: those given, or those in the file, with unnamed pages as frames."""
     shape = tuple(series.shape)
-    if series.dataoffset is not None:
-        dtype = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder).str
-        return partial(_tiff_mapped, path, series.dataoffset, shape, dtype)
-    leading = shape[: len(shape) - len(series.keyframe.shape)]
-    paged = shape[len(leading) :] == tuple(series.keyframe.shape) and len(series.pages) == math.prod(leading)
-    if paged and not set("yx") & set(axes[: len(leading)]):
-        offsets = tuple(page.offset for page in series.pages if page is not None)
-        if len(offsets) == len(series.pages):
-            return partial(_tiff_page, path, offsets, leading)
-    return partial(_tiff_whole, path)
+    if axes:
+        return checked_axes(axes, shape, path)
+    named = str(series.axes)
+    if series.kind == "shaped" and "S" in named[:-1]:
+        planes = shape[named.index("S")]
+        raise InputError(
+            f"{path} stores {planes} planes as colours, which tifffile does with {planes} frames unless told otherwise "
+            f"(shape {shape}). Say --axes {'t' * (len(shape) > 3)}cyx for colours, --axes tyx for frames."
+        )
+    if "S" in named and "C" not in named:
+        named = named.replace("S", "C")
+    unnamed = [axis for axis in named if axis in "IQ"]
+    if len(unnamed) == 1 and "T" not in named:
+        named = named.replace(unnamed[0], "T")
+        check_frames(named.lower(), shape, path)
+    named = named.lower()
+    if set(named) <= set(AXES) and len(set(named)) == len(named) and set("yx") <= set(named):
+        return named
+    raise InputError(f"{path} has the axes {series.axes} of {shape}; say what they are with --axes, e.g. tczyx.")
 
 
-def from_tiff(path: str, axes: str | None) -> Stored:
-    """Open the first series of a TIFF file; axes None: those that the file names, with unknown pages as frames."""
-    with _tiff(path) as tiff:
-        if not tiff.series:
-            raise StoreError(f"{path} holds no image.")
-        series = tiff.series[0]
-        named = _tiff_axes(series, axes, path)
-        return Stored(
-            path=path,
-            axes=named,
-            shape=tuple(series.shape),
-            dtype=np.dtype(series.dtype).newbyteorder("="),
-            read=_tiff_reader(path, series, named),
-            pixel_size_um=_imagej_pixel_um(tiff) if tiff.is_imagej else _ome_pixel_um(tiff),
+def _resolution_um(page: Any, unit: float | None) -> tuple[float, float] | None:
+    """Height and width of a pixel from the tags of a page, which count pixels in a unit of length."""
+    tags = [page.tags.get(name) for name in ("YResolution", "XResolution")]
+    pairs = [tag.value if isinstance(tag.value, tuple) else (tag.value, 1) for tag in tags if tag is not None]
+    per_unit = [(positive(count), positive(of)) for count, of in pairs]
+    sizes = [of / count for count, of in per_unit if count is not None and of is not None]
+    return None if unit is None or len(sizes) < 2 else (sizes[0] * unit, sizes[1] * unit)
+
+
+def _imagej_channels(meta: dict[str, Any], count: int) -> tuple[str, ...]:
+    """Names of the channels from the labels of the planes, where each channel has one of its own."""
+    texts = meta.get("Labels") or []
+    labels = [re.sub(r"^(?:[czt]:\d+/\d+\s*)+-?\s*", "", str(label)).strip() for label in texts]
+    if count < 2 or len(labels) % count or not labels or str(meta.get("order", "czt")) not in ("czt", "default"):
+        return ()
+    names = tuple(labels[:count])
+    repeated = all(label == names[i % count] for i, label in enumerate(labels))
+    return names if repeated and all(names) and len(set(names)) == count else ()
+
+
+def _imagej_calibration(tiff: Any, series: Any) -> Calibration:
+    meta = tiff.imagej_metadata or {}
+    unit = str(meta.get("unit", ""))
+    width = _resolution_um(tiff.pages.first, unit_um(unit))
+    height = _resolution_um(tiff.pages.first, unit_um(str(meta.get("yunit", unit))))
+    depth, step = unit_um(str(meta.get("zunit", unit))), positive(meta.get("spacing"))
+    seconds, interval = unit_s(str(meta.get("tunit", "sec"))), positive(meta.get("finterval"))
+    named = str(series.axes)
+    channels = series.shape[named.index("C")] if "C" in named else 1
+    return Calibration(
+        pixel_size_um=None if width is None or height is None else (height[0], width[1]),
+        z_step_um=None if depth is None or step is None else step * depth,
+        frame_interval_s=None if seconds is None or interval is None else interval * seconds,
+        channels=_imagej_channels(meta, channels),
+    )
+
+
+def _tag_calibration(tiff: Any) -> Calibration:
+    """The pixel size by the resolution tags, where it can be a microscope's."""
+    tag = tiff.pages.first.tags.get("ResolutionUnit")
+    unit = _TAG_UNITS.get(int(tag.value)) if tag is not None else None
+    size = _resolution_um(tiff.pages.first, unit_um(unit or ""))
+    return Calibration(pixel_size_um=size if size and max(size) < _PRINTED_UM else None)
+
+
+def _in_order(series: Sequence[Any], images: Sequence[OmeImage]) -> list[OmeImage | None]:
+    """The description of each series; documents may describe images that have no planes, and so no series."""
+    if len(series) == len(images):
+        return list(images)
+    rest = list(images)
+    found: list[OmeImage | None] = []
+    for one in series:
+        names = [image.name for image in rest]
+        at = names.index(one.name or "") if (one.name or "") in names else None
+        found.append(None if at is None else rest[at])
+        rest = rest[0 if at is None else at + 1 :]
+    return found
+
+
+def _images(tiff: Any) -> list[Any]:
+    """The series of a file without thumbnails."""
+    series = list(tiff.series)
+    return [one for one in series if not one.keyframe.is_reduced] or series
+
+
+def _unread(tiff: Any) -> list[int]:
+    """Pages of the file itself that belong to no series and no level of one."""
+    levels = [level for series in tiff.series for level in series.levels]
+    used = {page.index for level in levels for page in level.pages if page is not None and page.parent is tiff}
+    return [number for number in range(len(tiff.pages)) if number not in used]
+
+
+def _disagreement(file: OpenTiff, images: Sequence[Any]) -> str | None:
+    """Return what the file's description says of its pages and is not so; None where the two agree."""
+    if file.complaints:
+        return f"{file.path} contradicts itself: {file.complaints[0]}."
+    meta = file.tiff.imagej_metadata or {}
+    for series in images:
+        leading = leading_shape(series)
+        planes = math.prod(series.shape) // math.prod(series.keyframe.shape)
+        has = len(series.pages)
+        if leading is not None and series.dataoffset is None and has != planes:
+            return f"{file.path} describes {planes} planes and has {has} pages."
+        if series.kind == "imagej" and int(meta.get("images", 1)) > math.prod(series.shape[:-2]):
+            return f"{file.path} describes {meta['images']} planes and has {math.prod(series.shape[:-2])}."
+    unread = _unread(file.tiff)
+    if unread:
+        pages = f"page{'s' * (len(unread) > 1)} {listed(unread)}"
+        return f"{file.path} has {len(file.tiff.pages)} pages; its description leaves out {pages}."
+    return None
+
+
+def _gaps(series: Any, axes: str, absent: Sequence[str]) -> tuple[frozenset[int], dict[int, str]]:
+    """Frames of which no plane exists, and what others lack; `absent` are files of the set that are not there."""
+    pages, leading = pages_of(series), leading_shape(series)
+    if None not in pages or leading is None:
+        return frozenset(), {}
+    lacking: dict[int, list[str]] = defaultdict(list)
+    for number, page in enumerate(pages):
+        place = dict(zip(axes, map(int, np.unravel_index(number, leading)), strict=False)) if leading else {}
+        if page is None:
+            lacking[place.get("t", 0)].append(f"channel {place.get('c', 0)}, slice {place.get('z', 0)}")
+    if absent:
+        return frozenset(), dict.fromkeys(lacking, f"files of its set are not there: {', '.join(absent)}")
+    each = len(pages) // (leading[axes.index("t")] if "t" in axes[: len(leading)] else 1)
+    empty = frozenset(t for t, planes in lacking.items() if len(planes) == each)
+    return empty, {t: f"it lacks {planes[0]}" for t, planes in lacking.items() if t not in empty}
+
+
+def _calibration(file: OpenTiff, series: Any, ome: OmeImage | None) -> Calibration:
+    if ome is not None:
+        return ome.calibration
+    return _imagej_calibration(file.tiff, series) if file.tiff.is_imagej else _tag_calibration(file.tiff)
+
+
+def _stored(file: OpenTiff, series: Any, axes: str, calibration: Calibration, ome: OmeImage | None) -> Stored:
+    folder, stem = Path(file.path).parent, Path(file.path).name.split(".")[0]
+    absent = [name for name in (ome.files if ome else ()) if not (folder / name).exists()]
+    empty, incomplete = _gaps(series, axes, absent)
+    return Stored(
+        path=file.path,
+        name=str(series.name or "") or stem,
+        axes=axes,
+        shape=tuple(series.shape),
+        dtype=np.dtype(series.dtype).newbyteorder("="),
+        read=reader(file, series, axes),
+        calibration=calibration,
+        empty=empty,
+        incomplete=incomplete,
+        files=frozenset(page[0] for page in pages_of(series) if page),
+    )
+
+
+def _appended(images: Sequence[Any]) -> bool:
+    """Whether single images of one size were appended to the file one after the other, as frames are."""
+    alike = {(series.kind, tuple(series.shape), str(series.dtype), str(series.axes)) for series in images}
+    return len(images) > 1 and len(alike) == 1 and images[0].kind == "shaped" and len(images[0].pages) == 1
+
+
+def tiff_images(path: str, axes: Sequence[str] = ()) -> tuple[Stored, ...]:
+    """Describe all images of a TIFF file, or of the set of files that it belongs to.
+
+    Parameters
+    ----------
+    path : str
+        A TIFF file.
+    axes : sequence of str
+        What the stored dimensions are, the first that fits; none: those that the file names, with unnamed pages as
+        frames.
+
+    Returns
+    -------
+    tuple of Stored
+        The images in the file's order, without thumbnails and smaller copies.
+
+    Raises
+    ------
+    InputError
+        If the file's description and its pages disagree, or its axes are not known.
+    StoreError
+        If the file is damaged or cut off.
+    """
+    with opened(path) as file:
+        check_end(file.tiff, path)
+        ome: tuple[OmeImage, ...] = ()
+        images: list[Any] = []
+        try:
+            ome = ome_images(file.tiff.ome_metadata, path) if file.tiff.is_ome else ()
+            images = _images(file.tiff)
+            problem = _disagreement(file, images)
+        except InputError as error:
+            problem = str(error)
+        if problem is not None and not axes:
+            raise InputError(f"{problem} {_AS_THEY_LIE}")
+        described = _in_order(images, ome)
+        calibrations = [_calibration(file, *pair) for pair in zip(images, described, strict=True)]
+        if problem is None and not _appended(images):
+            named = [_series_axes(series, axes, path) for series in images]
+            return tuple(_stored(file, *parts) for parts in zip(images, named, calibrations, described, strict=True))
+    # The sizes of the description still hold where its list of pages does not.
+    known = replace(calibrations[0], channels=()) if calibrations else Calibration()
+    with opened(path, headers=False) as file:
+        return tuple(
+            _stored(file, series, _series_axes(series, axes, path), known, None) for series in _images(file.tiff)
         )

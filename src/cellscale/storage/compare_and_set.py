@@ -36,8 +36,11 @@ LEASE_S = 20.0
 """How long a lock object may stay unchanged before its holder counts as dead, s; it is held for a few requests."""
 POLL_S = 0.05
 """Longest pause before the next attempt, s."""
-_CONFLICTS = (404, 409, 412)
-"""HTTP statuses of a refused condition: the object is gone, is being written, or is another one."""
+_CONFLICTS = (409, 412)
+"""HTTP statuses of a refused condition: the object is being written, or is another one."""
+_GONE = 404
+LOCKS = (".lock", ".lease")
+"""Endings of the names of locks, which begin with a dot; a killed process may leave one that nobody holds."""
 _UNSUPPORTED = 501
 
 
@@ -81,6 +84,11 @@ def status_of(error: BaseException | None) -> int | None:
     return status_of(error.__cause__)
 
 
+def is_lock(name: str) -> bool:
+    """Whether a file is the lock of another one."""
+    return name.startswith(".") and name.endswith(LOCKS)
+
+
 def read(fs: AbstractFileSystem, path: str) -> bytes | None:
     """Content of an object, or None where there is none."""
     try:
@@ -115,9 +123,10 @@ def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> b
         else:
             write_if(fs, path, made, version)
     except failures() as error:
-        if isinstance(error, FileExistsError) or status_of(error) in _CONFLICTS:
+        status = status_of(error)
+        if isinstance(error, FileExistsError) or status in _CONFLICTS or (status == _GONE and version is not None):
             return False
-        if status_of(error) == _UNSUPPORTED:
+        if status == _UNSUPPORTED:
             return None
         raise
     return True
@@ -166,23 +175,24 @@ def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[b
 def locked(fs: AbstractFileSystem, path: str) -> Iterator[None]:
     """Hold the lock of an object; nothing stays behind."""
     folder, _, name = path.rpartition("/")
+    kernels, leased = (f"{folder}/.{name}{ending}" for ending in LOCKS)
     if "file" in protocols(fs):
         os.makedirs(folder, exist_ok=True)
-        handle = _kernel_lock(f"{folder}/.{name}.lock")
+        handle = _kernel_lock(kernels)
         if handle is not None:
             try:
                 yield
             finally:
-                os.unlink(f"{folder}/.{name}.lock")
+                os.unlink(kernels)
                 os.close(handle)
             return
-    lock, token = f"{folder}/.{name}.lease", uuid.uuid4().hex.encode()
-    _lease(fs, lock, token)
+    token = uuid.uuid4().hex.encode()
+    _lease(fs, leased, token)
     try:
         yield
     finally:
-        if read(fs, lock) == token:
-            fs.rm_file(lock)
+        if read(fs, leased) == token:
+            fs.rm_file(leased)
 
 
 def _kernel_lock(path: str) -> int | None:

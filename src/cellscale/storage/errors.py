@@ -59,9 +59,9 @@ def failures() -> tuple[type[Exception], ...]:
 def advice(error: BaseException, url: str) -> str:
     """What to do about a failure, as a sentence."""
     text = f"{type(error).__name__} {error}".lower()
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) or "codec" in text:
         extra = _EXTRAS.get(url.partition(":")[0])
-        return f"Install cellscale[{extra}]." if extra else "Install the package that it names."
+        return f"Install cellscale[{extra}]." if extra else "Install the package that provides it."
     if isinstance(error, PermissionError) or any(word in text for word in _CREDENTIALS):
         if is_local(url):
             return "Check the permissions of the folder."

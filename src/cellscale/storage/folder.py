@@ -24,12 +24,11 @@ from cellscale.errors import DamagedError
 from cellscale.storage import compare_and_set
 from cellscale.storage.compare_and_set import Change
 from cellscale.storage.errors import explained
+from cellscale.storage.json_text import json_text
 from cellscale.storage.urls import file_system, is_local, local_path
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
 """Ending of a file that is being written, by cellscale or by zarr."""
-_LOCK = re.compile(r"^\..+\.(lock|lease)$")
-"""Name of a file that stands for a lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +167,7 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value of JSON's types."""
-        self.write(name, json.dumps(value, indent=2, sort_keys=True).encode())
+        self.write(name, json_text(value, indent=2, sort_keys=True).encode())
 
     def read_json(self, name: str) -> Any:
         """A value of JSON's types, or None where there is no such file; StoreError for a damaged one."""
@@ -184,14 +183,14 @@ class Folder:
 
 def _of_writers(path: str) -> bool:
     """Whether a file is part of a write that is under way, or was cut off."""
-    return bool(_PARTIAL.search(path) or _LOCK.match(path.rsplit("/", 1)[-1]))
+    return bool(_PARTIAL.search(path)) or compare_and_set.is_lock(path.rsplit("/", 1)[-1])
 
 
 def _write_local(path: str, data: bytes) -> None:
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    # Hidden, so that a reader of all files in the folder passes over what a killed writer has left.
-    part = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.part")
+    parent, name = os.path.split(path)
+    os.makedirs(parent, exist_ok=True)
+    # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
+    part = f"{parent}/.{name}.{uuid.uuid4().hex}.part"
     try:
         with open(part, "wb") as stream:
             stream.write(data)

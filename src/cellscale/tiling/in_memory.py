@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.tiling.ring_rule import TileRecord, columns, record
+from cellscale.kernels.tables import concatenated
+from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.row_groups import Strips, Unite, join_strip, labels_of, sweep
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Labels, Pieces, Prediction, Table, part_of, shape_of
@@ -82,7 +83,7 @@ def join(records: Sequence[TileRecord], strips: Strips, unite: Unite) -> Cells:
         for strip in np.unique(part.strips):
             here = part.strips == strip
             firsts[strip][part.numbers[here]] = part.firsts[here]
-    cells = columns([part.cells for part in judged])
+    cells = concatenated([part.cells for part in judged])
     order = np.argsort(cells["first"])
     labels = [labels_of(found, cells["first"][order]) for found in firsts]
     return Cells(

@@ -8,7 +8,6 @@ that, once. Pieces with anchors need no ring: equal anchors are one object; the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -145,9 +144,3 @@ def _same_anchors(made: TileRecord, other: TileRecord, tied: NDArray[np.int64]) 
     if "anchor" not in made.nodes:
         return True
     return np.array_equal(made.nodes["anchor"][tied[:, 0]], other.nodes["anchor"][tied[:, 1]])
-
-
-def columns(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
-    """Tables of the same columns, one below the other; a table without rows need not have them all."""
-    names = max(tables, key=len)
-    return {name: np.concatenate([table[name] for table in tables if name in table]) for name in names}

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.kernels.tables import reduced, summed_pairs
+from cellscale.kernels.tables import concatenated, reduced, summed_pairs
 from cellscale.kernels.unions import merge
-from cellscale.tiling.ring_rule import TileRecord, columns, ties
+from cellscale.tiling.ring_rule import TileRecord, ties
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Table
 
@@ -99,7 +99,7 @@ class _Tiles:
     @property
     def nodes(self) -> Table:
         """One row for each piece."""
-        return columns([made.nodes for made in self.records]) if self.records else {}
+        return concatenated([made.nodes for made in self.records]) if self.records else {}
 
 
 def _tied(strips: Strips, tiles: _Tiles, owners: _Tiles) -> Rows:
@@ -157,7 +157,7 @@ def join_strip(records: Mapping[int, TileRecord], strips: Strips, strip: int) ->
         offsets=tiles.starts,
         objects=objects,
         nodes=reduced(pieces, objects, len(ids)),
-        edges=summed_pairs(columns(edges)),
+        edges=summed_pairs(concatenated(edges)),
         below=np.unique(np.stack([objects[across[:, 0]], across[:, 1]], axis=1), axis=0),
     )
 
@@ -214,9 +214,9 @@ def _added(held: _Open, strip: Strip, number: int) -> _Open:
     before, count = len(held.nodes.get("area", ())), len(strip.nodes["area"])
     pairs = np.stack([held.below[:, 0], strip.objects[held.below[:, 1]] + before], axis=1)
     ids, of = np.unique(merge(before + count, pairs), return_inverse=True)
-    nodes = columns([held.nodes, strip.nodes]) if before else strip.nodes
+    nodes = concatenated([held.nodes, strip.nodes]) if before else strip.nodes
     moved = {**strip.edges, **{end: strip.edges[end] + before for end in ("a", "b")}}
-    edges = columns([held.edges, moved]) if before else moved
+    edges = concatenated([held.edges, moved]) if before else moved
     return _Open(
         nodes=reduced(nodes, of, len(ids)),
         edges=summed_pairs({**edges, "a": of[edges["a"]], "b": of[edges["b"]]}),

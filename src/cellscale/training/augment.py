@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cellscale.types import Labels
+from cellscale.types import Box, Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +83,60 @@ def _turned(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     return np.rot90(points, int(rng.integers(4)), axes=(1, 2))
 
 
-def view_of_labels(labels: Labels, points: NDArray[np.float32]) -> Labels:
-    """The label at the nearest pixel of each point (2, y, x), mirrored beyond the frame."""
-    view: Labels = ndimage.map_coordinates(labels, points, order=0, mode="mirror")
-    return view
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A view of a frame, found in the part of it that it needs."""
+
+    box: Box
+    """The part: all pixels between which the points of the view lie."""
+    places: NDArray[np.float64]
+    """(2, y, x): each point in the coordinates of the box."""
+    nearest: NDArray[np.int64]
+    """(2, y, x): the pixel of the box that is nearest to each point."""
 
 
-def view_of_image(image: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intensities (c, y, x) at points (2, y, x), linear between pixels, mirrored beyond the frame."""
-    return np.stack([ndimage.map_coordinates(channel, points, order=1, mode="mirror") for channel in image])
+def view_of(points: NDArray[np.float32], shape: tuple[int, int]) -> View:
+    """Find a view in a frame of this height and width, px.
+
+    Parameters
+    ----------
+    points : float32 array, (2, y, x)
+        Frame coordinates of the view's pixels; beyond the frame they are mirrored at the centres of its outer pixels.
+    shape : tuple of int
+        Height and width of the frame, px.
+    """
+    exact = points.astype(np.float64)
+    # Mirrored and moved in float64, the sums of a float32 and whole numbers are exact: the view is the whole frame's.
+    places = [_mirrored(axis, size) for axis, size in zip(exact, shape, strict=True)]
+    nearest = [_mirrored(np.floor(axis + 0.5), size) for axis, size in zip(exact, shape, strict=True)]
+    y0, x0 = (int(axis.min()) for axis in places)
+    y1, x1 = (int(max(np.ceil(at.max()), pixel.max())) + 1 for at, pixel in zip(places, nearest, strict=True))
+    corner = np.array([y0, x0])[:, None, None]
+    return View(
+        box=Box(y0, x0, y1, x1), places=np.stack(places) - corner, nearest=np.stack(nearest).astype(np.int64) - corner
+    )
+
+
+def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Coordinates beyond 0 … size − 1 mirrored at both ends, as often as it takes."""
+    period = 2 * (size - 1)
+    if period == 0:
+        return np.zeros_like(axis)
+    at = np.fmod(np.abs(axis), period)
+    return np.where(at > size - 1, period - at, at)
+
+
+def view_of_labels(labels: Labels, view: View) -> Labels:
+    """The label of the pixel nearest to each point; `labels` are those of the view's box."""
+    rows, columns = view.nearest
+    seen: Labels = labels[rows, columns]
+    return seen
+
+
+def view_of_image(image: NDArray[np.float32], view: View, inner: slice) -> NDArray[np.float32]:
+    """Intensities (c, y, x) at the points in the rows and columns `inner`, linear between pixels of the view's box."""
+    places = view.places[:, inner, inner]
+    return np.stack([ndimage.map_coordinates(channel, places, order=1, mode="mirror") for channel in image])
 
 
 def other_intensities(image: NDArray[np.float32], rng: np.random.Generator, how: Augmentation) -> NDArray[np.float32]:

@@ -1,34 +1,69 @@
-"""Annotated frames: what samples are drawn from and validation looks at."""
+"""Annotated frames: the images and labels that samples are drawn from and validation looks at.
+
+Frames are read box by box, so that one of any size takes the memory of a box.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.methods.intensity import Intensity, Mapping, Scale
 from cellscale.types import Box, Image, Labels
 
 if TYPE_CHECKING:
     from cellscale.ngff.image import NgffImage
     from cellscale.ngff.labels import LabelLayer
 
+WHOLE_PX = 2**22
+"""Frames of at most so many pixels are handled whole where all of a frame is looked at, larger ones in tiles."""
+TILE_PX = 1024
+"""Side of these tiles, px."""
+LEAST_BLOCK_PX = 512
+"""Least side of the blocks in which a stored frame is read, px."""
 
-class Frames(Protocol):
-    """Images (c, y, x) of any type with instance labels (y, x), by number; a list of pairs will do."""
+
+@runtime_checkable
+class StoredFrames(Protocol):
+    """Images with instance labels by number, read box by box."""
 
     def __len__(self) -> int:
         """Number of frames."""
         ...
 
-    def __getitem__(self, index: int, /) -> tuple[Image, Labels]:
-        """Image and labels of a frame."""
+    def shape(self, index: int, /) -> tuple[int, int]:
+        """Height and width of a frame, px: those of its labels."""
         ...
+
+    def image_shape(self, index: int, /) -> tuple[int, ...]:
+        """Channels, height and width of the image; the latter are the same."""
+        ...
+
+    def block_shape(self, index: int, /) -> tuple[int, int]:
+        """Height and width of the blocks in which a frame is best read, px."""
+        ...
+
+    def read_image(self, index: int, box: Box, /) -> Image:
+        """Pixels of a box, (c, y, x), of any type."""
+        ...
+
+    def read_labels(self, index: int, box: Box, /) -> Labels:
+        """Labels of a box, (y, x)."""
+        ...
+
+    def place(self, index: int, /) -> str:
+        """The image and the frame in it, for messages."""
+        ...
+
+
+Pairs: TypeAlias = Sequence[tuple[Image, Labels]]
+"""Images (c, y, x) of any type with instance labels (y, x), in memory."""
+Frames: TypeAlias = StoredFrames | Pairs
+"""A data set to train on or to validate with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +80,125 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.planes)
 
-    def __getitem__(self, index: int) -> tuple[Image, Labels]:
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a frame, px: those of its labels."""
+        return self.labels.size("y"), self.labels.size("x")
+
+    def image_shape(self, index: int) -> tuple[int, ...]:
+        """Channels that are read, height and width."""
+        return len(self.channels), self.image.size("y"), self.image.size("x")
+
+    def block_shape(self, index: int) -> tuple[int, int]:
+        """Whole chunks of the image, at least 512 px a side."""
+        height, width = (-(-LEAST_BLOCK_PX // side) * side for side in self.image.chunk_shape())
+        return height, width
+
+    def read_image(self, index: int, box: Box) -> Image:
+        """Pixels of a box, (c, y, x)."""
         t, z = self.planes[index]
-        box = Box(0, 0, self.image.size("y"), self.image.size("x"))
-        return self.image.read(box, t=t, z=z, channels=self.channels), self.labels.read(box, t=t, z=z)
+        return self.image.read(box, t=t, z=z, channels=self.channels)
+
+    def read_labels(self, index: int, box: Box) -> Labels:
+        """Labels of a box, (y, x)."""
+        t, z = self.planes[index]
+        return self.labels.read(box, t=t, z=z)
+
+    def place(self, index: int) -> str:
+        """Frame, slice and image."""
+        t, z = self.planes[index]
+        return f"frame {t}, slice {z} of {self.image.url}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesInMemory:
+    """Pairs of image and labels, read like stored ones."""
+
+    pairs: Pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a frame, px: those of its labels."""
+        height, width = self.pairs[index][1].shape
+        return height, width
+
+    def image_shape(self, index: int) -> tuple[int, ...]:
+        """Channels, height and width of the image."""
+        return self.pairs[index][0].shape
+
+    def block_shape(self, index: int) -> tuple[int, int]:
+        """The whole frame."""
+        return self.shape(index)
+
+    def read_image(self, index: int, box: Box) -> Image:
+        """Pixels of a box, (c, y, x)."""
+        return self.pairs[index][0][:, *box.slices]
+
+    def read_labels(self, index: int, box: Box) -> Labels:
+        """Labels of a box, (y, x)."""
+        return self.pairs[index][1][box.slices]
+
+    def place(self, index: int) -> str:
+        """Its number."""
+        return f"frame {index}"
+
+
+def stored(frames: Frames) -> StoredFrames:
+    """Frames that are read box by box, from those or from pairs in memory."""
+    return frames if isinstance(frames, StoredFrames) else FramesInMemory(pairs=frames)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """Several sequences of frames, one after the other."""
+    """Several data sets, one after the other, their frames numbered through."""
 
-    parts: tuple[Frames, ...]
+    parts: tuple[StoredFrames, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[Frames]) -> Joined:
+        """Join data sets."""
+        return cls(parts=tuple(map(stored, parts)))
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 
-    def __getitem__(self, index: int) -> tuple[Image, Labels]:
+    def _place(self, index: int) -> tuple[StoredFrames, int]:
         for part in self.parts:
             if index < len(part):
-                return part[index]
+                return part, index
             index -= len(part)
         raise IndexError(index)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a frame, px."""
+        part, number = self._place(index)
+        return part.shape(number)
+
+    def image_shape(self, index: int) -> tuple[int, ...]:
+        """Channels, height and width of the image."""
+        part, number = self._place(index)
+        return part.image_shape(number)
+
+    def block_shape(self, index: int) -> tuple[int, int]:
+        """Height and width of the blocks in which a frame is best read, px."""
+        part, number = self._place(index)
+        return part.block_shape(number)
+
+    def read_image(self, index: int, box: Box) -> Image:
+        """Pixels of a box, (c, y, x)."""
+        part, number = self._place(index)
+        return part.read_image(number, box)
+
+    def read_labels(self, index: int, box: Box) -> Labels:
+        """Labels of a box, (y, x)."""
+        part, number = self._place(index)
+        return part.read_labels(number, box)
+
+    def place(self, index: int) -> str:
+        """The image and the frame in it."""
+        part, number = self._place(index)
+        return part.place(number)
 
 
 def shares(frames: Frames, weights: Sequence[float]) -> NDArray[np.float64] | None:
@@ -96,81 +229,77 @@ def scales(frames: Frames) -> list[float]:
     return [scale for scale, part in zip(found, parts, strict=True) for _ in range(len(part))]
 
 
-def blank(image: NDArray[np.float32], labels: Labels, unknown: int) -> tuple[NDArray[np.float32], Labels]:
-    """Take away what lies under the label `unknown`: no cell, and each channel's median elsewhere; 0: nothing is.
-
-    No loss can then tell what was there, whatever its form; the price is that the network does not see it either.
-    """
-    hidden = (labels == unknown) if unknown else np.zeros(labels.shape, bool)
-    if not hidden.any():
-        return image, labels
-    known = image[:, ~hidden]
-    values = np.median(known, axis=1) if known.size else np.zeros(len(image), np.float32)
-    return np.where(hidden, values[:, None, None], image).astype(np.float32), np.where(hidden, 0, labels)
-
-
-def mapping_of(channel: Image, rule: Intensity) -> Mapping:
-    """Fit the intensity rule on a whole channel, as a segmentation does."""
-    scale = Scale.of(channel.dtype, float(channel.min()), float(channel.max()))
-    return rule.fit(scale.histogram(channel), scale)
+def tiles_of(shape: tuple[int, int]) -> list[Box]:
+    """The whole frame, or tiles of one that is too large to be handled whole, in raster order."""
+    height, width = shape
+    if height * width <= WHOLE_PX:
+        return [Box(0, 0, height, width)]
+    return [
+        Box(y, x, min(y + TILE_PX, height), min(x + TILE_PX, width))
+        for y in range(0, height, TILE_PX)
+        for x in range(0, width, TILE_PX)
+    ]
 
 
-def mapped(image: Image, rule: Intensity) -> NDArray[np.float32]:
-    """Network input of a whole frame (c, y, x)."""
-    return np.stack([mapping_of(channel, rule)(channel) for channel in image])
+def labels_of(frames: StoredFrames, ignore_label: int) -> Iterator[tuple[int, Labels]]:
+    """Number and labels of each frame, or of its tiles where it is large; the label `ignore_label` is background."""
+    for index in range(len(frames)):
+        for box in tiles_of(frames.shape(index)):
+            labels = frames.read_labels(index, box)
+            yield index, np.where(labels == ignore_label, 0, labels) if ignore_label else labels
 
 
-class MappedFrames:
-    """Frames after the intensity rule, the latest ones kept in memory."""
-
-    def __init__(self, frames: Frames, rule: Intensity, budget_bytes: int, unknown: int = 0) -> None:
-        """Keep at most `budget_bytes` of decoded frames, but always one; what has the label `unknown` is blank."""
-        self._frames, self._rule, self._budget, self._unknown = frames, rule, budget_bytes, unknown
-        self._kept: OrderedDict[int, tuple[NDArray[np.float32], Labels]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], Labels]:
-        if index not in self._kept:
-            image, labels = self._frames[index]
-            self._kept[index] = blank(mapped(image, self._rule), labels, self._unknown)
-            while len(self._kept) > 1 and self._bytes() > self._budget:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(index)
-        return self._kept[index]
-
-    def _bytes(self) -> int:
-        return sum(image.nbytes + labels.nbytes for image, labels in self._kept.values())
-
-
-def check_data(data: Sequence[Frames], validation: Sequence[Frames], channels: int) -> tuple[Joined, Joined | None]:
+def check_data(
+    data: Sequence[Frames], validation: Sequence[Frames], channels: int, ignore_label: int = 0
+) -> tuple[Joined, Joined | None]:
     """Join the training frames, and the held-out frames if there are any; raises as `checked`."""
-    held_out = checked(validation, channels, "validation") if any(map(len, validation)) else None
-    return checked(data, channels, "training"), held_out
+    held_out = checked(validation, channels, "validation", ignore_label) if any(map(len, validation)) else None
+    return checked(data, channels, "training", ignore_label), held_out
 
 
-def checked(frames: Sequence[Frames], channels: int, what: str) -> Joined:
-    """Join data sets; look at the first frame of each.
+def checked(frames: Sequence[Frames], channels: int, what: str, ignore_label: int = 0) -> Joined:
+    """Join data sets; look at the first frame of each, and for a cell in any.
+
+    Parameters
+    ----------
+    frames : sequence of Frames
+        The data sets.
+    channels : int
+        Number of channels that the method reads.
+    what : str
+        "training" or "validation", for messages.
+    ignore_label : int
+        Label of pixels that nobody has annotated; 0: there are none.
 
     Raises
     ------
     InputError
-        Without frames, or where image and labels differ in size, or the number of channels is not the method's.
+        Without frames or without a cell, or where image and labels differ in size, or the number of channels is not the
+        method's.
     """
-    joined = Joined(parts=tuple(frames))
+    joined = Joined.of(frames)
     if len(joined) == 0:
         raise InputError(f"No {what} frames: choose at least one with labels.")
-    for number, part in enumerate(part for part in frames if len(part)):
-        image, labels = part[0]
-        if image.ndim != 3 or image.shape[0] != channels:
-            raise InputError(
-                f"Data set {number} of the {what} frames has images of shape {image.shape}; the method reads "
-                f"{channels} channel(s), (c, y, x). Set channels to the number of the image's channels."
-            )
-        if image.shape[1:] != labels.shape:
-            raise InputError(
-                f"Data set {number} of the {what} frames: images are {image.shape[1:]} px, labels {labels.shape} px. "
-                "Choose the label layer of this image."
-            )
+    for number, part in enumerate(part for part in joined.parts if len(part)):
+        _check_first(part, channels, f"Data set {number} of the {what} frames")
+    if not any(labels.any() for _, labels in labels_of(joined, ignore_label)):
+        raise InputError(
+            f"None of the {len(joined)} {what} frames has a cell, from {joined.place(0)} on. Choose frames in which "
+            "cells are annotated, or another label layer."
+        )
     return joined
+
+
+def _check_first(part: StoredFrames, channels: int, what: str) -> None:
+    """Check the first frame of a data set against its labels and the method."""
+    image, labels = part.image_shape(0), part.shape(0)
+    if len(image) != 3 or image[0] != channels:
+        raise InputError(
+            f"{what} has images of shape {image}; the method reads {channels} channel(s), (c, y, x). Set channels to "
+            "the number of the image's channels."
+        )
+    if image[1:] != labels:
+        raise InputError(
+            f"{what}: images are {image[1:]} px, labels {labels} px. Choose the label layer of this image."
+        )
+    part.read_image(0, Box(0, 0, 1, 1))

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,15 +20,16 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
-from cellscale.training.frames import Frames, Joined, TrainingData, check_data
+from cellscale.training.crops import Crops, Seen, surveyed
+from cellscale.training.frames import Frames, Joined, StoredFrames, TrainingData, check_data, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
 from cellscale.training.resume_state import Claim, claim
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
-from cellscale.training.validation import predicted, scored
+from cellscale.training.validation import Inference, held_out_tiles, predictions, scored, tuning_tiles
 from cellscale.training.workers import Workers
-from cellscale.types import Labels, Prediction
+from cellscale.types import Box, Labels, Prediction
 
 __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
@@ -48,7 +48,6 @@ class Training:
     networks: Mapping[str, nn.Module]
     """On the device of the training."""
     data: Joined
-    held_out: Joined | None
     settings: TrainingSettings
     device: torch.device
     claim: Claim
@@ -59,10 +58,16 @@ class Training:
     workers: Workers = field(default_factory=Workers)
     on_progress: Progress = silent
     clock: Clock = no_clock
+    seen: Mapping[int, Seen] = field(default_factory=dict)
+    """How the training frames are mapped."""
+    held_out: Crops | None = None
+    """The validation frames, on worker 0."""
+    validates: bool = False
+    """Whether there are validation frames."""
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
-        samples = Samples(self.method, self.data, self.settings)
+        samples = Samples(self.method, self.data, self.settings, self.seen)
         found = batches(samples, self.settings, first=first, rank=self.workers.rank, world=self.workers.world)
         yield from (batch_of(values, self.device, self.workers.mean) for values in found)
 
@@ -75,24 +80,16 @@ class Training:
         """Score the held-out frames on worker 0; every worker gets the mean of SEG and F1."""
         score = 0.0
         if self.workers.rank == 0 and self.held_out is not None:
-            found = scored(self.method, self.predicted())
+            tiles = held_out_tiles(self.held_out.frames)
+            found = scored(self.method, self.predictions(self.held_out, tiles))
             self.history.scores(step, found)
             score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predicted(self) -> list[tuple[Prediction, Labels]]:
-        """Predictions and labels of the held-out frames."""
-        frames = self.held_out if self.held_out is not None else Joined(parts=())
-        how = self.settings
-        return predicted(
-            self.method,
-            self.networks,
-            frames,
-            device=str(self.device),
-            precision=how.precision,
-            flips=how.test_time_flips,
-            unknown=how.ignore_label,
-        )
+    def predictions(self, crops: Crops, tiles: Sequence[tuple[int, Box]]) -> Iterator[tuple[Prediction, Labels]]:
+        """Predictions and labels of tiles of held-out frames."""
+        how = Inference(device=str(self.device), precision=self.settings.precision, flips=self.settings.test_time_flips)
+        return predictions(self.method, self.networks, crops, tiles, how)
 
     def save(self, state: loop.State) -> None:
         """Write state and curve, on worker 0; a model that is to be replaced keeps its own curve meanwhile."""
@@ -114,7 +111,7 @@ class Training:
 
     def learn(self) -> None:
         """Run the method's schedule."""
-        validate = self.validate if self.held_out else None
+        validate = self.validate if self.validates else None
         hooks = loop.Hooks(on_step=self.log, validate=validate, save=self.save, clock=self.clock)
         loop.run(
             self.method.stages(),
@@ -126,17 +123,25 @@ class Training:
             hooks=hooks,
         )
 
+    def tuned(self) -> tuple[Method, dict[str, float]]:
+        """Tune thresholds on the held-out frames; return the method and its scores on them."""
+        if self.held_out is None:
+            return self.method, {}
+        tiles = held_out_tiles(self.held_out.frames)
+        chosen = tuning_tiles(tiles)
+        pairs = list(self.predictions(self.held_out, chosen))
+        method = self.method.tuned(pairs)
+        return method, scored(method, pairs if chosen == tiles else self.predictions(self.held_out, tiles))
+
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Tune thresholds on the held-out frames and save the model."""
-        pairs = self.predicted()
-        tuned = self.method.tuned(pairs) if pairs else self.method
-        found = scored(tuned, pairs) if pairs else {}
+        tuned, found = self.tuned()
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
         summary = {
             "steps": self.state.step,
             "seconds": round(time.monotonic() - started, 1),
             "frames": len(self.data),
-            "validation_frames": len(pairs),
+            "validation_frames": 0 if self.held_out is None else len(self.held_out.frames),
             "workers": self.workers.world,
             "start": self.description.get("start"),
             "settings": {name: _json(value) for name, value in flat(self.settings).items()},
@@ -221,7 +226,7 @@ def train(  # noqa: PLR0913
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
-    frames, _ = check_data(data, validation, method.channels)
+    frames, _ = check_data(data, validation, method.channels, settings.ignore_label)
     held = claimed or claim(folder, resume=resume, overwrite=overwrite)
     if resume and folder.exists(DESCRIPTION) and not held.open:
         return finished(output, method, settings, len(frames), folder.storage_options)
@@ -271,7 +276,7 @@ def _begun(  # noqa: PLR0913
     on_progress: Progress,
 ) -> Training:
     """A fresh training, or the interrupted one in the folder."""
-    frames, held_out = check_data(data, validation, method.channels)
+    frames, held_out = check_data(data, validation, method.channels, settings.ignore_label)
     description = {
         **{f"method.{name}": value for name, value in settings_of(method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
@@ -281,6 +286,7 @@ def _begun(  # noqa: PLR0913
         "workers": "any" if workers.elastic else workers.world,
         **({"start": digest(init_from)} if init_from else {}),
     }
+    seen = surveyed(frames, method.intensity, settings.ignore_label, workers, on_progress)
     earlier = claim.kept()
     fitted = (
         replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.ignore_label, on_progress)
@@ -300,7 +306,9 @@ def _begun(  # noqa: PLR0913
         method=fitted,
         networks=networks,
         data=frames,
-        held_out=held_out,
+        seen=seen,
+        held_out=_crops(held_out, method, settings) if held_out is not None and workers.rank == 0 else None,
+        validates=held_out is not None,
         settings=settings,
         device=device,
         claim=claim,
@@ -339,13 +347,18 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
     begin_with(init_from, method.networks())
 
 
-def prepared(method: Method, frames: Frames, unknown: int, on_progress: Progress) -> Method:
-    """Fit the method's statistics on the labels of all training frames; the label `unknown` is background."""
+def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
+    """The validation frames, each surveyed once, before the first step."""
+    seen = surveyed(frames, method.intensity, settings.ignore_label, Workers())
+    return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
 
-    def labels() -> Iterator[Any]:
-        for i in range(len(frames)):
-            found = frames[i][1]
-            yield np.where(found == unknown, 0, found) if unknown else found
-            on_progress("prepare", i + 1, len(frames))
+
+def prepared(method: Method, frames: StoredFrames, ignore_label: int, on_progress: Progress) -> Method:
+    """Fit the method's statistics on the labels of all training frames; the label `ignore_label` is background."""
+
+    def labels() -> Iterator[Labels]:
+        for index, found in labels_of(frames, ignore_label):
+            yield found
+            on_progress("prepare", index + 1, len(frames))
 
     return method.prepared(labels())

@@ -8,87 +8,158 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
+from typing import TypeAlias
 
+import cloudpickle
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from cellscale.errors import CellscaleError
 from cellscale.methods.protocol import Batch, Method
-from cellscale.training.augment import coordinates, other_intensities, view_of_image, view_of_labels
-from cellscale.training.frames import Frames, MappedFrames, scales, shares
+from cellscale.training.augment import coordinates, other_intensities, view_of, view_of_image, view_of_labels
+from cellscale.training.crops import Crops, Seen
+from cellscale.training.frames import Frames, scales, shares
 from cellscale.training.settings import TrainingSettings
-from cellscale.types import Labels
+from cellscale.types import Box
+
+Sample: TypeAlias = dict[str, Tensor]
 
 
-class Samples(Dataset[dict[str, Tensor]]):
+class Samples(Dataset[Sample]):
     """The endless list of samples of a training."""
 
-    def __init__(self, method: Method, frames: Frames, settings: TrainingSettings) -> None:
-        """Decode nothing yet: loader processes read the frames that they need."""
+    def __init__(
+        self,
+        method: Method,
+        frames: Frames,
+        settings: TrainingSettings,
+        seen: Mapping[int, Seen] | None = None,
+    ) -> None:
+        """Read nothing yet: loader processes read the blocks that they need; `seen` are frames surveyed before."""
+        self.given = method, frames, settings, seen
         self._method, self._settings = method, settings
-        self._frames = MappedFrames(frames, method.intensity, settings.cache_mb * 2**20, settings.ignore_label)
+        budget = settings.cache_mb * 2**20
+        self._crops = Crops(frames, method.intensity, budget, ignore_label=settings.ignore_label, seen=seen)
         self._shares = shares(frames, settings.dataset_weights)
         self._scales = scales(frames) if settings.same_scale else [1.0] * len(frames)
         self.crop = -(-settings.crop // method.multiple) * method.multiple
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> Sample:
         """Sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
         rng = np.random.default_rng([self._settings.seed, index])
-        count = len(self._frames)
+        count = len(self._scales)
         number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
-        image, labels = self._frames[number]
         margin, how = self._settings.margin, self._settings.augmentation
         inner = slice(margin, margin + self.crop)
         scale = self._scales[number]
-        center = self._center(rng, labels, self.crop * scale)
+        center = self._center(rng, number, self.crop * scale)
         points = coordinates(rng, center, self.crop + 2 * margin, how, scale)
-        view = view_of_labels(labels, points)
-        targets = self._method.targets(view)
-        seen = other_intensities(view_of_image(image, points[:, inner, inner]), rng, how)
+        view = view_of(points, self._crops.frames.shape(number))
+        image, labels = self._crops.read(number, view.box)
+        cells = view_of_labels(labels, view)
+        targets = self._method.targets(cells)
+        shown = other_intensities(view_of_image(image, view, inner), rng, how)
         found = {name: torch.from_numpy(values[inner, inner].copy()) for name, values in targets.items()}
         return found | {
-            "image": torch.from_numpy(seen),
-            "labels": torch.from_numpy(view[inner, inner].astype(np.int64)),
+            "image": torch.from_numpy(shown),
+            "labels": torch.from_numpy(cells[inner, inner].astype(np.int64)),
         }
 
-    def _center(self, rng: np.random.Generator, labels: Labels, size: float) -> tuple[float, float]:
+    def _center(self, rng: np.random.Generator, number: int, size: float) -> tuple[float, float]:
         """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
 
         For the share `foreground_fraction` of the samples it is the one that is nearest to some pixel of a cell.
         """
-        ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in labels.shape]
+        height, width = self._crops.frames.shape(number)
+        ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in (height, width)]
         y, x = (rng.uniform(*end) for end in ends)
         if self._settings.foreground_fraction > 0 and rng.random() < self._settings.foreground_fraction:
-            rows = np.count_nonzero(labels, axis=1).cumsum()
+            rows = self._crops.cells_by_row(number)
             if rows[-1]:
                 place = rng.integers(rows[-1])
                 row = int(np.searchsorted(rows, place, side="right"))
-                found = row, np.flatnonzero(labels[row])[place - rows[row]]
+                cells = np.flatnonzero(self._crops.labels(number, Box(row, 0, row + 1, width))[0])
+                # Pixels of cells are numbered in raster order: those of the row end at rows[row].
+                found = row, cells[place - rows[row]]
                 y, x = (min(max(at + 0.5, low), high) for at, (low, high) in zip(found, ends, strict=True))
         return (float(y - 0.5), float(x - 0.5))
 
 
+class _Shipped(Dataset[Sample | CellscaleError]):
+    """Samples for a loader process: pickled by value, so that it need not import the script that trains.
+
+    What a user's script defines itself (a method, frames) is in `__main__`, which a fresh process could only have by
+    running the script again.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._content = cloudpickle.dumps(samples.given)
+        self._samples: Samples | None = None
+
+    def __getitem__(self, index: int) -> Sample | CellscaleError:
+        """A sample, or the error for which there is none: an error that crosses processes as such loses its form."""
+        self._samples = self._samples or Samples(*pickle.loads(self._content))
+        try:
+            return self._samples[index]
+        except CellscaleError as error:
+            return error
+
+
+def _stacked(samples: Sequence[Sample | CellscaleError]) -> Sample | CellscaleError:
+    """A batch of samples, or the first error among them."""
+    error = next((sample for sample in samples if isinstance(sample, CellscaleError)), None)
+    return error or default_collate(list(samples))
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let processes that are started meanwhile not import the script that runs: it need not guard its beginning."""
+    held = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = held
+
+
 def batches(
     samples: Samples, settings: TrainingSettings, *, first: int, rank: int = 0, world: int = 1
-) -> Iterator[dict[str, Tensor]]:
-    """Stacked samples of each step from `first` on; step s of worker r has samples (s · world + r) · n … + n − 1."""
+) -> Iterator[Sample]:
+    """Stacked samples of each step from `first` on; step s of worker r has samples (s · world + r) · n … + n − 1.
+
+    Raises
+    ------
+    CellscaleError
+        If a sample cannot be read, in whatever process that was found.
+    """
     size = settings.batch_size
     order = [(step * world + rank) * size + k for step in range(first, settings.steps) for k in range(size)]
     workers = settings.loader_workers
     loader = DataLoader(
-        samples,
+        _Shipped(samples) if workers else samples,
         batch_size=size,
         sampler=order,
+        collate_fn=_stacked,
         num_workers=workers,
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_quiet if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    return iter(loader)
+    with _without_main():
+        found = iter(loader)
+    for batch in found:
+        if isinstance(batch, CellscaleError):
+            raise batch
+        yield batch
 
 
 def _quiet(worker: int) -> None:

@@ -1,8 +1,10 @@
-"""Held-out frames: predicted whole, decoded whole, scored against their labels."""
+"""Held-out frames: predicted, decoded and scored against their labels, large ones tile by tile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,22 @@ from cellscale.metrics import scores
 from cellscale.tiling.candidates import owned
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.tiling.windows import cut, windows_of
-from cellscale.training.frames import Frames, blank, mapped
-from cellscale.types import Candidates, Labels, Prediction, part_of
+from cellscale.training.crops import Crops
+from cellscale.training.frames import Frames, StoredFrames, tiles_of
+from cellscale.types import Box, Candidates, Labels, Prediction, part_of
+
+TUNING_PX = 2**26
+"""Thresholds are tuned on all held-out tiles, or on evenly spread ones of at most so many pixels together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """How held-out frames are predicted."""
+
+    device: str
+    precision: Precision
+    flips: bool = False
+    """Whether the mean over a frame's four flips is taken."""
 
 
 def frame_prediction(
@@ -38,6 +54,32 @@ def frame_prediction(
     return part_of(found, one.core_box(0).within(window))
 
 
+def held_out_tiles(frames: StoredFrames) -> list[tuple[int, Box]]:
+    """Frames by number, each whole, or in tiles where it is large: tiles cut cells, in the ground truth too."""
+    return [(index, box) for index in range(len(frames)) for box in tiles_of(frames.shape(index))]
+
+
+def tuning_tiles(tiles: Sequence[tuple[int, Box]]) -> list[tuple[int, Box]]:
+    """All of these, or evenly spaced ones of about TUNING_PX together."""
+    step = math.ceil(sum(box.area for _, box in tiles) / TUNING_PX)
+    return list(tiles[step // 2 :: max(1, step)])
+
+
+def predictions(
+    method: Method, networks: Networks, crops: Crops, tiles: Iterable[tuple[int, Box]], how: Inference
+) -> Iterator[tuple[Prediction, Labels]]:
+    """Predictions and true labels of tiles, one after the other; a tile is predicted with what surrounds it."""
+    quick = folded(networks)
+    # Tiles then begin at the same pixels as the pooling of the whole frame.
+    halo = -(-method.reach // method.multiple) * method.multiple
+    for index, box in tiles:
+        seen = box.grow(halo).clip(Box.of(crops.frames.shape(index)))
+        image, labels = crops.read(index, seen)
+        maps = frame_prediction(method, quick, image, device=how.device, precision=how.precision, flips=how.flips)
+        within = box.within(seen)
+        yield part_of(maps, within), np.ascontiguousarray(labels[within.slices])
+
+
 def predicted(
     method: Method,
     networks: Networks,
@@ -46,16 +88,12 @@ def predicted(
     device: str,
     precision: Precision,
     flips: bool = False,
-    unknown: int = 0,
+    ignore_label: int = 0,
 ) -> list[tuple[Prediction, Labels]]:
-    """Predictions and true labels of each frame; what has the label `unknown` is blank."""
-    found, quick = [], folded(networks)
-    for i in range(len(frames)):
-        image, labels = frames[i]
-        seen, truth = blank(mapped(image, method.intensity), labels, unknown)
-        maps = frame_prediction(method, quick, seen, device=device, precision=precision, flips=flips)
-        found.append((maps, truth))
-    return found
+    """Predictions and true labels of each frame; what has the label `ignore_label` is blank."""
+    crops = Crops(frames, method.intensity, 0, ignore_label=ignore_label)
+    how = Inference(device=device, precision=precision, flips=flips)
+    return list(predictions(method, networks, crops, held_out_tiles(crops.frames), how))
 
 
 def scored(method: Method, pairs: Iterable[tuple[Prediction, Labels]]) -> dict[str, float]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +62,11 @@ class Workers:
         held = [value]
         distributed.broadcast_object_list(held, src=0)
         return held[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every worker's value, in the order of their numbers, on every worker."""
+        if self.world == 1:
+            return [value]
+        held: list[Any] = [None] * self.world
+        distributed.all_gather_object(held, value)
+        return held

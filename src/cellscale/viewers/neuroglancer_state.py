@@ -5,7 +5,6 @@ Positions count voxels of the image's finest level along x, y, z and t; a channe
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.metadata import LENGTHS_UM, TIMES_S
+from cellscale.storage.json_text import json_text
 from cellscale.types import Box
+from cellscale.units import unit_s, unit_um
 
 HOSTED = "https://neuroglancer-demo.appspot.com/"
 """A neuroglancer on the web, for stores that are on the web too."""
@@ -37,7 +37,7 @@ def contrast(image: NgffImage, t: int = 0, z: int = 0) -> list[tuple[float, floa
     box = Box(height // 2, width // 2, height // 2, width // 2).grow(SAMPLED_PX // 2).clip(whole)
     shares = (image.size("t", level) / image.size("t"), image.size("z", level) / image.size("z"))
     pixels = image.read(box, t=int(t * shares[0]), z=int(z * shares[1]), level=level)
-    found = np.nanpercentile(pixels.reshape(len(pixels), -1), (1, 99.5), axis=1)
+    found = np.nanpercentile(pixels.reshape(len(pixels), -1).astype(np.float64), (1, 99.5), axis=1)
     return [(float(low), float(max(high, low + 1e-9))) for low, high in found.T]
 
 
@@ -46,8 +46,8 @@ def dimensions(image: NgffImage) -> dict[str, tuple[float, str]]:
     found = {}
     for axis in (axis for axis in "xyzt" if axis in image.axes):
         at = image.axes.index(axis)
-        known, symbol, per = (TIMES_S, "s", 1.0) if axis == "t" else (LENGTHS_UM, "m", 1e-6)
-        factor, scale = known.get(image.units[at] or ""), image.levels[0].scale[at]
+        unit_size, symbol, per = (unit_s, "s", 1.0) if axis == "t" else (unit_um, "m", 1e-6)
+        factor, scale = unit_size(image.units[at] or ""), image.levels[0].scale[at]
         found[axis] = (scale, "") if factor is None else (scale * factor * per, symbol)
     return found
 
@@ -125,4 +125,4 @@ def state(
 
 def link(shown: Mapping[str, Any], page: str = HOSTED) -> str:
     """A link that opens a neuroglancer page with this state."""
-    return f"{page}#!{urllib.parse.quote(json.dumps(shown, separators=(',', ':')))}"
+    return f"{page}#!{urllib.parse.quote(json_text(shown, separators=(',', ':')))}"

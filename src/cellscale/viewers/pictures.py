@@ -35,8 +35,9 @@ def rims(labels: Labels) -> NDArray[np.bool_]:
 
 def grey(image: Image) -> NDArray[np.float32]:
     """Stretch (y, x) between its 1st and 99.5th percentile, as (y, x, 3) in [0, 1]."""
-    low, high = np.percentile(image, (1, 99.5))
-    stretched = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-9), 0, 1)
+    values = image.astype(np.float64)
+    low, high = np.percentile(values, (1, 99.5))
+    stretched = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
     return np.repeat(stretched[..., None], 3, axis=-1).astype(np.float32)
 
 

@@ -1,0 +1,100 @@
+"""Folders of TIFF files: which are images and which masks, and which mask belongs to which image."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellscale.errors import InputError, MissingError
+
+TIFFS = (".tif", ".tiff")
+CTC = re.compile(r"(?:man_seg|man_track|mask|t)(\d{3,})$")
+"""Names of the Cell Tracking Challenge: a frame of an image, or its masks."""
+_CTC_SLICE = re.compile(r"man_seg_(\d{3,})_(\d{3,})$")
+_SUFFIX = re.compile(r"(\.ome)?\.tiff?$", re.IGNORECASE)
+_MASK_WORDS = frozenset(
+    {"mask", "masks", "label", "labels", "labeled", "labelled", "seg", "segs", "segmentation", "segmentations", "gt"}
+    | {"groundtruth", "truth", "annotation", "annotations", "annotated", "instance", "instances", "manual"}
+)
+_IMAGE_WORDS = frozenset({"im", "img", "imgs", "image", "images", "raw", "input", "original", "frame", "frames"})
+_FILLERS = frozenset({"cp", "ground", "man"})
+"""Words that stand before a word for masks: cp_masks, ground_truth, man_seg."""
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key under which img2 comes before img10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without .tif or .ome.tif."""
+    return _SUFFIX.sub("", path.name)
+
+
+def _words(path: Path) -> list[str]:
+    return re.findall(r"[^\W\d_]+|\d+", stem_of(path))
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a word of the name says that the file holds masks."""
+    return any(word.lower() in _MASK_WORDS for word in _words(path))
+
+
+def _key(path: Path) -> str:
+    """What image and mask have in common: the name's words without those for images and masks, or a CTC frame."""
+    stem, words = stem_of(path), _words(path)
+    numbered = CTC.match(stem)
+    if numbered:
+        return numbered[1]
+    dropped = _IMAGE_WORDS | _MASK_WORDS | (_FILLERS if is_mask(path) else frozenset())
+    return "_".join(word for word in words if word.lower() not in dropped) or stem
+
+
+def keys(files: Sequence[Path]) -> list[str]:
+    """Names by which masks find their images, one for each file; the whole name where several would be equal."""
+    found = [_key(path) for path in files]
+    count = Counter(found)
+    return [key if count[key] == 1 else stem_of(path) for key, path in zip(found, files, strict=True)]
+
+
+def _chosen(found: Sequence[Path], folder: Path, labels: bool) -> list[Path]:
+    """The images, or the masks, of a folder that holds both; all files where it does not."""
+    masks = [path for path in found if is_mask(path)]
+    images = [path for path in found if not is_mask(path)]
+    if masks and set(keys(images)) & set(keys(masks)):
+        return masks if labels else images
+    if masks and images and not labels:
+        raise InputError(
+            f"{folder} holds {images[0].name} and {masks[0].name}, which is named like a mask, but no mask has the "
+            "name of an image. Name them alike, e.g. a.tif and a_mask.tif, or put the masks into a folder of their own."
+        )
+    return list(found)
+
+
+def tiffs(folder: Path, labels: bool) -> list[Path]:
+    """The images of a folder in natural order, or its masks; of an annotation folder 01_GT or 01_ST, its SEG's.
+
+    Raises
+    ------
+    MissingError
+        If there are none.
+    InputError
+        If images and masks cannot be told apart, or masks annotate single slices.
+    """
+    found = [path for path in folder.iterdir() if path.suffix.lower() in TIFFS and not path.name.startswith(".")]
+    found.sort(key=lambda path: natural(path.name))
+    inner = [folder / name for name in ("SEG", "TRA") if (folder / name).is_dir()]
+    if not found and inner:
+        return tiffs(inner[0], labels)
+    if not found:
+        raise MissingError(f"{folder} holds no TIFF files (*.tif, *.tiff).")
+    sliced = next((match for match in (_CTC_SLICE.match(stem_of(path)) for path in found) if match), None)
+    if sliced:
+        raise InputError(
+            f"{folder} annotates single slices, such as slice {int(sliced[2])} of frame {int(sliced[1])}; a label "
+            "layer holds whole frames. Import the silver truth (…_ST), or a folder with one image and one mask for "
+            "each slice."
+        )
+    return _chosen(found, folder, labels)

@@ -1,0 +1,264 @@
+"""Files and folders as images: one, or all that they hold; every frame whole, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError, MissingError
+from cellscale.sources.folders import CTC, TIFFS, keys, stem_of, tiffs
+from cellscale.sources.frames import Source, cropped, rising, stack
+from cellscale.sources.stored import Stored, from_array, read_npy, read_npz
+from cellscale.sources.tiffs import tiff_images
+
+_FRAMES = ".frames.txt"
+_NAMED = 8
+"""Most images that a message names."""
+
+Series: TypeAlias = int | Literal["all"] | None
+"""Which images of a source that holds several: one by its number, or all."""
+
+
+def _numbers(path: Path, count: int) -> tuple[int, ...] | None:
+    """Frame numbers of a stack's pages, one on each line of NAME.frames.txt; None without this file."""
+    listed = path.with_suffix(_FRAMES)
+    if not listed.is_file():
+        return None
+    try:
+        numbers = tuple(int(line) for line in listed.read_text().split())
+    except ValueError as error:
+        raise InputError(f"{listed}: expected one frame number on each line ({error}).") from error
+    if len(numbers) != count:
+        raise InputError(f"{listed} names {len(numbers)} frames; {path} has {count} pages.")
+    return numbers
+
+
+def _read_file(files: tuple[Stored, ...], t: int, c: int, z: int) -> NDArray[Any]:
+    return files[t].plane(0, c, z)
+
+
+def _images_of(files: Sequence[Path], axes: Sequence[str]) -> list[tuple[Path, tuple[Stored, ...]]]:
+    """The images of each file; a set of files that one image spans counts once, under its first file."""
+    covered: set[Path] = set()
+    found = []
+    for path in files:
+        if path.resolve() in covered:
+            continue
+        images = tiff_images(str(path), axes)
+        covered |= {Path(name).resolve() for image in images for name in image.files}
+        found.append((path, images))
+    return found
+
+
+def _frame_of(path: Path, images: tuple[Stored, ...], volume: bool) -> Stored:
+    """The only frame of a file; pages are slices where a volume is meant."""
+    if volume and len(images) == 1 and images[0].axes == "tyx":
+        return replace(images[0], axes="zyx")
+    if len(images) > 1 or images[0].size("t") > 1:
+        pages = f"{len(images)} images" if len(images) > 1 else f"{images[0].size('t')} pages"
+        raise InputError(
+            f"{path} has {pages}, but in a folder each file is one frame. If the pages are slices or channels, say so "
+            "with --axes zyx or cyx; --series all makes an image of its own of each file."
+        )
+    return images[0]
+
+
+def _check_alike(files: Sequence[Stored], labels: bool) -> None:
+    """Raise InputError for a file that cannot be a frame of the same image as the first; masks may differ in type."""
+    first = files[0]
+    for of, axis in (("slices", "z"), ("channels", "c")):
+        other = next((file for file in files if file.size(axis) != first.size(axis)), None)
+        if other is not None:
+            raise InputError(
+                f"{other.path} has {other.size(axis)} {of}, {first.path} has {first.size(axis)}; the frames of one "
+                "image have equally many. Use --series all to make an image of its own of each file."
+            )
+    sizes = {(file.size("y"), file.size("x")): file for file in reversed(files)}
+    if len(sizes) > 1:
+        (height, width), other = next((size, file) for size, file in sizes.items() if file.path != first.path)
+        raise InputError(
+            f"{Path(first.path).parent} holds images of {len(sizes)} sizes: {Path(first.path).name} has "
+            f"{first.size('y')} × {first.size('x')} px, {Path(other.path).name} has {height} × {width} px. Use "
+            "--series all to make an image of its own of each file."
+        )
+    other = next((file for file in files if file.dtype != first.dtype), None)
+    if other is not None and not labels:
+        raise InputError(
+            f"{other.path} is {other.dtype}, {first.path} is {first.dtype}; the frames of one image have one type, and "
+            "masks are named like a_mask.tif. Use --series all to make an image of its own of each file."
+        )
+
+
+def _folder_stack(folder: Path, files: Sequence[Path], axes: Sequence[str], labels: bool) -> Source:
+    """Files that are one frame each; or one stack, in one file or in the files of a set."""
+    matches = [CTC.match(stem_of(path)) for path in files]
+    numbered = all(matches)
+    found = _images_of(files, [one.replace("t", "") for one in axes] if len(files) > 1 else axes)
+    if len(found) == 1 and (len(files) > 1 or any(image.size("t") > 1 for image in found[0][1])):
+        return _only(_stacks(found[0][0], found[0][1]), str(folder))
+    stored = [_frame_of(path, images, numbered and not axes) for path, images in found]
+    _check_alike(stored, labels)
+    frames = [int(match[1]) for match in matches if match] if numbered else list(range(len(files)))
+    order = rising(frames, str(folder))
+    first, named = stored[0], keys(files)
+    return Source(
+        path=str(folder),
+        name=folder.resolve().name,
+        shape=(max(frames) + 1, first.size("c"), first.size("z"), first.size("y"), first.size("x")),
+        dtype=np.result_type(*(file.dtype for file in stored)),
+        frames=tuple(frames[i] for i in order),
+        numbered=numbered,
+        names={named[i]: frames[i] for i in order},
+        calibration=first.calibration,
+        incomplete={frames[i]: lack for i in order for lack in stored[i].incomplete.values()},
+        files=frozenset(map(str, files)),
+        read=partial(_read_file, tuple(stored[i] for i in order)),
+    )
+
+
+def _stacks(path: Path, images: Sequence[Stored]) -> list[Source]:
+    """The images of a file; frame numbers of a list next to it are those of its only image."""
+    numbers = _numbers(path, images[0].size("t")) if len(images) == 1 else None
+    return [stack(image, numbers) for image in images]
+
+
+def _only(found: Sequence[Source], path: str) -> Source:
+    """The only image; InputError that names them where there are several."""
+    if len(found) == 1:
+        return found[0]
+    shown = [f"{i} {source.name!r} ({' × '.join(map(str, source.shape))})" for i, source in enumerate(found[:_NAMED])]
+    more = ", …" if len(found) > _NAMED else ""
+    raise InputError(
+        f"{path} holds {len(found)} images (t × c × z × y × x): {', '.join(shown)}{more}. Use --series N for one "
+        "of them, or --series all for a collection of all."
+    )
+
+
+def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[Source]:
+    name, _, key = path.partition("::")
+    place = Path(name).expanduser()
+    if not place.exists():
+        raise MissingError(f"{name} does not exist. Give a TIFF file, a folder of TIFFs, an npz or an npy file.")
+    if place.is_dir():
+        files = tiffs(place, labels)
+        if not each:
+            return [_folder_stack(place, files, axes, labels)]
+        named = dict(zip(files, keys(files), strict=True))
+        found = _images_of(files, axes)
+        return [replace(one, key=named[file]) for file, images in found for one in _stacks(file, images)]
+    kind = place.suffix.lower()
+    if kind in TIFFS:
+        return _stacks(place, tiff_images(str(place), axes))
+    if kind == ".npz":
+        return [stack(from_array(read_npz(str(place), key, labels), axes, path))]
+    if kind == ".npy":
+        return [stack(from_array(read_npy(str(place)), axes, path))]
+    raise InputError(f"{name} is not a source of images; expected {', '.join(TIFFS)}, .npz, .npy or a folder of TIFFs.")
+
+
+def _checked(source: Source, shift: int) -> Source:
+    """The source, if all its frames are whole and its pixels are numbers."""
+    if source.dtype.kind not in "uifb":
+        raise InputError(f"{source.path} has pixels of type {source.dtype}; expected integers, floats or booleans.")
+    if 0 in source.shape:
+        raise InputError(f"{source.path} has no pixels: its shape is {source.shape} (t, c, z, y, x).")
+    if source.incomplete:
+        t, lack = next(iter(source.incomplete.items()))
+        raise InputError(
+            f"Frame {t + shift} of {source.path} is incomplete: {lack}. Complete it, or import the frames before it or "
+            "after it with --frames A:B."
+        )
+    return source
+
+
+def open_sources(
+    path: str,
+    *,
+    axes: str | None = None,
+    frames: tuple[int | None, int | None] | None = None,
+    labels: bool = False,
+    series: Series = None,
+) -> tuple[Source, ...]:
+    """Open images, or masks, that are not OME-Zarr.
+
+    Parameters
+    ----------
+    path : str
+        A TIFF stack (its pages lie at the frames that NAME.frames.txt in the same folder lists, one number on each
+        line, where it exists); a set of OME-TIFF files, by any of them; a folder of TIFFs, each one frame, sorted
+        naturally; a Cell Tracking Challenge folder such as 01, 01_ST or 01_GT/SEG; an npz, its key after `::`; an npy.
+    axes : str, optional
+        What the stored dimensions are, in their order; of masks, the channels may be missing. None: what the file
+        says; else three dimensions are t, y, x.
+    frames : tuple of int, optional
+        Half-open range of frames; the first becomes 0.
+    labels : bool
+        Read masks: from a folder with both the files named *_mask and the like, from an npz `masks`.
+    series : int or "all", optional
+        Which images: None for the only one, the frames of a folder being one image; "all" for all, each file of a
+        folder being an image of its own; a number for one of these.
+
+    Returns
+    -------
+    tuple of Source
+        One, unless `series` is "all"; their planes are read one at a time.
+
+    Raises
+    ------
+    MissingError
+        If file, key, frames or series do not exist.
+    InputError
+        If there are several images and `series` is None, frames are incomplete, or axes or frame numbers do not fit.
+    StoreError
+        If a file is damaged.
+    """
+    given = [axes.lower()] if axes else []
+    if axes and labels and "c" in given[0]:
+        given.insert(0, given[0].replace("c", ""))
+    found = _opened(path, given, labels, each=series is not None)
+    if series is None:
+        found = [_only(found, path)]
+    elif series != "all":
+        if not 0 <= series < len(found):
+            raise MissingError(f"Series {series} of {path} does not exist; it has {len(found)}, numbered from 0.")
+        found = [found[series]]
+    first = (frames[0] or 0) if frames else 0
+    return tuple(_checked(cropped(source, frames, labels), first) for source in found)
+
+
+def open_source(
+    path: str,
+    *,
+    axes: str | None = None,
+    frames: tuple[int | None, int | None] | None = None,
+    labels: bool = False,
+    series: int | None = None,
+) -> Source:
+    """Open one image, or its masks; see `open_sources`.
+
+    Parameters
+    ----------
+    path : str
+        A file or folder.
+    axes : str, optional
+        What the stored dimensions are.
+    frames : tuple of int, optional
+        Half-open range of frames.
+    labels : bool
+        Read masks.
+    series : int, optional
+        Number of the image; None: the only one.
+
+    Returns
+    -------
+    Source
+        The image.
+    """
+    (source,) = open_sources(path, axes=axes, frames=frames, labels=labels, series=series)
+    return source

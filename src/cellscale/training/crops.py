@@ -1,0 +1,205 @@
+"""Crops of annotated frames as a network sees them: mapped by the rule of the whole frame, the latest blocks kept.
+
+A frame's mapping follows from all of its pixels, which are read strip by strip; a crop is put together from the blocks
+in which the frame is stored. Neither takes the memory of a frame.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError
+from cellscale.methods.intensity import BINS, Intensity, Mapping, Scale
+from cellscale.progress import Progress, silent
+from cellscale.training.frames import Frames, StoredFrames, stored
+from cellscale.training.workers import Workers
+from cellscale.types import Box, Labels
+
+STRIP_PX = 2**22
+"""Pixels of a frame that are looked at together while its mapping is fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How a frame's channels are mapped."""
+
+    mappings: tuple[Mapping, ...]
+    """Of each channel."""
+    blank: tuple[float, ...]
+    """What stands where nobody has annotated: the median of the other pixels of each channel, mapped."""
+
+
+def strips_of(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
+    """Boxes that cover a frame: whole rows of blocks, or parts of them where a row is too large."""
+    height, width = shape
+    rows = max(1, STRIP_PX // width // block[0]) * block[0]
+    columns = max(1, STRIP_PX // rows // block[1]) * block[1]
+    for y in range(0, height, rows):
+        for x in range(0, width, columns):
+            yield Box(y, x, min(y + rows, height), min(x + columns, width))
+
+
+def survey(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int = 0) -> Seen:
+    """Fit the intensity rule on all pixels of a frame, as a segmentation does.
+
+    Parameters
+    ----------
+    frames : StoredFrames
+        Where the frame is.
+    index : int
+        Its number.
+    rule : Intensity
+        The method's.
+    ignore_label : int
+        Label of pixels that nobody has annotated; 0: there are none.
+
+    Raises
+    ------
+    InputError
+        If a pixel is no finite number.
+    """
+    boxes = list(strips_of(frames.shape(index), frames.block_shape(index)))
+    scales = _scales(frames, index, boxes)
+    totals, hidden = (np.zeros((len(scales), BINS), np.int64) for _ in range(2))
+    for box in boxes:
+        image = frames.read_image(index, box)
+        unknown = frames.read_labels(index, box) == ignore_label if ignore_label else np.zeros((), bool)
+        for c, (channel, scale) in enumerate(zip(image, scales, strict=True)):
+            totals[c] += scale.histogram(channel)
+            if unknown.any():
+                hidden[c] += scale.histogram(channel[unknown])
+    mappings = tuple(rule.fit(total, scale) for total, scale in zip(totals, scales, strict=True))
+    medians = [_median(known, scale) for known, scale in zip(totals - hidden, scales, strict=True)]
+    blank = tuple(float(mapping(median)) for mapping, median in zip(mappings, medians, strict=True))
+    return Seen(mappings=mappings, blank=blank)
+
+
+def _scales(frames: StoredFrames, index: int, boxes: Sequence[Box]) -> list[Scale]:
+    """Bins of each channel of a frame; types whose every value has a bin need no look at the pixels."""
+    dtype = frames.read_image(index, Box(0, 0, 1, 1)).dtype
+    if dtype in (np.uint8, np.uint16):
+        return [Scale.of(dtype, 0, float(np.iinfo(dtype).max))] * frames.image_shape(index)[0]
+    lows, highs = [], []
+    for box in boxes:
+        image = frames.read_image(index, box)
+        if dtype.kind == "f" and not np.isfinite(image).all():
+            _, row, column = np.argwhere(~np.isfinite(image))[0].tolist()
+            raise InputError(
+                f"Pixel (y {box.y0 + row}, x {box.x0 + column}) of {frames.place(index)} is no finite number. Replace "
+                "such pixels before training, or choose other frames."
+            )
+        lows.append(image.min(axis=(1, 2)))
+        highs.append(image.max(axis=(1, 2)))
+    ends = zip(np.min(lows, axis=0), np.max(highs, axis=0), strict=True)
+    return [Scale.of(dtype, float(low), float(high)) for low, high in ends]
+
+
+def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
+    """The lower median of binned values; that of bin 0 where there are none."""
+    counts = np.cumsum(histogram)
+    return np.asarray(scale.start + scale.width * np.searchsorted(counts, max(1, (counts[-1] + 1) // 2)))
+
+
+def surveyed(
+    frames: StoredFrames, rule: Intensity, ignore_label: int, workers: Workers, on_progress: Progress = silent
+) -> dict[int, Seen]:
+    """Survey all frames, each on one of the workers; every worker gets what all have found."""
+    mine, found = range(workers.rank, len(frames), workers.world), {}
+    for done, index in enumerate(mine, 1):
+        found[index] = survey(frames, index, rule, ignore_label)
+        on_progress("prepare", done, len(mine))
+    return {index: seen for part in workers.gather(found) for index, seen in part.items()}
+
+
+class Crops:
+    """Boxes of annotated frames, mapped; the latest blocks are kept in memory."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        rule: Intensity,
+        budget_bytes: int,
+        *,
+        ignore_label: int = 0,
+        seen: abc.Mapping[int, Seen] | None = None,
+    ) -> None:
+        """Keep at most `budget_bytes` of blocks, but always one.
+
+        What has the label `ignore_label` is blank. Frames that are not in `seen` are surveyed when they are first read.
+        """
+        self.frames = stored(frames)
+        self._rule, self._budget, self._ignore_label = rule, budget_bytes, ignore_label
+        self._seen = dict(seen or {})
+        self._blocks: OrderedDict[tuple[int, Box], tuple[NDArray[np.float32], Labels]] = OrderedDict()
+        self.cells_by_row = lru_cache(maxsize=1024)(self._cells_by_row)
+
+    def read(self, index: int, box: Box) -> tuple[NDArray[np.float32], Labels]:
+        """Network input (c, y, x) and labels (y, x) of a box of a frame; they are not to be written to."""
+        height, width = self.frames.block_shape(index)
+        frame = Box.of(self.frames.shape(index))
+        rows, columns = range(box.y0 // height, -(-box.y1 // height)), range(box.x0 // width, -(-box.x1 // width))
+        blocks = [
+            Box(y * height, x * width, (y + 1) * height, (x + 1) * width).clip(frame) for y in rows for x in columns
+        ]
+        if len(blocks) == 1:
+            image, labels = self._block(index, blocks[0])
+            return image[:, *box.within(blocks[0]).slices], labels[box.within(blocks[0]).slices]
+        image = np.empty((self.frames.image_shape(index)[0], *box.shape), np.float32)
+        labels = np.empty(box.shape, np.uint32)
+        for block in blocks:
+            part = block.clip(box)
+            pixels, cells = self._block(index, block)
+            image[:, *part.within(box).slices] = pixels[:, *part.within(block).slices]
+            labels[part.within(box).slices] = cells[part.within(block).slices]
+        return image, labels
+
+    def _block(self, index: int, block: Box) -> tuple[NDArray[np.float32], Labels]:
+        key = index, block
+        if key not in self._blocks:
+            self._blocks[key] = self._read(index, block)
+            while len(self._blocks) > 1 and self._bytes() > self._budget:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(key)
+        return self._blocks[key]
+
+    def _read(self, index: int, box: Box) -> tuple[NDArray[np.float32], Labels]:
+        """A box after the intensity rule; blank and without cells where nobody has annotated.
+
+        No loss can then see what was there, whatever its form; the price is that the network does not see it either.
+        """
+        seen, image = self.seen(index), self.frames.read_image(index, box)
+        mapped = np.stack([mapping(channel) for mapping, channel in zip(seen.mappings, image, strict=True)])
+        labels = self.frames.read_labels(index, box)
+        hidden = labels == self._ignore_label if self._ignore_label else np.zeros((), bool)
+        if hidden.any():
+            blank = np.array(seen.blank, np.float32)[:, None, None]
+            return np.where(hidden, blank, mapped), np.where(hidden, 0, labels).astype(np.uint32)
+        return mapped, labels
+
+    def _bytes(self) -> int:
+        return sum(image.nbytes + labels.nbytes for image, labels in self._blocks.values())
+
+    def seen(self, index: int) -> Seen:
+        """How the frame's channels are mapped."""
+        if index not in self._seen:
+            self._seen[index] = survey(self.frames, index, self._rule, self._ignore_label)
+        return self._seen[index]
+
+    def labels(self, index: int, box: Box) -> Labels:
+        """Labels of a box, 0 where nobody has annotated."""
+        labels = self.frames.read_labels(index, box)
+        return np.where(labels == self._ignore_label, 0, labels).astype(np.uint32) if self._ignore_label else labels
+
+    def _cells_by_row(self, index: int) -> NDArray[np.int64]:
+        """Number of pixels of cells in each row of a frame and those above it, (y,)."""
+        shape = self.frames.shape(index)
+        counts = np.zeros(shape[0], np.int64)
+        for box in strips_of(shape, self.frames.block_shape(index)):
+            counts[box.y0 : box.y1] += np.count_nonzero(self.labels(index, box), axis=1)
+        return np.cumsum(counts)

@@ -1,0 +1,93 @@
+"""Collections: several images of one source, each a group of its own, listed as bioformats2raw does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import yaozarrs
+
+import cellscale
+from cellscale.errors import ExistsError, InputError
+from cellscale.ngff.image import list_images, open_image
+from cellscale.ngff.labels import open_labels
+from tests.ngff.pictures import noise, validate, whole
+
+
+def _positions(path: Path) -> str:
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for position, side in enumerate((40, 60)):
+            pixels = np.full((2, side, 50), position + 1, "u2")
+            metadata = {"axes": "TYX", "Name": f"well {position}", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+            file.write(pixels, metadata=metadata)
+    return str(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_series_become_a_collection(tmp_path: Path, version: str) -> None:
+    source, url = _positions(tmp_path / "p.ome.tif"), str(tmp_path / "p.zarr")
+    seen: list[tuple[str, int, int]] = []
+    made = cellscale.import_images(
+        source, url, series="all", ome_zarr_version=version, on_progress=lambda *step: seen.append(step)
+    )
+    assert [image.url for image in made] == list(list_images(url)) == [f"{url}/0", f"{url}/1"]
+    assert seen == [("import", 1, 2), ("import", 2, 2)]
+    assert [image.size("y") for image in made] == [40, 60]
+    assert made[1].pixel_size_um() == (0.5, 0.5)
+    assert [int(image.read(whole(image), t=1).max()) for image in made] == [1, 2]
+    assert validate(made[0].url) == "Image"
+    yaozarrs.validate_zarr_store(url)
+    assert list_images(made[1].url) == (made[1].url,)
+    with pytest.raises(InputError, match=rf"is a collection of images, not one image.*{url}/0, {url}/1"):
+        open_image(url)
+    with pytest.raises(ExistsError, match="exists already"):
+        cellscale.import_images(source, url, series="all")
+    again = cellscale.import_images(source, url, series="all", overwrite=True, ome_zarr_version=version)
+    assert [image.url for image in again] == list(list_images(url))
+    assert [int(image.read(whole(image), t=1).max()) for image in again] == [1, 2]
+    assert not any(Path(image.url).exists() for image in made)
+    assert [validate(image.url) for image in again] == ["Image", "Image"]
+    if version == "0.5":
+        # Of 0.4, the validator looks for the version in the group 0.
+        yaozarrs.validate_zarr_store(url)
+    other = {"0.4": "0.5", "0.5": "0.4"}[version]
+    with pytest.raises(ExistsError, match="is not a collection of OME-Zarr"):
+        cellscale.import_images(source, url, series="all", overwrite=True, ome_zarr_version=other)
+
+
+def test_one_series_is_an_image(tmp_path: Path) -> None:
+    source, url = _positions(tmp_path / "p.ome.tif"), str(tmp_path / "p.zarr")
+    with pytest.raises(InputError, match=r"holds 2 images .*0 'well 0' .*1 'well 1' .*--series N .*--series all"):
+        cellscale.import_images(source, url)
+    image = cellscale.import_images(source, url, series=1)
+    assert (image.url, image.size("y"), int(image.read(whole(image)).max())) == (url, 60, 2)
+
+
+def test_a_folder_of_sizes_with_masks(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for i, side in enumerate((40, 60, 50)):
+        tifffile.imwrite(source / f"w{i}_img.tif", noise(side, 50))
+        if i != 1:
+            mask = np.zeros((side, 50), "u2")
+            mask[3:9, 3:9], mask[20:30, 20:30] = i + 1, i + 2
+            tifffile.imwrite(source / f"w{i}_masks.tif", mask)
+    made = cellscale.import_images(str(source), str(tmp_path / "c.zarr"), masks=str(source), series="all")
+    assert [image.size("y") for image in made] == [40, 60, 50]
+    last = open_labels(made[2].url, "truth")
+    assert np.unique(last.read(whole(last))).tolist() == [0, 3, 4]
+    with pytest.raises(cellscale.CellscaleError, match="truth"):
+        open_labels(made[1].url, "truth")
+
+
+def test_a_collection_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, side in (("a", 40), ("b", 60)):
+        tifffile.imwrite(source / f"{name}.tif", noise(side, 50))
+        tifffile.imwrite(source / f"{name}_mask.tif", np.zeros((40, 50), "u2"))
+    with pytest.raises(InputError, match="expected the same slices, rows and columns"):
+        cellscale.import_images(str(source), str(tmp_path / "c.zarr"), masks=str(source), series="all")
+    assert not (tmp_path / "c.zarr").exists()

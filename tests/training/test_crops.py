@@ -1,0 +1,117 @@
+"""Crops of frames of any size: the pixels of the whole frame, whatever the blocks in which it is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+
+from cellscale.errors import InputError
+from cellscale.methods.intensity import Intensity, Scale
+from cellscale.training.augment import Augmentation, coordinates, view_of, view_of_image, view_of_labels
+from cellscale.training.crops import Crops, strips_of, survey
+from cellscale.training.frames import FramesInMemory
+from cellscale.types import Box
+
+
+class Blocks(FramesInMemory):
+    """Frames in memory that are read in blocks, and note what is read."""
+
+    def __init__(self, pairs, block):
+        super().__init__(pairs=pairs)
+        object.__setattr__(self, "block", block)
+        object.__setattr__(self, "reads", [])
+
+    def block_shape(self, index):
+        return self.block
+
+    def read_labels(self, index, box):
+        self.reads.append((index, box))
+        return super().read_labels(index, box)
+
+
+def frame(shape=(40, 50), dtype="uint16", seed=0, channels=1):
+    rng = np.random.default_rng(seed)
+    image = (rng.random((channels, *shape)) * 900).astype(dtype)
+    return image, rng.integers(0, 5, shape).astype(np.uint32)
+
+
+def whole(pair, rule):
+    """The frame mapped by its histogram at once."""
+    image, labels = pair
+    made = []
+    for channel in image:
+        scale = Scale.of(channel.dtype, float(channel.min()), float(channel.max()))
+        made.append(rule.fit(scale.histogram(channel), scale)(channel))
+    return np.stack(made), labels
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("rule", [Intensity(), Intensity(low=0, high=100), Intensity(rule="equalise")])
+@pytest.mark.parametrize("block", [(40, 50), (16, 16), (7, 60)])
+def test_a_box_is_that_of_the_whole_frame(dtype, rule, block):
+    pair = frame(dtype=dtype, channels=2)
+    image, labels = whole(pair, rule)
+    crops = Crops(Blocks([pair], block), rule, 10_000)
+    for box in (Box(0, 0, 40, 50), Box(3, 5, 30, 49), Box(39, 0, 40, 1), Box(16, 16, 32, 32)):
+        found, cells = crops.read(0, box)
+        assert found.dtype == np.float32
+        assert np.array_equal(found, image[:, *box.slices])
+        assert np.array_equal(cells, labels[box.slices])
+
+
+def test_a_frame_is_surveyed_in_strips(monkeypatch):
+    monkeypatch.setattr("cellscale.training.crops.STRIP_PX", 200)
+    pair = frame(dtype="float32")
+    frames = Blocks([pair], (8, 8))
+    crops = Crops(frames, Intensity(), 0)
+    assert max(box.area for box in strips_of((40, 50), (8, 8))) <= 200
+    assert np.array_equal(crops.read(0, Box(0, 0, 40, 50))[0], whole(pair, Intensity())[0])
+
+
+def test_the_latest_blocks_are_kept_within_the_budget():
+    frames = Blocks([frame((8, 8), seed=i) for i in range(3)], (8, 8))
+    kept = Crops(frames, Intensity(), budget_bytes=2 * (8 * 8 * 8))
+    for index in (0, 1, 0, 1, 2, 1, 0):
+        kept.read(index, Box(0, 0, 8, 8))
+    assert [index for index, _ in frames.reads] == [0, 1, 2, 0]
+    tiny = Crops(frames, Intensity(), budget_bytes=0)
+    assert np.array_equal(tiny.read(1, Box(0, 0, 8, 8))[0], tiny.read(1, Box(0, 0, 8, 8))[0])
+    assert len(frames.reads) == 5
+
+
+def test_what_nobody_annotated_is_the_median_of_the_rest():
+    image = np.arange(60, dtype=np.uint16).reshape(1, 6, 10)
+    labels = np.where(image[0] >= 40, 9, image[0] // 30).astype(np.uint32)
+    found, cells = Crops([(image, labels)], Intensity(low=0, high=100), 0, ignore_label=9).read(0, Box(0, 0, 6, 10))
+    assert np.array_equal(cells, np.where(labels == 9, 0, labels))
+    assert np.array_equal(found[0, 4:], np.full((2, 10), found[0, 1, 9]))
+    assert np.array_equal(found[0, :4], whole((image, labels), Intensity(low=0, high=100))[0][0, :4])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_no_number_is_named(value):
+    image, labels = frame(dtype="float32", channels=2)
+    image[1, 33, 7] = value
+    frames = Blocks([frame(dtype="float32", channels=2), (image, labels)], (16, 16))
+    survey(frames, 0, Intensity())
+    with pytest.raises(InputError, match=r"Pixel \(y 33, x 7\) of frame 1 is no finite number"):
+        survey(frames, 1, Intensity())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(-90, 90), st.floats(-90, 90))
+def test_a_view_through_a_box_is_that_of_the_whole_frame(height, width, seed, y, x):
+    """Bit for bit, mirrored beyond the frame as scipy does, however far."""
+    image, labels = frame((height, width), dtype="float32", seed=seed)
+    points = coordinates(np.random.default_rng(seed), (y, x), 24, Augmentation())
+    view = view_of(points, (height, width))
+    assert Box.of((height, width)).clip(view.box) == view.box
+    seen = map_coordinates(image[0], points, order=1, mode="mirror")
+    assert np.array_equal(view_of_image(image[:, *view.box.slices], view, slice(None))[0], seen)
+    cells = map_coordinates(labels, points, order=0, mode="mirror")
+    # Half-way between two pixels scipy takes the one or the other, by the side on which the frame was left.
+    clear = (np.mod(points, 1) != 0.5).all(axis=0)
+    assert np.array_equal(view_of_labels(labels[view.box.slices], view)[clear], cells[clear])
