@@ -101,10 +101,10 @@ def ended(of: Ground, name: str, run: Callable[[], Any], faults: Callable[[], st
     return Ending(faults=faults(), finished=True, equal=of.same(name))
 
 
-def storm(of: Ground, seed: int, *kinds: str, share: float = 0.04, lasting: str = "") -> Ending:
-    """Storage errors: a share of the objects fails once or twice, `lasting` paths fail always."""
+def storm(of: Ground, seed: int, *kinds: str, share: float = 0.04, most: int = 2, lasting: str = "") -> Ending:
+    """Storage errors: a share of the objects fails `most` times at most, `lasting` paths fail always."""
     name = f"storm-{'-'.join(kinds)}-{seed}{'-lasting' * bool(lasting)}"
-    with stormy(of.port, Storm(seed=seed, kinds=kinds, share=share, lasting=lasting)) as proxy:
+    with stormy(of.port, Storm(seed=seed, kinds=kinds, share=share, most=most, lasting=lasting)) as proxy:
         options = {**of.options, **IMPATIENT, "endpoint_url": proxy.url}
 
         def run() -> None:
@@ -282,6 +282,46 @@ def damaged(of: Ground, seed: int, how: str) -> Ending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Meanwhile:
+    """A spread that does something once, before the tasks of a step are given out."""
+
+    step: str
+    act: Callable[[], None]
+
+    def __call__(
+        self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
+    ) -> Iterator[Any]:
+        if tasks and tasks[0][0].startswith(f"{self.step}/"):
+            self.act()
+        yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
+
+
+def changing(of: Ground, seed: int, how: str) -> Ending:
+    """After the run's first read, a chunk of the image gets the pixels of another frame, or is no more."""
+    name, draw = f"changing-{how}-{seed}", random.Random(seed)
+    store = s3fs.S3FileSystem(**of.options)
+    frames = sorted(path for path in store.find(f"{of.image.url}/0") if not path.endswith("json"))
+    chunk, other = draw.sample(frames, 2)
+    good = store.cat_file(chunk)
+
+    def act() -> None:
+        if how == "vanishes":
+            store.rm_file(chunk)
+        else:
+            store.pipe_file(chunk, store.cat_file(other))
+
+    try:
+        return ended(
+            of,
+            name,
+            lambda: segmented(of.image, name, spread=Meanwhile(step="predict", act=act), **SETTINGS),
+            lambda: f"chunk {chunk.split('.zarr/')[1]} {how}",
+        )
+    finally:
+        store.pipe_file(chunk, good)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spoiling:
     """A spread that spoils an object of the run's folder, once, as soon as there is one."""
 
@@ -331,6 +371,9 @@ PLANS: dict[str, Plan] = {
         carry_out=lambda of: storm(of, 12, "timeout", "reset", "lost", share=0.03), finishes=True
     ),
     "slow reads and truncated answers": Plan(carry_out=lambda of: storm(of, 13, "slow", "truncated"), finishes=True),
+    "bytes flip on the way": Plan(carry_out=lambda of: storm(of, 15, "flipped", share=0.2), finishes=True),
+    "ETags are wrong": Plan(carry_out=lambda of: storm(of, 16, "etag", share=1.0, most=10**6), finishes=True),
+    "listings lag": Plan(carry_out=lambda of: storm(of, 17, "lagging", share=1.0, most=10**6), finishes=True),
     "one tile's object always answers 503": Plan(
         carry_out=lambda of: storm(of, 14, "503", share=0.0, lasting="/pieces/000001/000007"),
         finishes=False,
@@ -354,6 +397,12 @@ PLANS: dict[str, Plan] = {
     ),
     "a chunk of the image is cut short": Plan(
         carry_out=lambda of: damaged(of, 52, "cut"), finishes=False, names="frame "
+    ),
+    "pixels of the image change during the run": Plan(
+        carry_out=lambda of: changing(of, 71, "changed"), finishes=False, names="Chunk 0/c/"
+    ),
+    "a chunk of the image vanishes during the run": Plan(
+        carry_out=lambda of: changing(of, 72, "vanishes"), finishes=False, names="is missing now"
     ),
     "a stored map has a wrong byte": Plan(
         carry_out=lambda of: spoiled(of, 61, "maps/000001"), finishes=False, names="frame 1, slice 0, tile "

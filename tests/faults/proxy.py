@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import struct
 import threading
 import time
+import uuid
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 HOLD_S = 4.0
 """How long a request that times out is held; clients wait for less."""
+LAG_S = 1.0
+"""How young an object is that a listing may not have yet."""
 SLOW_S = 1.5
 """How long a slow answer takes."""
 
@@ -27,7 +33,9 @@ class Storm:
 
     seed: int
     kinds: tuple[str, ...]
-    """500, 503, timeout, reset (no answer), lost (carried out, no answer), slow, truncated."""
+    """500, 503, timeout, reset (no answer), lost (carried out, no answer), slow, truncated, flipped (an object has
+    another byte), etag (an ETag that no one has heard of), lagging (a listing without half of the objects
+    of the last second)."""
     share: float = 0.1
     """Part of the objects that are hit."""
     most: int = 2
@@ -52,8 +60,26 @@ class Proxy:
     """Requests that failed, by kind."""
 
 
+def _flipped(data: bytes) -> bytes:
+    """Bytes with a bit of the middle one changed."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :] if data else data
+
+
+def _lagging(data: bytes, born: Mapping[str, float]) -> bytes:
+    """A listing of a bucket without every second object that was written in the last second; other answers as is."""
+    young = {key for key, at in born.items() if time.monotonic() - at < LAG_S}
+
+    def kept(match: re.Match[bytes]) -> bytes:
+        key = unquote(re.search(rb"<Key>(.*?)</Key>", match[0])[1].decode())  # type: ignore[index]
+        return b"" if key in young and zlib.crc32(key.encode()) % 2 else match[0]
+
+    return re.sub(rb"<Contents>.*?</Contents>", kept, data, flags=re.S) if b"<ListBucketResult" in data else data
+
+
 def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestHandler]:
     seen: Counter[tuple[str, str]] = Counter()
+    born: dict[str, float] = {}
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,7 +124,14 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
             self.wfile.write(b"" if self.command == "HEAD" else body)
 
         def _answer(self, kind: str | None, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+            if kind == "etag":
+                headers = [(key, f'"{uuid.uuid4().hex}"' if key.lower() == "etag" else value) for key, value in headers]
+            if kind == "flipped" and self.command == "GET" and not data.startswith(b"<?xml"):
+                data = _flipped(data)
             length = next((int(value) for key, value in headers if key.lower() == "content-length"), len(data))
+            if kind == "lagging" and self.command == "GET":
+                data = _lagging(data, born)
+                length = len(data)
             self._send(status, headers, length)
             for start in range(0, len(data), max(1, len(data) // 8)) if kind == "slow" else ():
                 time.sleep(SLOW_S / 8)
@@ -106,11 +139,13 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
             if kind == "truncated":
                 self.wfile.write(data[: len(data) // 2])
                 self._hang_up()
-            elif kind is None:
+            elif kind != "slow":
                 self.wfile.write(data)
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.command == "PUT":
+                born[unquote(self.path.partition("?")[0].split("/", 2)[-1])] = time.monotonic()
             kind = self._kind()
             if kind in ("500", "503"):
                 self._refuse(int(kind))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from cellscale.methods import METHODS, load_method
@@ -62,3 +64,22 @@ def test_every_method(subject: conformance.Subject, check: conformance.Check) ->
     if subject.method.name in GAMES and check is conformance.check_sample_means:
         subject = dataclasses.replace(subject, method=replaced(subject.method, {"noise": 0.0}))
     check(subject)
+
+
+EXACT = sorted(name for name, (method, _) in VARIANTS.items() if load_method(method).whole == "exact")
+
+
+@pytest.mark.parametrize("variant", EXACT)
+@settings(max_examples=2)
+@given(
+    shape=st.tuples(st.integers(20, 110), st.integers(30, 110)),
+    window_size=st.integers(24, 120),
+    tile_size=st.integers(20, 120),
+)
+def test_labels_depend_on_neither_window_nor_tile(
+    variant: str, shape: tuple[int, int], window_size: int, tile_size: int
+) -> None:
+    name, chosen = VARIANTS[variant]
+    method = load_method(name, **SMALL.get(name, TINY), **chosen)
+    subject = conformance.Subject(method=method)
+    conformance.check_windows(subject, shape=shape, window_size=window_size, tile_size=tile_size)

@@ -29,9 +29,9 @@ def make(path: Path, pixels: NDArray[Any], axes: str, **options: Any) -> NgffIma
     return open_image(str(path), storage_options=options.get("storage_options"))
 
 
-def layer(image: NgffImage, name: str, labels: NDArray[Any]) -> LabelLayer:
+def layer(image: NgffImage, name: str, labels: NDArray[Any], **options: Any) -> LabelLayer:
     """A published layer of the finest level alone from labels (t, y, x), of an image without slices."""
-    made = stage_labels(image, name, planes_z=1)
+    made = stage_labels(image, name, planes_z=1, **options)
     for t, frame in enumerate(labels):
         for box in made.shards():
             made.write(frame[box.slices], box, t=t)
@@ -41,6 +41,13 @@ def layer(image: NgffImage, name: str, labels: NDArray[Any]) -> LabelLayer:
 
 def whole(image: Any, level: int = 0) -> Box:
     return Box(0, 0, image.size("y", level), image.size("x", level))
+
+
+def missing(image: Any, t: int = 0) -> int:
+    """Number of chunks or shards of a frame that do not exist."""
+    absent: set[str] = set()
+    image.read(whole(image), t=t, absent=absent)
+    return len(absent)
 
 
 def validate(url: str) -> str:

@@ -20,7 +20,7 @@ from cellscale.ngff.import_planes import import_planes
 from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
 from cellscale.sources import open_source
 from cellscale.testing.geometry import check_geometry
-from tests.ngff.pictures import noise, validate, whole
+from tests.ngff.pictures import missing, noise, validate, whole
 
 
 def _stack(path: Path, pixels: NDArray[Any], frames: str = "") -> str:
@@ -64,7 +64,7 @@ def test_frames_without_a_page_stay_empty(tmp_path: Path) -> None:
     image = import_planes(open_source(_stack(tmp_path / "i.tif", pixels, "1\n4\n")), str(tmp_path / "i.zarr"))
     assert image.size("t") == 5
     assert [int(image.read(whole(image), t=t).max() > 0) for t in range(5)] == [0, 1, 0, 0, 1]
-    assert [image.missing_chunks(whole(image), t=t) for t in range(5)] == [1, 0, 1, 1, 0]
+    assert [missing(image, t) for t in range(5)] == [1, 0, 1, 1, 0]
 
 
 def test_masks_find_their_images_by_name(tmp_path: Path) -> None:

@@ -17,20 +17,28 @@ def test_cores_partition_and_windows_have_one_shape(height: int, width: int, cor
         owners[inner.slices] += 1
         assert box.shape == windows.window_shape
         assert box.shape[0] % 8 == box.shape[1] % 8 == 0
-        assert (box.y0, box.x0) <= (inner.y0, inner.x0)
+        assert box.clip(Box.of((height, width))).clip(inner) == inner
     assert (owners == 1).all()
 
 
 @given(st.integers(1, 200), st.integers(0, 30))
-def test_a_core_is_surrounded_by_the_reach_except_where_one_window_is_all(n: int, reach: int) -> None:
+def test_a_window_ends_at_the_frame_or_farther_from_its_core_than_a_prediction_looks(n: int, reach: int) -> None:
     windows = Windows(shape=(n, n), core=32, multiple=8, reach=reach)
+    end = -(-n // 8) * 8
     for window in range(len(windows)):
         box, inner = windows.window_box(window), windows.core_box(window)
-        if n > 32:
-            assert inner.y0 - box.y0 >= reach
-            assert box.y1 - inner.y1 >= reach
-        else:
-            assert (box.y0, box.y1) == (0, -(-n // 8) * 8)
+        assert box.y0 == 0 or (box.y0 > 0 and inner.y0 - box.y0 >= reach)
+        assert box.y1 == end or (box.y1 < end and box.y1 - inner.y1 >= reach)
+        assert box.y0 % 8 == 0
+
+
+def test_an_axis_no_longer_than_a_window_has_one_window() -> None:
+    windows = Windows(shape=(48, 49), core=32, multiple=8, reach=8)
+    assert windows.window_shape == (48, 48)
+    assert len(windows) == 2
+    assert windows.core_box(0) == Box(0, 0, 48, 32)
+    assert windows.touching(Box(40, 10, 48, 49)) == [0, 1]
+    assert (list(windows.cuts(0)), list(windows.cuts(1))) == ([], [32])
 
 
 @given(st.integers(1, 200), st.integers(0, 30))
@@ -40,8 +48,9 @@ def test_framed_windows_have_a_halo_at_every_side(n: int, reach: int) -> None:
         box, inner = windows.window_box(window), windows.core_box(window)
         assert box.shape == windows.window_shape
         assert box.shape[0] % 8 == 0
-        assert inner.y0 - box.y0 == windows.halo
+        assert inner.y0 - box.y0 >= windows.halo
         assert box.y1 - inner.y1 >= windows.halo
+        assert -windows.halo <= box.y0 < box.y1 <= -(-n // 8) * 8 + windows.halo
 
 
 def test_windows_of_a_box() -> None:

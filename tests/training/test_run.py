@@ -221,6 +221,29 @@ def test_a_model_can_go_to_an_object_store():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("what", ["training", "validation"])
+def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_first_step(tmp_path, what):
+    image, labels = FRAMES[0]
+    broken = image.astype(np.float32)
+    broken[0, 5, 6] = np.nan
+    steps = []
+    for bad, message in (
+        ((broken, labels), r"Pixel \(y 5, x 6\) of frame 0 is no finite number"),
+        ((image, np.zeros_like(labels)), f"None of the 1 {what} frames has a cell"),
+    ):
+        data = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}
+        with pytest.raises(InputError, match=message):
+            train(
+                METHOD,
+                *data.values(),
+                output=str(tmp_path / "m"),
+                settings=SETTINGS,
+                on_progress=lambda stage, *_: steps.append(stage),
+            )
+    assert set(steps) <= {"prepare"}
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
 def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     images, masks = (np.stack(of) for of in zip(*((image[0], labels) for image, labels in FRAMES), strict=True))
     np.save(tmp_path / "images.npy", images)

@@ -84,7 +84,8 @@ def import_images(
     Parameters
     ----------
     source : str
-        A TIFF stack, a set of OME-TIFF files, a folder of TIFFs, a CTC folder, npz or npy.
+        A TIFF stack, a set of OME-TIFF files, a folder of TIFFs, a CTC folder, npz or npy; with the extra `bioio`, a
+        microscope's file such as nd2, lif or czi.
     destination : str
         URL of the image to make.
     masks : str

@@ -27,6 +27,7 @@ PACKAGES = ("cellscale", "torch", "torchvision", "numpy", "numba", "zarr", "ome-
 """Versions that the labels, or what writes them, depend on."""
 OPTIONAL = {
     "neuroglancer": "view",
+    "bioio": "bioio",
     "napari": "napari",
     "s3fs": "s3",
     "gcsfs": "gcs",

@@ -16,8 +16,9 @@ from cellscale.models.model import Model
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.progress import Progress, silent
+from cellscale.segmentation.intensity_statistics import survey
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.predict import predictions_of, strips, surveyed
+from cellscale.segmentation.predict import predictions_of
 from cellscale.segmentation.records import put
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import check_apart
@@ -28,7 +29,7 @@ def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.
     """All maps of a plane, (map, y, x), from the very windows of a segmentation."""
     scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
     alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
-    mappings = surveyed(alone, {0: list(strips(alone))})
+    mappings = survey(alone, [(0,)])
     put(scratch, alone.survey.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
     made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
     units = [(0, window) for window in range(len(run.windows))]
@@ -85,7 +86,7 @@ def predict_maps(
     on_progress : callable
         Called with step, done and total.
     **options
-        frames, channels, z_mode, level, config, settings, storage_options: as for `segment`.
+        frames, channels, z_mode, level, config, settings, trust, storage_options: as for `segment`.
 
     Returns
     -------

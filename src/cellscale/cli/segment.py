@@ -21,6 +21,7 @@ from cellscale.cli.terminal import (
     ray_options,
     settings_option,
     storage_options,
+    trust_model,
     with_options,
 )
 from cellscale.storage.json_text import json_text
@@ -42,6 +43,7 @@ PREDICTION = (
     ),
     click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
     settings_option,
+    trust_model,
     storage_options,
 )
 """Options of `segment`, `plan` and `predict-maps`."""

@@ -20,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
+from cellscale.methods import module_of
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.progress import Progress, silent
@@ -151,7 +152,7 @@ def train_method(  # noqa: PLR0913
     )
     with watched(board, on_progress), claimed.given_up_on_error():
         _fit(job, engine, workers)
-    return load_model(output, options)
+    return load_model(output, options, trust=[module_of(method.name)])
 
 
 def check_workers(workers: int, gpus: float) -> None:

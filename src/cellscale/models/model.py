@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +22,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cellscale.errors import DamagedError, InputError, MissingError, StoreError
-from cellscale.methods import load_method, settings_of
+from cellscale.methods import check_trusted, load_method, settings_of
 from cellscale.methods.protocol import Method
+from cellscale.models.budget import SPARE, Budget
+from cellscale.settings.fields import added_since, replaced
+from cellscale.storage.documents import parsed
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 
@@ -42,6 +45,10 @@ KINDS = {
     "weights_sha256": str,
 }
 """Entries of a description and their types."""
+MAX_REACH = 8192
+"""Farthest that a method looks, px: a window is twice as much wider than its core, and has to fit into memory."""
+MAX_PIXEL_UM = 1e6
+"""Largest pixel, µm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,24 +196,60 @@ def _listed(folder: Path) -> dict[str, Any]:
 
 
 def _description(content: bytes, url: str) -> dict[str, Any]:
+    place, again = f"{url}/{DESCRIPTION}", "Copy the model again, or train it anew."
     try:
-        found = json.loads(content)
-        written = found["format"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedError(
-            f"{url}/{DESCRIPTION} is no model description: {error!r}. Copy the model again, or train it anew."
-        ) from error
-    if written != FORMAT:
-        raise InputError(
-            f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the cellscale that wrote it."
-        )
+        found = parsed(content, place)
+    except DamagedError as error:
+        raise DamagedError(f"{place} is not a valid model description: {error} {again}") from error
+    if not isinstance(found, dict) or "format" not in found:
+        raise DamagedError(f"{place} is not a valid model description: it has no entry 'format'. {again}")
+    if found["format"] != FORMAT:
+        raise InputError(f"{place} has format {found['format']!r}, expected {FORMAT}. Use the cellscale that wrote it.")
     wrong = [name for name, kind in KINDS.items() if not isinstance(found.get(name), kind)]
+    if not _is_size(found.get("pixel_size_um")):
+        wrong.append("pixel_size_um")
     if wrong:
         raise DamagedError(
-            f"{url}/{DESCRIPTION} is damaged: {', '.join(map(repr, wrong))} missing or of another type. "
-            "Copy the model again, or train it anew."
+            f"{place} is damaged: {', '.join(map(repr, dict.fromkeys(wrong)))} missing or of another type. {again}"
         )
-    return dict(found)
+    return found
+
+
+def _is_size(value: Any) -> bool:
+    """Whether a value is None or a height and a width above 0."""
+    if value is None:
+        return True
+    whole = isinstance(value, list) and len(value) == 2
+    return whole and all(type(side) in (int, float) and 0 < side < MAX_PIXEL_UM for side in value)
+
+
+def _method(description: Mapping[str, Any], place: str, trust: Collection[str]) -> Method:
+    """The method of a description; its settings give windows that fit into memory."""
+    check_trusted(description["method"], trust, place)
+    method = load_method(description["method"], **description["settings"])
+    try:
+        method = replaced(method, added_since(method, description["settings"]))
+    except MissingError as error:
+        raise DamagedError(f"{place} is incomplete: {error} Copy the model again.") from error
+    for name, value in (("reach", method.reach), ("decode_reach", method.decode_reach), ("link", method.link)):
+        if not 0 <= value <= MAX_REACH:
+            raise InputError(f"The settings of {place} give a {name} of {value} px; expected 0 to {MAX_REACH}.")
+    return method
+
+
+def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
+    """Networks of a method with these weights, in evaluation mode; none is made that is larger than its weights."""
+    try:
+        values = load(weights)
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    _check_finite(values, url)
+    held = sum(value.numel() for value in values.values())
+    advice = f"{WEIGHTS} holds {held}. Were the settings in {DESCRIPTION} changed?"
+    with Budget(held + SPARE, f"{url}/{DESCRIPTION} asks for networks of more than {held + SPARE} numbers; {advice}"):
+        networks = {name: network.eval() for name, network in method.networks().items()}
+    restore(networks, values)
+    return networks
 
 
 def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
@@ -220,7 +263,13 @@ def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
             )
 
 
-def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, shipped: Path = SHIPPED) -> Model:
+def load_model(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    trust: Collection[str] = (),
+    shipped: Path = SHIPPED,
+) -> Model:
     """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
 
     Parameters
@@ -229,6 +278,9 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
         Folder of the model, or the name of one that comes with the package; a folder of that name goes first.
     storage_options : mapping
         Options for fsspec.
+    trust : collection of str
+        Modules outside of cellscale whose methods may be imported, e.g. ["mypackage.methods"]: their code runs. Without
+        it, only the methods of `cellscale.methods()` are loaded.
     shipped : Path
         Folder of the models that have names.
 
@@ -237,7 +289,7 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
     MissingError
         If there is no model, or its method or a setting is unknown here.
     InputError
-        If the folder has another format.
+        If the folder has another format, or its method is code that is not trusted.
     StoreError
         If the folder cannot be read, or weights and description do not belong together.
 
@@ -251,14 +303,8 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
     found = _description(content, url)
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
         raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
-    method = load_method(found["method"], **found["settings"])
-    networks = {name: network.eval() for name, network in method.networks().items()}
-    try:
-        values = load(weights)
-    except SafetensorError as error:
-        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
-    _check_finite(values, url)
-    restore(networks, values)
+    method = _method(found, f"{url}/{DESCRIPTION}", trust)
+    networks = _networks(method, weights, url)
     size = found["pixel_size_um"]
     return Model(
         method=method,

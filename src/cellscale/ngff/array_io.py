@@ -5,9 +5,7 @@ A stored object (a chunk, or a shard of chunks) has one writer and is written wh
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,19 +14,18 @@ import zarr
 from numcodecs import Zstd
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
-from zarr.core.sync import sync
 
 from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
+from cellscale.storage.reading import garbled, read_again
 from cellscale.types import Box, Image
 
 SHARD_PX = 2048
 """Side of a shard, and of the boxes that one task publishes, px."""
 CHUNK_PX = 512
 """Side of a chunk of levels that are as large, px; smaller levels have chunks of half of it."""
-_PROBES = 64
 
 Index = tuple[slice, ...]
 
@@ -106,22 +103,25 @@ def _damaged(array: zarr.Array[Any], index: Index) -> tuple[str, Exception] | No
 
 
 def _remedy(error: Exception, url: str) -> str:
-    if isinstance(error, (RuntimeError, ValueError, EOFError, zlib.error)):
+    if isinstance(error, garbled()):
         return "Put the object back from a copy, or make the image again."
     return advice(error, url)
 
 
-def read_block(store: Store, path: str, axes: Sequence[str], index: Index) -> Image:
+def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, absent: set[str] | None = None) -> Image:
     """Read an index and return it as (c, z, y, x), of the first frame in it, in the machine's byte order.
+
+    `absent` gets the keys, below the store, of the chunks and shards that do not exist and read as the fill value.
 
     Raises
     ------
     StoreError
         Naming the chunk that cannot be read.
     """
-    with store.array(path) as array:
+    missing: set[str] = set()
+    with store.array(path, absent=missing) as array:
         try:
-            block = np.asarray(array[index])
+            block = read_again(lambda: np.asarray(array[index]))
         except failures() as error:
             key, reason = _damaged(array, index) or ("", error)
             where = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(axes, index, strict=True))
@@ -130,6 +130,9 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index) -> Im
                 f"Cannot read {where} of array {url}: chunk {key or 'unknown'} is damaged or cannot be fetched "
                 f"({type(reason).__name__}: {reason}). {_remedy(reason, store.url)}"
             ) from error
+        if absent is not None:
+            before = len(f"{array.path}/".lstrip("/"))
+            absent.update(f"{path}/{key[before:]}" for key in missing)
     block = block.astype(block.dtype.newbyteorder("="), copy=False)
     order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
     sizes = dict(zip(axes, block.shape, strict=True))
@@ -146,43 +149,44 @@ def check_still_there(store: Store, path: str) -> None:
 
 
 def read_plane(
-    store: Store, path: str, axes: Sequence[str], index: Index, *, project: Literal["max"] | None = None
+    store: Store,
+    path: str,
+    axes: Sequence[str],
+    index: Index,
+    *,
+    project: Literal["max"] | None = None,
+    absent: set[str] | None = None,
 ) -> Image:
     """Read an index of one slice as (c, y, x), or the maximum over all slices in it, one layer of chunks at a time."""
     if project is None or "z" not in axes:
-        return read_block(store, path, axes, index)[:, 0]
+        return read_block(store, path, axes, index, absent=absent)[:, 0]
     at = list(axes).index("z")
     with store.array(path) as array:
         depth = array.chunks[at]
     highest: Image | None = None
     for start in range(index[at].start, index[at].stop, depth):
         part = slice(start, min(start + depth, index[at].stop))
-        values: Image = read_block(store, path, axes, (*index[:at], part, *index[at + 1 :])).max(axis=1)
+        layer = read_block(store, path, axes, (*index[:at], part, *index[at + 1 :]), absent=absent)
+        values: Image = layer.max(axis=1)
         highest = values if highest is None else np.maximum(highest, values)
     if highest is None:
         raise InputError(f"{joined(store.url, path)} has no slices.")
     return highest
 
 
-async def _absent(array: zarr.Array[Any], keys: list[str]) -> int:
-    absent = 0
-    for start in range(0, len(keys), _PROBES):
-        probes = (array.store_path.store.exists(key) for key in keys[start : start + _PROBES])
-        absent += (await asyncio.gather(*probes)).count(False)
-    return absent
-
-
-def count_missing(store: Store, path: str, index: Index) -> int:
-    """How many of the stored objects that an index touches do not exist; they read as the fill value."""
+def object_keys(store: Store, path: str, index: Index) -> list[str]:
+    """Keys, below the store, of the stored objects that an index touches."""
     with store.array(path) as array:
-        prefix = f"{array.store_path.path}/".lstrip("/")
-        keys = [prefix + array.metadata.encode_chunk_key(place) for place in _objects(array, index)]
-        try:
-            return int(sync(_absent(array, keys)))
-        except failures() as error:
-            raise StoreError(
-                f"Cannot list the chunks of {joined(store.url, path)}: {error}. {advice(error, store.url)}"
-            ) from error
+        return [f"{path}/{array.metadata.encode_chunk_key(place)}" for place in _objects(array, index)]
+
+
+def flush(store: Store, path: str, indices: Sequence[Index]) -> None:
+    """Return when the objects that were stored for indices are on the disk; object stores keep what they have taken."""
+    if store.on_disk:
+        with store.array(path) as array:
+            places = {place for index in indices for place in _objects(array, index)}
+            keys = [f"{path}/{array.metadata.encode_chunk_key(place)}" for place in places]
+        store.folder.flush(key for key in keys if store.folder.exists(key))
 
 
 def check_whole(array: zarr.Array[Any], axes: Sequence[str], index: Index, url: str) -> None:

@@ -18,6 +18,8 @@ from cellscale.ngff.metadata import (
     Node,
     channel_names,
     checked_version,
+    entries_of,
+    items_of,
     parse_axes,
     parse_datasets,
     parse_level,
@@ -68,8 +70,8 @@ class NgffImage:
         if axis not in self.axes:
             return None
         at = self.axes.index(axis)
-        unit = unit_size(self.units[at] or "")
-        return None if unit is None else self.levels[0].scale[at] * unit
+        step = self.levels[0].scale[at] * (unit_size(self.units[at] or "") or 0.0)
+        return step if step > 0 else None
 
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel, µm; None without a unit of length."""
@@ -116,6 +118,7 @@ class NgffImage:
         z: int | Literal["max"] = 0,
         channels: Sequence[int] | None = None,
         level: int = 0,
+        absent: set[str] | None = None,
     ) -> Image:
         """Read a box of one frame.
 
@@ -131,6 +134,8 @@ class NgffImage:
             Numbers of channels; None: all.
         level : int
             Level of the pyramid, 0 is the finest.
+        absent : set of str, optional
+            Gets the keys of chunks (or shards) that do not exist and read as the fill value.
 
         Returns
         -------
@@ -150,7 +155,8 @@ class NgffImage:
         parts = []
         for run in self._runs(channels):
             index = self._index(box, t, z, c=run, level=level)
-            parts.append(array_io.read_plane(self.store, self.levels[level].path, self.axes, index, project=project))
+            path = self.levels[level].path
+            parts.append(array_io.read_plane(self.store, path, self.axes, index, project=project, absent=absent))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def chunk_shape(self, level: int = 0) -> tuple[int, int]:
@@ -159,18 +165,10 @@ class NgffImage:
             sides = dict(zip(self.axes, array.chunks, strict=True))
         return sides["y"], sides["x"]
 
-    def missing_chunks(
-        self,
-        box: Box,
-        *,
-        t: int = 0,
-        z: int | Literal["max"] = 0,
-        channels: Sequence[int] | None = None,
-        level: int = 0,
-    ) -> int:
-        """Count the chunks (or shards) that `read` would need and that do not exist: they read as the fill value."""
-        indices = [self._index(box, t, z, c=run, level=level) for run in self._runs(channels)]
-        return sum(array_io.count_missing(self.store, self.levels[level].path, index) for index in indices)
+    def chunk_keys(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, channel: int = 0) -> list[str]:
+        """Keys of the chunks (or shards) that hold a box of the finest level, below the image's URL."""
+        index = self._index(box, t, z, c=slice(channel, channel + 1), level=0)
+        return array_io.object_keys(self.store, self.levels[0].path, index)
 
 
 def unfinished_image(writer: ImageWriter) -> NgffImage:
@@ -191,7 +189,7 @@ def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
     """Paths of the images of a plate's wells, from at most `limit` wells."""
     wells = [
         child_path(well["path"], store.url)
-        for well in node.ome["plate"].get("wells", [])
+        for well in items_of(entries_of(node.ome["plate"]).get("wells"))
         if isinstance(well, Mapping) and "path" in well
     ]
     found = []
@@ -206,10 +204,10 @@ def _children(store: Store, node: Node, limit: int | None = None) -> list[str]:
     if "plate" in node.ome:
         return _plate_images(store, node, limit)
     if "well" in node.ome:
-        images = [image for image in node.ome["well"].get("images", []) if isinstance(image, Mapping)]
-        return [child_path(image.get("path"), store.url) for image in images]
+        images = items_of(entries_of(node.ome["well"]).get("images"))
+        return [child_path(image.get("path"), store.url) for image in images if isinstance(image, Mapping)]
     listed = read_node(store.child("OME"))
-    if listed is not None and listed.ome.get("series"):
+    if listed is not None and items_of(listed.ome.get("series")):
         return [child_path(path, store.url) for path in listed.ome["series"]]
     found: list[str] = []
     while read_node(store.child(str(len(found)))) is not None:

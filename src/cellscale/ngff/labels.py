@@ -52,6 +52,7 @@ from cellscale.ngff.metadata import (
 )
 from cellscale.ngff.names import check_layer_name
 from cellscale.ngff.stores import Store, joined
+from cellscale.redaction import redacted, redacted_values
 from cellscale.storage.urls import address, is_local
 
 __all__ = [
@@ -193,8 +194,8 @@ def stage_labels(  # noqa: PLR0913
         levels=_levels(image, planes_z, _claimed(group, version, attempt, overwrite=overwrite)),
         dtype=np.dtype(np.uint32),
         name=name,
-        source=IN_PLACE if home.url == image.url else image.url,
-        metadata=json.loads(json.dumps(dict(metadata or {}))),
+        source=IN_PLACE if home.url == image.url else redacted(image.url),
+        metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
         attempt=attempt,
     )
     for level in layer.levels:
@@ -286,6 +287,8 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
     StoreError
         If the store cannot be written, or does not keep the name.
     """
+    # The document that names the arrays is written after all of them are on the disk.
+    layer.store.folder.flush_all()
     replaced = _switch(layer, overwrite=overwrite)
     group = Store(url=layer.url.removesuffix(f"/{layer.name}"), storage_options=layer.storage_options)
     for _ in range(_PUBLICATIONS):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ AXES = "tczyx"
 NO_GROUP: Mapping[str, Any] = {}
 """The attributes that stand for no group, see `update_group`."""
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+MAX_NUMBER = 1e100
+"""Bound of scales and translations, in the axes' units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +46,27 @@ class Node:
     @property
     def ome(self) -> Mapping[str, Any]:
         """What NGFF says of the node; empty for none."""
-        found = self.attributes.get("ome", {}) if self.zarr_format == 3 else self.attributes
-        return found if isinstance(found, Mapping) else {}
+        return entries_of(self.attributes.get("ome")) if self.zarr_format == 3 else self.attributes
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What cellscale says of a label layer; a list of frames that is none of it is left out."""
+        found = entries_of(self.attributes.get("cellscale"))
+        frames = items_of(found.get("frames"))
+        known = bool(frames) and all(type(frame) is int for frame in frames)
+        return found if known else {name: value for name, value in found.items() if name != "frames"}
+
+    @property
+    def label_source(self) -> str | None:
+        """The image that a label layer names as its own."""
+        return _text(entries_of(entries_of(self.ome.get("image-label")).get("source")).get("image"))
 
     @property
     def version(self) -> str | None:
         """The NGFF version that the node names."""
         if self.zarr_format == 3:
             return _text(self.ome.get("version"))
-        places = [*_items(self.ome.get("multiscales")), self.ome.get("plate"), self.ome.get("well"), self.ome]
+        places = [*items_of(self.ome.get("multiscales")), self.ome.get("plate"), self.ome.get("well"), self.ome]
         named = [_text(place.get("version")) for place in places if isinstance(place, Mapping)]
         return next((version for version in named if version), None)
 
@@ -59,16 +75,26 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _items(value: Any) -> list[Any]:
+def items_of(value: Any) -> list[Any]:
+    """A list of a document; empty for what is of another type."""
     return value if isinstance(value, list) else []
+
+
+def entries_of(value: Any) -> Mapping[str, Any]:
+    """An object of a document; empty for what is of another type."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_node(store: Store) -> Node | None:
     """Read a node's documents; None where there is no Zarr node."""
     document = store.read_json("zarr.json")
     if document is not None:
-        kind, attributes = str(document.get("node_type")), document.get("attributes") or {}
-        return Node(zarr_format=3, kind=kind, attributes=attributes)
+        attributes = document.get("attributes") or {}
+        if not isinstance(attributes, Mapping):
+            raise StoreError(
+                f"{store.url}/zarr.json is damaged: its attributes are not an object but {type(attributes).__name__}."
+            )
+        return Node(zarr_format=3, kind=str(document.get("node_type")), attributes=attributes)
     if store.read_bytes(".zarray") is not None:
         return Node(zarr_format=2, kind="array", attributes=store.read_json(".zattrs") or {})
     attributes = store.read_json(".zattrs")
@@ -184,7 +210,7 @@ def multiscale_document(
 
 def parse_axes(multiscale: Mapping[str, Any], url: str) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     """Names and units of the axes, as stored."""
-    found = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in _items(multiscale.get("axes"))]
+    found = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in items_of(multiscale.get("axes"))]
     names = tuple(str(axis.get("name")) for axis in found)
     unknown = [name for name in names if name not in AXES or len(name) != 1]
     if unknown or len(set(names)) < len(names) or not {"y", "x"} <= set(names):
@@ -194,18 +220,23 @@ def parse_axes(multiscale: Mapping[str, Any], url: str) -> tuple[tuple[str, ...]
     return names, tuple(_text(axis.get("unit")) for axis in found)
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number; larger ones overflow when they are multiplied with sizes."""
+    return type(value) in (int, float) and -MAX_NUMBER < value < MAX_NUMBER
+
+
 def _transforms(entry: Mapping[str, Any], count: int, url: str) -> tuple[list[float] | None, list[float]]:
     """Scale (None: not given) and translation of a dataset or multiscale."""
     scale, translation = None, [0.0] * count
-    for transform in _items(entry.get("coordinateTransformations")):
+    for transform in items_of(entry.get("coordinateTransformations")):
         kind = transform.get("type") if isinstance(transform, Mapping) else None
         if kind == "identity":
             continue
-        values = _items(transform.get(kind)) if kind in ("scale", "translation") else []
-        if len(values) != count or not all(isinstance(value, int | float) for value in values):
+        values = items_of(transform.get(kind)) if kind in ("scale", "translation") else []
+        if len(values) != count or not all(_is_number(value) for value in values):
             raise InputError(
-                f"{url} has the coordinate transformation {transform}; "
-                f"expected scale or translation with {count} numbers."
+                f"{url} has the coordinate transformation {reprlib.repr(transform)}; "
+                f"expected scale or translation with {count} finite numbers."
             )
         if kind == "scale":
             scale = [float(value) for value in values]
@@ -238,7 +269,8 @@ def parse_level(
 
 def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str, Any]]:
     """The datasets of a multiscale, at least one; their paths lead to places below the group."""
-    found = [entry for entry in _items(multiscale.get("datasets")) if isinstance(entry, Mapping) and "path" in entry]
+    listed = items_of(multiscale.get("datasets"))
+    found = [entry for entry in listed if isinstance(entry, Mapping) and "path" in entry]
     datasets: list[Mapping[str, Any]] = [{**entry, "path": child_path(entry["path"], url)} for entry in found]
     if not datasets:
         raise StoreError(f"{url} is incomplete: its multiscales name no datasets.")
@@ -247,8 +279,7 @@ def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str,
 
 def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Names of the channels, each once; their numbers where omero is missing or does not fit."""
-    omero = ome.get("omero")
-    channels = _items(omero.get("channels")) if isinstance(omero, Mapping) else []
+    channels = items_of(entries_of(ome.get("omero")).get("channels"))
     if len(channels) != count:
         return tuple(str(c) for c in range(count))
     labels = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]

@@ -6,7 +6,6 @@ A store holds no open handle. Objects are written whole; on a file system under 
 from __future__ import annotations
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +13,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import ContainsArrayError
-from zarr.storage import FsspecStore, LocalStore, ZipStore
+from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
 from cellscale.errors import MissingError, StoreError
+from cellscale.ngff.bounded import BoundedStore
+from cellscale.ngff.limits import check_array, check_zip
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
+from cellscale.storage.reading import read_again
 from cellscale.storage.urls import is_local, local_path, options_for
 
 ZIPS = (".zip", ".ozx")
@@ -31,6 +36,22 @@ DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 def joined(url: str, *names: str) -> str:
     """A URL below another."""
     return "/".join([url.rstrip("/"), *(name.strip("/") for name in names if name.strip("/"))])
+
+
+class _Noting(WrapperStore[ZarrStore]):
+    """A zarr store that notes the keys of chunks and shards that are asked for and do not exist."""
+
+    def __init__(self, store: ZarrStore, absent: set[str]) -> None:
+        """Note into `absent`."""
+        super().__init__(store)
+        self.absent = absent
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read an object; None where there is none."""
+        found: Buffer | None = await super().get(key, prototype, byte_range)
+        if found is None and key.rsplit("/", 1)[-1] not in DOCUMENTS:
+            self.absent.add(key)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +89,11 @@ class Store:
         return outermost[0] if len(outermost) == 1 else None
 
     @property
+    def on_disk(self) -> bool:
+        """Whether objects are files of this machine."""
+        return is_local(self.url) and self.zip_file is None
+
+    @property
     def read_only(self) -> bool:
         """Whether the kind of store cannot be written."""
         return self.url.startswith(("http://", "https://")) or self.zip_file is not None
@@ -79,9 +105,10 @@ class Store:
 
     def read_bytes(self, name: str) -> bytes | None:
         """An object's bytes, or None where there is none; StoreError where it cannot be read."""
-        with explained("read", self.url):
+        with explained("read", self.url, self.storage_options):
             inside = self.zip_file
             if inside:
+                check_zip(inside[0])
                 with zipfile.ZipFile(inside[0]) as archive:
                     found = f"{inside[1]}/{name}".lstrip("/")
                     return archive.read(found) if found in archive.namelist() else None
@@ -94,10 +121,7 @@ class Store:
 
     def parsed(self, data: bytes, name: str) -> dict[str, Any]:
         """The JSON object in the bytes of an object of this name; StoreError for damaged text."""
-        try:
-            document = json.loads(data)
-        except ValueError as error:
-            raise StoreError(f"{joined(self.url, name)} is damaged: it is no JSON ({error}).") from error
+        document = parsed(data, joined(self.url, name))
         if not isinstance(document, dict):
             raise StoreError(
                 f"{joined(self.url, name)} is damaged: expected a JSON object, got {type(document).__name__}."
@@ -138,15 +162,21 @@ class Store:
     def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file
         if inside:
+            check_zip(inside[0])
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
         options = options_for(self.url, self.storage_options)
+        if self.url.startswith("s3://"):
+            # With more, s3fs asks for the size of every object before it reads it.
+            options.setdefault("max_concurrency", 1)
         return FsspecStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
     @contextlib.contextmanager
-    def array(self, path: str, mode: Literal["r", "r+"] = "r") -> Iterator[zarr.Array[Any]]:
-        """Open an array for one use.
+    def array(
+        self, path: str, mode: Literal["r", "r+"] = "r", *, absent: set[str] | None = None
+    ) -> Iterator[zarr.Array[Any]]:
+        """Open an array for one use; `absent` gets the keys of chunks and shards that are read and do not exist.
 
         Raises
         ------
@@ -157,16 +187,19 @@ class Store:
         """
         if mode == "r+":
             self.writable()
-        with explained("open array", joined(self.url, path)):
+        url = joined(self.url, path)
+        with explained("open array", url, self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
-            try:
-                opened = zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode)
-            except FileNotFoundError as error:
-                store.close()
-                raise MissingError(
-                    f"{joined(self.url, path)} is no Zarr array; it is missing or incomplete."
-                ) from error
+            store = store if absent is None else _Noting(store, absent)
+        bounded = BoundedStore(store)
         try:
+            with explained("open array", url, self.storage_options):
+                try:
+                    opened = read_again(lambda: zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode))
+                except FileNotFoundError as error:
+                    raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
+                check_array(opened, url)
+                bounded.check(opened, url)
             yield opened
         finally:
             store.close()
@@ -174,7 +207,7 @@ class Store:
     def create_array(self, path: str, **settings: Any) -> None:
         """Create an array, as zarr's create_array does; one that is there already stays as it is."""
         self.writable()
-        with explained("create array", joined(self.url, path)):
+        with explained("create array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=False)
             try:
                 zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
@@ -182,3 +215,6 @@ class Store:
                 pass
             finally:
                 store.close()
+        if self.on_disk:
+            folder = self.child(path).folder
+            folder.flush(name for name in DOCUMENTS if folder.exists(name))

@@ -18,14 +18,15 @@ from cellscale.kernels.exact_sums import exact_sums
 from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
 from cellscale.segmentation.prefetch import ahead
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.source import read_checked, reference_of
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Prediction, part_of
+from cellscale.types import Box, Image, Prediction, part_of
 
 
 def pieces_name(plane: int, tile: int) -> str:
@@ -48,32 +49,35 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
     return maps
 
 
-def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box) -> TileRecord:
-    """Decode one tile from the prediction of a box around it; write its pieces, return its record."""
+def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> TileRecord:
+    """Decode one tile from the prediction of a box around it; write its pieces, unflushed, and return its record.
+
+    `image` is all channels of the tile's core, (c, y, x).
+    """
     link = run.method.link
     pieces = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
     owned, made = record(pieces, run.grid, tile, link)
-    t, z = run.planes[plane]
-    image = run.image.read(run.grid.core(tile), t=t, z=z)
     sums = {
         f"{intensity_prefix(c)}{name}": column
         for c, values in enumerate(image)
         for name, column in exact_sums(owned, made.count, values).items()
     }
-    put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
+    put(run.scratch, pieces_name(plane, tile), {"pieces": owned}, flush=False)
     return TileRecord(
         tile=tile, count=made.count, ring=made.ring, rim=made.rim, nodes={**made.nodes, **sums}, edges=made.edges
     )
 
 
 def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
-    made, reached = [], Counter[str]()
+    made, reached, records = [], Counter[str](), Records(run.scratch)
     for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in units]):
         reached += reached_in(found)
+        reference = reference_of(run, plane, records)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-            made.append((plane, decoded(run, plane, tile, part_of(found, box), box)))
-    return packed(made) | limits(reached)
+            image = read_checked(run, plane, run.grid.core(tile), reference)
+            made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
+    return _recorded(run, made) | limits(reached)
 
 
 def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
@@ -86,9 +90,16 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
 
     boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
     parts = ahead(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
-    made = []
+    made, records = [], Records(run.scratch)
     for (plane, tile), part in zip(units, parts, strict=True):
-        made.append((plane, decoded(run, plane, tile, part, boxes[tile])))
+        image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
+        made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
+    return _recorded(run, made)
+
+
+def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
+    """Columns of the record of tiles, whose pieces are on the disk."""
+    run.scratch.flush(pieces_name(plane, tile.tile) for plane, tile in made)
     return packed(made)
 
 

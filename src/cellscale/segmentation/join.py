@@ -90,7 +90,7 @@ def join(run: Run, units: Sequence[Unit]) -> Arrays:
         strips = (joined.strip(plane, strip) for strip in range(len(run.rows)))
         counts, flags, places = np.zeros(len(run.rows), np.int64), dict.fromkeys(FLAGS, 0), []
         for after, judged in enumerate(sweep(strips, run.method.unite)):
-            put(run.scratch, cells_name(plane, after), _flat(judged, ""))
+            put(run.scratch, cells_name(plane, after), _flat(judged, ""), flush=False)
             begun = run.rows.of_pixel(judged.cells["first"])
             np.add.at(counts, begun, 1)
             flags = {flag: n + int(judged.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
@@ -99,6 +99,7 @@ def join(run: Run, units: Sequence[Unit]) -> Arrays:
             raise RunError(f"Frame {run.planes[plane]} has {counts.sum()} cells; uint32 labels end at {MOST_CELLS}.")
         arrays |= {f"{plane}/counts": counts, f"{plane}/places": np.array(places, np.int64).reshape(-1, 2)}
         arrays |= {f"{plane}/{flag}": np.array([n]) for flag, n in flags.items()}
+    run.scratch.flush(cells_name(plane, after) for (plane,) in units for after in range(len(run.rows)))
     return arrays
 
 

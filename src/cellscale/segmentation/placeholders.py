@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import packed, pieces_name
+from cellscale.segmentation.intensity_statistics import read_all, strips, surveyed
 from cellscale.segmentation.plan import Run, Step, Unit
-from cellscale.segmentation.predict import maps_name, missing_of, read, strips, surveyed
+from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.source import chunk_grid
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
@@ -44,20 +46,20 @@ def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
 
 def survey_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
     """Survey planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
-    run, chunk = failed.run, failed.run.image.chunk_shape()
+    run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in units:
-        found = [_readable(run, plane, strip, chunk) for strip in strips(run)]
+        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
-    arrays = surveyed(run, boxes) | missing_of(run, units) | _reasons(failed, units)
+    arrays = surveyed(run, boxes, grid) | _reasons(failed, units)
     return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)}
 
 
 def _readable(run: Run, plane: int, box: Box, chunk: tuple[int, int]) -> tuple[list[Box], list[Box]]:
     """Parts of a box that can be read, and chunks that cannot."""
     try:
-        read(run, plane, box)
+        read_all(run, plane, box, set())
     except StoreError:
         halves = _halves(box, chunk)
         if not halves:
@@ -191,20 +193,17 @@ def place(run: Run, plane: int, box: Box | None) -> dict[str, Any]:
     return {"frame": t, "slice": z, "box_px": sides, "box_um": um}
 
 
-def skipped_blocks(run: Run) -> list[tuple[int, Box]]:
-    """Planes and blocks that the survey could not read."""
-    return [
-        (plane, Box(*sides)) for _, found in _records(run, run.survey) for plane, *sides in found["skipped"].tolist()
-    ]
+def skipped_blocks(run: Run, records: Sequence[str]) -> list[tuple[int, Box]]:
+    """Planes and blocks that could not be read, from the records of the survey."""
+    return [(plane, Box(*sides)) for _, found in _records(run, records) for plane, *sides in found["skipped"].tolist()]
 
 
-def recorded(run: Run, step: Step) -> list[dict[str, Any]]:
-    """Units of a step that were recorded as holes, in order."""
-    return [described(run, step, unit, str(found["hole"][0])) for unit, found in _records(run, step)]
+def recorded(run: Run, step: Step, records: Sequence[str]) -> list[dict[str, Any]]:
+    """Units of a step that were recorded as holes, in order, from its records."""
+    return [described(run, step, unit, str(found["hole"][0])) for unit, found in _records(run, records)]
 
 
-def _records(run: Run, step: Step) -> list[tuple[Unit, Arrays]]:
-    """Records of the units that were tried alone and failed."""
-    alone = sorted(name for name in run.scratch.names(step.name) if "-" in name)
-    found = [get(run.scratch, f"{step.name}/{name}") for name in alone]
+def _records(run: Run, records: Sequence[str]) -> list[tuple[Unit, Arrays]]:
+    """Records, among those of a step, of the units that were tried alone and failed."""
+    found = [get(run.scratch, name) for name in sorted(records) if "-" in name]
     return [(tuple(one["units"][0].tolist()), one) for one in found if "hole" in one]

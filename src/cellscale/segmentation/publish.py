@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import pieces_name
@@ -21,6 +22,7 @@ from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
+from cellscale.types import Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,16 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
+    _flush(publication, [(plane, shards[shard]) for plane, shard in units])
     return counts(written)
+
+
+def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
+    """Return when the boxes of planes that were written to the level outlive a loss of power."""
+    run, layer = publication.run, publication.layer
+    places = [(*label_slice(run, plane), box) for plane, box in boxes]
+    indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]
+    array_io.flush(layer.store, layer.levels[publication.level].path, indices)
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
@@ -71,8 +82,9 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
         cells, before = numbering.cells(plane, strip), numbering.before(plane, strip)
         area = cells.get("area", np.zeros(0, np.int64))
         rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
-        folder.write(part_name(plane, strip), parquet(rows))
+        folder.write(part_name(plane, strip), parquet(rows), flush=False)
         written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
+    folder.flush(part_name(plane, strip) for plane, strip in units)
     return counts(written)
 
 

@@ -1,7 +1,8 @@
 """A run's folder: scratch objects and records, beside the output.
 
 Objects are whole, checksummed and written once; a missing or damaged one is an error and never reads as background.
-A task writes its scratch objects first and its record last: objects without a record do not exist.
+A task writes its scratch objects first, flushes them to the disk, and writes its record last: objects without a record
+do not exist, and a record that a loss of power has left vouches for objects that it has left, too.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from numcodecs import Blosc
 from numpy.typing import NDArray
 
-from cellscale.errors import StoreError
+from cellscale.errors import DamagedError, StoreError
 from cellscale.storage.folder import Folder
+from cellscale.storage.reading import read_again
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -35,7 +37,7 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _unpacked(data: bytes, where: str) -> Arrays:
     if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "big"):
-        raise StoreError(f"{where} is damaged: its checksum does not fit. Delete the run's folder and start again.")
+        raise DamagedError(f"{where} is damaged: its checksum does not fit. Delete the run's folder and start again.")
     content = Blosc().decode(data[4:])
     start = 4 + int.from_bytes(content[:4], "big")
     arrays = {}
@@ -46,15 +48,25 @@ def _unpacked(data: bytes, where: str) -> Arrays:
     return arrays
 
 
-def put(folder: Folder, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as one object."""
-    folder.write(name, _packed(arrays))
+def put(folder: Folder, name: str, arrays: Mapping[str, NDArray[Any]], *, flush: bool = True) -> None:
+    """Write named arrays as one object; without `flush` it must be flushed before its record is written."""
+    folder.write(name, _packed(arrays), flush=flush)
 
 
 def find(folder: Folder, name: str) -> Arrays | None:
-    """Read named arrays, or None where there is no such object; a damaged one raises StoreError."""
-    data = folder.read(name)
-    return None if data is None else _unpacked(data, f"{folder.url}/{name}")
+    """Read named arrays, or None where there is no such object.
+
+    Raises
+    ------
+    DamagedError
+        If they are damaged, however often they are read.
+    """
+
+    def read() -> Arrays | None:
+        data = folder.read(name)
+        return None if data is None else _unpacked(data, f"{folder.url}/{name}")
+
+    return read_again(read)
 
 
 def get(folder: Folder, name: str) -> Arrays:

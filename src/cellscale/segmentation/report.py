@@ -16,6 +16,7 @@ from typing import Any
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.ngff.stores import Store
+from cellscale.redaction import redacted_values
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
@@ -83,7 +84,8 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
         "tiles": len(run.planes) * len(run.grid),
     }
     told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
-    return json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))  # type: ignore[no-any-return]
+    found = json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))
+    return redacted_values(found)  # type: ignore[no-any-return]
 
 
 def write_report(run: Run, report: Report, layer: LabelLayer) -> None:

@@ -11,12 +11,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from cellscale.errors import CellscaleError, OvertakenError, RunError
+from cellscale.errors import CellscaleError, ChangedError, OvertakenError, RunError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
@@ -30,15 +30,16 @@ from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Spread, Task, one_by_one
 from cellscale.segmentation.heap import give_back
+from cellscale.segmentation.intensity_statistics import missing_chunks, survey
 from cellscale.segmentation.join import counted, join, join_strips
 from cellscale.segmentation.ownership import Ownership, sign
 from cellscale.segmentation.plan import Run, Step, Unit
-from cellscale.segmentation.predict import predict, survey
+from cellscale.segmentation.predict import predict
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
-from cellscale.segmentation.target import Target, resumed
+from cellscale.segmentation.target import CHANGED, Target, resumed
 
 log = logging.getLogger("cellscale")
 
@@ -87,6 +88,8 @@ class Steps:
     on_note: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
     """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
+    records: dict[str, list[str]] = field(default_factory=dict)
+    """Names of the records of each step that is done; a listing may not have the latest of them."""
 
     def do(
         self,
@@ -140,6 +143,9 @@ class Steps:
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
             raise RunError(self._quarantine(step, failed))
+        again = {name.rpartition("-")[0] for name, _ in alone}
+        done = [name for name, _ in tasks if name not in again]
+        self.records[step.name] = sorted([*records, *done, *(name for name, _ in alone)])
         return found
 
     def _todo(self, step: Step) -> tuple[list[int], list[str]]:
@@ -165,7 +171,7 @@ class Steps:
         self.on_progress(step.name, 0, len(tasks))
         results = self.spread(_perform, shared, tasks, gpu=gpu)
         for done, (task, result) in enumerate(results, 1):
-            if isinstance(result, OvertakenError):
+            if isinstance(result, (OvertakenError, ChangedError)):
                 _close(results)
                 raise result
             if isinstance(result, Exception):
@@ -183,6 +189,10 @@ class Steps:
         again = self.report.retried.get(step.name, 0)
         return pace + (f", {again} tried again" if again else "")
 
+    def placeholders(self, step: Step) -> list[dict[str, Any]]:
+        """Units of a step that were recorded as placeholders, in order."""
+        return placeholders.recorded(self.run, step, self.records[step.name])
+
     def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
         found = [
             placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
@@ -197,20 +207,16 @@ def _survey(steps: Steps, target: Target) -> None:
     """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
     run, report = steps.run, steps.report
     try:
-        steps.do(run.survey, survey, run, instead=placeholders.survey_readable)
-        skipped = placeholders.skipped_blocks(run)
+        missing = steps.do(run.survey, survey, run, instead=placeholders.survey_readable, summary=missing_chunks)
+        skipped = placeholders.skipped_blocks(run, steps.records[run.survey.name])
         if skipped and not target.allow_failed_tiles:
-            report.failed_tiles += placeholders.recorded(run, run.survey)
+            report.failed_tiles += steps.placeholders(run.survey)
             raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
         raise
     report.unreadable_blocks = [placeholders.place(run, plane, box) for plane, box in skipped]
-    missing: dict[int, int] = {}
-    for name in run.scratch.names("survey"):
-        record = get(run.scratch, f"survey/{name}")
-        missing |= dict(zip(record["units"][:, 0].tolist(), record["missing"].tolist(), strict=True))
-    report.missing_chunks = sum(missing.values())
+    report.missing_chunks = sum(missing)
     if report.missing_chunks:
         log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)
 
@@ -312,6 +318,8 @@ def segment(
             _discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
+        if isinstance(error, ChangedError) and owner.owns():
+            owner.scratch.write_json(CHANGED, str(error))
         if target.report:
             write_copy(run, report, target.report, layer=target.layer, error=str(error))
         raise
@@ -336,11 +344,11 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
         reached = steps.do(
             run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
         )
-        report.failed_tiles += placeholders.recorded(run, run.predict)
+        report.failed_tiles += steps.placeholders(run.predict)
     instead = placeholders.no_pieces if target.allow_failed_tiles else None
     shared = (run, networks if run.fused else {})
     reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
-    report.failed_regions = placeholders.recorded(run, run.decode)
+    report.failed_regions = steps.placeholders(run.decode)
     report.failed_tiles += report.failed_regions
     steps.do(run.strips, join_strips, run)
     report.cells, report.flagged = counted(steps.do(run.join, join, run, summary=dict))
@@ -350,7 +358,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     steps.owner.check()
     layer = _staged(run, target, steps.owner.attempt, layer_metadata(run, model, report.failed_regions))
     _write_layer(steps, layer)
-    report.seams = layer_quality(run)
+    report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
     return layer
 
 

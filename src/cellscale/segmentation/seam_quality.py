@@ -26,7 +26,7 @@ def seam_lines(run: Run) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     found = []
     for axis in (0, 1):
         size = run.grid.shape[axis]
-        lines = {*range(run.grid.size, size, run.grid.size), *range(run.windows.core, size, run.windows.core)}
+        lines = {*range(run.grid.size, size, run.grid.size), *run.windows.cuts(axis)}
         found.append(lines_beside(sorted(lines), size, seed=axis))
     return found[0], found[1]
 
@@ -59,11 +59,11 @@ def _counted(labels: NDArray[np.uint32], seen: Box, box: Box, pairs: Sequence[tu
     return np.concatenate(list(sides), axis=1)
 
 
-def layer_quality(run: Run) -> dict[str, Any]:
-    """Seam quality of the whole layer, from the records of all shards."""
+def layer_quality(run: Run, records: Sequence[str]) -> dict[str, Any]:
+    """Seam quality of the whole layer, from the records of these names: those of all shards."""
     totals: dict[int, NDArray[np.int64]] = {}
-    for name in run.scratch.names("seams"):
-        record = get(run.scratch, f"seams/{name}")
+    for name in records:
+        record = get(run.scratch, name)
         for group, counts in zip(record["groups"].tolist(), record["counts"], strict=True):
             totals[group] = totals.get(group, 0) + counts
     return seam_quality(np.concatenate([np.zeros((0, 4), np.int64), *(totals[group] for group in sorted(totals))]))

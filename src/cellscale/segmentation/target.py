@@ -11,6 +11,9 @@ from cellscale.segmentation.ownership import stored_plan
 from cellscale.segmentation.plan import Run, differences
 from cellscale.storage.folder import Folder
 
+CHANGED = "changed.json"
+"""In an attempt's folder: what has changed in the image since its first read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -55,7 +58,9 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
         return None
     fits = old["digest"] == run.digest
     if fits and (target.allow_failed_tiles or not old["allow_failed_tiles"]):
-        return old
+        # An image that has changed will not come back for most users: then `overwrite` means another attempt.
+        again = target.overwrite and run.scratch.child(old["attempt"]).exists(CHANGED)
+        return None if again else old
     if target.overwrite:
         return None
     if fits:

@@ -22,13 +22,15 @@ from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.decode import decoded, packed, pieces_name
+from cellscale.segmentation.intensity_statistics import surveyed
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.predict import maps_name, predictions_of, surveyed
+from cellscale.segmentation.predict import maps_name, predictions_of
 from cellscale.segmentation.records import put
+from cellscale.segmentation.source import chunk_grid
 from cellscale.storage.folder import Folder
 from cellscale.tiling.candidates import arrays_of
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Candidates, part_of
+from cellscale.types import Box, Candidates, Image, part_of
 
 SCRATCH = Folder(url="memory://trial")
 
@@ -43,9 +45,10 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
         pieces_bytes and record_bytes of a tile, as they are stored; tile_px; core_px; peak_bytes of the process.
     """
     run, networks, window = dataclasses.replace(run, scratch=SCRATCH), folded(networks), len(run.windows) // 2
-    seen = run.windows.window_box(window).clip(Box.of(run.grid.shape))
+    grid = chunk_grid(run)
+    seen = grid.whole(run.windows.window_box(window).clip(Box.of(run.grid.shape)))
     began = time.perf_counter()
-    mappings = {"units": np.zeros((1, 1), np.int64), **surveyed(run, {0: [seen]})}
+    mappings = {"units": np.zeros((1, 1), np.int64), **surveyed(run, {0: [seen]}, grid)}
     surveying = time.perf_counter() - began
     put(SCRATCH, run.survey.record_name(0), mappings)
     began = time.perf_counter()
@@ -58,9 +61,9 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     tile = inner.grid.rows // 2 * inner.grid.columns + inner.grid.columns // 2
     box = inner.grid.read(tile, run.method.link, run.method.decode_reach)
     part = part_of(found.within(core) if isinstance(found, Candidates) else found, box)
-    decoded(inner, 0, tile, part, box)
+    decoded(inner, 0, tile, part, box, _image(run, tile, inner.grid))
     began = time.perf_counter()
-    record = decoded(inner, 0, tile, part, box)
+    record = decoded(inner, 0, tile, part, box, _image(run, tile, inner.grid))
     decoding = time.perf_counter() - began
     put(SCRATCH, "record", packed([(0, record)]))
     return {
@@ -74,6 +77,12 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
         "core_px": core.area,
         "peak_bytes": _peak(),
     }
+
+
+def _image(run: Run, tile: int, grid: Grid) -> Image:
+    """All channels of a tile's core."""
+    t, z = run.planes[0]
+    return run.image.read(grid.core(tile), t=t, z=z)
 
 
 def _size(name: str) -> int:
@@ -106,7 +115,7 @@ def trial(run: Run, networks: Networks) -> Mapping[str, float]:
 
 
 def _main() -> None:
-    measured: Any = tried(*pickle.load(sys.stdin.buffer))
+    measured: Any = tried(*pickle.load(sys.stdin.buffer))  # noqa: S301 — written by the process that started this one
     print(json.dumps(measured))
 
 

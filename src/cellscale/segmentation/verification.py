@@ -6,9 +6,11 @@ with the object table. Nothing is read again, so that the check is always on.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -20,6 +22,9 @@ from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
+
+LAG_S = (0.2, 1.0, 4.0)
+"""Pauses before a listing is asked for again, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +63,22 @@ def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) ->
         If some are missing, or there are others.
     """
     for level, tasks in written.items():
-        expected, found = sum(int(task.objects.sum()) for task in tasks), _stored_objects(layer, level)
+        expected = sum(int(task.objects.sum()) for task in tasks)
+        found = _settled(partial(_stored_objects, layer, level), expected)
         if found != expected:
             raise RunError(
                 f"Level {level} of {layer.url} has {found} stored objects, {expected} were written: something else has "
                 "written or deleted there. Nothing was published. Repeat the command with --overwrite."
             )
+
+
+def _settled(count: Callable[[], int], expected: int) -> int:
+    """Count what a listing has; again where it is not what is expected, since listings may lag behind writes."""
+    for pause_s in LAG_S:
+        if (found := count()) == expected:
+            return found
+        time.sleep(pause_s)
+    return count()
 
 
 def _stored_objects(layer: LabelLayer, level: int) -> int:
@@ -91,7 +106,7 @@ def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: S
             )
     expected = sum(int(task.objects.sum()) for task in rows)
     parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
-    found = len(parts.names())
+    found = _settled(lambda: len(parts.names()), expected)
     if found != expected:
         raise RunError(
             f"{parts.url} has {found} parts, {expected} were written. Nothing was published. "

@@ -29,19 +29,20 @@ import torch
 from torch import Tensor
 
 from cellscale.methods import load_method, settings_of
-from cellscale.methods.inference import stored
+from cellscale.methods.inference import stored, windows_to_maps
 from cellscale.methods.protocol import Batch, Method
 from cellscale.models.model import Model
 from cellscale.testing.cases import CASES, FRAMES, random_maps
 from cellscale.testing.reach import measured_reach
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
+from cellscale.tiling.windows import cut, windows_of
 from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
 from cellscale.training.settings import TrainingSettings
-from cellscale.training.validation import predicted
+from cellscale.training.validation import frame_prediction, predicted
 from cellscale.training.workers import Workers
-from cellscale.types import Box, Candidates, Image, Labels, Mask
+from cellscale.types import Box, Candidates, Image, Labels, Mask, part_of
 
 QUICK = TrainingSettings(
     steps=50, batch_size=4, crop=32, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
@@ -131,6 +132,45 @@ def check_reach(subject: Subject) -> None:
 
     found = measured_reach(predict, channels=method.channels, multiple=method.multiple, radius=method.reach + 4)
     assert method.reach - 2 <= found <= method.reach
+
+
+def check_windows(
+    subject: Subject, *, shape: tuple[int, int] = (75, 62), window_size: int = 32, tile_size: int = 40
+) -> None:
+    """Maps through many windows are those of one window over the frame, and tiles decode them to the same labels.
+
+    The networks compute in double precision: no sum is rounded to another map for another shape of window.
+
+    Parameters
+    ----------
+    subject : Subject
+        The method under test.
+    shape : tuple of int
+        Height and width of the frame, px.
+    window_size, tile_size : int
+        Sides of the cores of windows and tiles, px.
+    """
+    method = subject.method
+    if method.whole == "windowed":
+        pytest.skip("labels depend on the window")
+    torch.manual_seed(0)
+    networks = {name: network.double().eval() for name, network in method.networks().items()}
+    image: Any = np.random.default_rng(0).random((method.channels, *shape))
+    whole = frame_prediction(method, networks, image, device="cpu", precision="fp32")
+    if isinstance(whole, Candidates):
+        pytest.skip("the method predicts candidates")
+    windows = windows_of(method, shape, window_size)
+    maps = {name: np.zeros(shape, np.uint8) for name in method.maps}
+    for window in range(len(windows)):
+        seen, core = windows.window_box(window), windows.core_box(window)
+        (found,) = windows_to_maps(method, networks, cut(image, seen)[None], precision="fp32")
+        part = part_of(found, core.within(seen))
+        for name in method.maps:
+            assert not isinstance(part, Candidates)
+            maps[name][core.slices] = part[name]
+    for name in method.maps:
+        np.testing.assert_array_equal(maps[name], whole[name])
+    np.testing.assert_array_equal(tiled_frame(method, maps, tile_size), whole_frame(method, whole))
 
 
 def check_settings(subject: Subject) -> None:
@@ -280,6 +320,7 @@ def worker_batch(batch: Batch, samples: slice, agreed: Iterator[Tensor]) -> Batc
 CHECKS: Mapping[str, Check] = {
     "settings": check_settings,
     "reach": check_reach,
+    "windows": check_windows,
     "frozen networks": check_frozen_networks,
     "sample means": check_sample_means,
     "training": check_training,

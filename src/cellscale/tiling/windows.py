@@ -1,9 +1,12 @@
 """Windows: what the networks see at once. Each pixel of a frame lies in the core of one window and is predicted once.
 
-All windows of a run have one shape. An axis that is longer than a core is read with a halo of the receptive field on
-both sides, mirrored beyond the image; an axis that fits into one core is read once, mirrored up to a multiple of the
-pooling. Methods whose labels depend on their windows have a halo there, too: cells at the frame's border then look the
-same through one window and through many.
+All windows of a run have one shape: a core with a halo of the receptive field on both sides, or the whole axis where
+that is no longer. A window at the frame's border is moved inwards until it ends there. A pixel near the border thus
+sees what one window over the whole frame shows it: the frame, its mirror image up to a multiple of the pooling, and the
+networks' own padding behind. Deep inside, a window ends farther from its core than a prediction looks.
+
+Methods whose labels depend on their windows have a mirrored halo beyond the frame on all sides, too, through one window
+and through many: cells at the border then look like cells, not like what padding makes of them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,23 @@ def _rounded_up(n: int, multiple: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Axis:
+    """Windows along one axis."""
+
+    count: int
+    size: int
+    """Of a window, px."""
+    low: int
+    """Where the first window begins, px; below 0 it is mirrored."""
+    high: int
+    """Where the last window ends, px."""
+
+    def start(self, wanted: int) -> int:
+        """Where a window begins that stays between `low` and `high`."""
+        return min(max(wanted, self.low), self.high - self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Windows:
     """The windows of a frame, numbered row by row."""
 
@@ -35,7 +55,7 @@ class Windows:
     reach: int
     """Receptive field of the networks, one side, px."""
     framed: bool = False
-    """Whether an axis that fits into one core has a halo, too."""
+    """Whether windows reach a halo beyond the frame."""
 
     def __post_init__(self) -> None:
         if self.core < 1 or self.core % self.multiple:
@@ -46,45 +66,55 @@ class Windows:
         """The reach rounded up to a multiple, px."""
         return _rounded_up(self.reach, self.multiple)
 
-    def _axis(self, n: int) -> tuple[int, int, int]:
-        """Number of windows, size of a window and halo along an axis of n px."""
-        if n <= self.core:
-            halo = self.halo if self.framed else 0
-            return 1, _rounded_up(n, self.multiple) + 2 * halo, halo
-        return -(-n // self.core), self.core + 2 * self.halo, self.halo
+    def _axis(self, n: int) -> _Axis:
+        """Windows along an axis of n px."""
+        beyond = self.halo if self.framed else 0
+        low, high = -beyond, _rounded_up(n, self.multiple) + beyond
+        size = min(self.core + 2 * self.halo, high - low)
+        return _Axis(count=1 if size == high - low else -(-n // self.core), size=size, low=low, high=high)
+
+    def cuts(self, axis: int) -> range:
+        """The first row (axis 0) or column (1) of each core but the first, px."""
+        n = self.shape[axis]
+        return range(self.core, n if self._axis(n).count > 1 else 0, self.core)
 
     @property
     def window_shape(self) -> tuple[int, int]:
         """Height and width of every window, px."""
-        return self._axis(self.shape[0])[1], self._axis(self.shape[1])[1]
+        return self._axis(self.shape[0]).size, self._axis(self.shape[1]).size
 
     @property
     def columns(self) -> int:
         """Number of windows in a row."""
-        return self._axis(self.shape[1])[0]
+        return self._axis(self.shape[1]).count
 
     def __len__(self) -> int:
-        return self._axis(self.shape[0])[0] * self.columns
+        return self._axis(self.shape[0]).count * self.columns
 
     def core_box(self, window: int) -> Box:
         """The pixels whose prediction is taken from this window."""
-        row, column = divmod(window, self.columns)
-        y, x = row * self.core, column * self.core
-        return Box(y, x, y + self.core, x + self.core).clip(Box.of(self.shape))
+        (y0, y1), (x0, x1) = (self._core(axis, number) for axis, number in enumerate(divmod(window, self.columns)))
+        return Box(y0, x0, y1, x1)
+
+    def _core(self, axis: int, number: int) -> tuple[int, int]:
+        last = number == len(self.cuts(axis))
+        return number * self.core, self.shape[axis] if last else (number + 1) * self.core
 
     def window_box(self, window: int) -> Box:
         """The pixels that the window covers; it may reach beyond the frame, where the image is mirrored."""
-        core = self.core_box(window)
-        (_, height, halo_y), (_, width, halo_x) = self._axis(self.shape[0]), self._axis(self.shape[1])
-        y, x = core.y0 - halo_y, core.x0 - halo_x
-        return Box(y, x, y + height, x + width)
+        core, rows, columns = self.core_box(window), self._axis(self.shape[0]), self._axis(self.shape[1])
+        y, x = rows.start(core.y0 - self.halo), columns.start(core.x0 - self.halo)
+        return Box(y, x, y + rows.size, x + columns.size)
 
     def touching(self, box: Box) -> list[int]:
         """Numbers of the windows whose cores have a pixel in `box`."""
         inside = box.clip(Box.of(self.shape))
-        rows = range(inside.y0 // self.core, (inside.y1 - 1) // self.core + 1)
-        columns = range(inside.x0 // self.core, (inside.x1 - 1) // self.core + 1)
+        rows, columns = self._touching(0, inside.y0, inside.y1), self._touching(1, inside.x0, inside.x1)
         return [row * self.columns + column for row in rows for column in columns]
+
+    def _touching(self, axis: int, start: int, stop: int) -> range:
+        last = len(self.cuts(axis))
+        return range(min(start // self.core, last), min((stop - 1) // self.core, last) + 1)
 
 
 class Seen(Protocol):

@@ -1,0 +1,138 @@
+"""Intensity statistics: whole frames are read once, before anything else.
+
+The mapping that follows from a frame's histogram is the same for every window. The same read takes the checksums that
+every later read of the frame is held against, and counts the chunks that are missing.
+"""
+
+from __future__ import annotations
+
+from collections import abc
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError
+from cellscale.methods.intensity import BINS, Mapping, Scale
+from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
+from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.source import Reference, chunk_grid, read_checked
+from cellscale.types import Box, Image
+
+Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
+"""Boxes by the number of their plane."""
+STRIP_PX = 2**24
+"""Pixels of all channels read at once."""
+
+
+def strips(run: Run, grid: ChunkGrid) -> Iterator[Box]:
+    """Boxes of whole chunks that cover a frame, each small enough to be read at once, or one row of chunks."""
+    height, width = run.grid.shape
+    side = grid.chunk[0]
+    rows = max(1, STRIP_PX // (width * run.image.size("c")) // side) * side
+    for y in range(0, height, rows):
+        yield Box(y, 0, min(y + rows, height), width)
+
+
+def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
+    """All channels of a box, (c, y, x); `absent` gets the keys of missing chunks."""
+    t, z = run.planes[plane]
+    return run.image.read(box, t=t, z=z, absent=absent)
+
+
+def survey(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Statistics of whole planes."""
+    boxes = list(strips(run, grid := chunk_grid(run)))
+    return surveyed(run, {plane: boxes for (plane,) in units}, grid)
+
+
+def missing_chunks(record: Arrays) -> int:
+    """Number of chunks that a task found to be missing."""
+    return int(record["missing"].sum())
+
+
+def surveyed(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
+    """Mappings and checksums of planes, each from the pixels of its boxes of whole chunks.
+
+    low, high, start, width (n, c of the model) and, where the rule needs them, tables (n, c of the model, 65536);
+    missing (n,); chunk (2,) and checksums (n, c of the image, rows, columns).
+    """
+    counts = (len(boxes), run.image.size("c"), *grid.counts)
+    checksums = np.full(counts, UNKNOWN, np.int64)
+    absent: list[set[str]] = [set() for _ in boxes]
+    mappings = [
+        _mappings(run, plane, parts, Reference(grid=grid, checksums=found), missing)
+        for (plane, parts), found, missing in zip(boxes.items(), checksums, absent, strict=True)
+    ]
+    columns = {
+        "low": [[m.low for m in of] for of in mappings],
+        "high": [[m.high for m in of] for of in mappings],
+        "start": [[m.scale.start for m in of] for of in mappings],
+        "width": [[m.scale.width for m in of] for of in mappings],
+    }
+    arrays: Arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
+    if any(m.table is not None for of in mappings for m in of):
+        arrays["tables"] = np.array([[m.table for m in of] for of in mappings], np.float32)
+    arrays["missing"] = np.array([len(keys) for keys in absent], np.int64)
+    return arrays | {"chunk": np.array(grid.chunk, np.int64), "checksums": checksums}
+
+
+def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, absent: set[str]) -> list[Mapping]:
+    """Mappings of the model's channels; fills the checksums of the reference and the keys of missing chunks."""
+    if not boxes:
+        return [Mapping(low=0.0, high=1.0)] * len(run.channels)
+    first = _first_read(run, plane, boxes, reference, absent)
+    if run.image.dtype in (np.uint8, np.uint16):
+        # Each value has a bin, whatever the range, so that one read is enough.
+        scale = Scale.of(run.image.dtype, 0.0, float(np.iinfo(run.image.dtype).max))
+        scales, again = [scale] * len(run.channels), first
+    else:
+        scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane, first)]
+        again = ((box, read_checked(run, plane, box, reference, channels=run.channels)) for box in boxes)
+    totals = np.zeros((len(scales), BINS), np.int64)
+    for _, pixels in again:
+        for c, channel in enumerate(pixels):
+            totals[c] += scales[c].histogram(channel)
+    return [run.method.intensity.fit(total, scale) for total, scale in zip(totals, scales, strict=True)]
+
+
+def _first_read(
+    run: Run, plane: int, boxes: Sequence[Box], reference: Reference, absent: set[str]
+) -> Iterator[tuple[Box, Image]]:
+    """Yield boxes with the model's channels, and fill the checksums of all channels."""
+    for box in boxes:
+        pixels = read_all(run, plane, box, absent)
+        reference.checksums[(slice(None), *reference.grid.part(box))] = reference.grid.checksums(pixels, box)
+        yield box, pixels[list(run.channels)]
+
+
+def _range(run: Run, plane: int, read: Iterator[tuple[Box, Image]]) -> NDArray[np.float64]:
+    """Least and greatest value of each channel, (c, 2)."""
+    found = []
+    for box, values in read:
+        if np.issubdtype(run.image.dtype, np.floating) and not np.isfinite(values).all():
+            t, z = run.planes[plane]
+            raise InputError(
+                f"Frame {t}, slice {z} of {run.image.url} has pixels that are not finite numbers in rows "
+                f"{box.y0}:{box.y1}, columns {box.x0}:{box.x1}. Replace them before segmenting."
+            )
+        found.append([values.min(axis=(1, 2)), values.max(axis=(1, 2))])
+    ends = np.array(found, np.float64)
+    return np.stack([ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)], axis=1)
+
+
+def mappings_of(run: Run, plane: int, records: Records) -> list[Mapping]:
+    """Read back the mapping of each channel of a plane."""
+    record = records.of(run.survey, (plane,))
+    row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
+    return [
+        Mapping(
+            low=float(record["low"][row, c]),
+            high=float(record["high"][row, c]),
+            scale=Scale(start=float(record["start"][row, c]), width=float(record["width"][row, c])),
+            table=record["tables"][row, c] if "tables" in record else None,
+        )
+        for c in range(len(run.channels))
+    ]

@@ -1,0 +1,108 @@
+"""Source pixels of a run: read by whole chunks and held against the checksums of the first read.
+
+The intensity statistics read every plane first and keep the checksum of each chunk. Every later read is compared with
+them, so that a run whose image changes on the way ends instead of mixing two images, also after it was resumed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import ChangedError
+from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
+from cellscale.segmentation.plan import Records, Run
+from cellscale.types import Box, Image
+
+ATTEMPTS = 3
+"""How often pixels are read that are not those of the first read: bytes that flip on the way come right again."""
+PAUSE_S = 0.2
+"""Before they are read again, s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Checksums of a plane's chunks, as its intensity statistics found them."""
+
+    grid: ChunkGrid
+    checksums: NDArray[np.int64]
+    """(c, rows, columns), of all channels of the image; −1: not read."""
+
+
+def chunk_grid(run: Run) -> ChunkGrid:
+    """The chunks of the run's planes; opens the image's array."""
+    return ChunkGrid(shape=run.grid.shape, chunk=run.image.chunk_shape())
+
+
+def reference_of(run: Run, plane: int, records: Records) -> Reference:
+    """Read back the checksums of a plane."""
+    record = records.of(run.survey, (plane,))
+    row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
+    height, width = record["chunk"].tolist()
+    return Reference(grid=ChunkGrid(shape=run.grid.shape, chunk=(height, width)), checksums=record["checksums"][row])
+
+
+def read_checked(
+    run: Run, plane: int, box: Box, reference: Reference, *, channels: Sequence[int] | None = None
+) -> Image:
+    """Read a box of a plane, (c, y, x), and compare its chunks with the first read.
+
+    Parameters
+    ----------
+    run : Run
+        Whose image is read.
+    plane : int
+        Number of the plane.
+    box : Box
+        In the frame, px.
+    reference : Reference
+        Of the plane.
+    channels : sequence of int, optional
+        Numbers of channels; None: all.
+
+    Raises
+    ------
+    ChangedError
+        If a chunk has other pixels than at the first read, however often it is read.
+    StoreError
+        If a chunk cannot be read.
+    """
+    t, z = run.planes[plane]
+    chosen = list(range(run.image.size("c")) if channels is None else channels)
+    whole = reference.grid.whole(box)
+    expected = reference.checksums[(chosen, *reference.grid.part(whole))]
+    for attempt in range(ATTEMPTS):
+        time.sleep(PAUSE_S * attempt)
+        absent: set[str] = set()
+        pixels = run.image.read(whole, t=t, z=z, channels=channels, absent=absent)
+        differs = reference.grid.checksums(pixels, whole) != expected
+        if not differs.any():
+            return pixels[(slice(None), *box.within(whole).slices)]
+    channel, row, column = np.argwhere(differs)[0].tolist()
+    rows, columns = reference.grid.part(whole)
+    place = (chosen[channel], rows.start + row, columns.start + column)
+    raise ChangedError(_changed(run, plane, place, reference, absent, int(differs.sum())))
+
+
+def _changed(
+    run: Run, plane: int, place: tuple[int, int, int], reference: Reference, absent: set[str], count: int
+) -> str:
+    """What has changed, where, and what to do."""
+    (channel, row, column), (t, z) = place, run.planes[plane]
+    box = reference.grid.chunk_box(row, column)
+    keys = run.image.chunk_keys(box, t=t, z=z, channel=channel)
+    how = "has other pixels than at the run's first read"
+    if reference.checksums[place] == UNKNOWN:
+        how = "could not be read at the run's first read and can be read now"
+    elif absent.intersection(keys):
+        how = "was there at the run's first read and is missing now"
+    more = f" (and {count - 1} more of this read)" if count > 1 else ""
+    return (
+        f"Chunk {keys[0]} of {run.image.url}{more} {how}: frame {t}, slice {z}, channel {channel}, rows "
+        f"{box.y0}:{box.y1}, columns {box.x0}:{box.x1}. Labels of two images would be mixed, so nothing was published. "
+        "Put the chunk back and repeat the command, or start over with --overwrite."
+    )
