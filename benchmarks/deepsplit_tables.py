@@ -26,7 +26,8 @@ from cellscale.types import Labels
 SCORES = ("dsc", "cds", "f1", "seg", "splits", "merges")
 BEFORE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0}
 AFTER = {"fill_holes_px": 16, "min_object_px": 9, "split_neck_px": 8}
-UNET = {"rule": "equalise", "squares": True}
+UNET = {"rule": "equalise", "squares": True, "scale": "background"}
+"""The loss of the others' first stage."""
 RUNS = {
     "U-Net": ("unet-ronneberger", UNET),
     "cumulative DeepSplit": ("deepsplit", {}),

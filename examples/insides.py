@@ -80,7 +80,7 @@ class Insides:
         """Longest distance between two pixels that are tied directly, px."""
         return self.radius
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing is counted in the training frames."""
         return self
 

@@ -42,7 +42,7 @@ class Blobs:
     def link(self) -> int:
         return self.radius
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         return self
 
     def targets(self, labels: Labels) -> Maps:

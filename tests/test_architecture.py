@@ -69,3 +69,10 @@ def test_functions_are_short() -> None:
                 lengths.append(body[-1].end_lineno - body[0].lineno + 1)
     assert max(lengths) <= 60
     assert sorted(lengths)[int(0.9 * len(lengths))] < 30
+
+
+def test_no_file_is_unpickled() -> None:
+    """`torch.load` reads weights only, `numpy.load` no objects; ruff's S301 looks for the rest."""
+    for path in PACKAGE.rglob("*.py"):
+        for call in re.findall(r"\b(?:torch|np)\.load\((?:[^()]|\([^()]*\))*\)", path.read_text()):
+            assert "weights_only=True" in call or "allow_pickle=False" in call, f"{path.name}: {call}"

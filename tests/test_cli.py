@@ -204,8 +204,8 @@ def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: st
     words, hint = REFUSED[case]
     before = snapshot(work)
     filled = [word.format(movie=work / "movie.zarr", work=work) for word in words]
-    address = ("--serial") if words[0] == "segment" else ()
-    workers = ("--serial") if words[0] == "train" else ()
+    address = ("--serial",) if words[0] == "segment" else ()
+    workers = ("--serial",) if words[0] == "train" else ()
     done = cellscale(*filled, *address, *workers, check=False)
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert done.returncode == 2, done.stderr

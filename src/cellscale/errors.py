@@ -1,7 +1,7 @@
 """Every exception that cellscale raises on purpose.
 
 A message says what was wrong, where, what was expected, what was found and what to do. The command line prints it as
-one line and exits with status 2.
+one line and exits with status 2. No message holds a secret that can be told by its place: see `redaction`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from cellscale.redaction import redacted
+
 
 class CellscaleError(Exception):
-    """What cellscale refuses, with the way out in its message."""
+    """What cellscale refuses, with the way out in its message; passwords and tokens in it are hidden."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class InputError(CellscaleError, ValueError):

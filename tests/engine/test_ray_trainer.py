@@ -38,8 +38,10 @@ def started():
         yield
 
 
-def test_a_worker_trains_as_this_process_does(tmp_path):
+def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp_path):
     seen = []
+    (tmp_path / "there" / "ray").mkdir(parents=True)
+    (tmp_path / "there" / "ray" / "mine").touch()
     here = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=f"{tmp_path}/here", settings=SETTINGS, workers=0)
     there = train_method(
         METHOD,
@@ -55,8 +57,10 @@ def test_a_worker_trains_as_this_process_does(tmp_path):
         "history.csv",
         "loss.png",
         "model.json",
+        "ray",
         "weights.safetensors",
     ]
+    assert [p.name for p in (tmp_path / "there" / "ray").iterdir()] == ["mine"]
     with pytest.raises(ExistsError):
         train_method(METHOD, [FRAMES], output=f"{tmp_path}/there", settings=SETTINGS)
 

@@ -224,9 +224,9 @@ def driver_kills(of: Ground, seed: int, kills: int = 4) -> Ending:
     ]
     killed = 0
     for _ in range(kills):
-        driver = _driver(words)
+        driver = started(words)
         killed += _killed(of, name, driver, draw.randint(2, 12))
-    driver = _driver(words)
+    driver = started(words)
     _, told = driver.communicate()
     finished = name in list_labels(of.image.url, storage_options=of.options)
     same = finished and of.same(name)
@@ -236,7 +236,7 @@ def driver_kills(of: Ground, seed: int, kills: int = 4) -> Ending:
     )
 
 
-def _driver(words: Sequence[str]) -> subprocess.Popen[bytes]:
+def started(words: Sequence[str]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "cellscale", *words]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

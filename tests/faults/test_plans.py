@@ -10,6 +10,7 @@ import pytest
 
 from cellscale.ngff.labels import list_labels
 from tests.faults.plans import PLANS, Ground, Plan, ground, harm, storm
+from tests.faults.together import TOGETHER
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,9 +37,9 @@ def check(of: Ground, plan: Plan) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(PLANS))
+@pytest.mark.parametrize("name", sorted(PLANS | TOGETHER))
 def test_a_plan_keeps_its_promise(field: Ground, name: str) -> None:
-    check(field, PLANS[name])
+    check(field, (PLANS | TOGETHER)[name])
 
 
 def test_killed_workers_and_a_failing_store_do_not_change_a_byte(field: Ground) -> None:
@@ -48,4 +49,4 @@ def test_killed_workers_and_a_failing_store_do_not_change_a_byte(field: Ground) 
 
 def test_the_page_lists_every_plan() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
-    assert set(PLANS) <= set(re.findall(r"^\| ([^|]+) \|", page, re.M))
+    assert {*PLANS, *TOGETHER} <= set(re.findall(r"^\| ([^|]+) \|", page, re.M))

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from cellscale.errors import InputError
 from cellscale.kernels.contours.evolve import Motion, evolve
-from cellscale.kernels.contours.outlines import UNIT, filled, outlines
+from cellscale.kernels.contours.outlines import UNIT, Polygons, fill_polygons, outlines
 from cellscale.kernels.contours.polygons import area_of, move, respaced
 from cellscale.kernels.contours.pushing import depth_in
 from cellscale.kernels.distances.transform import nearest_label
@@ -56,7 +56,7 @@ def test_filled_outlines_are_the_regions(labels) -> None:
     ordered = [polygons_of(points, starts)[i] for i in order]
     ends = np.concatenate([[0], np.cumsum([len(polygon) for polygon in ordered], dtype=np.int64)]).astype(np.int64)
     joined = np.concatenate([np.zeros((0, 2)), *ordered])
-    assert np.array_equal(filled(joined, ends, owners[order], first, shape=labels.shape), labels)
+    assert np.array_equal(fill_polygons(Polygons(joined, ends, owners[order], first), shape=labels.shape), labels)
 
 
 @settings(max_examples=60)
@@ -69,7 +69,7 @@ def test_any_polygons_are_filled_by_their_winding_number(seed) -> None:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     owners, first = np.array([1, 1, 2]), np.array([[-1, -1], [0, 0], [2, 3]])
     territory = rng.integers(0, 3, (12, 14)).astype(np.uint32)
-    found = filled(points, starts, owners, first, shape=(12, 14), territory=territory)
+    found = fill_polygons(Polygons(points, starts, owners, first), shape=(12, 14), territory=territory)
     expected = naive.filled_polygons(polygons_of(points, starts), owners, first, (12, 14), UNIT, territory)
     assert np.array_equal(found, expected)
 

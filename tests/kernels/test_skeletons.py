@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image, skeletonize
 
 from cellscale.kernels.concavities import contours_and_skeletons, numbered
-from cellscale.kernels.skeletons import skeleton
+from cellscale.kernels.skeletons import pruned, skeleton
 from cellscale.kernels.touching import rims, separated
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import neighbourhoods, shapes
@@ -39,6 +39,30 @@ def test_a_skeleton_has_the_parts_and_holes_of_its_figure(mask) -> None:
     assert not (found & ~mask).any()
     assert parts_and_holes(found) == parts_and_holes(mask)
     assert np.array_equal(skeleton(found), found)
+
+
+@settings(max_examples=100)
+@given(masks(), st.sampled_from([0.5, 2.0]))
+def test_pruning_keeps_parts_and_holes(mask, length) -> None:
+    lines = skeleton(mask)
+    found = pruned(lines, mask, length=length)
+    assert not (found & ~lines).any()
+    assert parts_and_holes(found) == parts_and_holes(lines)
+    assert np.array_equal(pruned(found, mask, length=length), found)
+
+
+def test_pruning_drops_the_spur_of_a_bump_and_keeps_an_arm() -> None:
+    """On the side of a bar of 20 px, where a disc of 10 px fits."""
+    bar = np.zeros((60, 100), bool)
+    bar[30:50, 5:95] = True
+    bump, arm = bar.copy(), bar.copy()
+    bump[28:30, 50], arm[10:30, 47:54] = True, True
+    for mask, stays in ((bump, False), (arm, True)):
+        lines = skeleton(mask)
+        found = pruned(lines, mask, length=3)
+        assert lines[:34, 40:60].any()
+        assert found[:34, 40:60].any() == stays
+        assert found[38:42, 20:80].any(axis=0).all()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -95,6 +119,22 @@ def test_concavities_are_the_hulls_of_skimage_without_the_cells(case) -> None:
         contours |= rims(concavity.astype(int))
         skeletons |= skeleton(concavity)
     found = contours_and_skeletons(labels)
+    assert np.array_equal(found[0], contours)
+    assert np.array_equal(found[1], skeletons)
+
+
+@settings(max_examples=100)
+@given(cells(longest=13))
+def test_pruned_concavities_are_opened_ones(labels) -> None:
+    """Where no branch is short enough to go, what goes is thinner than 3 px."""
+    apart = separated(labels)
+    contours, skeletons = rims(apart), pruned(skeleton(apart > 0), apart > 0, length=1e-9)
+    for label in np.unique(apart[apart > 0]):
+        concavity = shapes.hull(apart == label) & (apart != label)
+        opened = ndimage.binary_opening(np.pad(concavity, 2), np.ones((3, 3)))[2:-2, 2:-2]
+        contours |= rims(opened.astype(int))
+        skeletons |= skeleton(opened)
+    found = contours_and_skeletons(apart, prune=1e-9)
     assert np.array_equal(found[0], contours)
     assert np.array_equal(found[1], skeletons)
 

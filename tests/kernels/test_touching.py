@@ -50,6 +50,22 @@ def test_cells_that_touch_have_a_touching_class_and_the_border_has_none() -> Non
     assert set(np.unique(touching_classes(beside_the_border))) == {0, 1}
 
 
+@given(label_images(), st.sampled_from([1.0, 3.0, 5.5]))
+def test_within_a_distance_gaps_have_two_cells(labels, within) -> None:
+    assert np.array_equal(touching_classes(labels, within=within), naive.touching_classes(labels, within))
+
+
+def test_a_notch_of_one_cell_is_not_touching() -> None:
+    labels = np.zeros((20, 40), np.uint32)
+    labels[4:16, 4:16], labels[4:16, 17:29] = 1, 2
+    labels[10, 4] = 0
+    printed, found = touching_classes(labels) == 2, touching_classes(labels, within=3) == 2
+    assert printed[10, 4]
+    assert not found[:, :14].any()
+    assert np.array_equal(found[:, 14:], printed[:, 14:])
+    assert found[10, 16]
+
+
 @given(label_images(), st.integers(0, 6), st.integers(0, 2**32 - 1))
 def test_touching_pixels_go_to_the_nearest_cell_within_the_radius(labels, radius, seed) -> None:
     touching = np.random.default_rng(seed).random(labels.shape) < 0.5
@@ -77,6 +93,8 @@ def test_what_does_not_fit_is_refused() -> None:
         assign_touching(np.zeros((3, 3), int), np.zeros((3, 3), np.int64), radius=1)
     with pytest.raises(InputError, match="labels is of bool; expected integers"):
         separated(np.zeros((3, 3), bool))
+    with pytest.raises(InputError, match=r"within is -1 px; expected 0 \(all gaps\) or more"):
+        touching_classes(np.zeros((3, 3), int), within=-1)
 
 
 @given(label_images(), st.integers(0, 4), st.integers(0, 2**32 - 1))

@@ -8,7 +8,6 @@ from cellscale.kernels.weights import (
     class_balance,
     contour_complexity,
     distance_weights,
-    focal_weights,
     rim_weights,
     ronneberger,
     saw_tau,
@@ -24,10 +23,11 @@ def test_the_rarest_class_has_weight_one_and_an_absent_one_none() -> None:
     assert class_balance([0, 0]).tolist() == [0, 0]
 
 
-def test_focal_weights_fall_with_the_probability() -> None:
-    found = focal_weights(np.array([0, 0.5, 1]), gamma=2)
-    assert found.dtype == np.float32
-    assert found.tolist() == [1, 0.25, 0]
+def test_a_balance_may_be_milder_than_inverse_frequencies() -> None:
+    assert class_balance([1600, 0, 100, 16], exponent=0.5).tolist() == pytest.approx([0.1, 0, 0.4, 1])
+    assert class_balance([1600, 0, 100, 16], exponent=0).tolist() == [1, 0, 1, 1]
+    assert class_balance([1600, 0, 100, 16], cap=20).tolist() == pytest.approx([0.05, 0, 0.16, 1])
+    assert class_balance([1600, 0, 100, 16], exponent=0.5, cap=5).tolist() == pytest.approx([0.2, 0, 0.4, 1])
 
 
 @settings(max_examples=40)
@@ -80,7 +80,7 @@ def test_contour_complexity_is_the_distance_to_all_skeletons(labels) -> None:
     expected, expected_contours = shapes.contour_complexity(labels)
     assert np.array_equal(contours, expected_contours)
     assert np.array_equal(found, expected.astype(np.float32))
-    assert saw_tau(labels) == found.max()
+    assert saw_tau([labels]) == found.max(initial=0)
 
 
 @settings(max_examples=40)
@@ -103,7 +103,7 @@ def test_shape_aware_weights_are_those_of_equations_3_and_4(labels, tau, sigma, 
 def test_shape_aware_weights_stay_between_nothing_and_one(case) -> None:
     labels = CASES[case]
     for offset in (0.0, 1.0):
-        weights = shape_aware_weights(labels, tau=saw_tau(labels), offset=offset)
+        weights = shape_aware_weights(labels, tau=saw_tau([labels]), offset=offset)
         assert weights.min() >= 0
         assert weights.max() <= 1 + 1e-6
         assert weights.any() == contour_complexity(labels)[1].any()
@@ -113,8 +113,31 @@ def test_narrow_parts_weigh_more_than_wide_ones() -> None:
     labels = np.zeros((60, 90), np.uint32)
     labels[10:50, 10:50] = 1
     labels[27:33, 50:80] = 1
-    weights = shape_aware_weights(labels, tau=saw_tau(labels))
+    weights = shape_aware_weights(labels, tau=saw_tau([labels]))
     assert weights[30, 70] > 2 * weights[30, 12]
+
+
+def jagged_disc(radius=30, seed=0) -> np.ndarray:
+    """A disc whose outline is as ragged as a traced one: every rim pixel is missing with a chance of a half."""
+    y, x = np.indices((2 * radius + 21, 2 * radius + 21)) - radius - 10
+    disc, rim = y**2 + x**2 <= radius**2, (y**2 + x**2 > (radius - 1) ** 2)
+    return (disc & ~(rim & (np.random.default_rng(seed).random(disc.shape) < 0.5))).astype(np.uint32)
+
+
+def test_a_jagged_outline_weighs_like_a_smooth_one() -> None:
+    """As printed, a spur of the skeleton reaches each step of the outline, and φ_K is next to nothing everywhere."""
+    printed, contours = contour_complexity(jagged_disc())
+    assert np.median(printed[contours]) < 3
+    found, contours = contour_complexity(jagged_disc(), smooth=5, prune=2)
+    assert np.median(found[contours]) > 20
+
+
+def test_tau_is_a_percentile_of_all_contours_of_the_training_frames() -> None:
+    frames = [CASES["cluster"], CASES["one cell"], CASES["empty"]]
+    values = np.sort(np.concatenate([distances[contours] for distances, contours in map(contour_complexity, frames)]))
+    assert saw_tau(iter(frames)) == values[-1]
+    assert saw_tau(frames, percentile=90) == values[int(np.ceil(0.9 * len(values))) - 1] < values[-1]
+    assert saw_tau([CASES["empty"]]) == 0
 
 
 def test_without_tau_every_contour_weighs_the_same() -> None:
@@ -135,6 +158,7 @@ def test_without_tau_every_contour_weighs_the_same() -> None:
         ),
         (lambda labels: shape_aware_weights(labels, tau=-1), "tau is -1 and offset 0.0; expected 0 or more"),
         (lambda labels: class_balance([3, -1]), r"Class counts are \[3.0, -1.0\]"),
+        (lambda labels: class_balance([3, 1], cap=0.5), r"exponent is 1.0 and cap 0.5; expected 0 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message) -> None:

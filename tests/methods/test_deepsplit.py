@@ -7,22 +7,25 @@ import numpy as np
 import pytest
 import torch
 
+from cellscale.errors import InputError
 from cellscale.kernels.distances.transform import two_nearest_labels
 from cellscale.methods import load_method
-from cellscale.methods.deepsplit import joint_loss
+from cellscale.methods.deepsplit import joint_loss, mask_of_stage_one
 from cellscale.methods.inference import windows_to_maps
 from cellscale.models.model import Model, load_model, save_model
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import segment
 from cellscale.segmentation.target import Target
+from cellscale.settings.fields import replaced
 from cellscale.storage.folder import Folder
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
-from cellscale.training.frames import mapped
-from cellscale.training.validation import frame_prediction
+from cellscale.training.crops import Crops
+from cellscale.training.run import train
+from cellscale.training.validation import frame_prediction, predicted, scored
 from cellscale.training.workers import Workers
 from cellscale.types import Box
 from tests.segmentation.test_run import arrays, written
@@ -36,6 +39,12 @@ BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius
 def method(request):
     """Each method as the paper prints it, before post-processing."""
     return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
+
+
+def mapped(image, rule):
+    """Network input of a whole frame (c, y, x)."""
+    labels = np.zeros(image.shape[1:], np.uint32)
+    return Crops([(image, labels)], rule, 0).read(0, Box.of(labels.shape))[0]
 
 
 def copies(networks):
@@ -77,6 +86,47 @@ def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method) 
         assert equal(state["stage_one"], kept)
         assert not equal(state["separation"], fresh["separation"])
         assert not equal(state["segmentation"], kept)
+
+
+def test_stage_one_is_judged_by_its_own_mask(method, tmp_path) -> None:
+    """The separation that nothing has trained is above a half on half of all pixels, and would cut the mask to bits."""
+    method = replaced(method, {"stage_one": 1.0, "learning_rate": 0.01})
+    settings = dataclasses.replace(conformance.QUICK, steps=30, validate_every=30)
+    model = train(method, [FRAMES], [FRAMES], output=str(tmp_path), settings=settings)
+    pairs = predicted(method, mask_of_stage_one(model.networks), FRAMES, device="cpu", precision="fp32")
+    assert all(not maps["separation"].any() for maps, _ in pairs)
+    expected = scored(method, pairs)
+    rows = [line.split(",") for line in (tmp_path / "history.csv").read_text().splitlines()]
+    found = {name: float(value) for step, stage, name, value in rows[1:] if stage == "validation" and step == "30"}
+    assert {name: found[name] for name in ("dice", "seg", "f1")} == pytest.approx(
+        {name: expected[name] for name in ("dice", "seg", "f1")}, rel=1e-4
+    )
+    assert expected["dice"] > 0.5
+
+
+def test_the_baseline_can_have_the_loss_of_stage_one() -> None:
+    """A table at equal losses: the same mask, the same weights to the last bit."""
+    labels = [labels for _, labels in FRAMES]
+    method = load_method("deepsplit").prepared(labels).targets(labels[0])
+    baseline = load_method("unet-ronneberger", squares=True, scale="background").prepared(labels).targets(labels[0])
+    assert np.array_equal(baseline["cell"], method["cell"])
+    assert np.array_equal(baseline["weight"], method["weight"])
+    other = load_method("unet-ronneberger", squares=True).prepared(labels).targets(labels[0])
+    ratio = method["weight"] / other["weight"]
+    assert ratio.max() > 1.2 * ratio.min()
+
+
+def test_the_second_u_net_has_sizes_of_its_own() -> None:
+    method = load_method("double-unet", width=8, depth=3)
+    assert (method.second.width, method.second.depth) == (4, 1)
+    other = load_method("double-unet", width=8, depth=3, second_width=6, second_depth=2)
+    blocks = other.networks()["separation"].unet.encoder
+    assert [level[0].out_channels for level in blocks] == [6, 12, 24]
+    assert other.reach > method.reach
+    with pytest.raises(InputError, match="'second_depth' is 4; expected at most the depth of the first, 3"):
+        load_method("double-unet", depth=3, second_depth=4)
+    with pytest.raises(InputError, match="'up' is 'bilinear'; the decoders of 'deepsplit' repeat pixels"):
+        load_method("deepsplit", up="bilinear")
 
 
 def test_stage_two_starts_from_stage_one(method) -> None:

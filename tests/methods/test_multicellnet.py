@@ -12,7 +12,7 @@ from scipy import ndimage
 from cellscale.errors import RunError
 from cellscale.kernels.contours.evolve import Motion
 from cellscale.methods import load_method
-from cellscale.methods.multicellnet import edges, min_max_weight
+from cellscale.methods.multicellnet import EpochWeight, dice, edges, min_max_weight
 from cellscale.testing.cases import CASES, disc, painted
 from cellscale.testing.conformance import jaccard_indices
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
@@ -156,6 +156,28 @@ def cluster_of_cells(seed):
         if all((cell & other).sum() < 0.12 * min(cell.sum(), other.sum()) for other in cells):
             cells.append(cell)
     return painted(*cells)
+
+
+def test_a_perfect_edge_costs_nothing_and_printed_dice_cannot_say_so() -> None:
+    """Unsquared, a soft target is not its own best match: λ* would fall by arithmetic, not by what was learned."""
+    target = torch.from_numpy(edges(disc((64, 64), 32, 32, 14).astype(np.uint32), 2.0))[None]
+    assert load_method("multicellnet").squared
+    assert 1 - dice(target, target, squared=True) == pytest.approx(0, abs=1e-6)
+    best = min(float(1 - dice(target, (target > level / 50).float(), squared=False)) for level in range(50))
+    assert best > 0.15
+    assert float(1 - dice(target, target, squared=False)) > best
+
+
+def test_a_weight_may_hold_for_an_epoch() -> None:
+    """λ* of the mean losses of the batches before; in the first epoch both losses count the same."""
+    weight = EpochWeight(2)
+    found = []
+    for e1, e2 in ((0.3, 0.1), (0.5, 0.5), (0.1, 0.9), (0.2, 0.2)):
+        found.append(float(weight.weight))
+        weight.note(torch.tensor(e1), torch.tensor(e2))
+    assert found == pytest.approx([0.5**0.5, 0.5**0.5, 0.8, 0.8])
+    method = load_method("multicellnet", width=4, depth=1, lambda_every=3)
+    assert method.stages()[0].updates[0].trains == ("region", "edge", "epoch")
 
 
 @pytest.mark.parametrize("seeds", [range(k, k + 10) for k in range(0, 50, 10)])

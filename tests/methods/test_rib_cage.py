@@ -16,7 +16,7 @@ from cellscale.testing.cases import FRAMES
 from cellscale.testing.conformance import QUICK
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import Windows, mirrored
-from cellscale.training.loop import only
+from cellscale.training.loop import ends_of, only
 from cellscale.training.run import train
 from cellscale.training.weight_averaging import copied
 from tests.support.variants import GAME
@@ -47,6 +47,16 @@ def test_an_estimate_looks_10_pixels_up_and_left_and_11_down_and_right():
     rows, columns = (image.grad[0, 0] != 0).nonzero().T
     assert (30 - int(rows.min()), int(rows.max()) - 30) == (BEFORE, BEHIND) == (10, 11)
     assert (25 - int(columns.min()), int(columns.max()) - 25) == (10, 11)
+
+
+def test_a_budget_is_the_estimators_and_noise_falls():
+    method = load_method("ribcage", estimator_steps=2, discriminator_steps=3)
+    (stage,) = method.stages()
+    assert ends_of((stage,), 100) == [250]
+    assert sum(stage.updates[0].moves(step) for step in range(250)) == 100
+    game = method.training.game
+    assert [game.noise_at(progress) for progress in (0, 0.5, 1)] == pytest.approx([0.5, 0.3, 0.1])
+    assert dataclasses.replace(game, final_noise=-1.0).noise_at(1) == 0.5
 
 
 def windowed(method, networks, image, core, reach):

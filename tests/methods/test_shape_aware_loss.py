@@ -9,7 +9,9 @@ import torch
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
 from cellscale.methods.inference import windows_to_maps
-from cellscale.methods.shape_aware_loss import Cells, MaskLoss, pretrained
+from cellscale.methods.parts.cell_sizes import Cells
+from cellscale.methods.shape_aware_loss import MaskLoss
+from cellscale.networks.pretrained import pretrained
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch, worker_batch
@@ -47,7 +49,7 @@ def test_a_loss_is_a_weighted_mean_over_the_mask(kind):
 
 def test_weights_are_those_of_equation_3():
     labels = CASES["two touching"]
-    loss = MaskLoss().prepared(background=300, foreground=100)
+    loss = MaskLoss().prepared([np.array([[0, 0, 0, 2]])], lambda labels: (labels > 0).astype(np.uint8))
     weights = loss.weights(labels)
     assert weights[20, 29] == 3 + 10
     assert weights[20, 7] == pytest.approx(1 + 10 * np.exp(-9 / 50))
@@ -130,17 +132,82 @@ def test_limits_that_are_reached_are_told(method, networks):
 
 
 def test_missing_weights_are_named(networks, tmp_path):
-    with pytest.raises(MissingError, match=r"No weights at '/nowhere\.pth'.*leave `weights` out"):
+    with pytest.raises(MissingError, match=r"No weights at '/nowhere\.pth'.*or one of coco, imagenet"):
         pretrained(networks, "/nowhere.pth")
     torch.save({"head": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match=r"other\.pth' holds nothing that fits.*backbone = resnet50"):
+    with pytest.raises(InputError, match=r"other\.pth' holds nothing that fits"):
         pretrained(networks, str(tmp_path / "other.pth"))
+    with pytest.raises(
+        InputError, match=r"'coco', which fits ResNet-50; the backbone is 'small'\. Set backbone=resnet50"
+    ):
+        load_method("maskrcnn", weights="coco")
 
 
-def test_a_training_starts_from_weights_that_fit(method, networks, tmp_path):
-    state = {name: torch.full_like(value, 0.5) for name, value in networks["mask_rcnn"].backbone.state_dict().items()}
-    torch.save({f"backbone.{name}": value for name, value in state.items()}, tmp_path / "some.pth")
-    start, learn = load_method("maskrcnn", **TINY, weights=str(tmp_path / "some.pth")).stages()
+@pytest.mark.parametrize("name", ["coco", "imagenet"])
+def test_weights_that_cannot_be_downloaded_are_named(networks, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(MissingError, match=f"{name!r} cannot be downloaded from https://.*set weights to its path"):
+        pretrained(networks, name)
+
+
+@pytest.fixture(scope="module")
+def torchvisions():
+    """Some tensors of torchvision's Mask R-CNN on 91 classes, by the names of its older versions."""
+    shapes = {
+        "backbone.body.conv1.weight": (64, 3, 7, 7),
+        "backbone.body.bn1.running_var": (64,),
+        "backbone.fpn.inner_blocks.0.weight": (256, 256, 1, 1),
+        "rpn.head.conv.weight": (256, 256, 3, 3),
+        "rpn.head.cls_logits.weight": (3, 256, 1, 1),
+        "rpn.head.bbox_pred.bias": (12,),
+        "roi_heads.mask_head.mask_fcn1.bias": (256,),
+        "roi_heads.box_predictor.cls_score.bias": (91,),
+        "auxiliary.bias": (4,),
+    }
+    return {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
+
+
+def test_a_training_takes_all_that_torchvisions_weights_have(torchvisions, tmp_path, caplog, monkeypatch):
+    """With weights, one size of anchors a level: else the output layers of the proposals would be lost."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(torchvisions, tmp_path / "hub" / "checkpoints" / "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth")
+    method = load_method("maskrcnn", backbone="resnet50", weights="coco")
+    networks = method.networks()
+    start, learn = method.stages()
     assert (start.share, learn.share) == (0, 1)
-    start.on_end(networks)
-    assert all(torch.equal(value, state[name]) for name, value in networks["mask_rcnn"].backbone.state_dict().items())
+    with caplog.at_level("INFO", logger="cellscale"):
+        start.on_end(networks)
+    net = networks["mask_rcnn"]
+    for value in (
+        net.backbone.body.conv1.weight,
+        net.backbone.body.bn1.running_var,
+        net.backbone.fpn.inner_blocks[0][0].weight,
+        net.rpn.head.conv[0][0].weight,
+        net.rpn.head.cls_logits.weight,
+        net.rpn.head.bbox_pred.bias,
+        net.roi_heads.mask_head[0][0].bias,
+    ):
+        assert (value == 0.5).all()
+    assert "coco: took 7 of " in caplog.text
+    assert "1 of another shape: roi_heads.box_predictor.cls_score" in caplog.text
+    assert "1 left in the file: auxiliary.bias" in caplog.text
+
+
+def test_with_weights_batch_norm_stays_as_it_was_loaded():
+    """Two crops are no batch to take statistics from."""
+    for settings, frozen in (({"weights": "coco"}, True), ({"weights": "coco", "batch_norm": "trained"}, False)):
+        net = load_method("maskrcnn", backbone="resnet50", **settings).networks()["mask_rcnn"].train()
+        assert any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules()) != frozen
+        before = net.backbone.body.bn1.running_mean.clone()
+        with torch.no_grad():
+            net.features(torch.rand(1, 1, 64, 64))
+        assert torch.equal(net.backbone.body.bn1.running_mean, before) == frozen
+
+
+def test_a_resnet_alone_is_a_backbone(tmp_path):
+    torch.save({"conv1.weight": torch.full((64, 3, 7, 7), 0.5), "fc.bias": torch.zeros(1000)}, tmp_path / "r.pth")
+    networks = load_method("maskrcnn", backbone="resnet50", weights=str(tmp_path / "r.pth")).networks()
+    pretrained(networks, str(tmp_path / "r.pth"))
+    assert (networks["mask_rcnn"].backbone.body.conv1.weight == 0.5).all()

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cellscale.errors import DamagedError, InputError, MissingError, StoreError
-from cellscale.methods import load_method
+from cellscale.errors import CellscaleError, DamagedError, InputError, MissingError, StoreError
+from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.models.model import SHIPPED, Model, digest, load_model, save_model, shipped_models
 from cellscale.sources.synthetic import Scene
+from cellscale.storage.folder import Folder
 from cellscale.training.validation import predicted, scored
 from cellscale.types import Box
+from tests.support.hostile import mutants
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +60,35 @@ def test_a_model_is_replaced(model, tmp_path):
     save_model(other, f"{tmp_path}/m")
     assert load_model(f"{tmp_path}/m").method.name == "saw"
     assert load_model(f"{tmp_path}/m").pixel_size_um is None
+    found = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.json", found["weights"]}
+
+
+def test_a_model_that_is_replaced_is_whole_at_every_moment(model, tmp_path, monkeypatch):
+    save_model(model, str(tmp_path))
+    other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
+    seen = []
+    for name in ("write", "update", "delete"):
+        work = getattr(Folder, name)
+
+        def looked(folder, file, *words, work=work):
+            seen.append(digest(load_model(str(tmp_path))))
+            work(folder, file, *words)
+            seen.append(digest(load_model(str(tmp_path))))
+
+        monkeypatch.setattr(Folder, name, looked)
+    save_model(other, str(tmp_path))
+    # Weights, then the description, whose change is a write of its own, then the old weights.
+    assert seen == [digest(model)] * 4 + [digest(other)] * 4
+
+
+@pytest.mark.parametrize("name", ["../weights.safetensors", "other", 3, "weights-0.safetensors"])
+def test_a_description_names_weights_beside_it_alone(model, tmp_path, name):
+    save_model(model, f"{tmp_path}/m")
+    edited(tmp_path / "m", weights=name)
+    (tmp_path / "m" / "weights.safetensors").rename(tmp_path / "weights.safetensors")
+    with pytest.raises(MissingError, match="No model at"):
+        load_model(f"{tmp_path}/m")
 
 
 def test_the_digest_follows_weights_and_settings(model):
@@ -86,7 +118,7 @@ def test_a_description_without_weights_is_no_model(model, tmp_path):
         ({"format": 2}, InputError, "has format 2, expected 1"),
         ({"method": "sow"}, MissingError, "Did you mean 'saw'"),
         ({"settings": {"unet.size": 3}}, MissingError, "Unknown setting 'unet.size'"),
-        ({"settings": {"unet.width": 8, "unet.depth": 1}}, StoreError, "do not fit network 'unet'"),
+        ({"settings": settings_of(load_method("dwm", width=8, depth=1))}, StoreError, "do not fit network 'unet'"),
         ({"weights_sha256": "0"}, StoreError, "not the file that model.json describes"),
     ],
 )
@@ -107,11 +139,131 @@ def test_a_description_with_damaged_entries_is_refused(model, tmp_path, changes)
         load_model(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "size", [[], [1], [1, 2, 3], [True, 1], ["1", 1], [0, 1], [-1, 1], [float("nan"), 1], [10**400, 1], {"y": 1}]
+)
+def test_a_pixel_size_that_is_none_is_refused(model, tmp_path, size):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, pixel_size_um=size)
+    with pytest.raises(StoreError, match="'pixel_size_um' missing or of another type"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"unet.depth": 40}, "depth of 0 to 10"),
+        ({"unet.depth": 10}, "asks for networks of more than .* numbers"),
+        ({"unet.width": 1_000_000}, "asks for networks of more than .* numbers"),
+        ({"unet.width": 10**18}, "asks for networks of more than .* numbers"),
+        ({"unet.width": 0}, "width of at least 1"),
+        ({"unet.width": 10**400}, "got a number of 1329 bits"),
+        ({"class_counts": [1] * 20_000}, "at most 10000 entries"),
+        ({"thresholds.gamma1": float("inf")}, "expects a finite number"),
+        ({"thresholds.touching_radius": 10**6}, "give a decode_reach of 100"),
+        ({"name": 1}, "Unknown setting 'name'"),
+    ],
+)
+def test_settings_beyond_the_limits_are_refused_before_memory_is_taken(model, tmp_path, settings, message):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, settings={"unet.width": 4, "unet.depth": 1} | settings)
+    with pytest.raises(CellscaleError, match=message):
+        load_model(str(tmp_path))
+
+
+def attack(folder, every):
+    """Try each `every`-th mutant of a description; how many were refused."""
+    path, refused = folder / "model.json", 0
+    for name, document in itertools.islice(mutants(json.loads(path.read_text())), None, None, every):
+        path.write_text(json.dumps(document))
+        try:
+            load_model(str(folder))
+        except CellscaleError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+    return refused
+
+
+def test_a_field_of_another_kind_is_refused_or_ignored(model, tmp_path):
+    save_model(model, str(tmp_path))
+    assert attack(tmp_path, 23) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_field_of_another_kind_is_refused_or_ignored(tmp_path, name):
+    method = load_method(name)
+    save_model(Model(method=method, networks=method.networks(), pixel_size_um=(0.5, 0.5)), str(tmp_path))
+    assert attack(tmp_path, 1) > 100
+
+
+def test_forests_are_bounded_by_their_weights(tmp_path):
+    method = load_method("pixel-forest", trees=2, leaves=4)
+    save_model(Model(method=method, networks=method.networks()), str(tmp_path))
+    edited(tmp_path, settings={"trees": 10**5, "leaves": 10**7})
+    with pytest.raises(DamagedError, match="asks for networks of more than"):
+        load_model(str(tmp_path))
+
+
+FOREIGN = """
+import pathlib
+pathlib.Path(__file__).with_name("ran").touch()
+from cellscale.methods import load_method
+METHOD = load_method("dwm")
+NOTHING = 3
+"""
+
+
+def test_a_model_does_not_decide_what_is_imported(model, tmp_path, monkeypatch):
+    save_model(model, str(tmp_path / "m"))
+    (tmp_path / "stranger_a.py").write_text(FOREIGN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edited(tmp_path / "m", method="stranger_a:METHOD")
+    for trust in ((), ["stranger"], ["stranger_a:METHOD"], "stranger_ab", ["dwm"]):
+        with pytest.raises(InputError, match=r"--trust-model stranger_a \(Python: trust=\['stranger_a'\]\)"):
+            load_model(str(tmp_path / "m"), trust=trust)
+    assert not (tmp_path / "ran").exists()
+    assert load_model(str(tmp_path / "m"), trust=["stranger_a"]).method.name == "dwm"
+    assert (tmp_path / "ran").exists()
+    edited(tmp_path / "m", method="stranger_a:NOTHING")
+    with pytest.raises(InputError, match="is not a valid method"):
+        load_model(str(tmp_path / "m"), trust="stranger_a")
+
+
+@pytest.mark.parametrize("name", ["antigravity:fly", "os:system", "cellscale.methods.deepsplit:DeepSplit", ":", ".m:X"])
+def test_any_other_name_is_refused_unread(model, tmp_path, name):
+    save_model(model, str(tmp_path))
+    edited(tmp_path, method=name)
+    with pytest.raises(InputError, match="which is not part of cellscale"):
+        load_model(str(tmp_path))
+
+
+def test_settings_that_are_newer_than_a_model_have_the_values_it_was_trained_with(model, tmp_path):
+    save_model(model, str(tmp_path))
+    settings = settings_of(model.method)
+    for name in ("balance.exponent", "balance.cap", "touching_within"):
+        del settings[name]
+    edited(tmp_path, settings=settings)
+    method = load_model(str(tmp_path)).method
+    assert (method.balance.exponent, method.balance.cap, method.touching_within) == (1.0, 0.0, 0.0)
+    assert model.method.balance.exponent == 0.5
+
+
+def test_a_model_without_a_setting_that_has_always_been_there_is_damaged(model, tmp_path):
+    save_model(model, str(tmp_path))
+    settings = settings_of(model.method)
+    del settings["thresholds.gamma1"]
+    edited(tmp_path, settings=settings)
+    with pytest.raises(StoreError, match=r"is incomplete: No value for 'thresholds\.gamma1'"):
+        load_model(str(tmp_path))
+
+
 @pytest.mark.parametrize("keep", [1, 100, 200])
 def test_a_truncated_description_is_refused(model, tmp_path, keep):
     save_model(model, str(tmp_path))
     (tmp_path / "model.json").write_bytes((tmp_path / "model.json").read_bytes()[:keep])
-    with pytest.raises(StoreError, match=r"is no model description.*Copy the model again"):
+    with pytest.raises(StoreError, match=r"is not a valid model description.*Copy the model again"):
         load_model(str(tmp_path))
 
 
@@ -119,7 +271,7 @@ def test_a_truncated_description_is_refused(model, tmp_path, keep):
 def test_a_file_that_is_no_description_is_refused(model, tmp_path, text):
     save_model(model, str(tmp_path))
     (tmp_path / "model.json").write_text(text)
-    with pytest.raises(StoreError, match="is no model description"):
+    with pytest.raises(StoreError, match="is not a valid model description"):
         load_model(str(tmp_path))
 
 

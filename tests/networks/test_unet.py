@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellscale.networks.unet import UNet, UNetShape, block, unet_reach
+from cellscale.networks.unet import UNetShape, block, chained_reach, unet_reach
 from cellscale.testing.reach import measured_reach
 
 
@@ -18,11 +18,12 @@ def exact(network):
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
-@pytest.mark.parametrize("norm", [False, True])
-def test_the_computed_reach_is_the_measured_one(depth, norm):
+@pytest.mark.parametrize(("norm", "up"), [(False, "transposed"), (True, "transposed"), (True, "bilinear")])
+def test_the_computed_reach_is_the_measured_one(depth, norm, up):
     torch.manual_seed(depth)
-    network = UNet(1, 2, width=4, depth=depth, norm=norm)
-    reach = unet_reach(depth)
+    shape = UNetShape(width=4, depth=depth, norm=norm, up=up)
+    network, reach = shape.network(1, 2), unet_reach(depth, up)
+    assert shape.reach == reach
     assert measured_reach(exact(network), channels=1, multiple=2**depth, radius=reach + 4) == reach
 
 
@@ -33,7 +34,8 @@ def test_reach_of_two_convolutions_at_four_poolings_by_hand():
 
 def test_a_window_cut_out_of_a_frame_predicts_the_same_pixels():
     torch.manual_seed(0)
-    network, shape = UNet(1, 1, width=4, depth=2).eval(), UNetShape(depth=2)
+    shape = UNetShape(width=4, depth=2)
+    network = shape.network(1, 1).eval()
     halo = -(-shape.reach // shape.multiple) * shape.multiple
     frame = torch.rand(1, 1, 96, 96)
     with torch.inference_mode():
@@ -46,7 +48,7 @@ def test_a_window_cut_out_of_a_frame_predicts_the_same_pixels():
 
 def test_weights_are_xavier_normal_and_biases_zero():
     torch.manual_seed(0)
-    network = UNet(1, 3, width=16, depth=1, norm=False)
+    network = UNetShape(width=16, depth=1, norm=False).network(1, 3)
     weights = network.down[1][0].weight.detach()
     fan_in, fan_out = 16 * 9, 32 * 9
     assert np.isclose(float(weights.std()), (2 / (fan_in + fan_out)) ** 0.5, rtol=0.05)
@@ -57,6 +59,30 @@ def test_each_pooling_doubles_the_features():
     network = UNetShape(width=6, depth=3).network(2, 4)
     assert [level[0].out_channels for level in network.down] == [6, 12, 24, 48]
     assert network(torch.zeros(1, 2, 16, 24)).shape == (1, 4, 16, 24)
+
+
+def test_interpolation_has_no_weights_of_its_own():
+    network = UNetShape(width=4, depth=2, up="bilinear").network(1, 2)
+    assert not any(isinstance(module, torch.nn.ConvTranspose2d) for module in network.modules())
+    assert [level[0].in_channels for level in network.merge] == [24, 12]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_chain_of_interpolating_networks_looks_as_far_as_computed(depth):
+    torch.manual_seed(depth)
+    shape = UNetShape(width=4, depth=depth, up="bilinear")
+    chain = torch.nn.Sequential(shape.network(1, 1), shape.network(1, 1))
+    reach = chained_reach(depth, "bilinear")
+    found = measured_reach(exact(chain), channels=1, multiple=2**depth, radius=reach + 4)
+    assert reach - 2 <= found <= reach
+
+
+def test_dropout_may_take_single_values():
+    torch.manual_seed(0)
+    layers = UNetShape(dropout=0.5, dropped="values", norm=False).block(1, 8).train()
+    shares = (layers(torch.rand(1, 1, 32, 32)) == 0).float().mean(dim=(0, 2, 3))
+    assert not (shares == 1).all()
+    assert torch.unique(shares).numel() > 4
 
 
 def test_dropout_is_drawn_in_training_alone():

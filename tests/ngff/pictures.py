@@ -29,9 +29,9 @@ def make(path: Path, pixels: NDArray[Any], axes: str, **options: Any) -> NgffIma
     return open_image(str(path), storage_options=options.get("storage_options"))
 
 
-def layer(image: NgffImage, name: str, labels: NDArray[Any]) -> LabelLayer:
+def layer(image: NgffImage, name: str, labels: NDArray[Any], **options: Any) -> LabelLayer:
     """A published layer of the finest level alone from labels (t, y, x), of an image without slices."""
-    made = stage_labels(image, name, planes_z=1)
+    made = stage_labels(image, name, planes_z=1, **options)
     for t, frame in enumerate(labels):
         for box in made.shards():
             made.write(frame[box.slices], box, t=t)

@@ -44,7 +44,17 @@ def test_series_become_a_collection(tmp_path: Path, version: str) -> None:
         open_image(url)
     with pytest.raises(ExistsError, match="exists already"):
         cellscale.import_images(source, url, series="all")
-    assert len(cellscale.import_images(source, url, series="all", overwrite=True)) == 2
+    again = cellscale.import_images(source, url, series="all", overwrite=True, ome_zarr_version=version)
+    assert [image.url for image in again] == list(list_images(url))
+    assert [int(image.read(whole(image), t=1).max()) for image in again] == [1, 2]
+    assert not any(Path(image.url).exists() for image in made)
+    assert [validate(image.url) for image in again] == ["Image", "Image"]
+    if version == "0.5":
+        # Of 0.4, the validator looks for the version in the group 0.
+        yaozarrs.validate_zarr_store(url)
+    other = {"0.4": "0.5", "0.5": "0.4"}[version]
+    with pytest.raises(ExistsError, match="is not a collection of OME-Zarr"):
+        cellscale.import_images(source, url, series="all", overwrite=True, ome_zarr_version=other)
 
 
 def test_one_series_is_an_image(tmp_path: Path) -> None:
@@ -56,13 +66,15 @@ def test_one_series_is_an_image(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_sizes_with_masks(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
     for i, side in enumerate((40, 60, 50)):
-        tifffile.imwrite(tmp_path / f"w{i}_img.tif", noise(side, 50))
+        tifffile.imwrite(source / f"w{i}_img.tif", noise(side, 50))
         if i != 1:
             mask = np.zeros((side, 50), "u2")
             mask[3:9, 3:9], mask[20:30, 20:30] = i + 1, i + 2
-            tifffile.imwrite(tmp_path / f"w{i}_masks.tif", mask)
-    made = cellscale.import_images(str(tmp_path), str(tmp_path / "c.zarr"), masks=str(tmp_path), series="all")
+            tifffile.imwrite(source / f"w{i}_masks.tif", mask)
+    made = cellscale.import_images(str(source), str(tmp_path / "c.zarr"), masks=str(source), series="all")
     assert [image.size("y") for image in made] == [40, 60, 50]
     last = open_labels(made[2].url, "truth")
     assert np.unique(last.read(whole(last))).tolist() == [0, 3, 4]
@@ -71,9 +83,11 @@ def test_a_folder_of_sizes_with_masks(tmp_path: Path) -> None:
 
 
 def test_a_collection_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
     for name, side in (("a", 40), ("b", 60)):
-        tifffile.imwrite(tmp_path / f"{name}.tif", noise(side, 50))
-        tifffile.imwrite(tmp_path / f"{name}_mask.tif", np.zeros((40, 50), "u2"))
+        tifffile.imwrite(source / f"{name}.tif", noise(side, 50))
+        tifffile.imwrite(source / f"{name}_mask.tif", np.zeros((40, 50), "u2"))
     with pytest.raises(InputError, match="expected the same slices, rows and columns"):
-        cellscale.import_images(str(tmp_path), str(tmp_path / "c.zarr"), masks=str(tmp_path), series="all")
+        cellscale.import_images(str(source), str(tmp_path / "c.zarr"), masks=str(source), series="all")
     assert not (tmp_path / "c.zarr").exists()

@@ -176,7 +176,7 @@ def test_a_plain_array_and_text_are_refused(tmp_path: Path) -> None:
         open_image(str(tmp_path / "a.zarr"))
     make(tmp_path / "i.zarr", noise(20, 20), "yx")
     (tmp_path / "i.zarr" / "zarr.json").write_text('{"zarr_for')
-    with pytest.raises(StoreError, match=r"zarr.json is damaged: it is no JSON"):
+    with pytest.raises(StoreError, match=r"zarr.json is damaged: it is not valid JSON"):
         open_image(str(tmp_path / "i.zarr"))
 
 
@@ -189,6 +189,25 @@ def test_a_collection_of_one_image_is_opened_and_of_two_refused(tmp_path: Path) 
         open_image(root)
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"well": {"images": [{"path": "../victim.zarr"}]}},
+        {"plate": {"wells": [{"path": "../victim.zarr"}]}},
+        {"bioformats2raw.layout": 3},
+        {"multiscales": [{"axes": [{"name": "y"}, {"name": "x"}], "datasets": [{"path": "../victim.zarr/0"}]}]},
+    ],
+)
+def test_paths_in_documents_lead_to_no_other_store(tmp_path: Path, inner: dict[str, Any]) -> None:
+    make(tmp_path / "victim.zarr", noise(20, 20), "yx")
+    root = _group(tmp_path / "c.zarr", {"ome": {"version": "0.5", **inner}})
+    _group(tmp_path / "c.zarr" / "OME", {"ome": {"version": "0.5", "series": ["../victim.zarr"]}})
+    with pytest.raises(
+        InputError, match=r"names the path '\.\./victim.zarr.*', which does not lead to a place below it"
+    ):
+        open_image(root)
+
+
 def test_an_occupied_place_is_not_overwritten_by_chance(tmp_path: Path) -> None:
     make(tmp_path / "i.zarr", noise(20, 20), "yx")
     with pytest.raises(ExistsError, match="exists already"):
@@ -196,7 +215,7 @@ def test_an_occupied_place_is_not_overwritten_by_chance(tmp_path: Path) -> None:
     assert make(tmp_path / "i.zarr", noise(30, 30), "yx", overwrite=True).size("y") == 30
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").touch()
-    with pytest.raises(ExistsError, match="is no Zarr store"):
+    with pytest.raises(ExistsError, match="is not a Zarr store"):
         make(tmp_path / "thesis", noise(20, 20), "yx", overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="Not a directory"):

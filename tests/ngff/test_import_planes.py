@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from numpy.typing import NDArray
 
+from cellscale.api.data import synthesize
 from cellscale.errors import CellscaleError, ExistsError, InputError
 from cellscale.ngff.image import open_image
 from cellscale.ngff.import_planes import import_planes
-from cellscale.ngff.labels import list_labels, open_labels
+from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
 from cellscale.sources import open_source
 from cellscale.testing.geometry import check_geometry
 from tests.ngff.pictures import missing, noise, validate, whole
@@ -183,6 +187,84 @@ def test_an_existing_image_is_kept_or_replaced(tmp_path: Path) -> None:
         import_planes(source, url)
     assert open_image(url).size("t") == 2
     assert import_planes(open_source(str(tmp_path / "i.npy"), frames=(0, 1)), url, overwrite=True).size("t") == 1
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_image_is_there_until_the_one_that_replaces_it_is_complete(tmp_path: Path, version: str) -> None:
+    """The old image and its layers, then the new ones; the files of others stay."""
+    url = str(tmp_path / "m.zarr")
+    synthesize(url, shape=(1, 64, 64), cells=3, ome_zarr_version=version)
+    notes = tmp_path / "m.zarr" / "notes.txt"
+    notes.write_text("mine")
+    before = {path: path.read_bytes() for path in (tmp_path / "m.zarr").rglob("*") if path.is_file()}
+
+    def broken(step: str, done: int, total: int) -> None:
+        if step == "labels":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        synthesize(
+            url, shape=(2, 64, 80), cells=3, ome_zarr_version=version, overwrite=True, seed=1, on_progress=broken
+        )
+    assert {path: path.read_bytes() for path in (tmp_path / "m.zarr").rglob("*") if path.is_file()} == before
+    image = synthesize(url, shape=(2, 64, 80), cells=3, ome_zarr_version=version, overwrite=True, seed=1)
+    twin = synthesize(str(tmp_path / "twin.zarr"), shape=(2, 64, 80), cells=3, ome_zarr_version=version, seed=1)
+    assert (image.read(whole(image), t=1) == twin.read(whole(twin), t=1)).all()
+    layers = [open_labels(found.url, "truth") for found in (image, twin)]
+    assert (layers[0].read(whole(image), t=1) == layers[1].read(whole(image), t=1)).all()
+    assert [validate(place) for place in (url, f"{url}/labels/truth")] == ["Image", "ImageLabel"]
+    assert notes.read_text() == "mine"
+    folders = {path.name for path in (tmp_path / "m.zarr").iterdir() if path.is_dir()}
+    assert folders == {"labels", image.levels[0].path}
+    assert {path.name for path in (tmp_path / "m.zarr" / "labels" / "truth").iterdir() if path.is_dir()} == {
+        layers[0].levels[0].path
+    }
+
+
+def test_layers_of_the_old_image_are_not_the_new_ones(tmp_path: Path) -> None:
+    url = str(tmp_path / "m.zarr")
+    old = synthesize(url, shape=(1, 64, 64), cells=3)
+    publish_labels(stage_labels(old, "cells", planes_z=1))
+    np.save(tmp_path / "i.npy", noise(1, 64, 64))
+    import_planes(open_source(str(tmp_path / "i.npy")), url, overwrite=True)
+    assert list_labels(url) == ()
+    assert not (tmp_path / "m.zarr" / "labels" / "cells" / "0").exists()
+    assert validate(url) == "Image"
+
+
+def test_of_two_imports_at_once_one_is_refused_or_both_are_whole(tmp_path: Path) -> None:
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", np.full((1, 40, 40), i + 1, np.uint16))
+    start = threading.Barrier(2)
+
+    def imported(number: int, overwrite: bool) -> CellscaleError | None:
+        start.wait()
+        try:
+            import_planes(open_source(str(tmp_path / f"{number}.npy")), str(tmp_path / "m.zarr"), overwrite=overwrite)
+        except CellscaleError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(imported, (0, 1), (False, False)))
+        assert sorted(type(error).__name__ for error in ended) == ["ExistsError", "NoneType"]
+        image = open_image(str(tmp_path / "m.zarr"))
+        assert np.unique(image.read(whole(image))).tolist() == [ended.index(None) + 1]
+        assert list(pool.map(imported, (0, 1), (True, True))) == [None, None]
+    image = open_image(str(tmp_path / "m.zarr"))
+    assert np.unique(image.read(whole(image))).size == 1
+    assert {path.name for path in (tmp_path / "m.zarr").iterdir() if path.is_dir()} == {image.levels[0].path}
+
+
+def test_a_plate_and_another_version_are_not_overwritten(tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", noise(1, 40, 40))
+    source = open_source(str(tmp_path / "i.npy"))
+    zarr.create_group(str(tmp_path / "p.zarr"), zarr_format=3, attributes={"ome": {"version": "0.5", "plate": {}}})
+    with pytest.raises(ExistsError, match="is a plate; it is not overwritten by an image"):
+        import_planes(source, str(tmp_path / "p.zarr"), overwrite=True)
+    import_planes(source, str(tmp_path / "m.zarr"))
+    with pytest.raises(InputError, match=r"is OME-Zarr 0.5; an image of version 0.4 cannot replace it"):
+        import_planes(source, str(tmp_path / "m.zarr"), overwrite=True, version="0.4")
 
 
 def test_a_source_that_breaks_leaves_nothing(tmp_path: Path) -> None:

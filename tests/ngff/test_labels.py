@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,19 @@ import numpy as np
 import pytest
 import zarr
 
-from cellscale.errors import ExistsError, InputError, MissingError, StoreError
+from cellscale.errors import CellscaleError, ExistsError, InputError, MissingError, StoreError
+from cellscale.ngff import array_io
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.import_planes import write_frame
-from cellscale.ngff.labels import LabelLayer, list_labels, open_labels, publish_labels, remove_labels, stage_labels
+from cellscale.ngff.labels import (
+    LabelLayer,
+    discard_labels,
+    list_labels,
+    open_labels,
+    publish_labels,
+    remove_labels,
+    stage_labels,
+)
 from cellscale.testing.geometry import check_geometry
 from cellscale.types import Box
 from tests.ngff.pictures import make, noise, validate, whole
@@ -94,17 +106,142 @@ def test_a_removed_layer_is_gone_and_the_others_stay(tmp_path: Path, version: st
     assert validate(image.url) == "Image"
 
 
-def test_staging_again_keeps_what_is_written_and_drops_what_is_stale(tmp_path: Path) -> None:
+def test_an_attempt_finds_what_it_has_written_and_others_change_nothing(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
-    layer = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a", "frames": (0, 1)})
+    layer = stage_labels(image, "cells", planes_z=1, attempt="a", metadata={"digest": "a", "frames": (0, 1)})
     layer.write(_labels(image), whole(layer))
-    again = stage_labels(image, "cells", planes_z=1, metadata={"digest": "a", "frames": (0, 1)})
+    with pytest.raises(ExistsError, match=r"holds data which the list of label layers does not name.*--overwrite"):
+        stage_labels(image, "cells", planes_z=1, attempt="b")
+    other = stage_labels(image, "cells", planes_z=1, attempt="b", overwrite=True)
+    other.write(_labels(image) + 1, whole(layer))
+    again = stage_labels(image, "cells", planes_z=1, attempt="a", metadata={"digest": "a", "frames": (0, 1)})
+    assert again == layer
     assert (again.read(whole(again)) == _labels(image)).all()
-    other = stage_labels(image, "cells", planes_z=1, metadata={"digest": "b"})
-    assert other.read(whole(other)).max() == 0
-    publish_labels(other)
-    with pytest.raises(ExistsError, match="another label layer 'cells'"):
-        stage_labels(image, "cells", planes_z=1, metadata={"digest": "c"})
+    assert list_labels(image.url) == ()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_layer_is_replaced_by_one_write_and_the_old_one_goes_after_it(tmp_path: Path, version: str) -> None:
+    image = make(tmp_path / "i.zarr", noise(600, 40), "yx", version=version)
+    _published(image)
+    old = open_labels(image.url, "cells")
+    with pytest.raises(ExistsError, match="already has a label layer 'cells'"):
+        stage_labels(image, "cells", planes_z=1)
+    new = stage_labels(image, "cells", planes_z=1, overwrite=True, metadata={"digest": "new"})
+    write_frame(new, _labels(image) + 1, t=0)
+    assert open_labels(image.url, "cells") == old
+    assert (old.read(whole(old)) == _labels(image)).all()
+    with pytest.raises(ExistsError, match="was published by another run meanwhile"):
+        publish_labels(new)
+    publish_labels(new, overwrite=True)
+    publish_labels(new)
+    opened = open_labels(image.url, "cells")
+    assert opened == new
+    assert (opened.read(whole(opened)) == _labels(image) + 1).all()
+    assert [validate(url) for url in (new.url, f"{image.url}/labels", image.url)] == ["ImageLabel", "Labels", "Image"]
+    assert check_geometry(image, opened) == []
+    left = {path.name for path in Path(new.url).iterdir() if not path.name.startswith((".z", "zarr.json"))}
+    assert left == {level.path for level in new.levels}
+    with pytest.raises(MissingError, match="is no Zarr array"):
+        old.read(whole(old))
+    # A name that is free again may be somebody else's.
+    zarr.create_array(f"{new.url}/0", data=np.ones((9, 9), "u4"), zarr_format=2 if version == "0.4" else 3)
+    publish_labels(stage_labels(image, "cells", planes_z=1, overwrite=True), overwrite=True)
+    assert zarr.open_array(f"{new.url}/0", mode="r")[:].all()
+
+
+def test_a_reader_of_a_layer_that_is_replaced_meanwhile_gets_no_zeros(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(600, 40), "yx")
+    _published(image)
+    old = open_labels(image.url, "cells")
+    # The moment after a reader has opened the array: its document goes, then its chunks.
+    (Path(old.url) / "0" / "zarr.json").unlink()
+    with pytest.raises(MissingError, match="was replaced or removed while it was read"):
+        array_io.check_still_there(old.store, "0")
+
+
+def test_only_what_a_layer_replaces_is_deleted(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    foreign = zarr.create_array(str(tmp_path / "i.zarr" / "labels" / "cells" / "0"), data=np.ones((40, 40), "u4"))
+    notes = tmp_path / "i.zarr" / "labels" / "cells" / "notes.txt"
+    notes.write_text("by hand")
+    with pytest.raises(ExistsError, match=r"cells holds data which the list .* another program's"):
+        _published(image)
+    layer = stage_labels(image, "cells", planes_z=1, overwrite=True)
+    layer.write(_labels(image), whole(layer))
+    publish_labels(layer, overwrite=True)
+    assert (open_labels(image.url, "cells").read(whole(layer)) == _labels(image)).all()
+    assert notes.read_text() == "by hand"
+    assert foreign[:].all()
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_discarded_attempt_leaves_the_published_layer(tmp_path: Path, published: bool) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    if published:
+        _published(image)
+    before = sorted((tmp_path / "i.zarr").rglob("*"))
+    stage_labels(image, "cells", planes_z=1, attempt="mine", overwrite=True)
+    discard_labels(image.url, "cells", "mine")
+    after = sorted((tmp_path / "i.zarr").rglob("*"))
+    assert [path for path in after if path.name not in ("labels", "cells")] == [
+        path for path in before if path.name not in ("labels", "cells")
+    ]
+    discard_labels(image.url, "cells", open_labels(image.url, "cells").attempt or "" if published else "mine")
+    assert list_labels(image.url) == (("cells",) if published else ())
+
+
+def _publish_at(url: str, options: dict[str, Any] | None, name: str, start: Any) -> None:
+    layer = stage_labels(open_image(url, storage_options=options), name, planes_z=1)
+    start.wait()
+    publish_labels(layer)
+
+
+def _together(work: Any, arguments: list[tuple[Any, ...]]) -> list[BaseException | None]:
+    """Do work in threads that go on at the same moment; the error of each."""
+    start = threading.Barrier(len(arguments))
+
+    def one(words: tuple[Any, ...]) -> BaseException | None:
+        try:
+            work(*words, start)
+        except CellscaleError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        return list(pool.map(one, arguments))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("where", ["file", "memory", "s3"])
+def test_all_layers_that_are_published_at_once_are_listed(
+    tmp_path: Path, version: str, where: str, request: pytest.FixtureRequest
+) -> None:
+    options = request.getfixturevalue("s3") if where == "s3" else None
+    url = {"file": str(tmp_path / "i.zarr"), "memory": f"memory://at-once/{version}.zarr"}.get(
+        where, f"s3://cells/at-once/{version}.zarr"
+    )
+    make(url, noise(40, 40), "yx", version=version, storage_options=options)  # type: ignore[arg-type]
+    names = [f"layer-{i}" for i in range(5)]
+    assert _together(_publish_at, [(url, options, name) for name in names]) == [None] * len(names)
+    assert sorted(list_labels(url, storage_options=options)) == names
+
+
+def test_two_attempts_of_one_name_at_once_publish_one_whole_layer(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+
+    def published(value: int, start: Any) -> None:
+        start.wait()
+        layer = stage_labels(image, "cells", planes_z=1, overwrite=True)
+        layer.write(np.full((40, 40), value, np.uint32), whole(layer))
+        publish_labels(layer, overwrite=True)
+
+    assert _together(published, [(value,) for value in range(1, 6)]) == [None] * 5
+    layer = open_labels(image.url, "cells")
+    assert np.unique(layer.read(whole(layer))).size == 1
+    assert layer.read(whole(layer)).min() > 0
+    left = {path.name for path in Path(layer.url).iterdir()}
+    assert left == {"zarr.json", layer.levels[0].path}
 
 
 def test_only_whole_objects_and_true_labels_are_written(tmp_path: Path) -> None:
@@ -153,11 +290,53 @@ def test_a_projection_has_one_slice(tmp_path: Path) -> None:
         stage_labels(image, "other", planes_z=2)
 
 
-@pytest.mark.parametrize("name", ["", "../outside", "a/../b"])
+@pytest.mark.parametrize("name", ["", "../outside", "a/../b", "truth/0", "zarr.json"])
 def test_names_stay_inside_the_store(tmp_path: Path, name: str) -> None:
     image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
-    with pytest.raises(InputError, match="no name for a label layer"):
+    before = sorted((tmp_path / "i.zarr").rglob("*"))
+    with pytest.raises(InputError, match="is not a valid name of a label layer"):
         stage_labels(image, name, planes_z=1)
+    assert sorted((tmp_path / "i.zarr").rglob("*")) == before
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_new_layer_is_in_the_consolidated_metadata_of_its_image_and_plate(tmp_path: Path, version: str) -> None:
+    number = 2 if version == "0.4" else 3
+    zarr.create_group(str(tmp_path / "plate.zarr" / "A"), zarr_format=number)
+    zarr.create_group(str(tmp_path / "plate.zarr"), zarr_format=number)
+    image = make(tmp_path / "plate.zarr" / "A" / "0", noise(40, 40), "yx", version=version)
+    _published(image, "a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for url in (tmp_path / "plate.zarr", image.url):
+            zarr.consolidate_metadata(str(url), zarr_format=number)
+    _published(image, "b")
+    new = stage_labels(image, "a", planes_z=1, overwrite=True)
+    publish_labels(new, overwrite=True)
+    for url, inner in ((tmp_path / "plate.zarr", "A/0/"), (image.url, "")):
+        group = zarr.open_consolidated(str(url), zarr_format=number)
+        listed = group[f"{inner}labels"].attrs.asdict()
+        assert (listed.get("ome") or listed)["labels"] == ["a", "b"]
+        assert {f"{inner}labels/b/0", f"{inner}labels/a/{new.levels[0].path}", f"{inner}0"} <= {
+            name for name, _ in group.members(max_depth=None)
+        }
+        assert f"{inner}labels/a/0" not in group
+
+
+def test_a_listed_path_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    listed = {"ome": {"version": "0.5", "labels": ["../../victim.zarr"]}}
+    zarr.create_group(str(tmp_path / "i.zarr" / "labels"), zarr_format=3, attributes=listed)
+    with pytest.raises(InputError, match="which does not lead to a place below it"):
+        list_labels(image.url)
+
+
+def test_a_layer_that_is_not_listed_is_named_with_what_to_do(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    _published(image, "a")
+    shutil.copytree(tmp_path / "i.zarr" / "labels" / "a", tmp_path / "i.zarr" / "labels" / "b")
+    with pytest.raises(MissingError, match=r"holds a layer 'b' that its list .* put its name into `labels` of .*json"):
+        open_labels(image.url, "b")
 
 
 def test_an_unwritable_output_is_a_store_error(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
 ) -> None:
     remove = Folder.remove
 
-    def dies(self: Folder) -> None:
+    def dies(self: Folder, **options: object) -> None:
         if ".cellscale" in self.url and list_labels(image.url):
             raise KeyboardInterrupt
         remove(self)
@@ -288,7 +288,7 @@ def test_records_without_a_plan_do_not_count(image: NgffImage) -> None:
 def test_arrays_that_were_deleted_are_written_again(image: NgffImage, monkeypatch: pytest.MonkeyPatch) -> None:
     segmented(image, "undisturbed")
 
-    def dies(layer: Any) -> None:
+    def dies(layer: Any, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cellscale.segmentation.run.publish_labels", dies)

@@ -33,6 +33,19 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, error: type[Ex
         read_config(str(tmp_path / "c.toml"), {}, FIELDS)
 
 
+@pytest.mark.parametrize("text", ["steps = " + "9" * 5000, "a=" + "[" * 100_000, "\0"])
+def test_a_file_by_a_stranger_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(InputError, match=r"c\.toml is not valid TOML: [^\n]{1,200}$"):
+        read_config(str(tmp_path / "c.toml"), {}, FIELDS)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_a_value_that_no_parser_takes_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match="Setting 'steps' is not a valid TOML value"):
+        assignments([f"steps={value}"])
+
+
 def test_words_that_assign_nothing_and_unknown_settings_are_refused() -> None:
     with pytest.raises(InputError, match="KEY=VALUE"):
         assignments(["width"])

@@ -171,7 +171,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="holds no TIFF files"):
         open_source(str(tmp_path))
     (tmp_path / "a.png").touch()
-    with pytest.raises(InputError, match=r"expected .tif, .tiff, .npz, .npy or a folder"):
+    with pytest.raises(InputError, match=r"expected .tif, .tiff, .npz, .npy, a folder"):
         open_source(str(tmp_path / "a.png"))
     for name in ("a.tif", "a.npz", "a.npy"):
         (tmp_path / name).write_bytes(b"nothing")

@@ -31,6 +31,17 @@ def test_without_warp_a_view_is_one_of_the_eight_turns_and_flips():
     assert seen == set(range(8))
 
 
+@pytest.mark.parametrize(("flips", "count"), [("none", 1), ("horizontal", 2), ("both", 4)])
+def test_without_turns_a_view_may_be_mirrored(flips, count):
+    frame = np.arange(64, dtype=np.uint32).reshape(8, 8)
+    how = Augmentation(warped=0.0, turns=False, flips=flips)
+    points = [coordinates(generator(seed), (3.5, 3.5), 8, how) for seed in range(30)]
+    views = [view_of_labels(frame, view_of(each, frame.shape)) for each in points]
+    assert len({view.tobytes() for view in views}) == count
+    if flips == "horizontal":
+        assert any(np.array_equal(view, frame[:, ::-1]) for view in views)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_image_and_labels_are_warped_together(seed):
     labels = np.zeros((96, 96), np.uint32)
@@ -47,7 +58,7 @@ def test_beyond_the_frame_the_image_is_mirrored():
     frame = np.arange(5, dtype=np.float32)[None, None].repeat(5, axis=1)
     points = np.stack(np.meshgrid(np.zeros(1), np.arange(-3, 8), indexing="ij")).astype(np.float32)
     view = view_of(points, (5, 5))
-    assert view.box == Box(0, 0, 1, 5)
+    assert view.box == Box(0, 0, 3, 5)
     assert view_of_image(frame, view, slice(None))[0, 0].tolist() == [3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1]
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -84,6 +85,34 @@ def test_stages_share_the_steps():
     assert ends_of(thirds, 100) == [33, 67, 100]
 
 
+def test_a_budget_counts_the_updates_of_the_networks_that_predict():
+    """Players that take turns need more batches for as many updates."""
+    turns = [
+        update("maker", trains=("maker",), every=3, turn=(0, 1)),
+        update("judge", trains=("judge",), every=3, turn=(1, 3)),
+    ]
+    stages = (ONE[0], Stage(name="game", updates=tuple(turns), batches_per_update=3))
+    assert ends_of(stages, 8) == [4, 16]
+    log = []
+    settings = dataclasses.replace(SETTINGS, steps=8)
+    run(stages, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append([*terms])))
+    assert log.count(["maker"]) == 8
+    assert log.count(["judge"]) == 8
+
+
+def test_losses_see_the_progress_of_their_stage():
+    seen = []
+
+    def watched(nets, batch):
+        seen.append(batch.progress)
+        return loss_of("maker")(nets, batch)
+
+    one = dataclasses.replace(ONE[0].updates[0], loss=watched)
+    stages = tuple(Stage(name=name, updates=(one,)) for name in "ab")
+    run(stages, networks(), settings=dataclasses.replace(SETTINGS, steps=8))
+    assert seen == [0, 0.25, 0.5, 0.75] * 2
+
+
 def test_each_step_logs_its_stage_and_terms():
     log = []
     run(TWO, networks(), hooks=Hooks(on_step=lambda stage, step, terms: log.append((stage, step, sorted(terms)))))
@@ -115,6 +144,10 @@ SCORES = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.3}
 """Validation scores by step: the best one is not the last."""
 
 
+def score_of(stage, step):
+    return SCORES[step]
+
+
 @pytest.mark.parametrize("settings", [SETTINGS, OTHER])
 @pytest.mark.parametrize("stages", [ONE, TWO])
 def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
@@ -124,13 +157,13 @@ def test_an_interrupted_run_continues_bit_for_bit(stages, settings):
     def keep(state):
         kept.append((State(**copied(vars(state))), tensors(whole)))
 
-    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=SCORES.get))
+    run(stages, whole, settings=settings, hooks=Hooks(save=keep, validate=score_of))
     assert [state.step for state, _ in kept] == [2, 4, 6, 8]
     for state, values in kept[:3]:
         nets = networks()
         for name, network in nets.items():
             network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in values.items() if k.startswith(name)})
-        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=SCORES.get))
+        run(stages, nets, settings=settings, state=state, hooks=Hooks(validate=score_of))
         assert same(tensors(whole), tensors(nets))
 
 
@@ -142,7 +175,7 @@ def copied(states):
 
 def test_the_average_is_validated_and_kept():
     nets, seen, moved = networks(), [], [tensors(networks())]
-    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda _: seen.append(tensors(nets)) or 0.0)
+    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda *_: seen.append(tensors(nets)) or 0.0)
     run(ONE, nets, settings=dataclasses.replace(SETTINGS, ema_decay=0.5), hooks=hooks)
     wanted = moved[0]["maker.0.weight"]
     for step, values in enumerate(moved[1:], 1):
@@ -157,7 +190,7 @@ def test_the_average_is_validated_and_kept():
 def test_an_average_does_not_change_what_is_learned():
     plain, averaged = [], []
     for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, ema_decay=0.9), averaged)):
-        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda _: 0.0)
+        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda *_: 0.0)
         run(ONE, networks(), settings=settings, hooks=hooks)
     assert plain == averaged
 
@@ -166,7 +199,7 @@ def test_an_average_does_not_change_what_is_learned():
 def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
     nets, seen = networks(), {}
 
-    def validate(step):
+    def validate(stage, step):
         seen[step] = tensors(nets)
         return SCORES[step]
 
@@ -180,7 +213,7 @@ def test_a_stage_that_waits_for_better_scores_ends_with_the_best(average):
 
 def test_the_settings_patience_ends_a_stage():
     settings = dataclasses.replace(SETTINGS, steps=20, patience=2)
-    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda step: -step)).step == 6
+    assert run(ONE, networks(), settings=settings, hooks=Hooks(validate=lambda stage, step: -step)).step == 6
 
 
 def test_a_schedule_of_the_settings_replaces_the_methods_own():
@@ -189,6 +222,22 @@ def test_a_schedule_of_the_settings_replaces_the_methods_own():
     cosine = [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]
     assert found == pytest.approx([cosine[0] / 4, cosine[1] / 2, cosine[2] * 0.75, *cosine[3:]])
     assert SETTINGS.rate(lambda progress: 1 - progress, 5, 10) == 0.5
+
+
+def test_the_rate_may_fall_every_few_epochs():
+    settings = dataclasses.replace(SETTINGS, schedule="step", decay_epochs=3.0, decay_factor=0.1).counted(10, 1)
+    assert settings.steps_per_epoch == math.ceil(10 / SETTINGS.batch_size)
+    length = 3 * settings.steps_per_epoch
+    found = [settings.rate(lambda progress: 1.0, step, 1000) for step in (0, length - 1, length, 2 * length)]
+    assert found == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_epochs_are_counted_in_training_frames():
+    settings = dataclasses.replace(SETTINGS, steps=7, batch_size=4)
+    assert settings.counted(10, 1).steps == 7
+    assert dataclasses.replace(settings, epochs=2.5).counted(10, 1).steps == 8
+    assert dataclasses.replace(settings, epochs=2.5).counted(10, 2).steps == 5
+    assert dataclasses.replace(settings, epochs=1, steps_per_epoch=30).counted(10, 2).steps == 30
 
 
 def test_the_rate_follows_the_progress_through_the_stage():
@@ -209,7 +258,7 @@ def test_patience_ends_a_stage_and_the_next_one_begins():
     stages = (dataclasses.replace(ONE[0], patience=2), dataclasses.replace(ONE[0], name="next"))
     log = []
     settings = dataclasses.replace(SETTINGS, steps=24)
-    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda step: next(scores, 1.0))
+    hooks = Hooks(on_step=lambda stage, step, terms: log.append(stage), validate=lambda stage, step: next(scores, 1.0))
     run(stages, networks(), settings=settings, hooks=hooks)
     assert log.count("one") == 8
     assert log.count("next") == 16

@@ -10,7 +10,7 @@ import torch
 import torch.multiprocessing
 
 from cellscale.api.data import import_images
-from cellscale.errors import DamagedError, ExistsError, InputError
+from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
 from cellscale.ngff.image import open_image
@@ -142,6 +142,65 @@ def test_nothing_is_replaced_without_being_asked_to(tmp_path):
         run(tmp_path / "m")
 
 
+@pytest.mark.parametrize("step", [1, 6])
+def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path, step):
+    old = digest(run(tmp_path / "m"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    other = dataclasses.replace(SETTINGS, seed=5)
+    with pytest.raises(Killed):
+        run(tmp_path / "m", overwrite=True, settings=other, on_progress=killed_at(step))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    assert after.items() >= before.items()
+    assert digest(load_model(str(tmp_path / "m"))) == old
+    if step > SETTINGS.validate_every:
+        with pytest.raises(ExistsError, match="holds an unfinished training"):
+            run(tmp_path / "m", settings=other)
+    new = run(tmp_path / "m", resume=step > SETTINGS.validate_every, overwrite=step == 1, settings=other)
+    assert digest(load_model(str(tmp_path / "m"))) == digest(new) == digest(run(tmp_path / "calm", settings=other))
+    left = sorted(path.name for path in (tmp_path / "m").iterdir())
+    assert left[:3] == ["history.csv", "loss.png", "model.json"]
+    assert [name.startswith("weights-") for name in left[3:]] == [True]
+
+
+def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path):
+    other = dataclasses.replace(SETTINGS, seed=5)
+    later = []
+
+    def overtaken(stage, done, total):
+        if stage != "prepare" and done == 6 and not later:
+            later.append(run(tmp_path / "m", overwrite=True, settings=other))
+
+    with pytest.raises(RunError, match="Another training has taken over"):
+        run(tmp_path / "m", on_progress=overtaken)
+    assert digest(load_model(str(tmp_path / "m"))) == digest(later[0])
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [
+        "history.csv",
+        "loss.png",
+        "model.json",
+        "weights.safetensors",
+    ]
+
+
+def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path):
+    seen = []
+
+    def second(stage, done, total):
+        if stage != "prepare" and done == 2:
+            with pytest.raises(ExistsError, match="of two that run at once, the later one has the folder"):
+                run(tmp_path / "m")
+            seen.append(done)
+
+    run(tmp_path / "m", on_progress=second)
+    assert seen == [2]
+
+
+def test_a_training_that_fails_before_its_first_state_leaves_no_claim(tmp_path):
+    steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
+    with pytest.raises(RunError, match="Lower the learning rate"):
+        train(steep, [FRAMES[:2]], output=str(tmp_path), settings=dataclasses.replace(SETTINGS, validate_every=100))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_training_does_not_continue_an_unfinished_one(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))
@@ -162,6 +221,29 @@ def test_a_model_can_go_to_an_object_store():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("what", ["training", "validation"])
+def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_first_step(tmp_path, what):
+    image, labels = FRAMES[0]
+    broken = image.astype(np.float32)
+    broken[0, 5, 6] = np.nan
+    steps = []
+    for bad, message in (
+        ((broken, labels), r"Pixel \(y 5, x 6\) of frame 0 is no finite number"),
+        ((image, np.zeros_like(labels)), f"None of the 1 {what} frames has a cell"),
+    ):
+        data = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}
+        with pytest.raises(InputError, match=message):
+            train(
+                METHOD,
+                *data.values(),
+                output=str(tmp_path / "m"),
+                settings=SETTINGS,
+                on_progress=lambda stage, *_: steps.append(stage),
+            )
+    assert set(steps) <= {"prepare"}
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
 def test_data_and_checkpoints_can_lie_in_a_bucket(s3, tmp_path):
     images, masks = (np.stack(of) for of in zip(*((image[0], labels) for image, labels in FRAMES), strict=True))
     np.save(tmp_path / "images.npy", images)

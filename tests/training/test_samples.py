@@ -1,6 +1,8 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -9,11 +11,12 @@ import torch
 import torch.multiprocessing
 
 from cellscale.api.data import import_images
-from cellscale.errors import InputError
+from cellscale.errors import InputError, StoreError
 from cellscale.methods import load_method
 from cellscale.ngff.image import open_image
 from cellscale.testing.cases import annotated_frame
 from cellscale.training.augment import Augmentation
+from cellscale.training.crops import Crops
 from cellscale.training.frames import Joined, shares
 from cellscale.training.samples import Samples, batches
 from cellscale.training.selection import training_data
@@ -67,10 +70,16 @@ def test_a_share_of_samples_on_cells_is_a_share():
 
 
 def test_targets_see_beyond_the_crop():
-    """Weights at the border of a crop are those of the whole frame, for views that are only turned."""
+    """Weights at the border of a crop are those of the whole frame, for views that are only turned.
+
+    Between pixels, a view rounds the corners of cells: these are bars from border to border.
+    """
     method = load_method("dwm", depth=1, beta=6)
     settings = TrainingSettings(crop=32, margin=12, augmentation=Augmentation(warped=0.0))
-    samples, frame = Samples(method, FRAMES[:1], settings), FRAMES[0]
+    labels = np.zeros((64, 64), np.uint32)
+    labels[:, 9:20], labels[:, 31:50] = 1, 2
+    frame = FRAMES[0][0], labels
+    samples = Samples(method, [frame], settings)
     whole = method.targets(frame[1])["weight"]
     for i in range(20):
         sample = samples[i]
@@ -169,6 +178,44 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path):
     assert areas[True, 0] == areas[False, 0]
     assert 0.7 < areas[True, 1] / areas[True, 0] < 1.4
     assert areas[False, 1] / areas[False, 0] > 2
+
+
+class Unreadable(list):
+    """Frames that cannot be read."""
+
+    def __getitem__(self, index):
+        raise StoreError(f"Chunk {index} is damaged.")
+
+
+def test_an_error_in_a_loader_process_is_the_error_of_the_training():
+    seen = {i: Crops(FRAMES, load_method("dwm").intensity, 0).seen(i) for i in range(3)}
+    broken = Samples(load_method("dwm", depth=1), Unreadable(FRAMES), SETTINGS, seen)
+    with pytest.raises(StoreError, match=r"^Chunk \d is damaged\.$"):
+        next(batches(broken, dataclasses.replace(SETTINGS, loader_workers=1), first=0))
+
+
+SCRIPT = """
+import sys
+from cellscale.methods import load_method
+from cellscale.testing.cases import annotated_frame
+from cellscale.training.samples import Samples, batches
+from cellscale.training.settings import TrainingSettings
+
+class Frames(list):
+    "Defined by the script itself."
+
+print("begun")
+settings = TrainingSettings(steps=2, batch_size=1, crop=30, margin=8, loader_workers=1)
+found = list(batches(Samples(load_method("dwm", depth=1), Frames([annotated_frame(0)]), settings), settings, first=0))
+print(len(found), sys.modules["__main__"].__file__ == __file__)
+"""
+
+
+def test_a_script_needs_no_guard_around_its_beginning(tmp_path):
+    """Loader processes do not run it again."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert (done.stdout.splitlines(), done.stderr) == (["begun", "2 True"], "")
 
 
 class Noted(list):

@@ -1,10 +1,14 @@
+import shutil
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import zarr
 
 from cellscale.errors import InputError
 from cellscale.training.frames import TrainingData
-from cellscale.training.selection import spread
+from cellscale.training.selection import held_out_images, spread, training_data
+from tests.ngff.pictures import layer, make, noise
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,84 @@ def test_frames_of_several_images_are_one_sequence():
 def test_more_frames_than_there_are_and_none_are_refused(count):
     with pytest.raises(InputError, match=rf"{count} training frames were asked for .* 7 have labels .* Choose 1 to 7"):
         spread(data(7), count)
+
+
+def _layered(folder, shape, **geometry):
+    """An image of 1 × 20 × 30 px, and a layer of another geometry."""
+    image = make(folder / "i.zarr", noise(1, 20, 30), "tyx", pixel_size_um=(0.5, 0.5))
+    group = zarr.create_group(str(folder / "i.zarr" / "labels" / "truth"), zarr_format=3)
+    group.create_array("0", data=np.ones(shape, np.uint32))
+    transforms = [{"type": kind, kind: values} for kind, values in geometry.items()]
+    dataset = {"path": "0", "coordinateTransformations": transforms}
+    axes = [{"name": axis} for axis in "tyx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+    zarr.create_group(
+        str(folder / "i.zarr" / "labels"), zarr_format=3, attributes={"ome": {"version": "0.5", "labels": ["truth"]}}
+    )
+    return image
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [((1, 10, 15), "1 × 10 × 15 px .* 1 × 20 × 30 px"), ((1, 40, 60), "1 × 40 × 60 px .* 1 × 20 × 30 px")],
+)
+def test_a_layer_of_another_size_than_its_image_is_refused(tmp_path, shape, sizes):
+    image = _layered(tmp_path, shape, scale=[1, 20 / shape[1] / 2, 30 / shape[2] / 2])
+    with pytest.raises(InputError, match=rf"Layer 'truth' is {sizes}.*`cellscale upsample-labels`"):
+        training_data(image, "truth", 1, None)
+
+
+def test_a_layer_that_begins_elsewhere_is_refused(tmp_path):
+    image = _layered(tmp_path, (1, 20, 30), scale=[1, 0.5, 0.5], translation=[0, 5, -1])
+    with pytest.raises(InputError, match=r"begins 10 px below and -2 px right of its image"):
+        training_data(image, "truth", 1, None)
+
+
+def test_a_layer_that_says_nothing_of_its_place_is_taken(tmp_path):
+    image = _layered(tmp_path, (1, 20, 30))
+    assert training_data(image, "truth", 1, None).planes == ((0, 0),)
+
+
+def test_a_layer_without_the_frame_that_is_asked_for_is_refused(tmp_path):
+    image = make(tmp_path / "two.zarr", noise(2, 20, 30), "tyx")
+    _layered(tmp_path, (1, 20, 30))
+    shutil.copytree(tmp_path / "i.zarr" / "labels", tmp_path / "two.zarr" / "labels")
+    assert training_data(image, "truth", 1, (0, 1)).planes == ((0, 0),)
+    with pytest.raises(InputError, match="has 1 frames; frame 1 was asked for"):
+        training_data(image, "truth", 1, None)
+
+
+def labelled(path, *cells, dtype="uint8", side=16):
+    """An image with a layer that does not name its annotated frames; a frame for each of these labels."""
+    image = make(path, np.zeros((len(cells), side, side), dtype), "tyx")
+    layer(image, "truth", np.stack([np.full((side, side), cell, np.uint32) for cell in cells]))
+    return image
+
+
+def test_empty_frames_of_a_layer_that_names_none_are_left_out_with_a_warning(tmp_path, caplog):
+    image = labelled(tmp_path / "i.zarr", 0, 1, 0, 0, 7)
+    found = training_data(image, "truth", 1)
+    assert found.planes == ((1, 0), (4, 0))
+    assert "frames 0:1, 2:4 without a label are left out" in caplog.text
+    caplog.clear()
+    assert training_data(image, "truth", 1, (1, 2)).planes == ((1, 0),)
+    assert not caplog.text
+
+
+def test_empty_frames_that_a_layer_names_are_trained_on(tmp_path, caplog):
+    image = make(tmp_path / "i.zarr", np.zeros((3, 16, 16), np.uint8), "tyx")
+    layer(image, "truth", np.zeros((3, 16, 16), np.uint32), metadata={"frames": [0, 2]})
+    assert training_data(image, "truth", 1).planes == ((0, 0), (2, 0))
+    assert not caplog.text
+
+
+def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path):
+    learn = labelled(tmp_path / "a.zarr", 1, 1)
+    others = [labelled(tmp_path / "b.zarr", 1, dtype="uint16", side=20), labelled(tmp_path / "c.zarr", 2, 3, side=40)]
+    found = held_out_images(others, [learn], "truth", 1)
+    assert [(part.image.url, len(part), part.shape(0)) for part in found] == [
+        (others[0].url, 1, (20, 20)),
+        (others[1].url, 2, (40, 40)),
+    ]
+    with pytest.raises(InputError, match=r"a\.zarr is both trained on and held out"):
+        held_out_images([*others, learn], [learn], "truth", 1)

@@ -105,10 +105,10 @@ def test_a_link_carries_the_view(browser: Any, tmp_path: Path) -> None:
     """The page on the web is out of reach here: the same client on this machine gets what the link says."""
     import neuroglancer
 
-    image = stores.movie(tmp_path)
-    with serving({"web": image.store}) as server:
+    image, page = stores.movie(tmp_path), neuroglancer.Viewer()
+    origin = page.get_viewer_url().partition("/v/")[0]
+    with serving({"web": image.store}, origins=[origin]) as server:
         link = view(scene(f"{server}/web", frame=1)).url
-        page = neuroglancer.Viewer()
         check(browser, f"{page.get_viewer_url()}#{link.partition('#')[2]}", image, "truth", 1)
         neuroglancer.stop()
 

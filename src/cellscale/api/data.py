@@ -14,6 +14,7 @@ from cellscale.ngff.import_blocks import import_blocks
 from cellscale.ngff.import_planes import ImportOptions, import_planes
 from cellscale.progress import Progress, silent
 from cellscale.sources.synthetic import Scene
+from cellscale.storage.urls import check_apart
 
 log = logging.getLogger("cellscale")
 
@@ -83,7 +84,8 @@ def import_images(
     Parameters
     ----------
     source : str
-        A TIFF stack, a set of OME-TIFF files, a folder of TIFFs, a CTC folder, npz or npy.
+        A TIFF stack, a set of OME-TIFF files, a folder of TIFFs, a CTC folder, npz or npy; with the extra `bioio`, a
+        microscope's file such as nd2, lif or czi.
     destination : str
         URL of the image to make.
     masks : str
@@ -120,6 +122,9 @@ def import_images(
     >>> image.pixel_size_um()
     (0.65, 0.65)
     """
+    for read in (source, masks):
+        if read:
+            check_apart(read, destination)
     found = _opened(source, masks, axes, frames, series)
     _log_gaps([image for image, _ in found])
     if series == "all":

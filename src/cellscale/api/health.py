@@ -27,6 +27,7 @@ PACKAGES = ("cellscale", "torch", "torchvision", "numpy", "numba", "zarr", "ome-
 """Versions that the labels, or what writes them, depend on."""
 OPTIONAL = {
     "neuroglancer": "view",
+    "bioio": "bioio",
     "napari": "napari",
     "s3fs": "s3",
     "gcsfs": "gcs",
@@ -85,16 +86,13 @@ def _image(url: str, options: Mapping[str, Any] | None) -> str:
 
 def _writing(url: str, options: Mapping[str, Any] | None) -> str:
     """Write, read and delete an object, as a run does."""
-    folder, name, content = (
-        Folder(url=address(url), storage_options=dict(options or {})),
-        uuid.uuid4().hex,
-        b"x" * 2**20,
-    )
+    folder = Folder(url=address(url), storage_options=dict(options or {}))
+    name, content = f".cellscale-doctor-{uuid.uuid4().hex}", b"x" * 2**20
     began = time.perf_counter()
-    folder.write(f".cellscale-doctor/{name}", content)
-    back = folder.read(f".cellscale-doctor/{name}")
+    folder.write(name, content)
+    back = folder.read(name)
     seconds = time.perf_counter() - began
-    Folder(url=f"{folder.url}/.cellscale-doctor", storage_options=folder.storage_options).remove()
+    folder.delete(name)
     if back != content:
         raise OSError(f"{url} gave other bytes back than were written.")
     return f"1 MiB written, read and deleted in {seconds:.2f} s"

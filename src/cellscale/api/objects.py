@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -22,7 +21,7 @@ from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address, options_for
+from cellscale.storage.urls import address, check_apart, file_system
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -33,7 +32,7 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
     MissingError
         If the layer has no table.
     """
-    folder = Folder(url=f"{layer.url}/{TABLE}", storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     names = part_names(folder.names())
     if not names:
         raise MissingError(f"{layer.url} has no object table; make one with `cellscale measure`.")
@@ -75,10 +74,11 @@ def export_table(
     >>> cellscale.export_table("movie.zarr", "objects.csv", layer="cells") > 0
     True
     """
+    check_apart(image, output)
     found = open_labels(image, layer, storage_options=storage_options)
     url, rows, writer = address(output), 0, None
     with explained("write", url):
-        system, path = fsspec.core.url_to_fs(url, **options_for(url, found.storage_options))
+        system, path = file_system(url, found.storage_options)
         with system.transaction, system.open(path, "wb") as stream:
             for part in parts(found):
                 writer = writer or pa.csv.CSVWriter(stream, part.schema)
@@ -135,7 +135,7 @@ def measure(
     """
     pixels = open_image(image, storage_options=storage_options)
     labels = open_labels(layer_store or image, layer, storage_options=storage_options)
-    folder = Folder(url=f"{labels.url}/{TABLE}", storage_options=labels.storage_options)
+    folder = Folder(url=labels.place(TABLE), storage_options=labels.storage_options)
     old = part_names(folder.names())
     if old and not overwrite:
         raise ExistsError(f"{labels.url} has an object table already. Replace it with --overwrite.")

@@ -21,6 +21,7 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import predictions_of
 from cellscale.segmentation.records import put
 from cellscale.storage.folder import Folder
+from cellscale.storage.urls import check_apart
 from cellscale.types import Candidates
 
 
@@ -85,7 +86,7 @@ def predict_maps(
     on_progress : callable
         Called with step, done and total.
     **options
-        frames, channels, z_mode, level, config, settings, storage_options: as for `segment`.
+        frames, channels, z_mode, level, config, settings, trust, storage_options: as for `segment`.
 
     Returns
     -------
@@ -110,6 +111,7 @@ def predict_maps(
     run = job.run
     if not run.method.maps:
         raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")
+    check_apart(run.image.url, output)
     writer = _writer(run, output, overwrite=overwrite, storage_options=options.get("storage_options"))
     networks = folded(job.model.networks)
     try:

@@ -7,7 +7,7 @@ file, then the default.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -22,7 +22,7 @@ from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address
+from cellscale.storage.urls import address, check_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,8 @@ class SegmentationOptions:
     """TOML file with [segmentation] and [engine]."""
     settings: Mapping[str, Any] | None = None
     """Single settings by name, e.g. {"window_size": 4096}."""
+    trust: Collection[str] = ()
+    """Modules outside of cellscale whose methods the model may name, see `cellscale.load_model`."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     """Options for fsspec; they may hold credentials and are never printed."""
 
@@ -78,6 +80,7 @@ class PredictionKeywords(TypedDict, total=False):
     level: str | int
     config: str | None
     settings: Mapping[str, Any] | None
+    trust: Collection[str]
     storage_options: Mapping[str, Any] | None
 
 
@@ -131,7 +134,7 @@ def segmentation_job(image: str, model: str | Model, options: SegmentationOption
         As `open_image`, `load_model` and `plan` do.
     """
     storage = dict(options.storage_options or {})
-    loaded = load_model(model, storage) if isinstance(model, str) else model
+    loaded = load_model(model, storage, trust=options.trust) if isinstance(model, str) else model
     opened = fitting(open_image(image, storage_options=storage), options.level, loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
     read = read_config(options.config, options.settings or {}, fields)
@@ -152,10 +155,16 @@ def _explicit(options: SegmentationOptions) -> dict[str, Any]:
 
 
 def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]) -> Target:
+    """Where the labels go: into the image's own store, or into one that is apart from it."""
+    output = address(options.output) if options.output else None
+    if output == image:
+        output = None
+    if output is not None:
+        check_apart(image, output)
     return Target(
-        store=address(options.output) if options.output else image,
+        store=output or image,
         name=options.layer,
-        output=address(options.output) if options.output else None,
+        output=output,
         version=options.ome_zarr_version,
         overwrite=options.overwrite,
         allow_failed_tiles=options.allow_failed_tiles,

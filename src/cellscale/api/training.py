@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
-from cellscale.methods import METHODS, load_method, settings_of
+from cellscale.methods import METHODS, load_method, module_of, settings_of
+from cellscale.methods.presets import Preset, presets
+from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.ngff.frame_ranges import Frames
 from cellscale.ngff.image import open_image
 from cellscale.progress import Progress, silent
-from cellscale.settings.fields import replaced
+from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import address as address_of
-from cellscale.training.selection import spread, training_data, without
+from cellscale.storage.urls import check_apart
+from cellscale.training.selection import held_out_images, spread, training_data, without
 from cellscale.training.settings import TrainingSettings
 
 Options = Mapping[str, Any] | None
@@ -23,7 +26,7 @@ Options = Mapping[str, Any] | None
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """List the methods: name, paper, summary, and settings by name with their defaults.
+    """List the methods: name, paper, summary, settings by name with their defaults, and presets.
 
     Examples
     --------
@@ -32,7 +35,16 @@ def list_methods() -> list[dict[str, Any]]:
     ['unet-ronneberger', 'unet2', 'unet3']
     """
     found = [load_method(name) for name in METHODS]
-    return [{"name": m.name, "paper": m.paper, "summary": m.summary, "settings": settings_of(m)} for m in found]
+    return [
+        {
+            "name": method.name,
+            "paper": method.paper,
+            "summary": method.summary,
+            "settings": settings_of(method),
+            "presets": sorted(presets(method.name)),
+        }
+        for method in found
+    ]
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -56,15 +68,18 @@ def train(
     layer: str = "truth",
     frames: Frames = None,
     validation_frames: Frames = None,
+    validation: Sequence[str] = (),
     max_train_frames: int | None = None,
     config: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     workers: int = 1,
     backend: Literal["ray", "serial"] = "ray",
     resume: bool = False,
     steps: int | None = None,
     address: str | None = None,
     overwrite: bool = False,
+    trust: Collection[str] = (),
     storage_options: Options = None,
     on_progress: Progress = silent,
 ) -> Model:
@@ -85,12 +100,17 @@ def train(
     frames, validation_frames : tuple of int
         Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
         used for training.
+    validation : sequence of str
+        URLs of images that are held out whole, with the same label layer; of any size and pixel type.
     max_train_frames : int
         Number of annotated frames to train on, evenly spaced; None: all.
     config : str
         TOML file with [method], [training] and [engine].
     settings : mapping
         Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they win over the file.
+    preset : str
+        Settings that go together: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
+        `settings` win over it. None: "default", or the settings of `init_from`.
     workers : int
         Number of training workers on the cluster.
     backend : {"ray", "serial"}
@@ -103,6 +123,8 @@ def train(
         Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     overwrite : bool
         Replace an existing model.
+    trust : collection of str
+        Modules outside of cellscale whose methods `init_from` may name, see `load_model`; that of `method` is trusted.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
@@ -132,20 +154,29 @@ def train(
     from cellscale.engine.ray_trainer import train_method
     from cellscale.training.run import check_start
 
-    begun = load_model(init_from, storage_options) if isinstance(init_from, str) else init_from
-    chosen = begun.method if begun else load_method(method)
+    trusted = {*([trust] if isinstance(trust, str) else trust), module_of(method)}
+    begun = load_model(init_from, storage_options, trust=trusted) if isinstance(init_from, str) else init_from
+    chosen = unfitted(begun.method) if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
     read = read_config(config, settings or {}, fields)
-    chosen = replaced(chosen, read.section("method"))
+    chosen_preset = preset_of(method, preset) if preset or not begun else Preset()
+    chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))
     if begun:
         check_start(begun, load_method(method).name, chosen)
-    over = {} if steps is None else {"steps": steps}
-    chosen_settings = replaced(TrainingSettings(), {**read.section("training"), **over})
+    chosen_settings = replaced(TrainingSettings(), chosen_preset.training)
+    for layer_of_settings in (read.section("training"), {} if steps is None else {"steps": steps}):
+        # Whoever names a number of steps does not want the epochs of a preset or a file.
+        counted = {"epochs": 0.0} if "steps" in layer_of_settings else {}
+        chosen_settings = replaced(chosen_settings, {**counted, **layer_of_settings})
     engine = replaced(FanOut(), read.section("engine"))
+    for url in data:
+        check_apart(url, output)
     opened = [open_image(url, storage_options=storage_options) for url in data]
     names = (layer, chosen.channels)
     held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
+    apart = [open_image(url, storage_options=storage_options) for url in validation]
+    held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else spread(learn, max_train_frames)
     with cluster(address) if backend == "ray" else nullcontext():
         return train_method(

@@ -54,7 +54,7 @@ SERIES = _SeriesType()
 @storage_options
 @click.pass_obj
 def import_command(quiet: bool, /, source: str, destination: str, as_json: bool, **options: Any) -> None:
-    """Import TIFF, CTC folders, npz or npy from SOURCE into a new OME-Zarr image DESTINATION."""
+    """Import TIFF, CTC folders, npz, npy, nd2, lif or czi from SOURCE into a new OME-Zarr image DESTINATION."""
     with progress(quiet) as show:
         made = cellscale.import_images(source, destination, on_progress=show, **options)
     images = made if isinstance(made, tuple) else (made,)

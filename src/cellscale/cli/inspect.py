@@ -100,7 +100,7 @@ def preview_command(image: str, as_json: bool, **options: Any) -> None:
 @click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="First slice to show.")
 @click.option("--napari", is_flag=True, help="Open a napari window instead of a page in the browser.")
 @click.option("--no-browser", is_flag=True, help="Print the link and open nothing.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option(
     "--port",
     type=int,

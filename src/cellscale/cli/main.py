@@ -15,7 +15,7 @@ import click
 
 import cellscale
 from cellscale.cli import data, inspect, segment, system, train
-from cellscale.cli.terminal import log
+from cellscale.cli.terminal import log, one_line, redacted_output
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -41,15 +41,21 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # For the workers of a Ray on this machine: each thread that reads chunks would have a heap of its own, which grows.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    with redacted_output():
+        sys.exit(_status())
+
+
+def _status() -> int:
+    """Run the command and return its exit status; an error becomes one line."""
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (cellscale.CellscaleError, OSError) as error:
-        click.echo(f"cellscale: error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        click.echo(f"cellscale: error: {one_line(str(error))}", err=True)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("cellscale: stopped. Repeat the command to go on where it stopped (train: with --resume).", err=True)
-        sys.exit(130)
-    sys.exit(0)
+        return 130
+    return 0

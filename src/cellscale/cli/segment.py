@@ -21,6 +21,7 @@ from cellscale.cli.terminal import (
     ray_options,
     settings_option,
     storage_options,
+    trust_model,
     with_options,
 )
 from cellscale.storage.json_text import json_text
@@ -42,6 +43,7 @@ PREDICTION = (
     ),
     click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
     settings_option,
+    trust_model,
     storage_options,
 )
 """Options of `segment`, `plan` and `predict-maps`."""
@@ -76,7 +78,7 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, **o
             click.echo(note, err=True)
     if result.report.failed_regions:
         failed = counted(len(result.report.failed_regions), "failed region")
-        click.echo(f"cellscale: {failed}, listed in {result.layer}/report/report.html", err=True)
+        click.echo(f"cellscale: {failed}, listed in report.html in {result.layer}", err=True)
         sys.exit(PUBLISHED_WITH_FAILED_TILES)
 
 

@@ -7,15 +7,16 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cellscale.redaction import redacted
 from cellscale.settings.files import assignments
 
 out = Console(soft_wrap=True, markup=False, emoji=False)
@@ -91,14 +92,22 @@ def progress(quiet: bool) -> Iterator[Shown]:
         yield Shown(bars=bars)
 
 
+OPTIONS_FORM = 'expected an object such as {"anon": true}, in single quotes for the shell.'
+"""How storage options are written."""
+
+
 def _options(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any] | None:
-    """Join the JSON objects of a repeated option."""
+    """Join the JSON objects of a repeated option; an error never repeats them, for they hold credentials."""
     found: dict[str, Any] = {}
-    for text in texts:
+    for number, text in enumerate(texts, 1):
         try:
-            found |= json.loads(text)
-        except (ValueError, TypeError) as error:
-            raise click.BadParameter(f"{text!r} is no JSON object: {error}.") from error
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else "too large"
+            raise click.BadParameter(f"value {number} is not valid JSON: {reason}; {OPTIONS_FORM}") from None
+        if not isinstance(value, dict):
+            raise click.BadParameter(f"value {number} is not a JSON object but {type(value).__name__}; {OPTIONS_FORM}")
+        found |= value
     return found or None
 
 
@@ -108,6 +117,15 @@ storage_options = click.option(
     metavar="JSON",
     callback=_options,
     help='Options for fsspec, e.g. {"anon": true}; nested by protocol for several: {"s3": {…}, "https": {…}}.',
+)
+
+
+trust_model = click.option(
+    "--trust-model",
+    "trust",
+    multiple=True,
+    metavar="MODULE",
+    help="Load a model whose method is in this module outside of cellscale: its code runs. May be repeated.",
 )
 
 
@@ -142,6 +160,39 @@ def backend(serial: bool) -> Literal["ray", "serial"]:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Redacting:
+    """A stream that hides passwords and tokens in all that is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to this stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without its secrets."""
+        return self._stream.write(redacted(text))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the stream has."""
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def redacted_output() -> Iterator[None]:
+    """Hide secrets in results, messages, logs and tracebacks while the context lasts."""
+    with redirect_stdout(Redacting(sys.stdout)), redirect_stderr(Redacting(sys.stderr)):
+        yield
+
+
+LONGEST_LINE = 4000
+"""Characters of an error that are printed: documents by strangers have names of any length."""
+
+
+def one_line(text: str) -> str:
+    """Return a message as one line of printable characters; others, which steer a terminal, are escaped."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
 
 
 def counted(number: int, what: str) -> str:

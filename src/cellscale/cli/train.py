@@ -18,6 +18,7 @@ from cellscale.cli.terminal import (
     ray_options,
     settings_option,
     storage_options,
+    trust_model,
     with_options,
 )
 from cellscale.storage.json_text import json_text
@@ -60,15 +61,20 @@ def models_command(as_json: bool) -> None:
 @click.option("--layer", default="truth", show_default=True, help="Label layer with the ground truth.")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames to train on. [default: all that have labels]")
 @click.option("--validation-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
+@click.option("--validation", multiple=True, metavar="IMAGE", help="Image held out whole; may be repeated.")
 @click.option("--max-train-frames", type=int, metavar="N", help="Train on N of these frames, evenly spaced.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @settings_option
+@click.option(
+    "--preset", help="Settings that go together: paper (as printed), fast, default. [default: default, or the model's]"
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of training workers.")
 @with_options(*ray_options)
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 @click.option("--steps", type=int, help="Number of training steps.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @as_json
+@trust_model
 @storage_options
 @click.pass_obj
 def train_command(

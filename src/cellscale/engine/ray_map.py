@@ -6,15 +6,19 @@ What all tasks share travels once, through the object store.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import RayError
 
 from cellscale.engine.resources import check_alive, check_fits
@@ -26,6 +30,8 @@ LOOK_S = 0.05
 """Longest pause between two looks at the pending tasks, s."""
 GROWTH_S = 1.0
 """Pause between two looks at the size of the cluster, s."""
+TOKEN = Path("~/.ray/auth_token")
+"""Where Ray keeps the token of clusters that it starts."""
 MOST_PENDING = 50_000
 """Tasks submitted at any time on the largest cluster; 100,000 are known to stall Ray's scheduler."""
 
@@ -103,6 +109,23 @@ def _result(reference: Any) -> Any:
 
 
 @contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Bind the Ray that is started meanwhile to 127.0.0.1, with a token that only this user can read.
+
+    Ray takes an address that other machines reach in the place of a loopback address, but where this constant says that
+    clusters are of one machine, as on macOS and Windows. It writes its token for every user of the machine to read.
+    """
+    known = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+    with contextlib.suppress(OSError):
+        TOKEN.expanduser().chmod(0o600)
+
+
+@contextmanager
 def cluster(address: str | None) -> Iterator[None]:
     """Connect to a Ray cluster, or start one on this machine and stop it at the end; an existing connection is used.
 
@@ -119,9 +142,11 @@ def cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    alone = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
     try:
-        dashboard = False if address is None else None
-        ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
+        with _on_loopback() if alone else nullcontext():
+            dashboard = False if address is None else None
+            ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"No Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`.") from error
     with watched():

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import ray
 import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
@@ -21,13 +20,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
+from cellscale.methods import module_of
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.progress import Progress, silent
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import options_for
+from cellscale.storage.urls import file_system
 from cellscale.training.frames import Frames, check_data
-from cellscale.training.resume_state import claim
+from cellscale.training.resume_state import Claim, claim
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
@@ -47,10 +47,10 @@ class Job:
     method: Method
     data: Sequence[Frames]
     validation: Sequence[Frames]
-    output: str
+    claim: Claim
+    """Of the folder of the model."""
     settings: TrainingSettings
     init_from: Model | None
-    storage_options: Mapping[str, Any]
     pixel_size_um: tuple[float, float] | None
     board: Any
     """Handle of the Board."""
@@ -137,23 +137,22 @@ def train_method(  # noqa: PLR0913
     check_data(data, validation, method.channels, settings.ignore_label)
     check_workers(engine.least_workers or workers, engine.gpus)
     folder = Folder(url=output, storage_options=options)
-    claim(folder, resume=resume, overwrite=overwrite)
+    claimed = claim(folder, resume=resume, overwrite=overwrite)
     board = ray.remote(num_cpus=0)(Board).remote()
     job = Job(
         method=method,
         data=data,
         validation=validation,
-        output=output,
+        claim=claimed,
         settings=settings,
         init_from=init_from,
-        storage_options=options,
         pixel_size_um=pixel_size_um,
         board=board,
         elastic=0 < engine.least_workers < workers,
     )
-    with watched(board, on_progress):
+    with watched(board, on_progress), claimed.given_up_on_error():
         _fit(job, engine, workers)
-    return load_model(output, options)
+    return load_model(output, options, trust=[module_of(method.name)])
 
 
 def check_workers(workers: int, gpus: float) -> None:
@@ -175,8 +174,10 @@ def check_workers(workers: int, gpus: float) -> None:
 
 def _fit(job: Job, engine: FanOut, workers: int) -> None:
     """Run the job on the workers; their scratch folder goes at the end."""
-    fs, root = fsspec.url_to_fs(job.output, **options_for(job.output, job.storage_options))
-    scratch = f"{str(root).rstrip('/')}/ray"
+    folder = job.claim.folder
+    fs, root = file_system(folder.url, folder.storage_options)
+    # The token tells this folder from one that somebody else has put there.
+    scratch = f"ray-{job.claim.owner}"
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
@@ -190,7 +191,7 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
         # mypy sees the RunConfig of Train V1.
         run_config=RunConfig(  # type: ignore[call-arg]
             name="training",
-            storage_path=scratch,
+            storage_path=f"{root.rstrip('/')}/{scratch}",
             storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
             failure_config=FailureConfig(max_failures=engine.failures),
             worker_runtime_env={"env_vars": PATIENT_THREADS},
@@ -204,8 +205,7 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
             raise refused from error
         raise RunError(f"The training workers failed: {error}. Continue with --resume.") from error
     finally:
-        if fs.exists(scratch):
-            fs.rm(scratch, recursive=True)
+        folder.remove(scratch)
     final = _final(job)
     if final:
         raise final
@@ -230,11 +230,12 @@ def _work(config: dict[str, Any]) -> None:
             job.method,
             job.data,
             job.validation,
-            output=job.output,
+            output=job.claim.folder.url,
+            claimed=job.claim,
             settings=job.settings,
             init_from=job.init_from,
             resume=True,
-            storage_options=job.storage_options,
+            storage_options=job.claim.folder.storage_options,
             pixel_size_um=job.pixel_size_um,
             workers=Workers(rank=rank, world=world, local=context.get_local_world_size(), elastic=job.elastic),
             on_progress=_posting(job) if rank == 0 else silent,

@@ -1,4 +1,4 @@
-"""What kernels accept: the wrappers check and convert once, the compiled parts assume it."""
+"""Checks and conversions of arguments, made once by the public functions and assumed by the compiled parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cellscale.errors import InputError
 from cellscale.types import Labels, Mask
 
 LONGEST_SIDE = 32_766
-"""Squared distances in images up to this size fit into int32, px."""
+"""Longest side of an image for exact distances, px: 2 · 32,766² is below the greatest int32, which stands for none."""
 
 
 def _check_axes(image: NDArray[Any], name: str, most: int) -> None:
@@ -22,25 +22,25 @@ def _check_axes(image: NDArray[Any], name: str, most: int) -> None:
 
 
 def label_image(labels: NDArray[np.integer[Any]], name: str = "labels", *, axes: int = 2) -> Labels:
-    """Return a label image as contiguous uint32, (y, x); without a copy where it is that already.
+    """Return a label image as a contiguous uint32 array, without a copy if it is one already.
 
     Parameters
     ----------
     labels : integer array, (y, x)
         Cells.
     name : str
-        What the caller calls them.
+        Name of the argument in error messages.
     axes : int
-        3: (z, y, x) is accepted too.
+        With 3, (z, y, x) is accepted as well as (y, x).
 
     Returns
     -------
-    uint32 array
+    uint32 array, (y, x) or (z, y, x)
 
     Raises
     ------
     InputError
-        If it has other axes, is not of integers, or holds a number that uint32 cannot.
+        If it has other axes, is not an integer array, or has a value outside of the range of uint32.
     """
     image = np.asarray(labels)
     _check_axes(image, name, axes)
@@ -57,12 +57,12 @@ def label_image(labels: NDArray[np.integer[Any]], name: str = "labels", *, axes:
 
 
 def mask_image(mask: Mask, name: str = "mask", *, axes: int = 2) -> Mask:
-    """Return a mask as a contiguous array, (y, x), or with 3 `axes` also (z, y, x).
+    """Return a mask as a contiguous bool array, (y, x), or with `axes` 3 also (z, y, x).
 
     Raises
     ------
     InputError
-        If it has other axes or is not of booleans.
+        If it has other axes or another type.
     """
     image = np.asarray(mask)
     _check_axes(image, name, axes)

@@ -1,6 +1,7 @@
-"""Instances that compete for pixels: which of them stay, and which pixel is whose. Whole numbers only.
+"""Suppression and painting of candidates that compete for pixels, in integers.
 
-Keys are strict: a higher score comes first, then the order in which the candidates are given.
+Keys are strict: (score, −y, −x of the anchor), then the order in which candidates are given. Scores are uint16, mask
+values uint8 and boxes up to 2²⁵ px a side, so all products below stay within int64.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ from cellscale.kernels.compiling import kernel
 from cellscale.types import Candidates
 
 PER_MILLE = 1000
+"""Overlaps are compared in 1 / PER_MILLE, so that no quotient is rounded."""
 
 
 def by_key(candidates: Candidates) -> NDArray[np.int64]:
-    """Numbers of the candidates, the highest (score, −y, −x of the anchor) first; equal ones in the order given."""
+    """Return the numbers (n,) of the candidates, the highest key first."""
     y, x = candidates.anchors.T
     return np.lexsort((x, y, -candidates.scores.astype(np.int64)))
 
 
 @kernel
 def _common(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
-    """Pixels that two boxes share."""
+    """Return the number of pixels that two boxes y0, x0, y1, x1 share."""
     height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return int(max(height, 0) * max(width, 0))
 
 
 @kernel
 def _overlap(a: NDArray[np.int64], b: NDArray[np.int64], most: int) -> bool:
+    """Return whether the intersection over union of two boxes is above most / PER_MILLE."""
     common = _common(a, b)
     both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
     return bool(PER_MILLE * common > most * both)
@@ -43,7 +46,11 @@ def _suppress(
     most: int,
     kept: NDArray[np.bool_],
 ) -> None:
-    """Boxes are sorted by their first row; a pair's lower key goes. Equal anchors would be one object after a join."""
+    """Drop the lower key of each pair of boxes that overlap too much or share an anchor, in `kept` (n,).
+
+    Boxes (n, 4) are sorted by their first row: those that can meet box i follow it directly, up to the first one that
+    begins below its end. Candidates with equal anchors would become one object when tiles are joined.
+    """
     for i in range(boxes.shape[0]):
         j = i + 1
         while j < boxes.shape[0] and boxes[j, 0] < boxes[i, 2]:
@@ -53,16 +60,17 @@ def _suppress(
 
 
 def unsuppressed(candidates: Candidates, *, most: float) -> NDArray[np.bool_]:
-    """Keep the candidates that none with a higher key overlaps, or shares its anchor with; one step, not a chain.
+    """Keep the candidates that overlap none with a higher key, and share their anchor with none.
 
-    So a candidate's fate depends on those whose boxes meet its own and on no others, unlike in a greedy suppression.
+    A candidate is suppressed by a suppressed one too. So what becomes of it depends on the candidates whose boxes meet
+    its own and on no others; in a greedy suppression it would depend on chains of any length.
 
     Parameters
     ----------
     candidates : Candidates
         n of them.
     most : float
-        Greatest overlap that is allowed: area of both boxes in common over the area of either.
+        Greatest intersection over union of two boxes that is allowed.
 
     Returns
     -------
@@ -83,7 +91,12 @@ def unsuppressed(candidates: Candidates, *, most: float) -> NDArray[np.bool_]:
 
 @kernel
 def _place(at: int, start: int, stop: int, size: int) -> tuple[int, int]:
-    """Mask cell before a pixel's centre, and how far beyond that cell's centre it is, in 1 / (2 · (stop − start))."""
+    """Return the grid cell at or before a pixel's centre, and how far beyond its centre it is, in 1 / span.
+
+    Along one axis the box start … stop − 1 has `size` grid cells. In units of cells the centre of pixel `at` lies at
+    (at − start + ½) · size / (stop − start) − ½ from the centre of cell 0. Both sides are multiplied by
+    span = 2 · (stop − start) to stay in integers.
+    """
     span = 2 * (stop - start)
     steps = min(max((2 * (at - start) + 1) * size - (stop - start), 0), (size - 1) * span)
     return steps // span, steps % span
@@ -91,7 +104,10 @@ def _place(at: int, start: int, stop: int, size: int) -> tuple[int, int]:
 
 @kernel
 def _value(mask: NDArray[np.uint8], box: NDArray[np.int64], y: int, x: int) -> int:
-    """The mask at a pixel of its box, bilinear between the centres of mask cells, rounded down."""
+    """Return the mask (size, size) at a pixel of its box, bilinear between the centres of grid cells, rounded down.
+
+    Weights are numerators over height and width; one division by their product comes last.
+    """
     size = mask.shape[0]
     j, fy = _place(y, box[0], box[2], size)
     i, fx = _place(x, box[1], box[3], size)
@@ -111,7 +127,10 @@ def _paint(
     best: NDArray[np.int64],
     owner: NDArray[np.int32],
 ) -> None:
-    """Paint candidates from the highest key on: a later one must be strictly stronger."""
+    """Write the number of each pixel's owner from 1, (y, x); `best` has its mask value times score.
+
+    Candidates are sorted by key: of equal products the first, with the higher key, stays.
+    """
     for n in range(boxes.shape[0]):
         box = boxes[n]
         for y in range(max(box[0], 0), min(box[2], owner.shape[0])):
@@ -130,12 +149,12 @@ def painted(candidates: Candidates, *, least: int = 128) -> NDArray[np.int32]:
     candidates : Candidates
         n of them.
     least : int
-        Mask values below this claim no pixel, 0 … 255.
+        Least mask value that claims a pixel, 0 … 255.
 
     Returns
     -------
     int32 array, (y, x) of the region
-        Number of the candidate, from 1; 0: nobody's. Ties go to the higher key.
+        Number of the owner, from 1; 0 for no owner. Ties go to the higher key.
     """
     order = by_key(candidates)
     owner = np.zeros(candidates.shape, np.int32)

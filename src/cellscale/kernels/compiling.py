@@ -1,9 +1,11 @@
-"""How kernels are compiled: on first call, cached on disk, without the interpreter's lock and without fast-math.
+"""Compilation of kernels: on first call, cached on disk, releasing the GIL, without fast-math.
 
-A compiled function is one file, named by all that it depends on: the sources, the versions of Python and
-Numba, the processor and the types of the arguments. Processes that start at once may write a file twice, but never
-another's. (Numba's own index numbers the files; of two processes that compile at once, one may get the other's code.)
-A damaged file is replaced. Where no folder can be written, kernels are compiled in each process.
+A compiled function is one file, named by all that it depends on: the sources, the versions of Python and Numba, the
+processor and the types of the arguments. Processes that compile at the same time may write the same file twice, but
+never overwrite a different kernel's. (Numba's own cache numbers its files in an index; of two processes that compile at
+the same time, one may load the other's code.) A damaged file is replaced. Where no folder can be written, kernels are
+compiled in each process. Without fast-math, floating-point sums keep the order in which they are written, so that
+results are equal on every run.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ log = logging.getLogger("cellscale")
 
 F = TypeVar("F", bound=Callable[..., Any])
 PICKLED: Callable[[object], bytes] = serialize.dumps
-"""Numba's pickles; it has no types."""
+"""Numba's serialiser, with a type."""
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 """A file begins with the SHA-256 of the rest: damaged machine code must not be run."""
 
 
 @lru_cache
 def _digest_of(source: Path) -> str:
-    """Digest of a file and of the kernels' files that it imports: their code may be compiled into its own."""
+    """Digest of a source file and of the kernel modules that it imports, as their code is inlined into its own."""
     text = source.read_text()
     imported = re.findall(r"^from cellscale\.kernels\.([\w.]+) import", text, re.MULTILINE)
     parts = [
@@ -49,14 +51,14 @@ def _digest_of(source: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """The compiled forms of one function on disk, in the place of Numba's index and data files."""
+    """Cache files of the compiled forms of one function, in the place of Numba's index and data files."""
 
     folder: Path
-    """Where Numba would keep them."""
+    """Folder of Numba's cache for the source file."""
     source: Path
-    """The file in which the function is."""
+    """Source file of the function."""
     name: str
-    """The function's."""
+    """Qualified name of the function."""
 
     @property
     def _stem(self) -> str:
@@ -67,16 +69,17 @@ class Compiled:
         return self.folder / f"{self._stem}{_digest_of(self.source)[:24]}-{digest[:24]}.nbc"
 
     def load(self, key: object) -> Any:
-        """Return what was saved under a key; None where nothing was, or the file is damaged or cannot be read."""
+        """Return what was saved under a key; None if nothing was, or the file is damaged or cannot be read."""
         try:
             content = self._path(key).read_bytes()
         except OSError:
             return None
         checksum, data = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-        return pickle.loads(data) if hashlib.sha256(data).digest() == checksum else None
+        known = hashlib.sha256(data).digest() == checksum
+        return pickle.loads(data) if known else None  # noqa: S301 — the folder is written by this user, like the code
 
     def save(self, key: object, data: object) -> None:
-        """Write a file whole or not at all, and delete what was compiled from other sources."""
+        """Write a file atomically; delete the files of other versions of the sources."""
         path, pickled = self._path(key), PICKLED(data)
         part = path.with_suffix(f".{uuid.uuid4().hex}")
         try:
@@ -113,7 +116,10 @@ def _if_writable(save: Callable[[object, object], None]) -> Callable[[object, ob
 
 
 def kernel(function: F) -> F:
-    """Compile a function of arrays and numbers; its results are equal on every run and in every thread."""
+    """Compile a function of arrays and numbers; its results are equal on every run and in every thread.
+
+    Division by zero gives inf or nan as in NumPy (`error_model`), which saves a test per division.
+    """
     made: Any = njit(nogil=True, error_model="numpy")(function)
     try:
         made.enable_caching()

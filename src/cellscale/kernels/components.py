@@ -141,7 +141,7 @@ def connected_components(
     connectivity : {4, 8, 6, 26}
         Neighbours of a pixel: across sides only, or across corners and edges as well; 6 or 26 in a volume.
     threads : int
-        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
+        Number of threads, for 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------

@@ -1,4 +1,8 @@
-"""Which labels of two images share pixels, and how many; how many pixels a label has."""
+"""Overlaps of two label images, and areas and centroids of the labels of one.
+
+Pairs of labels are packed into one uint64 key, a << 32 | b, which sorts as the pair does. Label images have long runs
+of equal pairs, so runs are counted first and only their keys are sorted.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from cellscale.types import Labels
 
 @kernel
 def _runs_of_pairs(left: Labels, right: Labels, pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> int:
-    """Write each run of equal pairs once; returned is the number of runs."""
+    """Write key and length (n,) of each run of equal pairs of two flat label images; return the number of runs."""
     n = -1
     for i in range(left.size):
         if i == 0 or left[i] != left[i - 1] or right[i] != right[i - 1]:
@@ -27,7 +31,7 @@ def _runs_of_pairs(left: Labels, right: Labels, pairs: NDArray[np.uint64], lengt
 
 
 def _summed(pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Different pairs in ascending order, and the sum of the lengths of each."""
+    """Return the different keys in ascending order, and the sum of the lengths of each."""
     order = np.argsort(pairs)
     ordered = pairs[order]
     starts = np.flatnonzero(np.concatenate([np.ones(min(len(pairs), 1), bool), ordered[1:] != ordered[:-1]]))
@@ -35,7 +39,10 @@ def _summed(pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> tuple[NDAr
 
 
 def _counted_pairs(a: Labels, b: Labels, threads: int = 1) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Different pairs a << 32 | b in ascending order, and how often each occurs."""
+    """Return the different keys a << 32 | b in ascending order, and the number of pixels of each.
+
+    Bands are counted by themselves; their sums do not depend on the order in which they are added.
+    """
     left, right = a.reshape(-1), b.reshape(-1)
     parts: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
 
@@ -60,12 +67,12 @@ def overlap_table(
     a, b : integer array, (y, x) or (z, y, x)
         Label images of equal shape.
     threads : int
-        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
+        Number of threads, for 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------
     ids_a, ids_b, counts : int64 array, (n,)
-        Pairs of labels that occur, in ascending order, and their pixels; the sum of all is a's size.
+        Pairs of labels that occur, in ascending order, and their pixels; the counts add up to the size of `a`.
     """
     left, right = label_image(a, "a", axes=3), label_image(b, "b", axes=3)
     check_equal_shapes(left, right, "a and b")
@@ -81,7 +88,7 @@ def label_areas(labels: NDArray[np.integer[Any]], *, threads: int = 1) -> tuple[
     labels : integer array, (y, x) or (z, y, x)
         Cells.
     threads : int
-        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
+        Number of threads, for 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------

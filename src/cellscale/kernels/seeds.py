@@ -1,8 +1,10 @@
-"""Seeds by hierarchical thresholds: what is one object at some level of a map.
+"""Seeds by rising thresholds of a map: connected components of the right size.
 
-Levels rise; a component of a size between the limits becomes a seed, a larger one waits for the next level, at which
-its parts may come apart, a smaller one is dropped. Components shrink from level to level, so whether a pixel is a
-seed's depends on its own components alone: on nothing farther than `extent` px.
+At each level in ascending order, a component of a size between the limits becomes a seed, a larger one waits for the
+next level, at which its parts may come apart, and a smaller one is dropped. Components shrink from level to level, so
+whether a pixel belongs to a seed depends on its own components alone: on nothing farther than `extent` px.
+
+The levels come from a one-dimensional k-means of the map's histogram, as in the HK-Means plugin of Icy.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from cellscale.types import Labels, Mask
 
 
 def class_limits(counts: NDArray[np.int64], classes: int) -> tuple[int, ...]:
-    """Limits between the classes of a 1-D k-means on a histogram of whole numbers.
+    """Limits between the classes of a one-dimensional k-means (Lloyd's algorithm) of a histogram.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ def class_limits(counts: NDArray[np.int64], classes: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Ascending; a value belongs to the class of the highest limit that it reaches. At most `classes` − 1.
+        At most `classes` − 1, ascending; a value belongs to the class of the highest limit that it reaches.
     """
     values = np.arange(len(counts))
     present = np.flatnonzero(counts)
@@ -51,7 +53,7 @@ def class_limits(counts: NDArray[np.int64], classes: int) -> tuple[int, ...]:
 
 
 def _joined_at(values: NDArray[np.uint8], labels: Labels) -> NDArray[np.int64]:
-    """Highest level at which pixels of each pair of touching cells are 4-neighbours, (pairs,)."""
+    """Return the highest level, (pairs,), that two 4-adjacent pixels of each pair of touching cells both reach."""
     heights = np.concatenate(
         [np.minimum(values[1:], values[:-1]).ravel(), np.minimum(values[:, 1:], values[:, :-1]).ravel()]
     )
@@ -66,23 +68,25 @@ def _joined_at(values: NDArray[np.uint8], labels: Labels) -> NDArray[np.int64]:
 
 
 def level_errors(values: NDArray[np.uint8], labels: Labels, *, smallest: int) -> NDArray[np.int64]:
-    """Count what goes wrong at each level of the map of known cells.
+    """Count merged and lost cells at each level of a map, for known cells.
 
     Parameters
     ----------
     values : uint8 array, (y, x)
-        A map as `hierarchical_seeds` takes it.
+        Map as for `hierarchical_seeds`.
     labels : unsigned integer array, (y, x)
-        Its cells.
+        True cells.
     smallest : int
-        Seeds have so many pixels.
+        Least area of a seed, px.
 
     Returns
     -------
     int64 array, (256,)
-        Pairs of cells that are joined at a level, and cells of which fewer pixels reach it.
+        For each level: pairs of touching cells that are joined, plus cells of which fewer than `smallest` pixels reach
+        it.
     """
     ids, cells = np.unique(labels, return_inverse=True)
+    # counts (cells, 256): pixels of each value; summed up from the right: pixels that reach each level.
     places = cells.reshape(-1) * 256 + values.reshape(-1)
     counts = np.bincount(places, minlength=256 * len(ids)).reshape(-1, 256)[ids > 0]
     reaching = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
@@ -93,7 +97,7 @@ def level_errors(values: NDArray[np.uint8], labels: Labels, *, smallest: int) ->
 
 @kernel
 def _measure(labels: NDArray[np.int32], out: NDArray[np.int64]) -> None:
-    """Area, y0, x0, y1, x1 (inclusive) of each component."""
+    """Write area, y0, x0, y1, x1 (inclusive) of each component, (count + 1, 5)."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             row = out[labels[y, x]]
@@ -103,7 +107,7 @@ def _measure(labels: NDArray[np.int32], out: NDArray[np.int64]) -> None:
 
 
 def _sizes(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Area and longer side of each component, (count + 1,); the background's are 0."""
+    """Return area and longer side of the bounding box of each component, (count + 1,); 0 for the background."""
     out = np.zeros((count + 1, 5), np.int64)
     out[:, 1:3] = np.iinfo(np.int64).max
     _measure(labels, out)
@@ -112,14 +116,14 @@ def _sizes(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], ND
 
 
 def _any_before(mask: Mask, n: int) -> Mask:
-    """Whether one of the n pixels to the left is True."""
+    """Return for each pixel whether one of the n to its left is True, (y, x), by differences of running counts."""
     counts = np.cumsum(np.pad(mask, ((0, 0), (n + 1, 0))), axis=1, dtype=np.int32)
     found: Mask = counts[:, n:-1] > counts[:, : -n - 1]
     return found
 
 
 def _first_within(mask: Mask, radius: int) -> Mask:
-    """Pixels of a mask without another one earlier in raster order within `radius` rows and columns."""
+    """Return the pixels of a mask with no other one earlier in raster order within `radius` rows and columns."""
     rows = ndimage.maximum_filter1d(mask.astype(np.uint8), 2 * radius + 1, axis=1, mode="constant") > 0
     return mask & ~_any_before(rows.T, radius).T & ~_any_before(mask, radius)
 
@@ -127,19 +131,20 @@ def _first_within(mask: Mask, radius: int) -> Mask:
 def hierarchical_seeds(
     values: NDArray[np.uint8], levels: Sequence[int], *, smallest: int, largest: int, extent: int
 ) -> Labels:
-    """Find seeds by rising levels.
+    """Find seeds by rising thresholds.
 
     Parameters
     ----------
     values : uint8 array, (y, x)
-        A map that is high in the middle of objects.
+        Map that is high in the middle of objects.
     levels : sequence of int
-        Ascending: a pixel belongs to a level that its value reaches.
+        Thresholds in ascending order; a pixel belongs to the levels that its value reaches.
     smallest, largest : int
-        Seeds have so many pixels; at the last level there is nothing to wait for, and larger ones are taken too.
+        Least and greatest area of a seed, px. At the last level larger components become seeds as well.
     extent : int
-        And at most so many rows and columns, px. Of what is wider at the last level, those pixels become seeds that
-        have no other pixel of this level before them, in raster order, within extent / 2 rows and columns.
+        Greatest number of rows and of columns of a seed, px. In a wider component of the last level, those pixels
+        become seeds that have no other pixel of that level before them, in raster order, within extent / 2 rows and
+        columns.
 
     Returns
     -------

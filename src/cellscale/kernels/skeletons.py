@@ -1,7 +1,21 @@
-"""Skeletons by thinning, 64 pixels at once: only blocks beside one in which a pixel was deleted are looked at again.
+"""Skeletons by parallel thinning, 64 pixels at a time as the bits of a word.
 
-T. Y. Zhang and C. Y. Suen, A fast parallel algorithm for thinning digital patterns, 1984. As printed it erases 2×2
-squares; here the first pass spares upper left corners and the second lower right ones, so that nothing vanishes.
+T. Y. Zhang and C. Y. Suen, A fast parallel algorithm for thinning digital patterns, Comm. ACM 27, 1984. Two passes
+alternate until neither deletes a pixel; each decides about all pixels from the image before it. With a … h the 8
+neighbours clockwise from the one above,
+
+    h a b
+    g · c
+    f e d
+
+both passes delete a figure pixel that has 2 to 6 figure neighbours which form a single arc around it. In addition,
+the first pass requires not (a and c and e) and not (c and e and g), the second not (a and c and g) and not (a and e
+and g). As printed, a 2×2 square loses all four pixels. Here the first pass spares a pixel whose figure neighbours are
+exactly c, d and e, the upper left corner of such a square, and the second pass one whose figure neighbours are
+exactly g, h and a, the lower right corner, so that no part vanishes.
+
+All conditions are logical operations on words. Blocks of words are skipped where neither of the last two passes changed
+a pixel in the block or next to it.
 """
 
 from __future__ import annotations
@@ -11,35 +25,50 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.kernels.arguments import mask_image
+from cellscale.kernels.arguments import check_equal_shapes, mask_image
 from cellscale.kernels.compiling import kernel
+from cellscale.kernels.distances.transform import distance_transform
 from cellscale.types import Mask
 
 Bits: TypeAlias = NDArray[np.uint64]
-"""(x, y): pixels, 64 of a row in a word, the leftmost in the lowest bit; words and rows more on all sides are 0."""
+"""Packed figure, (words + 2, rows + 2): word (w + 1, y + 1) has the pixels 64 w … 64 w + 63 of row y, the leftmost in
+the lowest bit. A margin of one word and one row on every side is 0, so neighbours need no test for the border. Words of
+one column are contiguous: the loop over rows is vectorised."""
 WORD = 64
 """Pixels in a word."""
 BLOCK = 128
-"""So many words below one another rest together."""
+"""Rows of a block: the words of one column that are thinned, or skipped, together."""
 
 
 @kernel
 def _erase(left: Bits, here: Bits, right: Bits, second: bool, out: Bits) -> bool:
-    """Write a column of words without the pixels that a pass deletes; whether there are any.
+    """Write a block of words without the pixels that a pass deletes; return whether it deletes any.
 
-    With a … h the neighbours clockwise from the one above, both passes delete where two to six belong, in one arc.
+    Parameters
+    ----------
+    left, here, right : uint64 array, (rows + 2,) or longer
+        The column of words with the block and its neighbours, from the row above the block on.
+    second : bool
+        Which of the two passes.
+    out : uint64 array, (rows,)
+        Gets the block.
     """
     one, last = np.uint64(1), np.uint64(63)
     n = out.size
+    # u, h, d: the row above (up), the pixel's row (here), the row below (down); 0, 1, 2: the word left, its own, right.
     u0, u1, u2 = left[:n], here[:n], right[:n]
     h0, h1, h2 = left[1 : n + 1], here[1 : n + 1], right[1 : n + 1]
     d0, d1, d2 = left[2:], here[2:], right[2:]
     gone = np.uint64(0)
     for k in range(n):
+        # Bit i of a … h is the neighbour of the pixel at bit i. The right neighbour is the next higher bit, so the word
+        # is shifted down, and its highest bit comes from the lowest of the word on the right; likewise to the left.
         a, e = u1[k], d1[k]
         b, h = (u1[k] >> one) | (u2[k] << last), (u1[k] << one) | (u0[k] >> last)
         c, g = (h1[k] >> one) | (h2[k] << last), (h1[k] << one) | (h0[k] >> last)
         d, f = (d1[k] >> one) | (d2[k] << last), (d1[k] << one) | (d0[k] >> last)
+        # An arc of figure neighbours begins where a background neighbour is followed by a figure one, clockwise.
+        # `once`: at least one such place so far; `twice`: at least two. Exactly one arc is once & ~twice.
         once = ~a & b
         twice = once & (~b & c)
         once |= ~b & c
@@ -55,6 +84,8 @@ def _erase(left: Bits, here: Bits, right: Bits, second: bool, out: Bits) -> bool
         once |= ~g & h
         twice |= once & (~h & a)
         once |= ~h & a
+        # In a single arc the number of figure neighbours is at least 2 if two adjacent ones are figure, and at most 6
+        # if two adjacent ones are background.
         pair = (a & b) | (b & c) | (c & d) | (d & e) | (e & f) | (f & g) | (g & h) | (h & a)
         gap = ~((a | b) & (b | c) & (c | d) & (d | e) & (e | f) & (f | g) & (g | h) & (h | a))
         doomed = h1[k] & once & ~twice & pair & gap
@@ -69,9 +100,12 @@ def _erase(left: Bits, here: Bits, right: Bits, second: bool, out: Bits) -> bool
 
 @kernel
 def thin(bits: Bits) -> None:
-    """Thin a packed image in place."""
+    """Thin a packed figure in place."""
     words, rows = bits.shape[0] - 2, bits.shape[1] - 2
     now, then = bits, bits.copy()
+    # Number of the last pass that changed each block, (words + 2, blocks + 2), with a margin of blocks that never
+    # change. Passes are numbered from 2 on. The values 0 and 1 (with a figure pixel) make pass 2 look at all blocks
+    # and pass 3 at those around figures.
     changed = np.zeros((words + 2, -(-rows // BLOCK) + 2), np.int64)
     for w in range(words):
         for y in range(rows):
@@ -84,6 +118,9 @@ def thin(bits: Bits) -> None:
                 latest = 0
                 for k in range(9):
                     latest = max(latest, changed[w + k // 3, b + k % 3])
+                # Pass t reads `now`, the image after pass t − 1, and writes `then`, which holds that after pass t −
+                # 2. If passes t − 2 and t − 1 changed nothing in the 3×3 blocks around, both are equal here, and pass
+                # t − 2, which applied the same rule to the same pixels, deleted nothing: neither would pass t.
                 if latest >= turn - 2:
                     begin, end = b * BLOCK, min((b + 1) * BLOCK, rows)
                     left, here, right = now[w, begin:], now[w + 1, begin:], now[w + 2, begin:]
@@ -95,7 +132,7 @@ def thin(bits: Bits) -> None:
 
 
 def packed(mask: Mask) -> Bits:
-    """Pack a contiguous mask."""
+    """Pack a mask (y, x) into words; packbits with little bit order puts the leftmost pixel into the lowest bit."""
     height, width = mask.shape
     octets = np.zeros((height + 2, 8 * (-(-width // WORD) + 2)), np.uint8)
     octets[1:-1, 8 : 8 + -(-width // 8)] = np.packbits(mask, axis=1, bitorder="little")
@@ -103,7 +140,7 @@ def packed(mask: Mask) -> Bits:
 
 
 def unpacked(bits: Bits, width: int) -> Mask:
-    """Unpack what `packed` returns."""
+    """Unpack a result of `packed` to a mask (y, x) of `width` columns; the margin is dropped."""
     octets = np.ascontiguousarray(bits[1:-1, 1:-1].T).view(np.uint8)
     return np.unpackbits(octets, axis=1, bitorder="little", count=width).view(np.bool_)
 
@@ -114,15 +151,100 @@ def skeleton(mask: Mask) -> Mask:
     Parameters
     ----------
     mask : bool array, (y, x)
-        A figure; what lies outside the image does not belong to it. Parts that are not 8-adjacent do not affect each
-        other.
+        Figure; pixels outside the image do not belong to it. Parts that are not 8-adjacent do not affect each other.
 
     Returns
     -------
     bool array, (y, x)
-        A subset with as many 8-connected parts and holes.
+        Subset of the mask with the same number of 8-connected parts and of holes.
     """
     image = mask_image(mask)
     bits = packed(image)
     thin(bits)
     return unpacked(bits, image.shape[1])
+
+
+@kernel
+def _arcs(lines: Mask, y: int, x: int) -> int:
+    """Count the arcs of skeleton pixels around a pixel (Rutovitz): 1 at an end, 2 on a line, more at a junction.
+
+    `lines` has a border of one pixel without any.
+    """
+    found = 0
+    before = lines[y - 1, x - 1]
+    for dy, dx in ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)):
+        here = lines[y + dy, x + dx]
+        found += here and not before
+        before = here
+    return found
+
+
+@kernel
+def _next(lines: Mask, walked: Mask, y: int, x: int) -> tuple[int, int]:
+    """Return the first neighbour on the skeleton that was not walked on, beside before across; itself without one."""
+    for dy, dx in ((-1, 0), (0, 1), (1, 0), (0, -1), (-1, -1), (-1, 1), (1, 1), (1, -1)):
+        if lines[y + dy, x + dx] and not walked[y + dy, x + dx]:
+            return y + dy, x + dx
+    return y, x
+
+
+@kernel
+def _prune(lines: Mask, radii: NDArray[np.float32], length: float, doomed: Mask) -> bool:
+    """Mark the branches that stick out of the disc at their junction by at most `length`; whether there are any."""
+    walked = np.zeros(lines.shape, np.bool_)
+    path = np.empty((lines.size, 2), np.int64)
+    any_found = False
+    for y0 in range(1, lines.shape[0] - 1):
+        for x0 in range(1, lines.shape[1] - 1):
+            if not lines[y0, x0] or _arcs(lines, y0, x0) != 1:
+                continue
+            y, x, n, junction = y0, x0, 0, False
+            while not junction:
+                path[n] = y, x
+                walked[y, x] = True
+                n += 1
+                ny, nx = _next(lines, walked, y, x)
+                if ny == y and nx == x:
+                    break
+                y, x = ny, nx
+                junction = _arcs(lines, y, x) > 2
+            for k in range(n):
+                walked[path[k, 0], path[k, 1]] = False
+            far = np.hypot(y - y0, x - x0) + radii[y0, x0]
+            if junction and far <= radii[y, x] + length:
+                any_found = True
+                for k in range(n):
+                    doomed[path[k, 0], path[k, 1]] = True
+    return any_found
+
+
+def pruned(lines: Mask, figure: Mask, *, length: float) -> Mask:
+    """Drop the spurs of a skeleton: branches that say no more of the figure's shape than the disc where they begin.
+
+    Thinning draws a line to every bump of an outline. A branch from a junction q to an end e goes where the disc around
+    e that fits into the figure lies within the disc around q, grown by `length`: |e − q| + r(e) ≤ r(q) + `length`. This
+    is repeated until nothing goes.
+
+    Parameters
+    ----------
+    lines : bool array, (y, x)
+        The skeleton.
+    figure : bool array, (y, x)
+        What it is of; the image's border is no outline.
+    length : float
+        How far a branch must stick out of the disc to stay, px.
+
+    Returns
+    -------
+    bool array, (y, x)
+        At least one pixel of each part of the skeleton.
+    """
+    inside = mask_image(figure, "figure")
+    found = np.pad(mask_image(lines, "lines"), 1)
+    check_equal_shapes(inside, found[1:-1, 1:-1], "figure and lines")
+    radii = np.pad(distance_transform(inside), 1)
+    doomed = np.zeros_like(found)
+    while _prune(found, radii, length, doomed):
+        found &= ~doomed
+        doomed[:] = False
+    return found[1:-1, 1:-1]

@@ -1,4 +1,9 @@
-"""Gaussian smoothing of planes: along the columns, then along the rows, sums in a fixed order."""
+"""Gaussian smoothing of planes: a separable filter, along the columns and then along the rows.
+
+Each sum is formed in the same order at every pixel, farthest pair of neighbours first, whatever surrounds it: results
+do not depend on how a frame is divided, which running sums and FFT convolution cannot promise. Regions whose whole
+surroundings are 0 are skipped: their sum is exactly 0.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,22 @@ from numpy.typing import NDArray
 from cellscale.kernels.compiling import kernel
 
 CUT = 4
-"""Widths at which a Gaussian is cut."""
+"""Distance at which the Gaussian is cut, in widths sigma."""
 BLOCK = 64
-"""So many columns, or rows, are left out together where all is 0, px."""
+"""Side of the blocks that are skipped together where all is 0, px."""
 LONG = 1024
-"""So many pixels are summed up at once, so that they and what is around them stay at hand."""
+"""Pixels that are summed together: their float64 sums, 8 KiB, stay in the first-level cache."""
 TAPS = 4
-"""So many pairs of pixels are added at once."""
+"""Pairs of neighbours that one pass over the sums adds; the weights are padded with 0 to a multiple of it."""
 
 
 @kernel
 def _any(bits: NDArray[np.int32], top: int, bottom: int, left: int, right: int) -> bool:
+    """Return whether a box, clipped to the image, has a value other than 0.
+
+    float32 values are tested by their bits; −0.0 counts as a value. An OR over all pixels is vectorised, an early exit
+    is not.
+    """
     found = np.int32(0)
     for y in range(max(top, 0), min(bottom, bits.shape[0])):
         row = bits[y, left:right]
@@ -29,11 +39,24 @@ def _any(bits: NDArray[np.int32], top: int, bottom: int, left: int, right: int) 
 
 @kernel
 def _sum(line: NDArray[np.float64], step: int, weights: NDArray[np.float64], total: NDArray[np.float64]) -> None:
-    """Write sums of what is 0, 1, … steps away on both sides, weighted, farthest first; the first is reach steps in."""
+    """Write weighted sums over the neighbours 0 … reach steps away on both sides, the farthest first.
+
+    Parameters
+    ----------
+    line : float64 array, (n,)
+        Values; sum x is centred at reach · step + x.
+    step : int
+        Distance of neighbours in the line: 1 along a row, the width of a row to sum along columns.
+    weights : float64 array, (reach + 1,)
+        Weight of each distance; `reach` is a multiple of TAPS.
+    total : float64 array, (m,)
+        Gets the sums.
+    """
     reach = weights.size - 1
     here = line[reach * step :]
     for x in range(total.size):
         total[x] = here[x] * weights[0]
+    # a: neighbours j, j − 1, j − 2, j − 3 steps before, b: after.
     for j in range(reach, 0, -TAPS):
         w0, w1, w2, w3 = weights[j], weights[j - 1], weights[j - 2], weights[j - 3]
         a0, b3 = line[(reach - j) * step :], line[(reach + j - 3) * step :]
@@ -48,7 +71,11 @@ def _sum(line: NDArray[np.float64], step: int, weights: NDArray[np.float64], tot
 
 @kernel
 def _along_y(image: NDArray[np.float32], weights: NDArray[np.float64], out: NDArray[np.float32]) -> None:
-    """Write sums of blocks and what is above and below; what is 0 and far from all else is not written."""
+    """Write sums along the columns block by block; `out` is 0 before, and stays so where a block's surroundings are 0.
+
+    A block and the `reach` rows above and below are copied into a slab (BLOCK + 2 · reach, BLOCK), border rows
+    repeated. Flattened, the neighbour in the next row is BLOCK entries on, so one loop sums several rows.
+    """
     height, width = image.shape
     reach = weights.size - 1
     slab, total = np.zeros((BLOCK + 2 * reach, BLOCK)), np.empty(LONG)
@@ -73,7 +100,7 @@ def _along_y(image: NDArray[np.float32], weights: NDArray[np.float64], out: NDAr
 
 @kernel
 def _along_x(image: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
-    """Replace rows by their sums."""
+    """Replace each row by its sums along the row, border pixels repeated; stretches of BLOCK zeros are skipped."""
     height, width = image.shape
     reach = weights.size - 1
     line, total = np.zeros(width + 2 * reach + BLOCK), np.empty(LONG)
@@ -103,19 +130,19 @@ def _along_x(image: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
 
 
 def gaussian(image: NDArray[np.float32], *, sigma: float) -> NDArray[np.float32]:
-    """Smooth a plane with a Gaussian of width `sigma` px, cut at 4 widths; its border is repeated outwards.
+    """Smooth a plane with a Gaussian of width `sigma`, cut at 4 sigma; border pixels are repeated outwards.
 
     Parameters
     ----------
     image : float32 array, (y, x)
-        What is smoothed.
+        Plane.
     sigma : float
-        Width, px; 0: nothing changes.
+        Width, px; with 0 the plane is returned unchanged.
 
     Returns
     -------
     float32 array, (y, x)
-        Sums in float64, farthest first, rounded to float32 after each axis.
+        Smoothed plane; sums are float64 and rounded to float32 after each axis.
     """
     if sigma == 0 or image.size == 0:
         return image.copy()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image, mask_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.distances.envelopes import FAR
@@ -87,25 +88,35 @@ def _grown(padded: Mask) -> Mask:
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
 
 
-def touching_classes(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+def touching_classes(labels: NDArray[np.integer[Any]], *, within: float = 0.0) -> NDArray[np.uint8]:
     """Return the three classes of Algorithm 1.
 
     With g the separated cells, touching is the dilation of closing(g) − g, both with a 3×3 square; it overrides the
-    cells. Outside the image is background, so the image's border closes nothing.
+    cells. Outside the image is background, so the image's border closes nothing. On a binary mask a closing also fills
+    notches of one cell's outline, where nothing touches; `within` drops them.
 
     Parameters
     ----------
     labels : integer array, (y, x)
         Cells.
+    within : float
+        Pixels of closing(g) − g count where the second-nearest cell is at most this far away, px; 0: all do, as
+        printed.
 
     Returns
     -------
     uint8 array, (y, x)
         0 background, 1 cell, 2 touching.
     """
-    cells = separated(labels) > 0
+    if within < 0:
+        raise InputError(f"within is {within} px; expected 0 (all gaps) or more.")
+    apart = separated(labels)
+    cells = apart > 0
     closed = ~_grown(~_grown(np.pad(cells, 2)))
     gaps = closed & ~cells
+    if within > 0 and gaps.any():
+        *_, second = two_nearest_labels(apart)
+        gaps &= second <= within**2
     return np.where(_grown(np.pad(gaps, 1)), np.uint8(2), cells.view(np.uint8))
 
 
@@ -145,7 +156,7 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
     radius : int
         Touching pixels farther than this from every cell (Euclidean, px) become background.
     threads : int
-        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
+        Number of threads, for 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------

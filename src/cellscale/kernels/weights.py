@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +16,10 @@ from cellscale.kernels.compiling import kernel
 from cellscale.kernels.concavities import contours_and_skeletons
 from cellscale.kernels.distances.envelopes import FAR
 from cellscale.kernels.distances.transform import copied_around, distance_transform, squared_at, two_nearest_labels
+from cellscale.kernels.majority import smooth_labels
 from cellscale.kernels.smoothing import gaussian
 from cellscale.kernels.touching import rims, separated
-from cellscale.types import Mask
+from cellscale.types import Labels, Mask
 
 UNDERFLOW = 104
 """exp(−UNDERFLOW) is 0 in float32."""
@@ -28,22 +30,40 @@ def _check_positive(value: float, name: str) -> None:
         raise InputError(f"{name} is {value}; expected more than 0.")
 
 
-def class_balance(counts: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-    """Weights 1 / |g_c| of classes with these pixel counts, scaled to 1 for the rarest; 0 for absent classes."""
+def class_balance(
+    counts: Sequence[float] | NDArray[Any], *, exponent: float = 1.0, cap: float = 0.0
+) -> NDArray[np.float32]:
+    """Weigh classes by their frequencies: (n_min / n_c)^exponent, 1 for the rarest class that occurs.
+
+    Parameters
+    ----------
+    counts : sequence of numbers
+        Pixels of each class.
+    exponent : float
+        1: inverse frequencies; ½: their square root; 0: all classes that occur weigh 1.
+    cap : float
+        The rarest class weighs at most this many times the most frequent one; 0: no limit.
+
+    Returns
+    -------
+    float32 array, (classes,)
+        0 for classes without a pixel: they are left out of the comparison, too.
+
+    Raises
+    ------
+    InputError
+        If a count or the exponent is negative, or the cap is between 0 and 1.
+    """
     pixels = np.asarray(counts, np.float64)
     if (pixels < 0).any():
         raise InputError(f"Class counts are {pixels.tolist()}; expected no negative number.")
+    if exponent < 0 or cap < 0 or 0 < cap < 1:
+        raise InputError(f"exponent is {exponent} and cap {cap}; expected 0 or more, and a cap of 0 or at least 1.")
     present = pixels > 0
     rarest = pixels[present].min() if present.any() else 1.0
-    return np.divide(rarest, pixels, out=np.zeros_like(pixels), where=present).astype(np.float32)
-
-
-def focal_weights(probabilities: NDArray[np.floating[Any]], *, gamma: float = 2.0) -> NDArray[np.float32]:
-    """(1 − p)^γ of the true class's probability, any shape: less for pixels that are right already.
-
-    T.-Y. Lin et al., Focal loss for dense object detection, 2017.
-    """
-    return np.power(1 - np.asarray(probabilities, np.float32), np.float32(gamma))
+    weights = np.divide(rarest, pixels, out=np.zeros_like(pixels), where=present) ** exponent
+    least = 1 / cap if cap > 0 else 0.0
+    return np.where(present, np.maximum(weights, least), 0.0).astype(np.float32)
 
 
 def ronneberger(
@@ -159,16 +179,30 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
     return weights
 
 
-def contour_complexity(labels: NDArray[np.integer[Any]], *, cap: int | None = None) -> tuple[NDArray[np.float32], Mask]:
+def regular(labels: NDArray[np.integer[Any]], smooth: int) -> Labels:
+    """Separated cells, their masks smoothed by a median of `smooth` × `smooth` px (1: as they are)."""
+    apart = separated(labels)
+    return separated(smooth_labels(apart, side=smooth)) if smooth > 1 else apart
+
+
+def contour_complexity(
+    labels: NDArray[np.integer[Any]], *, smooth: int = 1, prune: float = 0.0
+) -> tuple[NDArray[np.float32], Mask]:
     """Measure how narrow cells and concavities are at their contours.
 
     With t a separated cell and r = hull(t) without t its concavity: φ_K is the distance to the skeletons of all t and
-    r, Γ_H the contours of all t and r. F. A. Guerrero-Peña et al., 2018, section 2.2.
+    r, Γ_H the contours of all t and r. F. A. Guerrero-Peña et al., 2018, section 2.2. On outlines of pixels, or of
+    jagged annotations, skeletons have a spur to every step and hulls slivers along it, and φ_K is small everywhere;
+    `smooth` and `prune` are ours.
 
     Parameters
     ----------
     labels : integer array, (y, x)
         Cells; touching ones are separated first.
+    smooth : int
+        Side of the median by which each mask is smoothed first, px, odd; 1: none.
+    prune : float
+        Spurs and slivers that are dropped (`contours_and_skeletons`), px; 0: none.
 
     Returns
     -------
@@ -177,15 +211,36 @@ def contour_complexity(labels: NDArray[np.integer[Any]], *, cap: int | None = No
     contours : bool array, (y, x)
         Γ_H.
     """
-    contours, skeletons = contours_and_skeletons(separated(labels))
+    contours, skeletons = contours_and_skeletons(regular(labels, smooth), prune=prune)
     distances = distance_transform(~skeletons)
     return np.where(contours, distances, np.float32(0)), contours
 
 
-def saw_tau(labels: NDArray[np.integer[Any]]) -> float:
-    """Return τ of equation 4 for one image: the greatest φ_K on Γ_H, px; 0 without contours."""
-    distances, _ = contour_complexity(labels)
-    return float(distances.max(initial=0))
+def saw_tau(
+    frames: Iterable[NDArray[np.integer[Any]]], *, percentile: float = 100.0, smooth: int = 1, prune: float = 0.0
+) -> float:
+    """Return τ of equation 4 for a training set: a percentile of φ_K on all its contours, px; 0 without any.
+
+    Parameters
+    ----------
+    frames : iterable of integer arrays, (y, x)
+        Cells.
+    percentile : float
+        100: the greatest φ_K, as printed; one large cell then decides for all.
+    smooth, prune
+        As for `contour_complexity`.
+    """
+    counts: Counter[float] = Counter()
+    for labels in frames:
+        distances, contours = contour_complexity(labels, smooth=smooth, prune=prune)
+        values, numbers = np.unique(distances[contours], return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    wanted, seen = percentile / 100 * counts.total(), 0
+    for value, number in sorted(counts.items()):
+        seen += number
+        if seen >= wanted:
+            return float(value)
+    return 0.0
 
 
 @kernel
@@ -205,7 +260,7 @@ def _contour_weights(contours: Mask, skeletons: Mask, tau: float, offset: float)
     return squared.view(np.float32)
 
 
-def shape_aware_weights(
+def shape_aware_weights(  # noqa: PLR0913
     labels: NDArray[np.integer[Any]],
     *,
     tau: float,
@@ -213,6 +268,8 @@ def shape_aware_weights(
     radius: int = 20,
     spread: Literal["both", "inside"] = "both",
     offset: float = 0.0,
+    smooth: int = 1,
+    prune: float = 0.0,
 ) -> NDArray[np.float32]:
     """Weights of contours where cells or their concavities are narrow: F_σ * w_c of equations 3 and 4.
 
@@ -234,6 +291,8 @@ def shape_aware_weights(
         Whether they are copied to both sides of the contour or into cells alone.
     offset : float
         Added to w_c on contours.
+    smooth, prune
+        As for `contour_complexity`.
 
     Returns
     -------
@@ -244,7 +303,7 @@ def shape_aware_weights(
         raise InputError(f"spread is {spread!r}; expected 'both' or 'inside'.")
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
-    contours, skeletons = contours_and_skeletons(separated(labels))
+    contours, skeletons = contours_and_skeletons(regular(labels, smooth), prune=prune)
     copied = copied_around(_contour_weights(contours, skeletons, tau, offset), contours, radius=radius)
     if spread == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0

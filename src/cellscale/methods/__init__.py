@@ -6,10 +6,12 @@ A method is a value: METHODS names it, `load_method` imports it on first use. A 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-from cellscale.errors import MissingError, unknown
+from cellscale.errors import InputError, MissingError, unknown
 from cellscale.methods.protocol import Method
 from cellscale.settings.fields import flat, replaced
 
@@ -35,9 +37,11 @@ METHODS = {
     "calt-us": "cellscale.methods.calt_us:CALT_US",
 }
 """Name on the command line to "module:value"."""
+_PARTS = sorted(name for name in vars(Method) if not name.startswith("_"))
+"""Members that every method has."""
 
 
-def load_method(name: str, **settings: Any) -> Method:
+def load_method(name: str, /, **settings: Any) -> Method:
     """Return the method of this name with these settings.
 
     Parameters
@@ -52,7 +56,7 @@ def load_method(name: str, **settings: Any) -> Method:
     MissingError
         If there is no such method or setting; lists those that exist and suggests the nearest.
     InputError
-        If a setting is of the wrong type.
+        If a setting is of the wrong type, or what is named is not a method.
     """
     place = METHODS.get(name, name)
     if ":" not in place:
@@ -60,10 +64,50 @@ def load_method(name: str, **settings: Any) -> Method:
     module, _, attribute = place.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise MissingError(f"Method {name!r} cannot be imported: {error}. Write package.module:NAME.") from error
-    method = cast("Method", found() if isinstance(found, type) else found)
-    return replaced(method, settings)
+        method = found() if isinstance(found, type) else found
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise MissingError(f"Method {name!r} cannot be imported: {reason}. Write package.module:NAME.") from error
+    absent = [part for part in _PARTS if not hasattr(method, part)]
+    if absent or not dataclasses.is_dataclass(method):
+        expected = "expected a frozen dataclass with what cellscale.methods.protocol.Method names"
+        raise InputError(f"{name!r} is not a valid method; {expected}{_lacking(absent)}.")
+    return replaced(cast("Method", method), settings)
+
+
+def _lacking(names: Sequence[str]) -> str:
+    return f", but it lacks {', '.join(names)}" if names else ""
+
+
+def module_of(name: str) -> str:
+    """Module of a method named "package.module:NAME"; empty for a name of METHODS."""
+    return name.partition(":")[0] if ":" in name else ""
+
+
+def check_trusted(name: str, trust: Collection[str], source: str) -> None:
+    """Refuse a method that a file names and nobody trusts: importing it would run code that the file chooses.
+
+    Parameters
+    ----------
+    name : str
+        Of the method: a name without a module can only be one of METHODS, which are always trusted.
+    trust : collection of str
+        Names of the modules whose methods may be imported.
+    source : str
+        The file that names the method.
+
+    Raises
+    ------
+    InputError
+        If the method's module is not among them.
+    """
+    module, allowed = module_of(name), {trust} if isinstance(trust, str) else set(trust)
+    if ":" not in name or (module and module in allowed):
+        return
+    raise InputError(
+        f"{source} asks for the method {name!r}, which is not part of cellscale: loading it runs the code of the "
+        f"module {module!r}. If you trust it, add --trust-model {module} (Python: trust=[{module!r}])."
+    )
 
 
 def settings_of(method: Method) -> dict[str, Any]:

@@ -11,29 +11,28 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, rims
+from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability, weighted_bce
+from cellscale.methods.parts.class_balance import Balance, counted, foreground
+from cellscale.methods.parts.decoding import GAP_REACH, above
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 
-def weighted_bce(networks: Networks, batch: Batch) -> Terms:
+def border_weighted_bce(networks: Networks, batch: Batch) -> Terms:
     """Mean over pixels of w(p) · binary cross-entropy."""
-    scores = networks["unet"](batch.image).float()[:, 0]
-    loss = nn.functional.binary_cross_entropy_with_logits(
-        scores, batch.targets["cell"].float(), weight=batch.targets["weight"]
-    )
-    return {"bce": loss}
+    scores = networks["unet"](batch.image)[:, 0]
+    return {"bce": weighted_bce(scores, batch.targets["cell"], batch.targets["weight"])}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +55,12 @@ class BorderWeightedUNet:
     """How fast that falls with the distances to the nearest two cells, px."""
     squares: bool = False
     """Put d1² + d2² in the place of (d1 + d2)²."""
-    class_counts: tuple[int, ...] = ()
-    """Pixels of background and cells in the training frames; fitted by `prepared`; empty: both weigh 1."""
+    balance: Balance = field(default_factory=Balance)
+    scale: Literal["rarest", "background"] = setting("rarest", before="rarest")
+    """Which pixels have w_c = 1: those of the rarer class, or of the background, as Torr et al. (2020) print it. With
+    cells on a fifth of the pixels the border then weighs four times less against the rest."""
+    class_counts: tuple[int, ...] = setting((), fitted=True)
+    """Pixels of background and cells that training sees; empty: fitted by `prepared`, and both weigh 1 until then."""
     threshold: float = 0.5
     """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
     fill_radius: int = 2
@@ -93,21 +96,25 @@ class BorderWeightedUNet:
         """One probability."""
         return ("cell",)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Count background and cell pixels."""
-        counts = np.zeros(2, np.int64)
-        for frame in labels:
-            counts += np.bincount((separated(frame) > 0).ravel(), minlength=2)
-        return dataclasses.replace(self, class_counts=tuple(counts.tolist()))
+        counts = self.class_counts or counted(frames if views is None else views, foreground, 2)
+        return dataclasses.replace(self, class_counts=counts)
 
     def targets(self, labels: Labels) -> Maps:
         """`cell` (uint8) and `weight` (float32) of a crop; the rarer class has w_c = 1."""
         cells = separated(labels)
         inside = (cells > 0).astype(np.uint8)
-        counts = np.maximum(self.class_counts or (1, 1), 1)
-        balance = (counts.min() / counts)[inside]
+        balance = self.class_weights()[inside]
         border = ronneberger(cells, w0=self.border, sigma=self.sigma, squares=self.squares)
         return {"cell": inside, "weight": (balance + np.where(inside, 0, border)).astype(np.float32)}
+
+    def class_weights(self) -> NDArray[np.float32]:
+        """w_c of background and cells, (2,)."""
+        counts = self.class_counts or (1, 1)
+        if self.scale == "background":
+            return np.array([1, self.balance.ratio(*counts)], np.float32)
+        return self.balance.of(counts)
 
     def networks(self) -> dict[str, nn.Module]:
         """One U-Net."""
@@ -115,17 +122,16 @@ class BorderWeightedUNet:
 
     def stages(self) -> tuple[Stage, ...]:
         """One network, one loss."""
-        return (one_update("cross-entropy", weighted_bce, self.adam),)
+        return (one_update("cross-entropy", border_weighted_bce, self.adam),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The sigmoid of the only channel, (n, y, x)."""
-        return {"cell": torch.sigmoid(networks["unet"](windows).float()[:, 0])}
+        return probability(networks, windows)
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """4-connected components of the cells; narrow gaps go to the nearest."""
         cells = self.postprocessing.filled(above(maps["cell"], self.threshold))
-        between = gaps(cells) if self.fill_radius else np.zeros_like(cells)
-        return self.postprocessing.pieces(cells, between, self.fill_radius, valid)
+        return self.postprocessing.pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
@@ -139,7 +145,7 @@ class BorderWeightedUNet:
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
-        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+        return perfect_mask(labels)
 
 
 UNET_RONNEBERGER = BorderWeightedUNet()

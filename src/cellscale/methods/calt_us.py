@@ -169,7 +169,7 @@ class CaltUS:
         """All classes but the background."""
         return CLASSES[1:]
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit: the J terms count the classes of a sample."""
         return self
 

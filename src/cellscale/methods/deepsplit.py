@@ -8,7 +8,7 @@ its result stays; stage two trains both, starting from it. The final mask is sta
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -19,15 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
 from cellscale.kernels.touching import contact_regions, separated
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.binary_masks import weighted_bce
+from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import above, rims
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.networks.unet import CONVOLUTIONS, UNetShape, block, unet_reach, xavier_normal
+from cellscale.networks.unet import CONVOLUTIONS, UNetShape, unet_reach, xavier_normal
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 BRANCH_BLOCKS = 3
@@ -51,10 +55,8 @@ class Decoder(nn.Module):
     def __init__(self, shape: UNetShape, *, skips: int) -> None:
         """Make the blocks for so many skips at each level, and a head of one channel."""
         super().__init__()
-        sizes = [shape.width * 2**level for level in range(shape.depth)]
-        self.blocks = nn.ModuleList(
-            block((skips + 2) * size, size, norm=shape.norm, dropout=shape.dropout) for size in sizes
-        )
+        sizes = shape.sizes[:-1]
+        self.blocks = nn.ModuleList(shape.block((skips + 2) * size, size) for size in sizes)
         self.up = nn.Upsample(scale_factor=2)
         self.head = nn.Conv2d(shape.width, 1, 1)
         xavier_normal(self)
@@ -73,8 +75,8 @@ class Segmentation(nn.Module):
     def __init__(self, channels: int, shape: UNetShape) -> None:
         """Make `depth` poolings; level i has width · 2^i features."""
         super().__init__()
-        sizes = [channels, *(shape.width * 2**level for level in range(shape.depth + 1))]
-        self.encoder = nn.ModuleList(block(i, o, norm=shape.norm, dropout=shape.dropout) for i, o in pairwise(sizes))
+        sizes = [channels, *shape.sizes]
+        self.encoder = nn.ModuleList(shape.block(i, o) for i, o in pairwise(sizes))
         self.pool = nn.MaxPool2d(2)
         xavier_normal(self)
         self.decoder = Decoder(shape, skips=1)
@@ -108,7 +110,7 @@ class Branch(nn.Module):
     def __init__(self, shape: UNetShape) -> None:
         """Make blocks of the U-Net's width."""
         super().__init__()
-        made = [block(shape.width, shape.width, norm=shape.norm, dropout=shape.dropout) for _ in range(BRANCH_BLOCKS)]
+        made = [shape.block(shape.width, shape.width) for _ in range(BRANCH_BLOCKS)]
         self.layers = nn.Sequential(*made, nn.Conv2d(shape.width, 1, 1))
         xavier_normal(self)
 
@@ -120,10 +122,10 @@ class Branch(nn.Module):
 class SecondUNet(nn.Module):
     """Double-U-Net's separation: a smaller U-Net on the last features."""
 
-    def __init__(self, shape: UNetShape) -> None:
-        """Make a U-Net of half the width and two levels fewer."""
+    def __init__(self, features: int, shape: UNetShape) -> None:
+        """Make a U-Net that reads this many features."""
         super().__init__()
-        self.unet = Segmentation(shape.width, smaller(shape))
+        self.unet = Segmentation(features, shape)
 
     def forward(self, seen: Features) -> Tensor:
         """Scores, (n, y, x)."""
@@ -131,21 +133,11 @@ class SecondUNet(nn.Module):
         return found.scores
 
 
-def smaller(shape: UNetShape) -> UNetShape:
-    """Half the width, two levels fewer, at least one; the paper shows it in a figure without numbers."""
-    return dataclasses.replace(shape, width=max(1, shape.width // 2), depth=max(1, shape.depth - 2))
-
-
 def crossed_reach(depth: int) -> int:
     """How far the second decoder looks, px: V(0) = c, V(d) = c + max(U(d), c + 2 V(d − 1) + 1), U the first's."""
     if depth == 0:
         return CONVOLUTIONS
     return CONVOLUTIONS + max(unet_reach(depth), CONVOLUTIONS + 2 * crossed_reach(depth - 1) + 1)
-
-
-def weighted_bce(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean over pixels of w(p) · binary cross-entropy."""
-    return nn.functional.binary_cross_entropy_with_logits(scores.float(), target.float(), weight=weight)
 
 
 def segmentation_loss(networks: Networks, batch: Batch) -> Terms:
@@ -170,6 +162,19 @@ def separation_scores(networks: Networks, seen: Features, *, detached: bool = Fa
     decoded = [features.detach() for features in seen.decoded] if detached else seen.decoded
     scores: Tensor = networks["separation"](seen._replace(decoded=decoded))
     return scores
+
+
+class NoSeparation(nn.Module):
+    """The place of a separation that has not learned anything yet."""
+
+    def forward(self, seen: Features) -> Tensor:
+        """Scores of a probability of 0, (n, y, x)."""
+        return torch.full_like(seen.scores, -torch.inf)
+
+
+def mask_of_stage_one(networks: Networks) -> Networks:
+    """Judge stage one by its own mask: the separation decoder is as it was drawn, above ½ on half of all pixels."""
+    return {**networks, "segmentation": networks["stage_one"], "separation": NoSeparation()}
 
 
 def start_from_stage_one(networks: Networks) -> None:
@@ -205,6 +210,11 @@ class DeepSplit:
     schedule: Literal["cumulative", "simultaneous"] = "cumulative"
     """The segmentation first and kept, or both from the start."""
     unet: UNetShape = field(default_factory=lambda: UNetShape(dropout=0.2))
+    second_width: int = setting(0, before=0)
+    """Features of the first block of the second U-Net (double-unet); 0: half of the first one's; shown in a figure
+    without numbers."""
+    second_depth: int = setting(0, before=0)
+    """Its poolings; 0: two fewer than the first one has, at least one."""
     adam: Adam = field(default_factory=Adam)
     intensity: Intensity = field(default_factory=lambda: Intensity(rule="equalise"))
     channels: int = 1
@@ -218,8 +228,9 @@ class DeepSplit:
     """Share of the steps of stage one; the paper trains until it converges."""
     detached: bool = False
     """Whether the separation's gradient stops at the features of the segmentation's decoder."""
-    class_counts: tuple[int, ...] = ()
-    """Pixels of background and cells in the training frames; fitted by `prepared`; empty: both weigh 1."""
+    balance: Balance = field(default_factory=Balance)
+    class_counts: tuple[int, ...] = setting((), fitted=True)
+    """Pixels of background and cells that training sees; empty: fitted by `prepared`, and both weigh 1 until then."""
     threshold: float = 0.5
     """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
     separation: float = 0.5
@@ -231,6 +242,24 @@ class DeepSplit:
     postprocessing: Postprocessing = field(
         default_factory=lambda: Postprocessing(fill_holes_px=16, min_object_px=9, split_neck_px=8)
     )
+
+    def __post_init__(self) -> None:
+        if self.unet.up != "transposed":
+            raise InputError(f"Setting 'up' is {self.unet.up!r}; the decoders of {self.name!r} repeat pixels.")
+        if self.second.depth > self.unet.depth:
+            raise InputError(
+                f"Setting 'second_depth' is {self.second_depth}; expected at most the depth of the first, "
+                f"{self.unet.depth}."
+            )
+
+    @property
+    def second(self) -> UNetShape:
+        """Size of the second U-Net."""
+        return dataclasses.replace(
+            self.unet,
+            width=self.second_width or max(1, self.unet.width // 2),
+            depth=self.second_depth or max(1, self.unet.depth - 2),
+        )
 
     @property
     def name(self) -> str:
@@ -253,7 +282,7 @@ class DeepSplit:
         """How far a prediction looks, one side, px."""
         if self.architecture == "deepsplit":
             return crossed_reach(self.unet.depth)
-        more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else smaller(self.unet).reach
+        more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else self.second.reach
         return self.unet.reach + more
 
     @property
@@ -271,32 +300,34 @@ class DeepSplit:
         """Two probabilities."""
         return ("cell", "separation")
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Count background and cell pixels."""
-        counts = np.zeros(2, np.int64)
-        for frame in labels:
-            counts += np.bincount((separated(frame) > 0).ravel(), minlength=2)
-        return dataclasses.replace(self, class_counts=tuple(counts.tolist()))
+        counts = self.class_counts or counted(frames if views is None else views, foreground, 2)
+        return dataclasses.replace(self, class_counts=counts)
 
     def targets(self, labels: Labels) -> Maps:
         """`cell`, `separation` (uint8), `weight` (eq. 1) and `separation_weight` (float32) of a crop."""
         cells, w = separated(labels), self.weights
         inside, contact = cells > 0, contact_regions(labels, width=self.contact_width)
-        background, foreground = np.maximum(self.class_counts or (1, 1), 1)
+        cell = self.balance.ratio(*(self.class_counts or (1, 1)))
         border = ronneberger(cells, w0=w.border, sigma=w.sigma, squares=w.squares)
         return {
             "cell": inside.astype(np.uint8),
-            "weight": np.where(inside, background / foreground, 1 + border).astype(np.float32),
+            "weight": np.where(inside, cell, 1 + border).astype(np.float32),
             "separation": contact.astype(np.uint8),
             "separation_weight": np.where(contact, w.contact, np.where(inside, w.cell, 1)).astype(np.float32),
         }
 
     def networks(self) -> dict[str, nn.Module]:
         """The U-Net, the separation and, with the cumulative schedule, the U-Net of stage one."""
-        made = {"deepsplit": CrossedDecoder, "branchnet": Branch, "double-unet": SecondUNet}
+        made: dict[str, Callable[[], nn.Module]] = {
+            "deepsplit": lambda: CrossedDecoder(self.unet),
+            "branchnet": lambda: Branch(self.unet),
+            "double-unet": lambda: SecondUNet(self.unet.width, self.second),
+        }
         networks: dict[str, nn.Module] = {
             "segmentation": Segmentation(self.channels, self.unet),
-            "separation": made[self.architecture](self.unet),
+            "separation": made[self.architecture](),
         }
         if self.schedule == "cumulative":
             networks["stage_one"] = Segmentation(self.channels, self.unet)
@@ -310,7 +341,7 @@ class DeepSplit:
         one = one_update("segmentation", segmentation_loss, self.adam, trains=("stage_one",), share=self.stage_one)
         loss = self._joint(self.segmentation_share)
         two = one_update("separation", loss, self.adam, trains=both, share=1 - self.stage_one)
-        return (dataclasses.replace(one, on_end=start_from_stage_one), two)
+        return (dataclasses.replace(one, validated_as=mask_of_stage_one, on_end=start_from_stage_one), two)
 
     def _joint(self, share: float) -> Any:
         return partial(joint_loss, share=share, detached=self.detached)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -22,6 +23,16 @@ from cellscale.types import Prediction, StoredMaps
 
 Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 """Arithmetic of convolutions; auto: bf16 where the processor has it."""
+
+
+_DEVICES = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
+"""Names of devices that networks run on."""
+
+
+def check_device(name: str) -> None:
+    """Raise InputError for a name that is not a device; whether there is one, the machine that uses it says."""
+    if not _DEVICES.fullmatch(name):
+        raise InputError(f"Setting 'device' is not a valid device: {name!r}; expected cpu, cuda, cuda:0, mps or xpu.")
 
 
 def has_bf16(device: str) -> bool:

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
 from cellscale.kernels.distances.transform import distance_transform
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, rims
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Maps, Networks, Stage
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
 
 Plane = NDArray[np.float64]
@@ -110,14 +112,18 @@ class LegendreLevelSet:
     """Most steps."""
     quiet: int = 20
     """Steps in a row in which at most 1 of 10,000 pixels changes sides, after which it stops."""
-    start: Literal["threshold", "rectangles"] = "threshold"
-    """First mask: pixels brighter than the mean, smoothed; or a grid of rectangles."""
+    start: Literal["threshold", "rectangles", "mask"] = "threshold"
+    """First mask: pixels brighter than the mean, smoothed; `rectangles`, or a grid of them; or a `mask` of the user."""
+    rectangles: tuple[int, ...] = setting((), before=())
+    """Rectangles y0, x0, y1, x1, … of the window, half-open, px; empty: a grid of 20 px every 40 px."""
+    mask: int = setting(1, before=1)
+    """Number of the image channel that is the user's mask, above 0 on cells (start = mask); set channels to 2."""
     bright: bool = True
     """Whether cells are what starts inside; else they are what starts outside."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`."""
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 
@@ -133,8 +139,29 @@ class LegendreLevelSet:
         """None."""
         return ()
 
-    def first_mask(self, image: Plane) -> Mask:
-        """Where φ starts positive."""
+    def __post_init__(self) -> None:
+        corners = np.reshape(self.rectangles[: len(self.rectangles) // 4 * 4], (-1, 4))
+        if len(self.rectangles) % 4 or (corners[:, :2] >= corners[:, 2:]).any() or (corners < 0).any():
+            raise InputError(
+                f"Setting 'rectangles' is {list(self.rectangles)}; expected y0, x0, y1, x1 of each, y0 < y1, x0 < x1."
+            )
+        if self.start == "mask" and not 0 < self.mask < self.channels:
+            raise InputError(
+                f"Setting 'mask' is {self.mask} with {self.channels} channel(s); expected a channel after the first. "
+                "Set channels=2 and give the mask as the image's second channel."
+            )
+
+    def first_mask(self, window: NDArray[np.float64]) -> Mask:
+        """Where φ starts positive, (y, x), in a window (c, y, x)."""
+        image = window[0]
+        if self.start == "mask":
+            given: Mask = window[self.mask] > 0
+            return given
+        if self.rectangles and self.start == "rectangles":
+            inside = np.zeros(image.shape, bool)
+            for y0, x0, y1, x1 in np.reshape(self.rectangles, (-1, 4)).tolist():
+                inside[y0:y1, x0:x1] = True
+            return inside
         if self.start == "threshold":
             smooth = ndimage.gaussian_filter(image, 2.0, mode="nearest")
             bright: Mask = smooth > smooth.mean()
@@ -142,10 +169,11 @@ class LegendreLevelSet:
         middle = [(np.arange(n) % 40 >= 10) & (np.arange(n) % 40 < 30) for n in image.shape]
         return np.logical_and.outer(*middle)
 
-    def solved(self, image: Plane) -> Mask:
-        """Descend E on one window; True is foreground."""
+    def solved(self, window: NDArray[np.float64]) -> Mask:
+        """Descend E on one window (c, y, x); True is foreground."""
+        image = window[0]
         rows, columns = (legvander(np.linspace(-1, 1, n), self.degree).astype(np.float64) for n in image.shape)
-        phi = signed_distance(self.first_mask(image))
+        phi = signed_distance(self.first_mask(window))
         still = 0
         for _ in range(self.iterations):
             inside = 0.5 * (1 + 2 / np.pi * np.arctan(phi / self.epsilon))
@@ -162,7 +190,7 @@ class LegendreLevelSet:
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The mask of each window's first channel, 0 or 1, (n, y, x)."""
-        masks = [self.solved(window[0].double().cpu().numpy()) for window in windows]
+        masks = [self.solved(window.double().cpu().numpy()) for window in windows]
         return {"cell": torch.from_numpy(np.stack(masks)).to(windows.device, torch.float32)}
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:

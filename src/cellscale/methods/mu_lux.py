@@ -29,7 +29,11 @@ from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
+
+DISC = 4
+"""Radius of the authors' opening, px."""
 
 
 def weighted_squares(networks: Networks, batch: Batch) -> Terms:
@@ -79,18 +83,24 @@ class Markers:
     """A pixel is a marker's if its probability is greater."""
     fill_holes_px: int = 16
     """Holes of at most this area are filled, px; the authors fill all, which is not local."""
-    radius: int = 4
-    """Radius of the opening's disc, px: 8 px across; 0: none. `prepared` takes a smaller one where cells are small."""
+    radius: int = setting(-1, fitted=True)
+    """Radius of the opening's disc, px; 0: none; −1: fitted by `prepared`, 4 (8 px across, as the authors have it) or
+    less where cells are small (ours)."""
+
+    @property
+    def disc(self) -> int:
+        """The radius, or the authors' before anything is fitted, px."""
+        return DISC if self.radius < 0 else self.radius
 
     @property
     def reach(self) -> int:
         """How far a marker's pixel looks, px."""
-        return self.fill_holes_px + 2 * self.radius
+        return self.fill_holes_px + 2 * self.disc
 
     def of(self, probability: NDArray[np.uint8]) -> Mask:
         """Above the threshold, holes filled, opened."""
         solid = remove_small_holes(above(probability, self.threshold), self.fill_holes_px)
-        return opened(solid, self.radius) if self.radius else solid
+        return opened(solid, self.disc) if self.disc else solid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +149,16 @@ class MuLux:
         """
         return max(1, self.markers.reach)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Make the opening small enough for the markers of nearly all cells (ours)."""
-        radii = [inner_radii(frame, np.unique(frame[frame > 0])) for frame in labels]
+        if self.markers.radius >= 0:
+            return self
+        radii = [inner_radii(frame, np.unique(frame[frame > 0])) for frame in frames]
         every = np.concatenate([np.zeros(0), *radii])
         if not len(every):
-            return self
+            return dataclasses.replace(self, markers=dataclasses.replace(self.markers, radius=DISC))
         inside = np.percentile(every - np.minimum(self.erosion, every / 2), 5)
-        radius = min(self.markers.radius, math.floor(inside / 2))
+        radius = min(DISC, math.floor(inside / 2))
         return dataclasses.replace(self, markers=dataclasses.replace(self.markers, radius=radius))
 
     def targets(self, labels: Labels) -> Maps:

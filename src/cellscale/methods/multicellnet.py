@@ -28,8 +28,13 @@ from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape, chained_reach
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
+EQUAL_LEVELS = (26, 51, 77, 102, 128, 153, 179, 204, 230)
+"""Levels between ten classes of equal width, of 255."""
+LARGEST, EXTENT = 5000, 128
+"""Largest area of a seed, and its rows and columns, before cells were measured, px."""
 EPSILON = 1.0
 """Added to both parts of a Dice coefficient, px: two empty images are equal."""
 
@@ -56,14 +61,45 @@ def min_max_weight(e1: Tensor, e2: Tensor) -> Tensor:
     return torch.where(norm > 0, e1 / norm.clamp_min(torch.finfo(norm.dtype).tiny), torch.full_like(norm, 0.5**0.5))
 
 
+class EpochWeight(nn.Module):
+    """λ* of the mean losses of the latest epoch; 1/√2 in the first."""
+
+    sums: Tensor
+    batches: Tensor
+    weight: Tensor
+
+    def __init__(self, every: int) -> None:
+        """Count epochs of `every` batches."""
+        super().__init__()
+        self.every = every
+        self.register_buffer("sums", torch.zeros(2))
+        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("weight", torch.tensor(0.5**0.5))
+
+    @torch.no_grad()
+    def note(self, e1: Tensor, e2: Tensor) -> None:
+        """Add the losses of a batch; the last one of an epoch sets λ*."""
+        self.sums += torch.stack([e1, e2])
+        self.batches += 1
+        if self.batches >= self.every:
+            self.weight.copy_(min_max_weight(*self.sums))
+            self.sums.zero_()
+            self.batches.zero_()
+
+
 def coupled_dice(networks: Networks, batch: Batch, weights: str, squared: bool) -> Terms:
     """λ E1 and √(1 − λ²) E2 (eq. 2); λ* follows from the losses of all workers and has no gradient."""
     region, edge = maps_of(networks, batch.image)
     e1 = (1 - dice(batch.targets["region"].float(), region, squared)).mean()
     e2 = (1 - dice(batch.targets["edge"], edge, squared)).mean()
-    best = min_max_weight(batch.mean(e1.detach()), batch.mean(e2.detach()))
+    means = batch.mean(e1.detach()), batch.mean(e2.detach())
+    epoch = networks.get("epoch")
+    best = min_max_weight(*means) if epoch is None else torch.as_tensor(epoch.weight)
     weight = best if weights == "min-max" else torch.full_like(best, 0.5**0.5)
-    return {"region": weight * e1, "edge": (1 - weight.square()).sqrt() * e2}
+    terms = {"region": weight * e1, "edge": (1 - weight.square()).sqrt() * e2}
+    if isinstance(epoch, EpochWeight) and epoch.training:
+        epoch.note(*means)
+    return terms
 
 
 def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
@@ -87,14 +123,25 @@ class Seeding:
     """f_r (1 − f_e), or f_r; ours."""
     classes: int = 10
     """Classes of the k-means between which the levels lie."""
-    levels: tuple[int, ...] = (26, 51, 77, 102, 128, 153, 179, 204, 230)
-    """Of 255; fitted by `prepared` on perfect maps, by `tuned` on predicted ones."""
+    levels: tuple[int, ...] = setting((), fitted=True)
+    """Of 255; empty: fitted by `prepared` on perfect maps, equal steps until then. `tuned` fits them on predicted
+    maps."""
     smallest: int = 20
     """Components of fewer pixels are no seeds."""
-    largest: int = 5000
-    """Components of more pixels wait for the next level; fitted by `prepared`, then `tuned`."""
-    extent: int = 128
-    """Seeds have at most so many rows and columns, px; raised by `prepared` to the largest cell's."""
+    largest: int = setting(0, fitted=True)
+    """Components of more pixels wait for the next level; 0: fitted by `prepared` (5,000 without any cell), then by
+    `tuned`."""
+    extent: int = setting(0, fitted=True)
+    """Seeds have at most so many rows and columns, px; 0: fitted by `prepared`, 128 or the largest cell's."""
+
+    def or_else(self, levels: Iterable[int], largest: int, extent: int) -> Seeding:
+        """Take what is not set from the arguments."""
+        return dataclasses.replace(
+            self,
+            levels=self.levels or tuple(levels),
+            largest=self.largest or largest,
+            extent=self.extent or extent,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +187,11 @@ class MultiCellNet:
     """σ of the edge target, px; ours."""
     weights: Literal["min-max", "equal"] = "min-max"
     """λ by equation 9 for each batch, or 1/√2."""
-    squared: bool = False
-    """Squares in the denominator of the Dice loss; the paper has none."""
+    lambda_every: int = setting(1, before=1)
+    """λ* follows from the mean losses of this many batches: 1 as in Algorithm 1, or an epoch's as in the text."""
+    squared: bool = setting(True, before=False)
+    """Squares in the denominator of the Dice loss. As printed, without, the loss of a soft edge cannot fall below about
+    0.2, whatever is predicted, and λ* falls with the region's loss alone."""
     decoding: Literal["contours", "difference", "region"] = "contours"
     """Cells are contours; or, to see what they are worth, components of f_r > ½ without f_e > ½, or of f_r > ½."""
     minimum_area: int = 0
@@ -160,7 +210,7 @@ class MultiCellNet:
     @property
     def reach(self) -> int:
         """How far a prediction looks, one side, px: the edge network follows the region network."""
-        return chained_reach(self.unet.depth)
+        return chained_reach(self.unet.depth, self.unet.up)
 
     @property
     def decode_reach(self) -> int:
@@ -170,21 +220,26 @@ class MultiCellNet:
         """
         if self.decoding != "contours":
             return self.balloon.fill
-        return self.balloon.fill + 3 * self.balloon.radius + 2 * self.seeding.extent - 1
+        return self.balloon.fill + 3 * self.balloon.radius + 2 * self.seeds.extent - 1
 
     @property
     def link(self) -> int:
         """Contours need no links; without them an edge pixel goes to its nearest component."""
         return 1 if self.decoding == "contours" else max(1, self.balloon.fill)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    @property
+    def seeds(self) -> Seeding:
+        """The seeding, with what holds before anything is fitted."""
+        return self.seeding.or_else(EQUAL_LEVELS, LARGEST, EXTENT)
+
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit the seeds' levels and limits on perfect maps of the training frames.
 
         Where the tips of two cells meet, both edges are faint: below the level with the fewest errors no seed is taken.
         """
-        counts, areas, sides = np.zeros(256, np.int64), [np.zeros(0, np.int64)], [self.seeding.extent]
+        counts, areas, sides = np.zeros(256, np.int64), [np.zeros(0, np.int64)], [EXTENT]
         errors = np.zeros(256, np.int64)
-        for frame in labels:
+        for frame in frames:
             maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in self.ideal(frame).items()}
             values = self.seed_map(maps)
             counts += np.bincount(values.ravel(), minlength=256)
@@ -193,14 +248,10 @@ class MultiCellNet:
             boxes = [box for box in ndimage.find_objects(frame.astype(np.int32)) if box is not None]
             sides += [max(side.stop - side.start for side in box) for box in boxes]
         found = np.concatenate(areas)
-        limits = class_limits(counts, self.seeding.classes) or self.seeding.levels
-        seeding = dataclasses.replace(
-            self.seeding,
-            levels=tuple(np.unique(np.maximum(limits, errors.argmin())).tolist()),
-            largest=int(found.max()) if len(found) else self.seeding.largest,
-            extent=max(sides),
-        )
-        return dataclasses.replace(self, seeding=seeding)
+        limits = class_limits(counts, self.seeding.classes) or EQUAL_LEVELS
+        levels = np.unique(np.maximum(limits, errors.argmin())).tolist()
+        largest = int(found.max()) if len(found) else LARGEST
+        return dataclasses.replace(self, seeding=self.seeding.or_else(levels, largest, max(sides)))
 
     def targets(self, labels: Labels) -> Maps:
         """`region` (uint8) and `edge` (float32) of a crop."""
@@ -209,12 +260,14 @@ class MultiCellNet:
     def networks(self) -> dict[str, nn.Module]:
         """A U-Net on images, another one on its features."""
         features = 4 * self.unet.width
-        return {"region": self.unet.network(self.channels, 1), "edge": self.unet.network(features, 1)}
+        made = {"region": self.unet.network(self.channels, 1), "edge": self.unet.network(features, 1)}
+        return made | ({"epoch": EpochWeight(self.lambda_every)} if self.lambda_every > 1 else {})
 
     def stages(self) -> tuple[Stage, ...]:
         """Both networks, one loss."""
         loss = partial(coupled_dice, weights=self.weights, squared=self.squared)
-        return (one_update("dice", loss, self.adam, trains=("region", "edge")),)
+        trains = ("region", "edge", "epoch") if self.lambda_every > 1 else ("region", "edge")
+        return (one_update("dice", loss, self.adam, trains=trains),)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """f_r and f_e, (n, y, x)."""
@@ -226,7 +279,7 @@ class MultiCellNet:
 
     def contours(self, maps: StoredMaps, within: Box) -> Contours:
         """Contours of all cells that may have a pixel in a box."""
-        s = self.seeding
+        s = self.seeds
         seeds = hierarchical_seeds(
             self.seed_map(maps), s.levels, smallest=s.smallest, largest=s.largest, extent=s.extent
         )
@@ -255,7 +308,7 @@ class MultiCellNet:
         counts = sum(
             (np.bincount(self.seed_map(maps).ravel(), minlength=256) for maps, _ in frames), np.zeros(256, int)
         )
-        levels = class_limits(counts, self.seeding.classes) or self.seeding.levels
+        levels = class_limits(counts, self.seeding.classes) or self.seeds.levels
         start = dataclasses.replace(self, seeding=dataclasses.replace(self.seeding, levels=levels))
         typical = max(2, minimum_areas(truth for _, truth in frames)[-1]) * 4
         grid: dict[str, Any] = {

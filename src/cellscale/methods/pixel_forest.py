@@ -173,7 +173,7 @@ class PixelForest:
         """Longest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 

@@ -36,6 +36,8 @@ class Batch:
     """Instance labels, int64, (n, y, x)."""
     targets: Mapping[str, Tensor]
     """What `Method.targets` returned, stacked: (n, y, x) by name."""
+    progress: float = 0.0
+    """Part of the stage that is over, 0 … 1."""
     mean: Callable[[Tensor], Tensor] = lambda value: value
     """Mean over the workers, without gradient; the identity for one worker."""
 
@@ -73,10 +75,16 @@ class Stage:
 
     name: str
     updates: tuple[Update, ...]
+    batches_per_update: float = 1.0
+    """Batches for each update of the networks that predict, which the number of steps of a training counts; more than 1
+    where another player has turns of its own."""
     share: float = 1.0
     """Relative part of all steps; the shares need not add up to 1."""
     patience: int | None = None
     """Stop the stage after so many validations without a better score; None: never."""
+    validated_as: Callable[[Networks], Networks] = lambda networks: networks
+    """The networks with which validation predicts during the stage: a stage must not be judged by networks that only
+    a later one trains."""
     on_end: Callable[[Networks], None] | None = None
     """What happens once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
@@ -147,8 +155,12 @@ class Method(Protocol):
         """Names of the maps that `predict` returns and `decode` reads; empty for candidates."""
         ...
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
-        """Return the method with the statistics of the training frames (class counts, τ …) as settings."""
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+        """Return the method with the statistics of the training data (class counts, τ …) as settings.
+
+        `frames` are the labels of whole frames, `views` those of crops as training sees them, augmented; None: the
+        frames. Either is read once, and only if a setting asks to be fitted: what the user has set stays.
+        """
         ...
 
     def targets(self, labels: Labels) -> Maps:

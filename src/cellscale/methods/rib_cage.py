@@ -28,6 +28,7 @@ from cellscale.methods.parts.optimizers import RMSProp, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 JUDGED_AFTER = 100
@@ -141,7 +142,10 @@ class Game:
     """True pairs are to be taken for true with 1 − this; not in the paper."""
     noise: float = 0.5
     """σ of normal noise on what the discriminator sees of true and estimated segmentations alike, so that it cannot
-    tell them by 0 and 1, which no estimate is; 0: none, as in the paper."""
+    distinguish them by 0 and 1, which no estimate is; 0: none, as in the paper."""
+    final_noise: float = setting(0.1, before=-1.0)
+    """σ at the end of the training, to which it falls in equal steps: an estimate that is nearly right differs by less
+    than the noise of the beginning hides; −1: as `noise`."""
     resting: Literal["batch", "running"] = "batch"
     """Whether the BatchNorm of the network that rests takes the batch's statistics, true and estimated pairs together
     in the discriminator, as when it learns; or its running ones, which lag behind, and the game collapses."""
@@ -155,10 +159,16 @@ class Game:
         if min(self.estimator_steps, self.discriminator_steps) < 1:
             raise InputError("Settings 'estimator_steps' and 'discriminator_steps' are at least 1.")
 
-    def judged(self, networks: Networks, images: Tensor, true: Tensor, estimated: Tensor) -> tuple[Tensor, Tensor]:
+    def noise_at(self, progress: float) -> float:
+        """σ of the noise at a progress of 0 … 1 through the training."""
+        return self.noise if self.final_noise < 0 else self.noise + (self.final_noise - self.noise) * progress
+
+    def judged(
+        self, networks: Networks, images: Tensor, true: Tensor, estimated: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
         """Log-odds of the squares of true and of estimated segmentations; `images` are those of both, in one batch."""
         pairs = torch.cat([true, estimated])
-        seen = pairs + self.noise * torch.randn_like(pairs)
+        seen = pairs + self.noise_at(progress) * torch.randn_like(pairs)
         scores = networks["discriminator"](patches(images, self.side), patches(seen, self.side))
         first, second = torch.tensor_split(scores, [len(scores) * len(true) // len(pairs)])
         return first, second
@@ -171,7 +181,7 @@ class Game:
             agreement.note(scores, classes)
         images, estimate = inner(batch.image), torch.softmax(scores, dim=1)
         with batch_statistics(networks["discriminator"], self.resting == "batch" and networks["estimator"].training):
-            _, taken = self.judged(networks, torch.cat([images, images]), one_hot(classes), estimate)
+            _, taken = self.judged(networks, torch.cat([images, images]), one_hot(classes), estimate, batch.progress)
         return {"estimator": functional.softplus(-taken).mean()}
 
     def discriminator_loss(self, networks: Networks, batch: Batch) -> Terms:
@@ -183,7 +193,9 @@ class Game:
         with batch_statistics(networks["estimator"], self.resting == "batch" and networks["discriminator"].training):
             estimate = torch.softmax(networks["estimator"](batch.image[1::2]).float(), dim=1)
         images = torch.cat([inner(batch.image[::2]), inner(batch.image[1::2])])
-        true, estimated = self.judged(networks, images, one_hot(inner(batch.targets["classes"][::2])), estimate)
+        true, estimated = self.judged(
+            networks, images, one_hot(inner(batch.targets["classes"][::2])), estimate, batch.progress
+        )
         wanted = torch.full_like(true, 1 - self.smoothing)
         return {
             "true": functional.binary_cross_entropy_with_logits(true, wanted),
@@ -211,7 +223,8 @@ class Game:
             turn=(self.estimator_steps, period),
         )
         end = partial(refuse_collapse, least=self.least_agreement)
-        return (Stage(name="adversarial", updates=(estimator, discriminator), on_end=end),)
+        rounds = period / self.estimator_steps
+        return (Stage(name="adversarial", updates=(estimator, discriminator), batches_per_update=rounds, on_end=end),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,7 +342,7 @@ class ContourEstimator:
         """Longest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import InputError
 from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
 from cellscale.kernels.weights import rim_weights
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, renumbered, rims
+from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability
+from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
+from cellscale.methods.parts.class_balance import Balance, counted, foreground
+from cellscale.methods.parts.decoding import GAP_REACH, above, large_enough, pieces, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.unet import UNetShape
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Candidates, Labels, Pieces, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
@@ -48,19 +50,20 @@ class MaskLoss:
     """σ: how fast that falls with the distance to the rim, px (shape-aware)."""
     gamma: float = 2.0
     """γ: how much less a pixel counts that is right already (focal); not stated in the paper."""
-    ratio: float = 1.0
-    """w_c of cell pixels: background pixels for each cell pixel in the training frames (shape-aware); fitted by
-    `prepared`."""
+    balance: Balance = field(default_factory=Balance)
+    ratio: float = setting(0.0, fitted=True)
+    """w_c of cell pixels: background pixels for each cell pixel that training sees (shape-aware); 0: fitted by
+    `prepared`, and 1 until then."""
 
-    def prepared(self, background: int, foreground: int) -> Self:
-        """Fit w_c."""
-        return dataclasses.replace(self, ratio=background / max(1, foreground))
+    def prepared(self, views: Iterable[Labels], classes: Callable[[Labels], NDArray[np.uint8]]) -> Self:
+        """Fit w_c on the pixels of `classes` 0 and 1."""
+        return dataclasses.replace(self, ratio=self.ratio or self.balance.ratio(*counted(views, classes, 2)))
 
     def weights(self, labels: Labels) -> NDArray[np.float32]:
         """Equation 3: w_c + α · exp(−D² / 2σ²), w_c = 1 on background; 1 everywhere for the other losses."""
         if self.kind != "shape-aware":
             return np.ones(labels.shape, np.float32)
-        balance = np.where(labels > 0, np.float32(self.ratio), np.float32(1))
+        balance = np.where(labels > 0, np.float32(self.ratio or 1), np.float32(1))
         return balance + rim_weights(labels, alpha=self.alpha, sigma=self.sigma)
 
     def of_masks(self, scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
@@ -69,14 +72,6 @@ class MaskLoss:
         if self.kind == "focal":
             surprise = (1 - torch.exp(-surprise)) ** self.gamma * surprise
         return (weights * surprise).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
-
-
-def class_counts(labels: Iterable[Labels]) -> tuple[int, int]:
-    """Background and cell pixels of frames."""
-    counts = np.zeros(2, np.int64)
-    for frame in labels:
-        counts += np.bincount((frame > 0).ravel(), minlength=2)
-    return int(counts[0]), int(counts[1])
 
 
 def unet_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
@@ -133,9 +128,9 @@ class BinaryUNet:
         """One probability."""
         return ("cell",)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c."""
-        return dataclasses.replace(self, loss=self.loss.prepared(*class_counts(map(separated, labels))))
+        return dataclasses.replace(self, loss=self.loss.prepared(frames if views is None else views, foreground))
 
     def targets(self, labels: Labels) -> Maps:
         """`cell` (uint8) and `weight` (float32) of a crop; a gap of one pixel parts touching cells (ours)."""
@@ -152,13 +147,12 @@ class BinaryUNet:
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The sigmoid of the only channel, (n, y, x)."""
-        return {"cell": torch.sigmoid(networks["unet"](windows).float()[:, 0])}
+        return probability(networks, windows)
 
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """4-connected components of the cells; narrow gaps go to the nearest."""
         cells = above(maps["cell"], self.threshold)
-        between = gaps(cells) if self.fill_radius else np.zeros_like(cells)
-        return pieces(cells, between, self.fill_radius, valid)
+        return pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
@@ -172,7 +166,7 @@ class BinaryUNet:
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
-        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+        return perfect_mask(labels)
 
 
 UNET_BINARY = BinaryUNet()
@@ -186,52 +180,11 @@ def mask_rcnn_loss(networks: Networks, batch: Batch, loss: MaskLoss) -> Terms:
     return losses(net, batch.image, batch.labels, batch.targets["weight"], loss.of_masks)
 
 
-def pretrained(networks: Networks, path: str) -> None:
-    """Start from torchvision's weights in a file, where names and shapes fit.
+def start_from(networks: Networks, source: str) -> None:
+    """Start from torchvision's weights."""
+    from cellscale.networks.pretrained import pretrained
 
-    Raises
-    ------
-    MissingError
-        If there is no such file.
-    InputError
-        If nothing in it fits.
-    """
-    from cellscale.networks.mask_rcnn import load_fitting
-
-    expected = "Expected torchvision's weights of maskrcnn_resnet50_fpn (COCO) or resnet50 (ImageNet), a .pth file"
-    if not Path(path).is_file():
-        raise MissingError(f"No weights at {path!r}. {expected} from pytorch.org; or leave `weights` out.")
-    net: Any = networks["mask_rcnn"]
-    if not load_fitting(net, torch.load(path, map_location="cpu", weights_only=True)):
-        raise InputError(f"{path!r} holds nothing that fits. {expected}, and backbone = resnet50.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cells:
-    """What the training frames say about cells: anchors, limits and windows follow from it; fitted by `prepared`."""
-
-    size: float = 32.0
-    """Median of √(height · width) of their boxes, px."""
-    longest: int = 64
-    """Longest side of a box, px."""
-    density: float = 1000.0
-    """Cells in each 1000 × 1000 px of the fullest frame."""
-
-    @classmethod
-    def of(cls, frames: Iterable[Labels]) -> Cells:
-        """Measure the boxes of the cells of frames; without any cell, keep what is there."""
-        sides, density = [np.zeros((0, 2), np.int64)], 0.0
-        for frame in frames:
-            numbers, places = np.unique(frame, return_inverse=True)
-            each = ndimage.find_objects(places.reshape(frame.shape) + 1)
-            found = [box for number, box in zip(numbers, each, strict=True) if number > 0 and box is not None]
-            sides.append(np.array([[axis.stop - axis.start for axis in box] for box in found], np.int64).reshape(-1, 2))
-            density = max(density, 1e6 * len(found) / frame.size)
-        every = np.concatenate(sides)
-        if not len(every):
-            return cls()
-        size = float(np.median(np.sqrt(every.prod(axis=1))))
-        return cls(size=size, longest=int(every.max()), density=density)
+    pretrained(networks, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +196,11 @@ class Detection:
     width: int = 16
     """Features of the small backbone's first layer; its pyramid has four times as many."""
     weights: str = ""
-    """File of torchvision's weights that the training starts from (resnet50); empty: fresh weights."""
+    """Torchvision's weights that the training starts from (resnet50): coco, imagenet, or a file; empty: fresh ones."""
+    sizes_per_level: int = setting(0, before=2)
+    """Sizes of anchors at each level, 1 or 2; 0: one with `weights`, whose proposal layers have one, else two."""
+    batch_norm: Literal["auto", "trained", "frozen"] = setting("auto", before="trained")
+    """Whether BatchNorm of ResNet-50 learns, or keeps the statistics of `weights`; auto: frozen with `weights`."""
     samples: int = 64
     """Proposals of a crop that the box head learns from."""
     spare: float = 4.0
@@ -259,6 +216,20 @@ class Detection:
     """A candidate whose box overlaps one of a higher key more (common over joint area) is dropped."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.sizes_per_level not in (0, 1, 2):
+            raise InputError(f"Setting 'sizes_per_level' is {self.sizes_per_level}; expected 1 or 2, or 0.")
+        if self.weights and self.backbone != "resnet50":
+            raise InputError(
+                f"Setting 'weights' is {self.weights!r}, which fits ResNet-50; the backbone is {self.backbone!r}. Set "
+                "backbone=resnet50."
+            )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether BatchNorm keeps its statistics."""
+        return self.batch_norm == "frozen" or (self.batch_norm == "auto" and bool(self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +258,7 @@ class MaskRCNN:
     @property
     def longest(self) -> int:
         """Longest side of a candidate's box, px."""
-        return math.ceil(self.detection.growth * self.cells.longest)
+        return math.ceil(self.detection.growth * self.cells.or_else(TYPICAL).longest)
 
     @property
     def reach(self) -> int:
@@ -299,11 +270,11 @@ class MaskRCNN:
         """A pixel's candidates, and those that suppress them, have a pixel within a box's length of it, px."""
         return self.longest - 1
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c and measure the cells."""
-        frames = list(labels)
-        loss = self.mask_loss.prepared(*class_counts(frames))
-        return dataclasses.replace(self, mask_loss=loss, cells=Cells.of(frames))
+        seen = frames if views is not None else list(frames)
+        loss = self.mask_loss.prepared(seen if views is None else views, lambda labels: (labels > 0).astype(np.uint8))
+        return dataclasses.replace(self, mask_loss=loss, cells=self.cells.or_else(Cells.of(seen)))
 
     def targets(self, labels: Labels) -> Maps:
         """`weight` (float32) of a crop; boxes and masks follow from the labels."""
@@ -315,7 +286,12 @@ class MaskRCNN:
 
         chosen = self.detection
         shape = mask_rcnn.Shape(
-            backbone=chosen.backbone, width=chosen.width, cell_size=self.cells.size, samples=chosen.samples
+            backbone=chosen.backbone,
+            width=chosen.width,
+            cell_size=self.cells.or_else(TYPICAL).size,
+            samples=chosen.samples,
+            sizes_per_level=chosen.sizes_per_level or (1 if chosen.weights else 2),
+            frozen=chosen.frozen,
         )
         return {"mask_rcnn": mask_rcnn.MaskRCNN(self.channels, shape)}
 
@@ -328,9 +304,9 @@ class MaskRCNN:
             learning_rate=self.adam.factor,
         )
         learn = Stage(name=self.mask_loss.kind, updates=(update,), patience=self.patience or None)
-        path = self.detection.weights
-        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(pretrained, path=path))
-        return (start, learn) if path else (learn,)
+        source = self.detection.weights
+        start = Stage(name="weights", updates=(), share=0.0, on_end=partial(start_from, source=source))
+        return (start, learn) if source else (learn,)
 
     def predict(self, networks: Networks, windows: Tensor) -> list[Candidates]:
         """Boxes, scores and masks of each window, at most as many as its area allows."""
@@ -338,7 +314,7 @@ class MaskRCNN:
 
         net: Any = networks["mask_rcnn"]
         area = windows.shape[2] * windows.shape[3]
-        most = max(16, math.ceil(self.detection.spare * self.cells.density * area / 1e6))
+        most = max(16, math.ceil(self.detection.spare * self.cells.or_else(TYPICAL).density * area / 1e6))
         found = detected(net, windows, proposals=max(200, 10 * most), detections=most)
         shape = (windows.shape[2], windows.shape[3])
         return [self.candidates(one.boxes, one.scores, one.masks, one.full, shape) for one in found]

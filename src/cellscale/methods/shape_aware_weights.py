@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from cellscale.kernels.touching import separated, touching_classes
 from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, shape_aware_weights
 from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.class_balance import Balance, counted
 from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, rims
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
 
 Classes: TypeAlias = NDArray[np.uint8]
 """(y, x): 0 background, 1 cell, 2 touching."""
-Counts: TypeAlias = NDArray[np.int64]
-"""(classes,): pixels of each class in the training frames."""
 Weights: TypeAlias = NDArray[np.float32]
 """(y, x): what a pixel's cross-entropy is multiplied by."""
 
@@ -59,12 +59,6 @@ def one_stage(adam: Adam) -> tuple[Stage, ...]:
     return (one_update("cross-entropy", cross_entropy, adam),)
 
 
-def mean_balance(counts: Counts) -> float:
-    """Mean of w0(p) over the training pixels: each class that occurs has the same sum of w0, that of the rarest."""
-    present = counts[counts > 0]
-    return float(len(present) * present.min() / present.sum()) if len(present) else 1.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class BorderWeights:
     """Ronneberger et al. (2015): w = w0(p) + a · u · exp(−(d1 + d2)² / 2σ²), the second term outside cells.
@@ -79,8 +73,8 @@ class BorderWeights:
     """a: what is added between two cells that meet."""
     sigma: float = 5.0
     """How fast that falls with the distances to the nearest two cells, px."""
-    unit: float = 1.0
-    """u; fitted by `prepared`."""
+    unit: float = setting(0.0, fitted=True)
+    """u; 1: the border term as printed; 0: fitted by `prepared`, and 1 until then."""
 
     @property
     def name(self) -> str:
@@ -92,13 +86,13 @@ class BorderWeights:
         """One line about the method."""
         return f"U-Net, {self.classes} classes, weights at borders"
 
-    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
+    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Fit u."""
-        return dataclasses.replace(self, unit=mean_balance(counts))
+        return dataclasses.replace(self, unit=self.unit or mean_weight)
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
         """Class balance and the border term."""
-        border = ronneberger(labels, w0=self.border * self.unit, sigma=self.sigma, where=classes != 1)
+        border = ronneberger(labels, w0=self.border * (self.unit or 1.0), sigma=self.sigma, where=classes != 1)
         return balance + border
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
@@ -118,7 +112,7 @@ class Focal:
     warm_up: float = 0.0
     """Share of the steps that learn by weighted cross-entropy first."""
 
-    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
+    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Nothing to fit."""
         return self
 
@@ -134,21 +128,29 @@ class Focal:
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceTransform:
-    """Equation 2: w = w0(p) · (1 − min(φ(p) / β, 1)), φ the distance to the nearest cell or touching pixel."""
+    """Equation 2: w = w0(p) · (1 − min(φ(p) / β, 1)), φ the distance to the nearest cell or touching pixel.
+
+    As a sum, as in the authors' code: w = w0(p) + u · (1 − min(φ(p) / β, 1)), so that no background is without weight.
+    """
 
     name: ClassVar[str] = "dwm"
     summary: ClassVar[str] = "U-Net, 3 classes, distance-transform weights"
     classes: ClassVar[Literal[2, 3]] = 3
     beta: float = 30.0
     """Background farther than this from every cell has no weight, px."""
+    form: Literal["product", "sum"] = setting("product", before="product")
+    """Equation 2 as printed, or the sum."""
+    unit: float = setting(0.0, before=1.0, fitted=True)
+    """u of the sum; 0: fitted by `prepared`, the mean of w0 over the training pixels, and 1 until then."""
 
-    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
-        """Nothing to fit."""
-        return self
+    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
+        """Fit u."""
+        return dataclasses.replace(self, unit=self.unit or mean_weight)
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
-        """Class balance times a linear decay outside the cells."""
-        return balance * distance_weights(classes > 0, beta=self.beta)
+        """Class balance times a linear decay outside the cells, or plus it."""
+        decay = distance_weights(classes > 0, beta=self.beta)
+        return balance * decay if self.form == "product" else balance + np.float32(self.unit or 1.0) * decay
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """One stage."""
@@ -174,20 +176,36 @@ class ShapeAware:
     """Where contour weights are copied to: into cells, or to both sides of the contour."""
     offset: float = 0.0
     """Added to w_c on contours; 0 is equation 4 as printed."""
-    tau: float = 0.0
-    """τ: the greatest φ_K on a contour of the training frames, px; fitted by `prepared`; 0: w_c is 1."""
-    unit: float = 1.0
-    """u; fitted by `prepared`."""
+    smooth: int = setting(5, before=1)
+    """Side of the median that smooths each mask before its skeleton, hull and contours, px, odd; 1: none, as printed.
+    Not in the paper: a jagged outline has a spur of the skeleton at every step, and w_c is near 1 everywhere."""
+    prune: float = setting(2.0, before=0.0)
+    """Spurs of a skeleton that stick out of its disc by at most this many px are dropped, and slivers between an
+    outline and its hull; 0: none, as printed."""
+    tau_percentile: float = setting(95.0, before=100.0)
+    """τ is this percentile of φ_K on the contours of the training frames; 100: the greatest, as printed."""
+    tau: float = setting(0.0, fitted=True)
+    """τ, px; 0: fitted by `prepared`, and w_c is 1 until then."""
+    unit: float = setting(0.0, fitted=True)
+    """u; 1: equation 3 as printed; 0: fitted by `prepared`, and 1 until then."""
 
-    def prepared(self, frames: Sequence[Labels], counts: Counts) -> Self:
-        """Fit u, and τ unless it is given."""
-        tau = self.tau if self.tau > 0 else max(map(saw_tau, frames), default=0.0)
-        return dataclasses.replace(self, tau=tau, unit=mean_balance(counts))
+    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
+        """Fit u and τ."""
+        percentile = self.tau_percentile
+        tau = self.tau or saw_tau(frames, percentile=percentile, smooth=self.smooth, prune=self.prune)
+        return dataclasses.replace(self, tau=tau, unit=self.unit or mean_weight)
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
         """Class balance plus the spread complexity of the contours."""
-        return balance + self.unit * shape_aware_weights(
-            labels, tau=self.tau, sigma=self.sigma, radius=self.radius, spread=self.spread, offset=self.offset
+        return balance + np.float32(self.unit or 1.0) * shape_aware_weights(
+            labels,
+            tau=self.tau,
+            sigma=self.sigma,
+            radius=self.radius,
+            spread=self.spread,
+            offset=self.offset,
+            smooth=self.smooth,
+            prune=self.prune,
         )
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
@@ -228,8 +246,13 @@ class MulticlassUNet:
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
     """Number of image channels."""
-    class_counts: tuple[int, ...] = ()
-    """Pixels of each class in the training frames; fitted by `prepared`; empty: all classes weigh 1."""
+    balance: Balance = field(default_factory=lambda: Balance(exponent=0.5))
+    """w0 of each class; the paper has inverse frequencies (1), which no threshold undoes where touching is rare."""
+    touching_within: float = setting(3.0, before=0.0)
+    """Gaps are touching where two cells are within this distance, px; 0: all that Algorithm 1 fills, as printed,
+    notches of a single cell's outline included."""
+    class_counts: tuple[int, ...] = setting((), fitted=True)
+    """Pixels of each class that training sees; empty: fitted by `prepared`, and all classes weigh 1 until then."""
 
     @property
     def name(self) -> str:
@@ -270,29 +293,22 @@ class MulticlassUNet:
         """Algorithm 1 on separated labels; with two classes, touching is what it is without augmentation."""
         if self.weighting.classes == 2:
             return (labels > 0).astype(np.uint8)
-        return touching_classes(labels)
+        return touching_classes(labels, within=self.touching_within)
 
-    def prepared(self, labels: Iterable[Labels]) -> Self:
-        """Count the classes and fit the weighting on the training frames."""
-        frames = [separated(frame) for frame in labels]
-        counts = np.zeros(self.weighting.classes, np.int64)
-        for frame in frames:
-            counts += np.bincount(self.classes(frame).ravel(), minlength=len(counts))
-        weighting = self.weighting.prepared(frames, counts)
-        return dataclasses.replace(self, weighting=weighting, class_counts=tuple(counts.tolist()))
-
-    @property
-    def balance(self) -> Weights:
-        """w0 of each class: inversely proportional to its pixels, 1 for the rarest."""
-        counts = np.maximum(self.class_counts or (1,) * self.weighting.classes, 1)
-        weights: Weights = (counts.min() / counts).astype(np.float32)
-        return weights
+    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+        """Count the classes that training sees, and fit the weighting."""
+        whole = frames if views is not None else list(frames)
+        apart = map(separated, whole if views is None else views)
+        counts = self.class_counts or counted(apart, self.classes, self.weighting.classes)
+        weighting = self.weighting.prepared(whole, self.balance.mean(counts))
+        return dataclasses.replace(self, weighting=weighting, class_counts=counts)
 
     def targets(self, labels: Labels) -> Maps:
         """`classes` (uint8) and `weight` (float32) of a crop."""
         cells = separated(labels)
         classes = self.classes(cells)
-        weights = self.weighting.weights(cells, classes, self.balance[classes])
+        balance = self.balance.of(self.class_counts or (1,) * self.weighting.classes)
+        weights = self.weighting.weights(cells, classes, balance[classes])
         return {"classes": classes, "weight": weights.astype(np.float32)}
 
     def networks(self) -> dict[str, nn.Module]:

@@ -1,6 +1,7 @@
 """A trained model as a folder: model.json and weights.safetensors, on any file system or object store.
 
-model.json is written last and names the weights by their digest, so that a model is complete or not there.
+model.json is written last and names the file of the weights and its digest, so that a model is complete or not there.
+A model that replaces another has its weights under a name of their own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +22,19 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cellscale.errors import DamagedError, InputError, MissingError, StoreError
-from cellscale.methods import load_method, settings_of
+from cellscale.methods import check_trusted, load_method, settings_of
 from cellscale.methods.protocol import Method
+from cellscale.models.budget import SPARE, Budget
+from cellscale.settings.fields import added_since, replaced
+from cellscale.storage.documents import parsed
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 
 FORMAT = 1
 """Version of the folder's layout."""
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+WEIGHTS_NAME = re.compile(r"weights(-[0-9a-f]{16})?\.safetensors")
+"""Names of files of weights."""
 SHIPPED = Path(__file__).with_name("shipped")
 """Folder of the models that come with the package: NAME/model.json, NAME/weights.safetensors, NAME/card.md."""
 KINDS = {
@@ -38,6 +45,10 @@ KINDS = {
     "weights_sha256": str,
 }
 """Entries of a description and their types."""
+MAX_REACH = 8192
+"""Farthest that a method looks, px: a window is twice as much wider than its core, and has to fit into memory."""
+MAX_PIXEL_UM = 1e6
+"""Largest pixel, µm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +104,7 @@ def digest(model: Model) -> str:
 
 
 def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-    """Write a model as a folder; one that is there is replaced.
+    """Write a model as a folder; one that is there is replaced as a whole, and there until the new one is complete.
 
     Raises
     ------
@@ -107,24 +118,56 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     >>> cellscale.load_model("copied").method.name
     'unet-ronneberger'
     """
-    weights = save(tensors(model.networks))
+    weights, folder = save(tensors(model.networks)), Folder(url=url, storage_options=storage_options or {})
+    written = hashlib.sha256(weights).hexdigest()
+    # A model that is there keeps its weights until its description names the new ones.
+    file = WEIGHTS if folder.size(WEIGHTS) is None else f"weights-{written[:16]}.safetensors"
     description = {
         "format": FORMAT,
         **json.loads(_settings(model.method)),
         "pixel_size_um": model.pixel_size_um,
         "training": model.training,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights": file,
+        "weights_sha256": written,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("cellscale", "numpy", "torch")}},
     }
-    text = json_text(description, indent=2)
-    folder = Folder(url=url, storage_options=storage_options or {})
-    folder.write(WEIGHTS, weights)
-    folder.write(DESCRIPTION, text.encode())
+    text = json_text(description, indent=2).encode()
+    before: list[bytes | None] = []
+
+    def changed(content: bytes | None) -> bytes | None:
+        before[:] = [content]
+        return None if content == text else text
+
+    folder.write(file, weights)
+    folder.update(DESCRIPTION, changed)
+    old = _weights_of(before[0])
+    if old is not None and old != file:
+        folder.delete(old)
+
+
+def _weights_of(content: bytes | None) -> str | None:
+    """Name of the file of weights that a description names; None for something else."""
+    try:
+        found = json.loads(content or b"null")
+        name = found.get("weights", WEIGHTS) if isinstance(found, dict) and "weights_sha256" in found else None
+    except ValueError:
+        return None
+    return name if isinstance(name, str) and WEIGHTS_NAME.fullmatch(name) else None
+
+
+def _pair(folder: Folder) -> tuple[bytes | None, bytes | None]:
+    """Description and weights that belong together, though another process may replace the model meanwhile."""
+    content = folder.read(DESCRIPTION)
+    while True:
+        weights = folder.read(_weights_of(content) or WEIGHTS)
+        now = folder.read(DESCRIPTION) if weights is None else content
+        if now == content:
+            return content, weights
+        content = now
 
 
 def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) -> tuple[bytes, bytes]:
-    folder = Folder(url=url, storage_options=storage_options or {})
-    content, weights = folder.read(DESCRIPTION), folder.read(WEIGHTS)
+    content, weights = _pair(Folder(url=url, storage_options=storage_options or {}))
     if content is None or weights is None:
         names = [found["name"] for found in shipped_models(shipped)]
         if url in names:
@@ -153,24 +196,60 @@ def _listed(folder: Path) -> dict[str, Any]:
 
 
 def _description(content: bytes, url: str) -> dict[str, Any]:
+    place, again = f"{url}/{DESCRIPTION}", "Copy the model again, or train it anew."
     try:
-        found = json.loads(content)
-        written = found["format"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedError(
-            f"{url}/{DESCRIPTION} is no model description: {error!r}. Copy the model again, or train it anew."
-        ) from error
-    if written != FORMAT:
-        raise InputError(
-            f"{url}/{DESCRIPTION} has format {written!r}, expected {FORMAT}. Use the cellscale that wrote it."
-        )
+        found = parsed(content, place)
+    except DamagedError as error:
+        raise DamagedError(f"{place} is not a valid model description: {error} {again}") from error
+    if not isinstance(found, dict) or "format" not in found:
+        raise DamagedError(f"{place} is not a valid model description: it has no entry 'format'. {again}")
+    if found["format"] != FORMAT:
+        raise InputError(f"{place} has format {found['format']!r}, expected {FORMAT}. Use the cellscale that wrote it.")
     wrong = [name for name, kind in KINDS.items() if not isinstance(found.get(name), kind)]
+    if not _is_size(found.get("pixel_size_um")):
+        wrong.append("pixel_size_um")
     if wrong:
         raise DamagedError(
-            f"{url}/{DESCRIPTION} is damaged: {', '.join(map(repr, wrong))} missing or of another type. "
-            "Copy the model again, or train it anew."
+            f"{place} is damaged: {', '.join(map(repr, dict.fromkeys(wrong)))} missing or of another type. {again}"
         )
-    return dict(found)
+    return found
+
+
+def _is_size(value: Any) -> bool:
+    """Whether a value is None or a height and a width above 0."""
+    if value is None:
+        return True
+    whole = isinstance(value, list) and len(value) == 2
+    return whole and all(type(side) in (int, float) and 0 < side < MAX_PIXEL_UM for side in value)
+
+
+def _method(description: Mapping[str, Any], place: str, trust: Collection[str]) -> Method:
+    """The method of a description; its settings give windows that fit into memory."""
+    check_trusted(description["method"], trust, place)
+    method = load_method(description["method"], **description["settings"])
+    try:
+        method = replaced(method, added_since(method, description["settings"]))
+    except MissingError as error:
+        raise DamagedError(f"{place} is incomplete: {error} Copy the model again.") from error
+    for name, value in (("reach", method.reach), ("decode_reach", method.decode_reach), ("link", method.link)):
+        if not 0 <= value <= MAX_REACH:
+            raise InputError(f"The settings of {place} give a {name} of {value} px; expected 0 to {MAX_REACH}.")
+    return method
+
+
+def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
+    """Networks of a method with these weights, in evaluation mode; none is made that is larger than its weights."""
+    try:
+        values = load(weights)
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
+    _check_finite(values, url)
+    held = sum(value.numel() for value in values.values())
+    advice = f"{WEIGHTS} holds {held}. Were the settings in {DESCRIPTION} changed?"
+    with Budget(held + SPARE, f"{url}/{DESCRIPTION} asks for networks of more than {held + SPARE} numbers; {advice}"):
+        networks = {name: network.eval() for name, network in method.networks().items()}
+    restore(networks, values)
+    return networks
 
 
 def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
@@ -184,7 +263,13 @@ def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
             )
 
 
-def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, shipped: Path = SHIPPED) -> Model:
+def load_model(
+    url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    trust: Collection[str] = (),
+    shipped: Path = SHIPPED,
+) -> Model:
     """Read a model that `save_model` wrote; its networks are on the CPU in evaluation mode.
 
     Parameters
@@ -193,6 +278,9 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
         Folder of the model, or the name of one that comes with the package; a folder of that name goes first.
     storage_options : mapping
         Options for fsspec.
+    trust : collection of str
+        Modules outside of cellscale whose methods may be imported, e.g. ["mypackage.methods"]: their code runs. Without
+        it, only the methods of `cellscale.methods()` are loaded.
     shipped : Path
         Folder of the models that have names.
 
@@ -201,7 +289,7 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
     MissingError
         If there is no model, or its method or a setting is unknown here.
     InputError
-        If the folder has another format.
+        If the folder has another format, or its method is code that is not trusted.
     StoreError
         If the folder cannot be read, or weights and description do not belong together.
 
@@ -215,14 +303,8 @@ def load_model(url: str, storage_options: Mapping[str, Any] | None = None, *, sh
     found = _description(content, url)
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:
         raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
-    method = load_method(found["method"], **found["settings"])
-    networks = {name: network.eval() for name, network in method.networks().items()}
-    try:
-        values = load(weights)
-    except SafetensorError as error:
-        raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
-    _check_finite(values, url)
-    restore(networks, values)
+    method = _method(found, f"{url}/{DESCRIPTION}", trust)
+    networks = _networks(method, weights, url)
     size = found["pixel_size_um"]
     return Model(
         method=method,

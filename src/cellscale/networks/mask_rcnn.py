@@ -20,7 +20,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from cellscale.networks.finite import check_finite
@@ -55,6 +55,10 @@ class Shape:
     """√(height · width) of a typical cell's box, px: anchors follow it."""
     samples: int
     """Proposals of an image that the box head learns from."""
+    sizes_per_level: int = 2
+    """Sizes of anchors at each level: torchvision's weights have one, small networks find more with two."""
+    frozen: bool = False
+    """Whether the BatchNorm of ResNet-50 keeps the statistics that were loaded: two crops are no batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +99,11 @@ class SmallBackbone(nn.Module):
         return pyramid
 
 
-def anchor_sizes(cell_size: float) -> tuple[tuple[float, float], ...]:
-    """Two sizes for each level, doubling from level to level; typical cells are 4 to 12 strides large at theirs, px."""
+def anchor_sizes(cell_size: float, sizes: int) -> tuple[tuple[float, ...], ...]:
+    """One or two sizes for each level, doubling from level to level, px; typical cells are 4 to 12 strides large."""
     level = min(max(math.floor(math.log2(max(cell_size, 1) / 24)), 0), LEVELS - 1)
     typical = [cell_size * 2.0 ** (i - level) for i in range(LEVELS)]
-    return tuple((size / math.sqrt(2), size) for size in typical)
+    return tuple((size / math.sqrt(2), size)[2 - sizes :] for size in typical)
 
 
 def proposer(anchors: AnchorGenerator, head: RPNHead, *, limit: int, least: float = 0.0) -> RegionProposalNetwork:
@@ -115,17 +119,16 @@ class MaskRCNN(nn.Module):
         """Make it with fresh weights from torch's generator; new heads as He et al. (2015)."""
         super().__init__()
         small = shape.backbone == "small"
+        norm = FrozenBatchNorm2d if shape.frozen else nn.BatchNorm2d
         self.channels, self.small = channels, small
         self.backbone = (
             SmallBackbone(channels, shape.width)
             if small
-            else resnet_fpn_backbone(
-                backbone_name="resnet50", weights=None, trainable_layers=5, norm_layer=nn.BatchNorm2d
-            )
+            else resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=5, norm_layer=norm)
         )
         features = self.backbone.out_channels
         hidden = 4 * features
-        self.anchors = AnchorGenerator(anchor_sizes(shape.cell_size), (RATIOS,) * LEVELS)
+        self.anchors = AnchorGenerator(anchor_sizes(shape.cell_size, shape.sizes_per_level), (RATIOS,) * LEVELS)
         head = RPNHead(features, self.anchors.num_anchors_per_location()[0])
         self.rpn = proposer(self.anchors, head, limit=1000)
         levels = ["0", "1", "2", "3"]
@@ -168,15 +171,6 @@ def kaiming_normal(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def load_fitting(net: MaskRCNN, weights: dict[str, Tensor]) -> int:
-    """Load the tensors whose names and shapes fit, of a Mask R-CNN or of its ResNet-50 alone; return how many did."""
-    own = net.state_dict()
-    named = {**weights, **{f"backbone.body.{name}": values for name, values in weights.items()}}
-    fitting = {name: values for name, values in named.items() if name in own and own[name].shape == values.shape}
-    net.load_state_dict(fitting, strict=False)
-    return len(fitting)
 
 
 def truth_of(labels: Tensor) -> dict[str, Tensor]:

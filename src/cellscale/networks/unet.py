@@ -1,4 +1,4 @@
-"""U-Net: zero-padded convolutions, 2×2 pooling, transposed 2×2 convolutions, skips by concatenation.
+"""U-Net: zero-padded convolutions, 2×2 pooling, transposed 2×2 convolutions or interpolation, skips by concatenation.
 
 Every layer is local, so a pixel of the output depends on the inputs within `unet_reach` px and on nothing else.
 """
@@ -6,12 +6,22 @@ Every layer is local, so a pixel of the output depends on the inputs within `une
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
+from cellscale.settings.fields import setting
+
+Up: TypeAlias = Literal["transposed", "bilinear"]
+Dropout: TypeAlias = Literal["features", "values"]
+
 CONVOLUTIONS = 2
 """3×3 convolutions in each block."""
+MAX_DEPTH = 10
+"""Deepest U-Net: windows are multiples of 2^depth px, and features double with each level."""
 
 
 def unet_multiple(depth: int) -> int:
@@ -19,36 +29,43 @@ def unet_multiple(depth: int) -> int:
     return 1 << depth
 
 
-def unet_reach(depth: int) -> int:
-    """How far an output pixel looks, one side, px: R(0) = c, R(d) = c + 2 R(d − 1) + 1 + c, c convolutions a block.
+def unet_reach(depth: int, up: Up = "transposed") -> int:
+    """How far an output pixel looks, one side, px: R(0) = c, R(d) = c + 2 R(d − 1) + 1 + u + c.
 
-    A pixel that looks r pixels far in the pooled plane looks 2r + 1 far in the plane before the pooling.
+    c is the number of convolutions of a block. A pixel that looks r pixels far in the pooled plane looks 2r + 1 far in
+    the plane before the pooling; u is 1 where pooled pixels are interpolated, 0 where they are not: a pixel then also
+    sees the next pooled one, from the side that is nearer to it.
     """
     if depth == 0:
         return CONVOLUTIONS
-    return 2 * CONVOLUTIONS + 2 * unet_reach(depth - 1) + 1
+    return 2 * CONVOLUTIONS + 2 * unet_reach(depth - 1, up) + 1 + (up == "bilinear")
 
 
-def farthest(pixel: int, depth: int) -> int:
+def farthest(pixel: int, depth: int, up: Up = "transposed") -> int:
     """Return the last input that an output pixel sees; how far depends on the pixel's place in the pooling grid."""
     if depth == 0:
         return pixel + CONVOLUTIONS
-    return 2 * farthest((pixel + CONVOLUTIONS) // 2, depth - 1) + 1 + CONVOLUTIONS
+    # Interpolation: an odd pixel lies between its pooled one and the next, an even one between that and the one before.
+    pooled = (pixel + CONVOLUTIONS + (up == "bilinear")) // 2
+    return 2 * farthest(pooled, depth - 1, up) + 1 + CONVOLUTIONS
 
 
-def chained_reach(depth: int) -> int:
+def chained_reach(depth: int, up: Up = "transposed") -> int:
     """How far an output pixel of a U-Net looks that sees the output of another one, px: less than twice as far."""
-    return max(farthest(farthest(pixel, depth), depth) - pixel for pixel in range(unet_multiple(depth)))
+    return max(farthest(farthest(pixel, depth, up), depth, up) - pixel for pixel in range(unet_multiple(depth)))
 
 
-def block(inputs: int, outputs: int, *, norm: bool = True, dropout: float = 0.0) -> nn.Sequential:
-    """Two 3×3 convolutions, each with BatchNorm (if `norm`) and ReLU; then dropout of whole features."""
+def block(
+    inputs: int, outputs: int, *, norm: bool = True, dropout: float = 0.0, dropped: Dropout = "features"
+) -> nn.Sequential:
+    """Two 3×3 convolutions, each with BatchNorm (if `norm`) and ReLU; then dropout of whole features or of values."""
     layers: list[nn.Module] = []
     for features in (inputs, outputs):
         layers.append(nn.Conv2d(features, outputs, 3, padding=1, bias=not norm))
         layers += [nn.BatchNorm2d(outputs)] if norm else []
         layers.append(nn.ReLU(inplace=True))
-    layers += [nn.Dropout2d(dropout)] if dropout > 0 else []
+    if dropout > 0:
+        layers.append(nn.Dropout2d(dropout) if dropped == "features" else nn.Dropout(dropout))
     return nn.Sequential(*layers)
 
 
@@ -64,18 +81,24 @@ def xavier_normal(network: nn.Module) -> None:
 class UNet(nn.Module):
     """Ronneberger, Fischer and Brox (2015), with padding, so that the output has the size of the input."""
 
-    def __init__(
-        self, channels: int, classes: int, *, width: int = 16, depth: int = 4, norm: bool = True, dropout: float = 0.0
-    ) -> None:
-        """Make `depth` poolings; level i has width · 2^i features."""
+    def __init__(self, channels: int, classes: int, shape: UNetShape) -> None:
+        """Make `depth` poolings; level i has width · 2^i features.
+
+        A transposed convolution halves the features on the way up; interpolation keeps them, and the block behind it
+        halves them.
+        """
         super().__init__()
-        sizes = [width * 2**level for level in range(depth + 1)]
-        inputs = [channels, *sizes[:-1]]
-        self.down = nn.ModuleList(block(i, o, norm=norm, dropout=dropout) for i, o in zip(inputs, sizes, strict=True))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(size * 2, size, 2, stride=2) for size in reversed(sizes[:-1]))
-        self.merge = nn.ModuleList(block(size * 2, size, norm=norm, dropout=dropout) for size in reversed(sizes[:-1]))
+        sizes = shape.sizes
+        finer = sizes[-2::-1]
+        self.down = nn.ModuleList(shape.block(i, o) for i, o in pairwise([channels, *sizes]))
+        if shape.up == "transposed":
+            self.up = nn.ModuleList(nn.ConvTranspose2d(size * 2, size, 2, stride=2) for size in finer)
+            self.merge = nn.ModuleList(shape.block(size * 2, size) for size in finer)
+        else:
+            self.up = nn.ModuleList(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False) for _ in finer)
+            self.merge = nn.ModuleList(shape.block(size * 3, size) for size in finer)
         self.pool = nn.MaxPool2d(2)
-        self.head = nn.Conv2d(width, classes, 1)
+        self.head = nn.Conv2d(shape.width, classes, 1)
         xavier_normal(self)
 
     def features(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -106,6 +129,26 @@ class UNetShape:
     """BatchNorm after each convolution."""
     dropout: float = 0.0
     """Share of the features that a block drops in training."""
+    dropped: Dropout = setting("features", before="features")
+    """Whether dropout takes whole feature maps, or single values."""
+    up: Up = setting("transposed", before="transposed")
+    """How features are up-sampled: by a transposed 2×2 convolution, or interpolated."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Features of each level, finest first."""
+        return [self.width * 2**level for level in range(self.depth + 1)]
+
+    def block(self, inputs: int, outputs: int) -> nn.Sequential:
+        """Make a block with the normalisation and dropout of this network."""
+        return block(inputs, outputs, norm=self.norm, dropout=self.dropout, dropped=self.dropped)
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or not 0 <= self.depth <= MAX_DEPTH:
+            raise InputError(
+                f"Settings 'width' and 'depth' are {self.width} and {self.depth}; "
+                f"expected a width of at least 1 and a depth of 0 to {MAX_DEPTH}."
+            )
 
     @property
     def multiple(self) -> int:
@@ -115,8 +158,8 @@ class UNetShape:
     @property
     def reach(self) -> int:
         """How far an output pixel looks, one side, px."""
-        return unet_reach(self.depth)
+        return unet_reach(self.depth, self.up)
 
     def network(self, channels: int, classes: int) -> UNet:
         """Make a network with fresh weights from torch's generator."""
-        return UNet(channels, classes, width=self.width, depth=self.depth, norm=self.norm, dropout=self.dropout)
+        return UNet(channels, classes, self)

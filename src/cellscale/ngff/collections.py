@@ -1,17 +1,22 @@
 """Collections: a group with one image in each of the groups 0, 1, … below it, in the bioformats2raw layout.
 
-The images are written first, the group's own metadata last: a half-made collection is not one.
+The images are written first, the group's own metadata last: a half-made collection is not one. The images of a
+collection that replaces another have other names; the old ones go after the list of series names the new ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Unpack
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
+from cellscale.errors import ExistsError
+from cellscale.ngff.attempts import attempt_of, claim, delete_parts, discard
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.import_labels import Planes
 from cellscale.ngff.import_planes import ImportOptions, import_planes
-from cellscale.ngff.metadata import write_group
+from cellscale.ngff.metadata import Node, attributes_of, checked_version, read_node, update_group
+from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
 from cellscale.progress import silent
 from cellscale.storage.urls import address
@@ -48,20 +53,53 @@ def import_collection(
     StoreError
         If the destination cannot be written.
     """
-    version = options.get("ome_zarr_version", "0.5")
+    version, attempt = options.get("ome_zarr_version", "0.5"), uuid.uuid4().hex[:16]
     root = Store(url=address(destination), storage_options=dict(options.get("storage_options") or {}))
-    root.make_room(overwrite=options.pop("overwrite", False))
+    prefix = _claimed(root, version, attempt, overwrite=options.pop("overwrite", False))
     progress = options.pop("on_progress", silent)
-    paths = [str(number) for number in range(len(images))]
+    paths = [f"{prefix}{number}" for number in range(len(images))]
     made = []
     try:
         for path, (planes, labels) in zip(paths, images, strict=True):
             options["name"] = planes.name
             made.append(import_planes(planes, root.child(path).url, labels=labels, **options))
             progress("import", len(made), len(images))
-        write_group(root.child("OME"), version, {"series": paths})
-        write_group(root, version, {"bioformats2raw.layout": _LAYOUT})
+        replaced = _switch(root, version, paths)
     except BaseException:
-        root.remove()
+        discard(root, attempt)
         raise
+    delete_parts(root, replaced)
     return tuple(made)
+
+
+def _claimed(root: Store, version: str, attempt: str, *, overwrite: bool) -> str:
+    """Make sure that a collection may come to a place; return the prefix of the names of its images."""
+    root.writable()
+    node = read_node(root)
+    if node is None and not root.occupied():
+        claim(root, version, attempt)
+        node = read_node(root)
+        if attempt_of(node) == attempt:
+            return ""
+    if not overwrite:
+        raise ExistsError(f"{root.url} exists already. Choose another destination, or use --overwrite.")
+    if node is None or "bioformats2raw.layout" not in node.ome or checked_version(node, root.url) != version:
+        raise ExistsError(
+            f"{root.url} is not a collection of OME-Zarr {version}; it is not overwritten by one. "
+            "Choose another destination."
+        )
+    return f"{attempt}-"
+
+
+def _switch(root: Store, version: str, paths: Sequence[str]) -> list[str]:
+    """Let the list of series name the new images, in one write; return the names of those that it named before."""
+    before: list[str] = []
+
+    def listed(node: Node | None) -> Mapping[str, Any]:
+        old = node.ome.get("series") if node else None
+        before[:] = [child_path(path, root.url) for path in old] if isinstance(old, list) else []
+        return attributes_of(version, {"series": list(paths)})
+
+    update_group(root.child("OME"), version, listed)
+    update_group(root, version, lambda node: attributes_of(version, {"bioformats2raw.layout": _LAYOUT}))
+    return [path for path in before if path not in paths and path in root.folder.names()]

@@ -18,11 +18,14 @@ from cellscale.ngff.metadata import (
     Node,
     channel_names,
     checked_version,
+    entries_of,
+    items_of,
     parse_axes,
     parse_datasets,
     parse_level,
     read_node,
 )
+from cellscale.ngff.names import child_path
 from cellscale.ngff.pyramids import size_of
 from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.writer import ImageWriter, create_image
@@ -67,8 +70,8 @@ class NgffImage:
         if axis not in self.axes:
             return None
         at = self.axes.index(axis)
-        unit = unit_size(self.units[at] or "")
-        return None if unit is None else self.levels[0].scale[at] * unit
+        step = self.levels[0].scale[at] * (unit_size(self.units[at] or "") or 0.0)
+        return step if step > 0 else None
 
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel, µm; None without a unit of length."""
@@ -168,10 +171,26 @@ class NgffImage:
         return array_io.object_keys(self.store, self.levels[0].path, index)
 
 
+def unfinished_image(writer: ImageWriter) -> NgffImage:
+    """The image that a writer makes, before it is published: for what is to appear with it."""
+    return NgffImage(
+        url=writer.url,
+        storage_options=writer.storage_options,
+        version=writer.version,
+        axes=writer.axes,
+        units=writer.units,
+        levels=writer.levels,
+        channels=writer.channels,
+        dtype=writer.dtype,
+    )
+
+
 def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
     """Paths of the images of a plate's wells, from at most `limit` wells."""
     wells = [
-        str(well["path"]) for well in node.ome["plate"].get("wells", []) if isinstance(well, Mapping) and "path" in well
+        child_path(well["path"], store.url)
+        for well in items_of(entries_of(node.ome["plate"]).get("wells"))
+        if isinstance(well, Mapping) and "path" in well
     ]
     found = []
     for well in wells[:limit]:
@@ -181,14 +200,15 @@ def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
 
 
 def _children(store: Store, node: Node, limit: int | None = None) -> list[str]:
-    """Paths of the images that a plate (its first `limit` wells), a well or a collection holds."""
+    """Paths of the images, all below it, that a plate (its first `limit` wells), a well or a collection holds."""
     if "plate" in node.ome:
         return _plate_images(store, node, limit)
     if "well" in node.ome:
-        return [str(image["path"]) for image in node.ome["well"].get("images", []) if isinstance(image, Mapping)]
+        images = items_of(entries_of(node.ome["well"]).get("images"))
+        return [child_path(image.get("path"), store.url) for image in images if isinstance(image, Mapping)]
     listed = read_node(store.child("OME"))
-    if listed is not None and listed.ome.get("series"):
-        return [str(path) for path in listed.ome["series"]]
+    if listed is not None and items_of(listed.ome.get("series")):
+        return [child_path(path, store.url) for path in listed.ome["series"]]
     found: list[str] = []
     while read_node(store.child(str(len(found)))) is not None:
         found.append(str(len(found)))

@@ -7,12 +7,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.ngff.image import NgffImage, open_image
-from cellscale.ngff.labels import LabelLayer, publish_labels, stage_labels
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.import_planes import abandon, published_with, staged_with
+from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.progress import Progress
 from cellscale.types import Box, Labels
+
+TRUTH = "truth"
+"""Name of the layer of exact labels."""
 
 
 class Scene(Protocol):
@@ -56,7 +60,7 @@ def import_blocks(
     try:
         return _written(scene, writer, on_progress)
     except BaseException:
-        writer.remove()
+        abandon(writer, TRUTH)
         raise
 
 
@@ -66,14 +70,12 @@ def _written(scene: Scene, writer: ImageWriter, on_progress: Progress) -> NgffIm
         for box in writer.boxes():
             writer.write(scene.image(t, box), t=t, box=box)
         on_progress("images", t + 1, frames)
-    writer.finish()
-    image = open_image(writer.url, storage_options=writer.storage_options)
-    layer = stage_labels(image, "truth", planes_z=1, metadata={"frames": list(range(frames))})
+    writer.coarsen()
+    layer = staged_with(writer, TRUTH, frames=range(frames))
     for t in range(frames):
         _write_labels(scene, layer, t)
         on_progress("labels", t + 1, frames)
-    publish_labels(layer)
-    return image
+    return published_with(writer, layer)
 
 
 def _write_labels(scene: Scene, layer: LabelLayer, t: int) -> None:

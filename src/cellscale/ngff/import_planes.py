@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.ngff.image import ImageWriter, NgffImage, create_image, open_image
+from cellscale.ngff.image import ImageWriter, NgffImage, create_image, open_image, unfinished_image
 from cellscale.ngff.import_labels import Classes, Planes, check_labels, instance_labels, numbered_pieces, pairs
-from cellscale.ngff.labels import LabelLayer, publish_labels, stage_labels
+from cellscale.ngff.labels import LabelLayer, discard_labels, publish_labels, stage_labels
+from cellscale.ngff.names import check_layer_name
 from cellscale.ngff.pyramids import downsample
 from cellscale.progress import Progress, silent
 
@@ -125,7 +126,7 @@ def import_planes(
         If the destination cannot be written.
     """
     progress = options.get("on_progress", silent)
-    classes = options.get("classes")
+    classes, name = options.get("classes"), check_layer_name(options.get("layer", "truth"))
     paired = {} if labels is None else pairs(images, labels)
     if labels is not None:
         check_labels(labels, paired.values(), classes)
@@ -134,11 +135,10 @@ def import_planes(
     writer = _writer(images, destination, options)
     try:
         _copy(images, writer, lambda done: progress("import", done, len(images.frames)))
-        writer.finish(images.frames)
-        image = open_image(writer.url, storage_options=writer.storage_options)
+        writer.coarsen(images.frames)
+        layer = None
         if labels is not None:
-            name, frames = options.get("layer", "truth"), sorted(paired)
-            layer = stage_labels(image, name, planes_z=image.size("z"), metadata={"frames": frames})
+            layer = staged_with(writer, name, frames=sorted(paired))
             _copy_labels(
                 labels,
                 layer,
@@ -146,8 +146,34 @@ def import_planes(
                 number=classes == "number",
                 report=lambda done: progress("import labels", done, len(paired)),
             )
-            publish_labels(layer)
+        return published_with(writer, layer, frames=images.frames)
     except BaseException:
-        writer.remove()
+        abandon(writer, name)
         raise
-    return image
+
+
+def staged_with(writer: ImageWriter, name: str, *, frames: Sequence[int]) -> LabelLayer:
+    """Stage a label layer of an image that is still being made; its frames are those that have labels."""
+    return stage_labels(
+        unfinished_image(writer),
+        name,
+        planes_z=writer.size("z"),
+        metadata={"frames": list(frames)},
+        attempt=writer.attempt,
+        overwrite=writer.overwrite,
+    )
+
+
+def published_with(writer: ImageWriter, layer: LabelLayer | None, *, frames: Sequence[int] | None = None) -> NgffImage:
+    """Publish an image whose levels are written, then its layer; only now what they replace is deleted."""
+    replaced = writer.publish(frames)
+    if layer is not None:
+        publish_labels(layer, overwrite=writer.overwrite)
+    replaced.delete()
+    return open_image(writer.url, storage_options=writer.storage_options)
+
+
+def abandon(writer: ImageWriter, name: str) -> None:
+    """Delete what was made of an image and its layer, and is not published."""
+    discard_labels(writer.url, name, writer.attempt, storage_options=writer.storage_options)
+    writer.remove()

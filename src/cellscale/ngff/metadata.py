@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import InputError, StoreError
+from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
 
 VERSIONS = ("0.4", "0.5")
 AXES = "tczyx"
+NO_GROUP: Mapping[str, Any] = {}
+"""The attributes that stand for no group, see `update_group`."""
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+MAX_NUMBER = 1e100
+"""Bound of scales and translations, in the axes' units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +46,27 @@ class Node:
     @property
     def ome(self) -> Mapping[str, Any]:
         """What NGFF says of the node; empty for none."""
-        found = self.attributes.get("ome", {}) if self.zarr_format == 3 else self.attributes
-        return found if isinstance(found, Mapping) else {}
+        return entries_of(self.attributes.get("ome")) if self.zarr_format == 3 else self.attributes
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What cellscale says of a label layer; a list of frames that is none of it is left out."""
+        found = entries_of(self.attributes.get("cellscale"))
+        frames = items_of(found.get("frames"))
+        known = bool(frames) and all(type(frame) is int for frame in frames)
+        return found if known else {name: value for name, value in found.items() if name != "frames"}
+
+    @property
+    def label_source(self) -> str | None:
+        """The image that a label layer names as its own."""
+        return _text(entries_of(entries_of(self.ome.get("image-label")).get("source")).get("image"))
 
     @property
     def version(self) -> str | None:
         """The NGFF version that the node names."""
         if self.zarr_format == 3:
             return _text(self.ome.get("version"))
-        places = [*_items(self.ome.get("multiscales")), self.ome.get("plate"), self.ome.get("well"), self.ome]
+        places = [*items_of(self.ome.get("multiscales")), self.ome.get("plate"), self.ome.get("well"), self.ome]
         named = [_text(place.get("version")) for place in places if isinstance(place, Mapping)]
         return next((version for version in named if version), None)
 
@@ -55,16 +75,26 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _items(value: Any) -> list[Any]:
+def items_of(value: Any) -> list[Any]:
+    """A list of a document; empty for what is of another type."""
     return value if isinstance(value, list) else []
+
+
+def entries_of(value: Any) -> Mapping[str, Any]:
+    """An object of a document; empty for what is of another type."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_node(store: Store) -> Node | None:
     """Read a node's documents; None where there is no Zarr node."""
     document = store.read_json("zarr.json")
     if document is not None:
-        kind, attributes = str(document.get("node_type")), document.get("attributes") or {}
-        return Node(zarr_format=3, kind=kind, attributes=attributes)
+        attributes = document.get("attributes") or {}
+        if not isinstance(attributes, Mapping):
+            raise StoreError(
+                f"{store.url}/zarr.json is damaged: its attributes are not an object but {type(attributes).__name__}."
+            )
+        return Node(zarr_format=3, kind=str(document.get("node_type")), attributes=attributes)
     if store.read_bytes(".zarray") is not None:
         return Node(zarr_format=2, kind="array", attributes=store.read_json(".zattrs") or {})
     attributes = store.read_json(".zattrs")
@@ -90,14 +120,71 @@ def checked_version(node: Node, url: str) -> str:
     )
 
 
+def attributes_of(version: str, ome: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A group's attributes: NGFF's metadata where the version has them, and others."""
+    return {**({"ome": {"version": version, **ome}} if version == "0.5" else ome), **(extra or {})}
+
+
 def write_group(store: Store, version: str, ome: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> None:
     """Write a group's documents: NGFF's metadata, and other attributes beside them."""
+    attributes = attributes_of(version, ome, extra)
     if version == "0.5":
-        attributes = {"ome": {"version": "0.5", **ome}, **(extra or {})}
         store.write_json("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
         return
     store.write_json(".zgroup", {"zarr_format": 2})
-    store.write_json(".zattrs", {**ome, **(extra or {})})
+    store.write_json(".zattrs", attributes)
+
+
+def update_group(store: Store, version: str, change: Callable[[Node | None], Mapping[str, Any] | None]) -> None:
+    """Change a group's attributes, or make the group, while others may do so; nobody's change is lost.
+
+    Parameters
+    ----------
+    store : Store
+        The group.
+    version : str
+        NGFF version, 0.4 or 0.5.
+    change : callable
+        From the node (None: there is none) to its new attributes; None: it stays as it is; NO_GROUP: its documents are
+        deleted. It is called again after another writer came first, and must be pure.
+
+    Raises
+    ------
+    InputError
+        If there is an array.
+    StoreError
+        If the documents are damaged or cannot be written.
+    """
+    store.writable()
+    if version == "0.4":
+        store.folder.update(".zgroup", lambda content: b'{"zarr_format": 2}' if content is None else None)
+
+    made: Mapping[str, Any] | None = None
+
+    def changed(content: bytes | None) -> bytes | None:
+        nonlocal made
+        found = None if content is None else store.parsed(content, name)
+        rest: dict[str, Any] = {}
+        if found is None:
+            node = None
+        elif version == "0.4":
+            node = Node(zarr_format=2, kind="group", attributes=found)
+        else:
+            node = Node(zarr_format=3, kind=str(found.get("node_type")), attributes=found.get("attributes") or {})
+            # A copy of the documents below would no longer be true.
+            rest = {key: value for key, value in found.items() if key != "consolidated_metadata"}
+        if node is not None and node.kind == "array":
+            raise InputError(f"{store.url} is a Zarr array; expected a group. Choose another name or place.")
+        made = change(node)
+        if made is None or made is NO_GROUP:
+            return None if made is None else b""
+        group = {"zarr_format": 3, "node_type": "group", **rest, "attributes": made}
+        return json.dumps(made if version == "0.4" else group, indent=2).encode()
+
+    name = "zarr.json" if version == "0.5" else ".zattrs"
+    store.folder.update(name, changed)
+    if version == "0.4" and made is NO_GROUP:
+        store.delete_object(".zgroup")
 
 
 def axes_document(axes: Sequence[str], units: Sequence[str | None]) -> list[dict[str, str]]:
@@ -123,7 +210,7 @@ def multiscale_document(
 
 def parse_axes(multiscale: Mapping[str, Any], url: str) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     """Names and units of the axes, as stored."""
-    found = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in _items(multiscale.get("axes"))]
+    found = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in items_of(multiscale.get("axes"))]
     names = tuple(str(axis.get("name")) for axis in found)
     unknown = [name for name in names if name not in AXES or len(name) != 1]
     if unknown or len(set(names)) < len(names) or not {"y", "x"} <= set(names):
@@ -133,18 +220,23 @@ def parse_axes(multiscale: Mapping[str, Any], url: str) -> tuple[tuple[str, ...]
     return names, tuple(_text(axis.get("unit")) for axis in found)
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number; larger ones overflow when they are multiplied with sizes."""
+    return type(value) in (int, float) and -MAX_NUMBER < value < MAX_NUMBER
+
+
 def _transforms(entry: Mapping[str, Any], count: int, url: str) -> tuple[list[float] | None, list[float]]:
     """Scale (None: not given) and translation of a dataset or multiscale."""
     scale, translation = None, [0.0] * count
-    for transform in _items(entry.get("coordinateTransformations")):
+    for transform in items_of(entry.get("coordinateTransformations")):
         kind = transform.get("type") if isinstance(transform, Mapping) else None
         if kind == "identity":
             continue
-        values = _items(transform.get(kind)) if kind in ("scale", "translation") else []
-        if len(values) != count or not all(isinstance(value, int | float) for value in values):
+        values = items_of(transform.get(kind)) if kind in ("scale", "translation") else []
+        if len(values) != count or not all(_is_number(value) for value in values):
             raise InputError(
-                f"{url} has the coordinate transformation {transform}; "
-                f"expected scale or translation with {count} numbers."
+                f"{url} has the coordinate transformation {reprlib.repr(transform)}; "
+                f"expected scale or translation with {count} finite numbers."
             )
         if kind == "scale":
             scale = [float(value) for value in values]
@@ -176,8 +268,10 @@ def parse_level(
 
 
 def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str, Any]]:
-    """The datasets of a multiscale, at least one."""
-    datasets = [entry for entry in _items(multiscale.get("datasets")) if isinstance(entry, Mapping) and "path" in entry]
+    """The datasets of a multiscale, at least one; their paths lead to places below the group."""
+    listed = items_of(multiscale.get("datasets"))
+    found = [entry for entry in listed if isinstance(entry, Mapping) and "path" in entry]
+    datasets: list[Mapping[str, Any]] = [{**entry, "path": child_path(entry["path"], url)} for entry in found]
     if not datasets:
         raise StoreError(f"{url} is incomplete: its multiscales name no datasets.")
     return datasets
@@ -185,8 +279,7 @@ def parse_datasets(multiscale: Mapping[str, Any], url: str) -> list[Mapping[str,
 
 def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Names of the channels, each once; their numbers where omero is missing or does not fit."""
-    omero = ome.get("omero")
-    channels = _items(omero.get("channels")) if isinstance(omero, Mapping) else []
+    channels = items_of(entries_of(ome.get("omero")).get("channels"))
     if len(channels) != count:
         return tuple(str(c) for c in range(count))
     labels = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]

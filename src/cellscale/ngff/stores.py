@@ -6,7 +6,6 @@ A store holds no open handle. Objects are written whole; on a file system under 
 from __future__ import annotations
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,13 @@ import zarr
 from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import MissingError, StoreError
+from cellscale.ngff.bounded import BoundedStore
+from cellscale.ngff.limits import check_array, check_zip
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
@@ -102,9 +105,10 @@ class Store:
 
     def read_bytes(self, name: str) -> bytes | None:
         """An object's bytes, or None where there is none; StoreError where it cannot be read."""
-        with explained("read", self.url):
+        with explained("read", self.url, self.storage_options):
             inside = self.zip_file
             if inside:
+                check_zip(inside[0])
                 with zipfile.ZipFile(inside[0]) as archive:
                     found = f"{inside[1]}/{name}".lstrip("/")
                     return archive.read(found) if found in archive.namelist() else None
@@ -113,12 +117,11 @@ class Store:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON object, or None where there is none; StoreError for damaged text."""
         data = self.read_bytes(name)
-        if data is None:
-            return None
-        try:
-            document = json.loads(data)
-        except ValueError as error:
-            raise StoreError(f"{joined(self.url, name)} is damaged: it is no JSON ({error}).") from error
+        return None if data is None else self.parsed(data, name)
+
+    def parsed(self, data: bytes, name: str) -> dict[str, Any]:
+        """The JSON object in the bytes of an object of this name; StoreError for damaged text."""
+        document = parsed(data, joined(self.url, name))
         if not isinstance(document, dict):
             raise StoreError(
                 f"{joined(self.url, name)} is damaged: expected a JSON object, got {type(document).__name__}."
@@ -156,28 +159,10 @@ class Store:
             return True
         return bool(self.folder.names())
 
-    def make_room(self, *, overwrite: bool) -> None:
-        """Refuse an occupied place, or delete what a Zarr store has left there.
-
-        Raises
-        ------
-        ExistsError
-            Without `overwrite`; with it, for anything that is no Zarr store.
-        """
-        self.writable()
-        if not self.occupied():
-            return
-        if not overwrite:
-            raise ExistsError(f"{self.url} exists already. Choose another destination, or use --overwrite.")
-        if not self.is_zarr():
-            raise ExistsError(
-                f"{self.url} exists and is no Zarr store; it is not overwritten. Choose another destination."
-            )
-        self.remove()
-
     def _zarr(self, *, read_only: bool) -> tuple[ZarrStore, str]:
         inside = self.zip_file
         if inside:
+            check_zip(inside[0])
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
@@ -202,28 +187,34 @@ class Store:
         """
         if mode == "r+":
             self.writable()
-        with explained("open array", joined(self.url, path)):
+        url = joined(self.url, path)
+        with explained("open array", url, self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
             store = store if absent is None else _Noting(store, absent)
-            try:
-                opened = read_again(lambda: zarr.open_array(store, path=f"{prefix}/{path}".strip("/"), mode=mode))
-            except FileNotFoundError as error:
-                store.close()
-                raise MissingError(
-                    f"{joined(self.url, path)} is no Zarr array; it is missing or incomplete."
-                ) from error
+        bounded = BoundedStore(store)
         try:
+            with explained("open array", url, self.storage_options):
+                try:
+                    opened = read_again(lambda: zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode))
+                except FileNotFoundError as error:
+                    raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
+                check_array(opened, url)
+                bounded.check(opened, url)
             yield opened
         finally:
             store.close()
 
     def create_array(self, path: str, **settings: Any) -> None:
-        """Create an array, as zarr's create_array does; one in its place is replaced."""
+        """Create an array, as zarr's create_array does; one that is there already stays as it is."""
         self.writable()
-        with explained("create array", joined(self.url, path)):
+        with explained("create array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=False)
-            zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), overwrite=True, **settings)
-            store.close()
+            try:
+                zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
+            except ContainsArrayError:
+                pass
+            finally:
+                store.close()
         if self.on_disk:
             folder = self.child(path).folder
             folder.flush(name for name in DOCUMENTS if folder.exists(name))

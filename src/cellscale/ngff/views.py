@@ -29,6 +29,8 @@ class StoredArray:
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    replaceable: bool = False
+    """Whether others may replace the array while it is read."""
 
     @property
     def ndim(self) -> int:
@@ -39,10 +41,13 @@ class StoredArray:
         """Read an index, in the machine's byte order."""
         with self.store.array(self.path) as array:
             try:
-                return np.asarray(array[index]).astype(self.dtype, copy=False)
+                values = np.asarray(array[index]).astype(self.dtype, copy=False)
             except failures() as error:
                 where = f"{joined(self.store.url, self.path)}, {index}"
                 raise StoreError(f"Cannot read {where}: {error}. {advice(error, self.store.url)}") from error
+        if self.replaceable:
+            array_io.check_still_there(self.store, self.path)
+        return values
 
 
 def _coordinates(
@@ -68,7 +73,8 @@ def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     found = source.levels[level]
     with source.store.array(found.path) as array:
         chunks, dtype = array_io.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
-    stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype)
+    replaceable = isinstance(source, LabelLayer) and source.published
+    stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype, replaceable=replaceable)
     lazily: Callable[..., Any] = da.from_array
     pixels = lazily(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))
     coordinates = _coordinates(source.axes, source.units, found)

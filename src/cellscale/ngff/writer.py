@@ -1,12 +1,15 @@
 """New images: arrays first, pixels plane by plane, metadata last, so that a half-made image is never one.
 
-A writer holds nothing open and is picklable: several processes may write different boxes.
+An image that replaces another has arrays of other names beside the old ones. The group's document changes from the old
+arrays to the new ones in one write, and what is replaced goes after it. A writer holds nothing open and is picklable:
+several processes may write different boxes.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -15,8 +18,10 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError
 from cellscale.ngff import array_io
-from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document, write_group
+from cellscale.ngff.attempts import discard
+from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
+from cellscale.ngff.replacing import Place, Replaced, claimed, switch
 from cellscale.ngff.stores import Store
 from cellscale.storage.urls import address
 from cellscale.types import Box
@@ -40,11 +45,20 @@ class ImageWriter:
     """Name of the image in its metadata; empty: that of its URL."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Kept under `cellscale` in the image's attributes."""
+    attempt: str
+    """Token that no other writer has; what it makes is told from what others make by it."""
+    overwrite: bool = False
+    """Whether it may replace an image that another writer has made."""
 
     @property
     def store(self) -> Store:
         """Where the image will lie."""
         return Store(url=self.url, storage_options=self.storage_options)
+
+    @property
+    def place(self) -> Place:
+        """The image's group, and this attempt."""
+        return Place(store=self.store, version=self.version, attempt=self.attempt, overwrite=self.overwrite)
 
     def size(self, axis: str, level: int = 0) -> int:
         """Length of an axis; 1 for a missing axis."""
@@ -124,25 +138,43 @@ class ImageWriter:
             return float(limits.min), float(limits.max), start, max(end, start + 1)
         return min(start, 0.0), max(end, 1.0), start, max(end, start + 1e-6)
 
-    def finish(self, frames: Sequence[int] | None = None) -> None:
-        """Write the pyramid of these frames, None for all, then the metadata that make it an image."""
-        written = range(self.size("t")) if frames is None else frames
+    def coarsen(self, frames: Sequence[int] | None = None) -> None:
+        """Write the pyramid of these frames, None for all."""
         for level in range(1, len(self.levels)):
-            for t in written:
+            for t in range(self.size("t")) if frames is None else frames:
                 self.build(level, t=t)
+
+    def publish(self, frames: Sequence[int] | None = None) -> Replaced:
+        """Write the metadata that make it an image; these frames, None for all, say how it is shown.
+
+        Returns
+        -------
+        Replaced
+            What is no longer needed; `Replaced.delete` deletes it, when all that belongs to the image is complete.
+
+        Raises
+        ------
+        ExistsError
+            If another writer came first and must not be replaced.
+        """
         name = self.name or self.url.rsplit("/", 1)[-1].split(".")[0]
         multiscale = multiscale_document(name, self.axes, self.units, self.levels)
         if self.version == "0.4":
             multiscale["version"] = "0.4"
+        # The document that names the arrays is written after all of them are on the disk.
         self.store.folder.flush_all()
-        windows = [self._window(c, written) for c in range(self.size("c"))]
-        omero = omero_document(self.channels, windows)
-        extra = {"cellscale": dict(self.metadata)} if self.metadata else {}
-        write_group(self.store, self.version, {"multiscales": [multiscale], "omero": omero}, extra=extra)
+        shown = range(self.size("t")) if frames is None else frames
+        omero = omero_document(self.channels, [self._window(c, shown) for c in range(self.size("c"))])
+        return switch(self.place, {"multiscales": [multiscale], "omero": omero}, self.metadata)
+
+    def finish(self, frames: Sequence[int] | None = None) -> None:
+        """Write the pyramid of these frames, None for all, then the metadata; what was there before goes last."""
+        self.coarsen(frames)
+        self.publish(frames).delete()
 
     def remove(self) -> None:
-        """Delete what was made."""
-        self.store.remove()
+        """Delete what was made, unless it is published; what others have made stays."""
+        discard(self.store, self.attempt)
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -163,6 +195,7 @@ class ImageWriter:
 
 
 def _levels(axes: Sequence[str], sizes: Mapping[str, int], steps: Mapping[str, float], count: int) -> tuple[Level, ...]:
+    """Levels with the names 0, 1 and so on."""
     levels, (height, width) = [], (sizes["y"], sizes["x"])
     for number in range(count):
         now = {**sizes, "y": height, "x": width}
@@ -273,9 +306,12 @@ def create_image(
         levels=_levels(axes, sizes, steps, count),
         channels=names or tuple(str(c) for c in range(sizes["c"])),
         dtype=np.dtype(dtype),
+        attempt=uuid.uuid4().hex[:16],
+        overwrite=overwrite,
         name=options.get("name", ""),
     )
-    writer.store.make_room(overwrite=overwrite)
+    prefix = claimed(writer.place)
+    writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))
     for level in writer.levels:
         settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, version)
         writer.store.create_array(level.path, **settings)

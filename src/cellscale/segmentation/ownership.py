@@ -8,6 +8,7 @@ driver write where no one reads. Tasks look at the plan before they write a reco
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import uuid
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Ownership:
     """Name of the attempt's folder."""
     token: str
     """Of the driver."""
+    dropped: tuple[str, ...] = ()
+    """Attempts whose place this one has taken."""
 
     @property
     def scratch(self) -> Folder:
@@ -72,12 +75,14 @@ class Ownership:
             self.home.delete(PLAN)
             self.home.remove_empty()
 
-    def leave(self) -> None:
-        """Delete what an overtaken driver has written, unless the run's owner uses it."""
+    def leave(self) -> bool:
+        """Delete what an overtaken driver has written, unless the owner uses it; return whether it was deleted."""
         found = self.home.read_json(PLAN)
-        if not isinstance(found, dict) or found.get("attempt") != self.attempt:
-            self.scratch.remove()
-            self.home.remove_empty()
+        if isinstance(found, dict) and found.get("attempt") == self.attempt:
+            return False
+        self.scratch.remove()
+        self.home.remove_empty()
+        return True
 
 
 def _attempts(home: Folder) -> list[str]:
@@ -119,4 +124,4 @@ def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownershi
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})
     for other in before:
         home.child(other).remove()
-    return owner
+    return dataclasses.replace(owner, dropped=tuple(before))

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 
 from cellscale.errors import InputError, MissingError, unknown
-from cellscale.methods.inference import resolved
+from cellscale.methods.inference import check_device, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
 from cellscale.ngff.image import NgffImage
+from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Strips
@@ -39,6 +40,8 @@ Unit: TypeAlias = tuple[int, ...]
 """Coordinates of a piece of work: a plane; a plane and a window, tile or shard."""
 
 
+MAX_SETTING = 2**20
+"""Largest size, batch and number of threads: larger ones overflow what torch counts with."""
 BUNDLE = 64
 """Most units in one task: a record is read whole for each of its units."""
 
@@ -76,15 +79,10 @@ class Settings:
     """Pixels predicted in one task; None: from the size of the run."""
 
     def __post_init__(self) -> None:
-        least = {
-            "window_size": self.window_size,
-            "batch": self.batch,
-            "threads": self.threads,
-            "tile_size": self.tile_size,
-        }
-        for name, value in least.items():
-            if value < 1:
-                raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
+        for name in ("window_size", "batch", "threads", "tile_size"):
+            if not 1 <= getattr(self, name) <= MAX_SETTING:
+                raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected 1 to {MAX_SETTING}.")
+        check_device(self.device)
         if self.frames is not None and len(self.frames) != 2:
             raise InputError(f"Setting 'frames' is {self.frames}; expected two numbers, the half-open range.")
 
@@ -233,11 +231,11 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
     for channel in wanted or range(count):
         if channel in image.channels:
             numbers.append(image.channels.index(str(channel)))
-        elif isinstance(channel, int) or channel.isdigit():
+        elif isinstance(channel, int) or channel.isdecimal():
             numbers.append(int(channel))
         else:
             raise unknown(f"channel of {image.url}", channel, image.channels)
-    if len(numbers) != count or max(numbers) >= available:
+    if len(numbers) != count or not all(0 <= number < available for number in numbers):
         raise InputError(
             f"The model was trained on {count} channel(s); {image.url} has {available}, and the choice was "
             f"{list(wanted) or 'left out'}. Choose with --channels, by number or name, as many as the model needs."
@@ -276,7 +274,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
     level = image.levels[0]
     description = {
         "image": {
-            "url": image.url,
+            "url": redacted(image.url),
             "shape": level.shape,
             "axes": image.axes,
             "dtype": str(image.dtype),

@@ -15,6 +15,8 @@ from typing import Any
 
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
+from cellscale.ngff.stores import Store
+from cellscale.redaction import redacted_values
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
@@ -69,7 +71,7 @@ def reached_in_record(record: Arrays) -> Counter[str]:
 
 def stored_report(layer: LabelLayer) -> Report:
     """Read the report that lies in a layer's folder; an empty one where there is none."""
-    told = layer.store.child("report").folder.read_json(JSON) or {}
+    told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
     return Report(**{field.name: told[field.name] for field in dataclasses.fields(Report) if field.name in told})
 
 
@@ -82,12 +84,13 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
         "tiles": len(run.planes) * len(run.grid),
     }
     told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
-    return json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))  # type: ignore[no-any-return]
+    found = json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))
+    return redacted_values(found)  # type: ignore[no-any-return]
 
 
 def write_report(run: Run, report: Report, layer: LabelLayer) -> None:
     """Write the report into the layer's folder."""
-    store = layer.store.child("report")
+    store = Store(url=layer.place("report"), storage_options=layer.storage_options)
     write_group(store, layer.version, {})
     _write(store.folder, document(run, report, layer=layer.url))
 

@@ -21,13 +21,10 @@ from cellscale.methods.inference import folded
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
-    list_labels,
+    discard_labels,
     publish_labels,
-    remove_labels,
     stage_labels,
 )
-from cellscale.ngff.metadata import read_node
-from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
@@ -224,27 +221,33 @@ def _survey(steps: Steps, target: Target) -> None:
         log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)
 
 
-def _staged(run: Run, target: Target, metadata: dict[str, Any]) -> LabelLayer:
+def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
-    options = run.image.storage_options
-    there = read_node(Store(url=target.layer, storage_options=options))
-    if there is None or dict(there.attributes.get("cellscale") or {}).get("attempt") != metadata["attempt"]:
-        _forget(run)
-        if target.name in list_labels(target.store, storage_options=options):
-            remove_labels(target.store, target.name, storage_options=options)
-    return stage_labels(
+    layer = stage_labels(
         run.image,
         target.name,
         output=target.output,
         version=target.version,
         planes_z=1 if run.settings.z_mode == "max_projection" else run.image.size("z"),
         metadata=metadata,
-        storage_options=options,
+        storage_options=run.image.storage_options,
+        attempt=attempt,
+        overwrite=target.overwrite,
     )
+    earlier, arrays = run.scratch.read_json("staged.json"), [level.path for level in layer.levels]
+    if earlier != arrays:
+        _forget(run)
+        run.scratch.write_json("staged.json", arrays)
+    return layer
+
+
+def _discard(run: Run, target: Target, attempt: str) -> None:
+    """Delete the arrays of an attempt that will not be published."""
+    discard_labels(target.store, target.name, attempt, storage_options=run.image.storage_options)
 
 
 def _forget(run: Run) -> None:
-    """Delete the records of what was published into arrays that are no longer there."""
+    """Delete the records of what was published into other arrays."""
     for step in run.scratch.names():
         if step in {"tables", "seams"} or step.startswith("publish-"):
             run.scratch.child(step).remove()
@@ -311,7 +314,8 @@ def segment(
     try:
         layer = _carried_out(steps, networks, target, model or {})
     except OvertakenError:
-        owner.leave()
+        if owner.leave():
+            _discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
         if isinstance(error, ChangedError) and owner.owns():
@@ -322,7 +326,9 @@ def segment(
     write_report(run, report, layer)
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
-    publish_labels(layer)
+    publish_labels(layer, overwrite=target.overwrite)
+    for dropped in owner.dropped:
+        _discard(run, target, dropped)
     owner.finish()
     return report
 
@@ -349,7 +355,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     steps.owner.check()
-    layer = _staged(run, target, layer_metadata(run, model, report.failed_regions) | {"attempt": steps.owner.attempt})
+    layer = _staged(run, target, steps.owner.attempt, layer_metadata(run, model, report.failed_regions))
     _write_layer(steps, layer)
     report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
     return layer

@@ -94,8 +94,11 @@ def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
     check_target(run.image, target.name, output=target.output, version=target.version)
     old, published = _earlier(run, target), _published(run, target)
     if published is None:
-        return (old["attempt"] if old else None), None
-    finished = old is not None and published.metadata.get("attempt") == old["attempt"]
+        attempt = old["attempt"] if old else None
+        names = {"output": target.output, "version": target.version}
+        check_target(run.image, target.name, **names, attempt=attempt, overwrite=target.overwrite)
+        return attempt, None
+    finished = old is not None and published.attempt == old["attempt"]
     if old is not None and finished and not target.overwrite:
         return old["attempt"], published
     if not target.overwrite:

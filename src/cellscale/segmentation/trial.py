@@ -115,7 +115,7 @@ def trial(run: Run, networks: Networks) -> Mapping[str, float]:
 
 
 def _main() -> None:
-    measured: Any = tried(*pickle.load(sys.stdin.buffer))
+    measured: Any = tried(*pickle.load(sys.stdin.buffer))  # noqa: S301 — written by the process that started this one
     print(json.dumps(measured))
 
 

@@ -21,6 +21,7 @@ from cellscale.ngff.labels import LabelLayer
 from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
+from cellscale.storage.folder import Folder
 
 LAG_S = (0.2, 1.0, 4.0)
 """Pauses before a listing is asked for again, s."""
@@ -104,10 +105,11 @@ def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: S
                 f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
             )
     expected = sum(int(task.objects.sum()) for task in rows)
-    found = _settled(lambda: len(layer.store.folder.child(TABLE).names()), expected)
+    parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    found = _settled(lambda: len(parts.names()), expected)
     if found != expected:
         raise RunError(
-            f"{layer.url}/{TABLE} has {found} parts, {expected} were written. Nothing was published. "
+            f"{parts.url} has {found} parts, {expected} were written. Nothing was published. "
             "Repeat the command with --overwrite."
         )
 

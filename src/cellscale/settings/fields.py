@@ -6,14 +6,69 @@ A field of a nested dataclass has a dotted name ("unet.width"); its last part wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cellscale.errors import InputError
+from cellscale.errors import InputError, MissingError
 from cellscale.settings.renamed import unknown_setting
 
 T = TypeVar("T")
+_MOST = 2**63
+"""Bound of every number: what NumPy and torch can count with; infinity and NaN are outside."""
+_LONGEST = 10_000
+"""Longest list or text."""
+_NEVER: Any = object()
+
+
+def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False) -> Any:
+    """Make a dataclass field of an immutable default that says more about itself.
+
+    Parameters
+    ----------
+    default : any
+        Its value unless one is given.
+    before : any
+        For a setting that is newer than models that may have been saved: the value that they were trained with.
+    fitted : bool
+        Whether the default means that the value is fitted on training frames. Another training fits it anew.
+    """
+    metadata = {"fitted": fitted} | ({} if before is _NEVER else {"before": before})
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _described(value: Any) -> dict[str, dataclasses.Field[Any]]:
+    """Fields by dotted name."""
+    found: dict[str, dataclasses.Field[Any]] = {}
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            found |= {f"{field.name}.{name}": part for name, part in _described(inner).items()}
+        else:
+            found[field.name] = field
+    return found
+
+
+def added_since(value: Any, known: Iterable[str]) -> dict[str, Any]:
+    """Values, by dotted name, of the settings that are not among the `known` ones: what held before there were any.
+
+    Raises
+    ------
+    MissingError
+        If a setting that is not known has always been there.
+    """
+    missing = {name: field for name, field in _described(value).items() if name not in set(known)}
+    lost = [name for name, field in missing.items() if "before" not in field.metadata]
+    if lost:
+        raise MissingError(f"No value for {', '.join(map(repr, lost))}; expected one for each setting.")
+    return {name: field.metadata["before"] for name, field in missing.items()}
+
+
+def unfitted(value: T) -> T:
+    """Return a dataclass with all values that are fitted on training frames back at their defaults."""
+    fields = _described(value)
+    return replaced(value, {name: field.default for name, field in fields.items() if field.metadata.get("fitted")})
 
 
 def flat(value: Any) -> dict[str, Any]:
@@ -47,6 +102,10 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
     InputError
         If it is of another type; names the setting, what was expected and what was given.
     """
+    if isinstance(value, int | float) and not -_MOST < value < _MOST:
+        raise InputError(f"Setting {name!r} expects a finite number of at most 64 bits, got {_shown(value)}.")
+    if isinstance(value, list | tuple | str) and len(value) > _LONGEST:
+        raise InputError(f"Setting {name!r} expects at most {_LONGEST} entries or characters, got {len(value)}.")
     origin, options = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         fits = [option for option in options if _is(value, option)]
@@ -55,8 +114,15 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
         return tuple(fitting(part, options[0], name) for part in value)
     if not _is(value, hint):
         expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
-        raise InputError(f"Setting {name!r} expects {expected}, got {value!r}.")
+        raise InputError(f"Setting {name!r} expects {expected}, got {_shown(value)}.")
     return float(value) if hint is float else value
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of a value's text; Python prints no numbers of more than 4,300 digits."""
+    if isinstance(value, int) and abs(value) >= _MOST:
+        return f"a number of {value.bit_length()} bits"
+    return reprlib.repr(value)
 
 
 def _is(value: Any, hint: Any) -> bool:

@@ -27,11 +27,19 @@ class Config:
         return dict(self.values.get(name, {}))
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, name: str) -> Any:
+    """Value of an assignment, as TOML writes it; other text stands for itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Setting {name!r} is not a valid TOML value: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a text is not valid TOML."""
+    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def assignments(words: Iterable[str]) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def assignments(words: Iterable[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals:
             raise InputError(f"{word!r} is not an assignment; expected KEY=VALUE, e.g. width=32.")
-        found[key.strip()] = _parsed(text)
+        found[key.strip()] = _parsed(text, key.strip())
     return found
 
 
@@ -110,8 +118,8 @@ def _file(path: str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise MissingError(f"Configuration file {path} does not exist.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid TOML: {_reason(error)}.") from error
 
 
 def names_of(settings: Any) -> list[str]:

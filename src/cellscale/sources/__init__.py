@@ -1,4 +1,4 @@
-"""Images of other formats, plane by plane: TIFF stacks and folders, Cell Tracking Challenge folders, npz and npy.
+"""Images of other formats, plane by plane: TIFF stacks and folders, CTC folders, npz, npy, files of microscopes.
 
 A source knows which of its frames exist: a page with a frame number lies at that frame, and frames between are empty.
 """

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError, MissingError
 from cellscale.sources.folders import CTC, TIFFS, keys, stem_of, tiffs
 from cellscale.sources.frames import Source, cropped, rising, stack
+from cellscale.sources.microscope_files import is_microscope_file, microscope_images
 from cellscale.sources.stored import Stored, from_array, read_npy, read_npz
 from cellscale.sources.tiffs import tiff_images
 
@@ -159,7 +160,12 @@ def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[So
         return [stack(from_array(read_npz(str(place), key, labels), axes, path))]
     if kind == ".npy":
         return [stack(from_array(read_npy(str(place)), axes, path))]
-    raise InputError(f"{name} is not a source of images; expected {', '.join(TIFFS)}, .npz, .npy or a folder of TIFFs.")
+    if is_microscope_file(place):
+        return _stacks(place, microscope_images(str(place), axes))
+    raise InputError(
+        f"{name} is not a source of images; expected {', '.join(TIFFS)}, .npz, .npy, a folder of "
+        "TIFFs, or a file of a microscope such as .nd2, .lif or .czi."
+    )
 
 
 def _checked(source: Source, shift: int) -> Source:

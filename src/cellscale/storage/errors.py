@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
+import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from cellscale.errors import ExistsError, MissingError, StoreError
+from cellscale.errors import CellscaleError, StoreError
+from cellscale.redaction import redacted
 from cellscale.storage.urls import is_local
 
 _FOREIGN = {
@@ -18,6 +22,21 @@ _FOREIGN = {
     "gcsfs.retry": ("HttpError",),
     "azure.core.exceptions": ("AzureError",),
 }
+_COMMON = (
+    *(
+        OSError,
+        ImportError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        LookupError,
+        EOFError,
+        AttributeError,
+        ArithmeticError,
+    ),
+    *(AssertionError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile),
+)
+"""What file systems, zarr and codecs raise at documents and chunks that are damaged or made by strangers."""
 _EXTRAS = {
     "s3": "s3",
     "gs": "gcs",
@@ -52,8 +71,7 @@ def failures() -> tuple[type[Exception], ...]:
     """Exceptions that reading or writing may raise: those of the loaded cloud libraries share no ancestor."""
     loaded = ((sys.modules[module], names) for module, names in _FOREIGN.items() if module in sys.modules)
     foreign = tuple(getattr(module, name) for module, names in loaded for name in names if hasattr(module, name))
-    ours = (OSError, ImportError, ValueError, TypeError, RuntimeError, LookupError, EOFError, zlib.error)
-    return (*ours, zipfile.BadZipFile, *foreign)
+    return (*_COMMON, *foreign)
 
 
 def advice(error: BaseException, url: str) -> str:
@@ -76,12 +94,22 @@ def advice(error: BaseException, url: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(action: str, url: str) -> Iterator[None]:
-    """Turn any failure of the storage libraries into a StoreError that names the place and the way out."""
+def explained(action: str, url: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Turn any failure of the storage libraries into a StoreError that names the place and the way out.
+
+    Parameters
+    ----------
+    action : str
+        The verb of "Cannot … URL".
+    url : str
+        The place.
+    options : mapping
+        Storage options: their secrets are hidden where a library repeats them.
+    """
     try:
         yield
-    except (StoreError, ExistsError, MissingError):
+    except CellscaleError:
         raise
     except failures() as error:
-        reason = f"{type(error).__name__}: {error}".strip(": ")
+        reason = redacted(f"{type(error).__name__}: {error}".strip(": "), options)
         raise StoreError(f"Cannot {action} {url}: {reason}. {advice(error, url)}") from error

@@ -1,27 +1,31 @@
 """Folders on any file system or object store, whose files are written whole.
 
 On a file system a file is written under a temporary name and renamed; an object store's put is whole by itself. A
-folder holds no open handle.
+folder holds no open handle. Names are taken literally: nothing in them is a pattern.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import os
+import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 
-from cellscale.errors import DamagedError
-from cellscale.storage import durability
+from cellscale.storage import compare_and_set, durability
+from cellscale.storage.compare_and_set import Change
+from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
-from cellscale.storage.urls import is_local, local_path, options_for
+from cellscale.storage.urls import file_system, is_local, local_path
 
 PART = ".part"
 """Ending of a file that is being written."""
@@ -39,10 +43,10 @@ class Folder:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Options for fsspec, see `options_for`."""
 
-    def _open(self, name: str = "") -> tuple[Any, str]:
-        with explained("open", self.url):
-            file_system, path = fsspec.core.url_to_fs(self.url, **options_for(self.url, self.storage_options))
-        return file_system, f"{path.rstrip('/')}/{name}".rstrip("/")
+    def _open(self, name: str = "") -> tuple[AbstractFileSystem, str]:
+        with explained("open", self.url, self.storage_options):
+            system, path = file_system(self.url, self.storage_options)
+        return system, f"{path.rstrip('/')}/{name}".rstrip("/")
 
     def child(self, name: str) -> Folder:
         """A folder in this one."""
@@ -54,106 +58,123 @@ class Folder:
         On return it outlives a loss of power. Without `flush` it may be lost or empty then, on a file system, until
         `flush` is called with its name: once for many files is a tenth of the time.
         """
-        file_system, path = self._open(name)
-        local = "file" in file_system.protocol
-        parent, _, base = path.rpartition("/")
-        # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
-        target = f"{parent}/.{base}.{uuid.uuid4().hex}{PART}" if local else path
-        with explained("write", f"{self.url}/{name}"):
-            if local:
-                file_system.makedirs(parent, exist_ok=True)
-            try:
-                file_system.pipe_file(target, data)
-                if local and flush:
-                    durability.flush_file(target)
-                if local:
-                    file_system.mv(target, path)
-            except BaseException:
-                if local:
-                    local_path(target).unlink(missing_ok=True)
-                raise
-            if local and flush:
-                durability.flush_folders([Path(path)], root=local_path(self.url))
+        system, path = self._open(name)
+        with explained("write", f"{self.url}/{name}", self.storage_options):
+            if is_local(self.url):
+                _write_local(path, data, flush=flush)
+                if flush:
+                    durability.flush_folders([Path(path)], root=local_path(self.url))
+            else:
+                system.pipe_file(path, data)
+
+    def update(self, name: str, change: Change) -> None:
+        """Change a file that other processes may change at the same time; no one's change is lost.
+
+        Parameters
+        ----------
+        name : str
+            The file.
+        change : callable
+            From its content (None: there is no such file) to the new one, None to leave it as it is, b"" to delete it.
+            It is called again after another process came first, and must be pure.
+        """
+        system, path = self._open(name)
+        with explained("change", f"{self.url}/{name}", self.storage_options):
+            compare_and_set.update(system, path, change, partial(self.write, name))
 
     def flush(self, names: Iterable[str]) -> None:
         """Return when files outlive a loss of power; object stores keep what they have taken."""
         if is_local(self.url):
-            with explained("flush", self.url):
+            with explained("flush", self.url, self.storage_options):
                 root = local_path(self.url)
                 durability.flush((root / name for name in names), root=root)
 
     def flush_all(self) -> None:
         """Return when everything in the folder outlives a loss of power."""
         if is_local(self.url):
-            with explained("flush", self.url):
+            with explained("flush", self.url, self.storage_options):
                 durability.flush_tree(local_path(self.url))
 
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
-        file_system, path = self._open(name)
-        with explained("read", f"{self.url}/{name}"):
+        system, path = self._open(name)
+        with explained("read", f"{self.url}/{name}", self.storage_options):
             try:
-                data: bytes = read_again(lambda: file_system.cat_file(path, start=start, end=stop))
+                data: bytes = read_again(lambda: system.cat_file(path, start=start, end=stop))
             except FileNotFoundError:
                 return None
             return data
 
+    def blocks(self, name: str, *, start: int, stop: int, size: int) -> Iterator[bytes]:
+        """Bytes [start, stop) of a file, `size` at a time, through one open file."""
+        system, path = self._open(name)
+        with (
+            explained("read", f"{self.url}/{name}", self.storage_options),
+            system.open(path, "rb", block_size=size) as stream,
+        ):
+            stream.seek(start)
+            while start < stop and (data := stream.read(min(size, stop - start))):
+                start += len(data)
+                yield data
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        file_system, path = self._open(name)
-        with explained("look for", f"{self.url}/{name}"):
-            file_system.invalidate_cache()
-            return bool(file_system.exists(path))
+        system, path = self._open(name)
+        with explained("look for", f"{self.url}/{name}", self.storage_options):
+            system.invalidate_cache()
+            return bool(system.exists(path))
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None where there is none."""
-        file_system, path = self._open(name)
-        with explained("look for", f"{self.url}/{name}"):
+        system, path = self._open(name)
+        with explained("look for", f"{self.url}/{name}", self.storage_options):
             try:
-                found = file_system.info(path)
+                found = system.info(path)
             except FileNotFoundError:
                 return None
             return int(found["size"]) if found["type"] == "file" else None
 
     def names(self, inner: str = "") -> frozenset[str]:
         """Names of the files and folders directly in an inner folder; none where there is no such folder."""
-        file_system, path = self._open(inner)
-        with explained("list", f"{self.url}/{inner}"):
-            file_system.invalidate_cache()
+        system, path = self._open(inner)
+        with explained("list", f"{self.url}/{inner}", self.storage_options):
+            system.invalidate_cache()
             try:
-                found = file_system.ls(path, detail=False)
+                found = system.ls(path, detail=False)
             except FileNotFoundError:
                 return frozenset()
-        return frozenset(name.rsplit("/", 1)[-1] for name in found if not name.endswith(PART))
+        names = (name.rsplit("/", 1)[-1] for name in found)
+        return frozenset(name for name in names if not name.endswith(PART) and not compare_and_set.is_lock(name))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        file_system, path = self._open(name)
-        with explained("delete", f"{self.url}/{name}"), contextlib.suppress(FileNotFoundError):
-            file_system.rm_file(path)
+        system, path = self._open(name)
+        with explained("delete", f"{self.url}/{name}", self.storage_options), contextlib.suppress(FileNotFoundError):
+            system.rm_file(path)
 
-    def remove(self) -> None:
-        """Delete the folder and all in it, if it is there."""
-        file_system, path = self._open()
-        with explained("delete", self.url):
-            file_system.invalidate_cache()
-            if file_system.exists(path):
-                file_system.rm(path, recursive=True)
+    def remove(self, inner: str = "") -> None:
+        """Delete the folder, or an inner one, and all in it, if it is there."""
+        system, path = self._open(inner)
+        with explained("delete", path, self.storage_options):
+            if is_local(self.url):
+                _remove_local(path)
+            else:
+                _remove_objects(system, path)
 
     def remove_empty(self) -> None:
         """Delete a local folder that nothing is left in; elsewhere there are no empty folders."""
         if is_local(self.url):
             path = local_path(self.url)
-            with explained("delete", self.url), contextlib.suppress(FileNotFoundError):
+            with explained("delete", self.url, self.storage_options), contextlib.suppress(FileNotFoundError):
                 if not any(path.iterdir()):
                     path.rmdir()
 
     def files(self, inner: str = "") -> frozenset[str]:
         """Paths of all files below an inner folder, from there; none where there is no such folder."""
-        file_system, path = self._open(inner)
-        with explained("list", f"{self.url}/{inner}"):
-            file_system.invalidate_cache()
-            found = file_system.find(path)
+        system, path = self._open(inner)
+        with explained("list", f"{self.url}/{inner}", self.storage_options):
+            system.invalidate_cache()
+            found = system.find(path)
         start = len(path) + 1
         return frozenset(name[start:] for name in found if not name.endswith(PART))
 
@@ -173,10 +194,46 @@ class Folder:
 
     def _json(self, name: str) -> Any:
         data = self.read(name)
-        try:
-            return None if data is None else json.loads(data)
-        except ValueError as error:
-            raise DamagedError(
-                f"{self.url}/{name} is damaged: it is no JSON ({error}). "
-                "Put it back from a copy, or start over with --overwrite."
-            ) from error
+        return None if data is None else parsed(data, f"{self.url}/{name}")
+
+
+def _write_local(path: str, data: bytes, *, flush: bool) -> None:
+    parent, name = os.path.split(path)
+    os.makedirs(parent, exist_ok=True)
+    # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
+    part = f"{parent}/.{name}.{uuid.uuid4().hex}{PART}"
+    try:
+        with open(part, "wb") as stream:
+            stream.write(data)
+        if flush:
+            durability.flush_file(part)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def _remove_local(path: str) -> None:
+    while os.path.isdir(path):
+        # Another process may delete the same files.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+
+def _remove_objects(system: AbstractFileSystem, path: str) -> None:
+    """Delete all below a path, key by key: a file system's own recursive deletion takes the path for a pattern."""
+    system.invalidate_cache()
+    keys = [key for key in system.find(path) if key.startswith(f"{path}/")]
+    odd = [key for key in keys if has_magic(key)]
+    if len(odd) < len(keys):
+        system.rm(sorted({*keys} - {*odd}))
+    for key in odd:
+        system.rm_file(key)
+    # Stores that know folders keep the empty ones.
+    system.invalidate_cache()
+    inner = [name for name in system.find(path, withdirs=True) if name.startswith(f"{path}/")]
+    for name in sorted(inner, key=len, reverse=True):
+        system.rmdir(name)
+    if inner or system.isdir(path):
+        system.rmdir(path)

@@ -1,12 +1,19 @@
-"""URLs of files and folders: local paths, object stores and the options of their file systems."""
+"""URLs of files and folders: local paths, object stores and the options of their file systems.
+
+A local path is taken literally, whatever is in it; a remote URL may chain file systems, as fsspec reads it.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from fsspec.registry import known_implementations
+
+from cellscale.errors import InputError
 
 
 def is_local(url: str) -> bool:
@@ -16,12 +23,54 @@ def is_local(url: str) -> bool:
 
 def local_path(url: str) -> Path:
     """The absolute path of a local URL."""
-    return Path(url.split("://", 1)[-1]).expanduser().absolute()
+    # Other than Path.expanduser, this one keeps a folder ~name as it is where there is no such user.
+    return Path(os.path.expanduser(url.split("://", 1)[-1])).absolute()
 
 
 def address(url: str) -> str:
-    """A URL without a slash at its end; a local path is made absolute."""
-    return str(local_path(url)) if is_local(url) else url.rstrip("/")
+    """A URL without a slash at its end; a local path is made absolute.
+
+    Raises
+    ------
+    InputError
+        For a remote URL with "::" in the names of its folders, which fsspec would read as another file system.
+    """
+    if is_local(url):
+        return str(local_path(url))
+    if "::" in url.partition("://")[2] and "::" not in url.partition("://")[0]:
+        raise InputError(f"{url} has '::' in the name of a folder, which cannot be told from a chain of file systems.")
+    return url.rstrip("/")
+
+
+def file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the place there."""
+    if is_local(url):
+        return fsspec.filesystem("file"), str(local_path(url))
+    found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(url, **options_for(url, options))
+    return found
+
+
+def check_apart(source: str, output: str) -> None:
+    """Refuse an output that is, holds or lies in what is read to make it.
+
+    Raises
+    ------
+    InputError
+        With both places.
+    """
+    inner, outer = sorted((_parts(source), _parts(output)), key=len, reverse=True)
+    if inner[: len(outer)] == outer:
+        how = "is" if inner == outer else "lies in" if outer == _parts(source) else "holds"
+        raise InputError(f"The output {output} {how} the input {source}. Choose another place for the output.")
+
+
+def _parts(url: str) -> tuple[str, ...]:
+    """A place as its kind of store and the names on the way to it; links of the file system are followed."""
+    if is_local(url):
+        return ("file", *local_path(url).resolve().parts)
+    protocol, _, rest = url.rpartition("::")[2].partition("://")
+    entry = known_implementations.get(protocol)
+    return (entry["class"] if entry else protocol, *(name for name in rest.split("/") if name not in ("", ".")))
 
 
 def options_for(url: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def random_candidates(shape: tuple[int, int], count: int, longest: int, seed: in
 
 
 def annotated_frame(seed: int, shape: tuple[int, int] = (64, 64)) -> tuple[NDArray[np.uint8], Labels]:
-    """Noisy image (1, y, x) with eight bright round cells, some of which touch, and its labels (y, x).
+    """Noisy image (1, y, x) with up to eight bright round cells, some of which touch, and its labels (y, x).
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def annotated_frame(seed: int, shape: tuple[int, int] = (64, 64)) -> tuple[NDArr
     --------
     >>> image, labels = annotated_frame(0)
     >>> image.shape, labels.shape, int(labels.max())
-    ((1, 64, 64), (64, 64), 8)
+    ((1, 64, 64), (64, 64), 7)
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint32)

@@ -6,11 +6,13 @@ Everything is drawn from the generator that is handed in, so that a sample is a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cellscale.kernels.warping import SUPPORT, warped_labels
 from cellscale.types import Box, Labels
 
 
@@ -20,6 +22,8 @@ class Augmentation:
 
     turns: bool = True
     """Whether samples are flipped and turned by multiples of 90°."""
+    flips: Literal["none", "horizontal", "both"] = "none"
+    """Without `turns`: whether samples are mirrored left to right, or along both axes."""
     rotation: float = 180.0
     """Greatest angle, degrees."""
     scale: float = 1.25
@@ -72,6 +76,9 @@ def coordinates(
         turned += how.elastic * np.stack([smooth_field(rng, size, how.elastic_spacing) for _ in range(2)])
     if how.turns:
         turned = _turned(turned, rng)
+    elif how.flips != "none":
+        sides = (2,) if how.flips == "horizontal" else (2, 1)
+        turned = np.flip(turned, tuple(side for side in sides if rng.random() < 0.5))
     found: NDArray[np.float32] = turned + np.array(center, np.float32)[:, None, None]
     return found
 
@@ -88,11 +95,9 @@ class View:
     """A view of a frame, found in the part of it that it needs."""
 
     box: Box
-    """The part: all pixels between which the points of the view lie."""
+    """The part: all pixels that the points of the view look at."""
     places: NDArray[np.float64]
     """(2, y, x): each point in the coordinates of the box."""
-    nearest: NDArray[np.int64]
-    """(2, y, x): the pixel of the box that is nearest to each point."""
 
 
 def view_of(points: NDArray[np.float32], shape: tuple[int, int]) -> View:
@@ -108,13 +113,10 @@ def view_of(points: NDArray[np.float32], shape: tuple[int, int]) -> View:
     exact = points.astype(np.float64)
     # Mirrored and moved in float64, the sums of a float32 and whole numbers are exact: the view is the whole frame's.
     places = [_mirrored(axis, size) for axis, size in zip(exact, shape, strict=True)]
-    nearest = [_mirrored(np.floor(axis + 0.5), size) for axis, size in zip(exact, shape, strict=True)]
-    y0, x0 = (int(axis.min()) for axis in places)
-    y1, x1 = (int(max(np.ceil(at.max()), pixel.max())) + 1 for at, pixel in zip(places, nearest, strict=True))
-    corner = np.array([y0, x0])[:, None, None]
-    return View(
-        box=Box(y0, x0, y1, x1), places=np.stack(places) - corner, nearest=np.stack(nearest).astype(np.int64) - corner
-    )
+    around = SUPPORT // 2
+    y0, x0 = (max(int(axis.min()) + 1 - around, 0) for axis in places)
+    y1, x1 = (min(int(axis.max()) + around + 1, size) for axis, size in zip(places, shape, strict=True))
+    return View(box=Box(y0, x0, y1, x1), places=np.stack(places) - np.array([y0, x0])[:, None, None])
 
 
 def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -127,10 +129,8 @@ def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def view_of_labels(labels: Labels, view: View) -> Labels:
-    """The label of the pixel nearest to each point; `labels` are those of the view's box."""
-    rows, columns = view.nearest
-    seen: Labels = labels[rows, columns]
-    return seen
+    """Labels at the points, with smooth outlines (`warped_labels`); `labels` are those of the view's box."""
+    return warped_labels(labels, view.places)
 
 
 def view_of_image(image: NDArray[np.float32], view: View, inner: slice) -> NDArray[np.float32]:

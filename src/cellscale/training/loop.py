@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -54,8 +54,9 @@ class Hooks:
 
     on_step: Callable[[str, int, Mapping[str, float]], None] = lambda stage, step, terms: None
     """Called after each step with the stage's name, the number of steps done and the loss terms."""
-    validate: Callable[[int], float] | None = None
-    """Called every `validate_every` steps with the number of steps done; returns a score, the same on all workers."""
+    validate: Callable[[Stage, int], float] | None = None
+    """Called every `validate_every` steps with the stage and the number of steps done; returns a score, the same on all
+    workers."""
     clock: Clock = no_clock
     """Measures data, forward, backward, exchange and optimizer."""
     save: Callable[[State], None] = lambda state: None
@@ -63,10 +64,15 @@ class Hooks:
 
 
 def ends_of(stages: tuple[Stage, ...], steps: int) -> list[int]:
-    """Step at which each stage ends, by the stages' shares."""
+    """Batch at which each stage ends: `steps` updates of the networks that predict, by the stages' shares.
+
+    Where players take turns, the others' turns come on top: budgets of different methods are then comparable.
+    """
     whole = sum(stage.share for stage in stages)
-    shares = [sum(stage.share for stage in stages[: i + 1]) / whole for i in range(len(stages))]
-    return [round(steps * share) for share in shares]
+    shares = [0.0, *(sum(stage.share for stage in stages[: i + 1]) / whole for i in range(len(stages)))]
+    updates = [round(steps * after) - round(steps * before) for before, after in itertools.pairwise(shares)]
+    lengths = [math.ceil(n * stage.batches_per_update) for n, stage in zip(updates, stages, strict=True)]
+    return list(itertools.accumulate(lengths))
 
 
 @contextmanager
@@ -182,7 +188,7 @@ def run(
             if state.average:
                 follow(state.average, networks, settings.ema_decay, state.step - state.begun)
             if state.step % settings.validate_every == 0:
-                _validate(players, networks, state, hooks, choose=bool(patience))
+                _validate(stage, players, networks, state=state, hooks=hooks, choose=bool(patience))
         put(networks, state.chosen or state.average)
         if stage.on_end is not None:
             stage.on_end(networks)
@@ -216,6 +222,8 @@ def _step(
 ) -> None:
     seed_step(settings.seed, state.step, workers.rank)
     terms: dict[str, float] = {}
+    if players:
+        batch = replace(batch, progress=min(1.0, (state.step - state.begun) / players[0].steps))
     for player in players:
         if player.update.moves(state.step - state.begun):
             terms |= player.move(batch, state.step - state.begun, settings, workers, hooks.clock)
@@ -225,10 +233,12 @@ def _step(
     hooks.on_step(stage.name, state.step, terms)
 
 
-def _validate(players: list[Player], networks: Networks, state: State, hooks: Hooks, *, choose: bool) -> None:
+def _validate(
+    stage: Stage, players: list[Player], networks: Networks, *, state: State, hooks: Hooks, choose: bool
+) -> None:
     if hooks.validate is not None:
         with holding(networks, state.average):
-            score = hooks.validate(state.step)
+            score = hooks.validate(stage, state.step)
             if choose and score > state.best:
                 state.chosen = copied(networks)
         state.waited = 0 if score > state.best else state.waited + 1

@@ -2,47 +2,129 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from cellscale.errors import DamagedError, ExistsError, InputError
+from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.models.model import DESCRIPTION, restore, tensors
 from cellscale.storage.folder import Folder
 from cellscale.training.history import History
 from cellscale.training.loop import State
 
-STATE = "state.pt"
-"""File of an unfinished training; it goes when the model is there."""
+STATE, CLAIM = "state.pt", "training.json"
+"""Files of an unfinished training: its state, and whose it is; they go when the model is there."""
 DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError)
 """What torch and we raise at a state that is not whole."""
 
 
-def claim(folder: Folder, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that holds something which nobody asked to continue or replace.
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The claim of a training on a folder; of two trainings the later one has the folder."""
+
+    folder: Folder
+    owner: str
+    """Token of this training."""
+
+    def check(self) -> Mapping[str, Any]:
+        """Return what the claim says; RunError if another training has the folder now."""
+        held = _claim_in(self.folder.read(CLAIM))
+        if held.get("owner") != self.owner:
+            raise RunError(
+                f"Another training has taken over {self.folder.url}, or has ended there. This one stops and leaves "
+                "everything as it is."
+            )
+        return held
+
+    @property
+    def open(self) -> bool:
+        """Whether the training has not ended: its claim goes when its model is there."""
+        return self.folder.exists(CLAIM)
+
+    def keep(self, state: bytes) -> None:
+        """Write the state of the training; it takes the place of an older one's."""
+        begun = self.check().get("begun")
+        self.folder.write(STATE, state)
+        if not begun:
+            before, after = ({"owner": self.owner, "begun": begun} for begun in (False, True))
+            self.folder.update(CLAIM, lambda now: json.dumps(after).encode() if _claim_in(now) == before else None)
+
+    def kept(self) -> Interrupted | None:
+        """Read the state that this training, or the one that it resumes, has written; None where it has not."""
+        begun = _claim_in(self.folder.read(CLAIM)).get("begun", False)
+        content = self.folder.read(STATE) if begun else None
+        return None if content is None else unpacked(content, self.folder.url)
+
+    @contextlib.contextmanager
+    def given_up_on_error(self) -> Iterator[None]:
+        """Take the claim back after an error, unless there is a state to continue from."""
+        try:
+            yield
+        except BaseException:
+            mine = {"owner": self.owner, "begun": False}
+            self.folder.update(CLAIM, lambda now: b"" if now is not None and _claim_in(now) == mine else None)
+            raise
+
+    def release(self) -> None:
+        """Say that the model is complete; what only an unfinished training needs goes."""
+        self.folder.delete(CLAIM)
+        self.folder.delete(STATE)
+
+
+def claim(folder: Folder, *, resume: bool, overwrite: bool) -> Claim:
+    """Claim a folder for a training, unless it holds something which nobody asked to continue or replace.
+
+    Nothing that is there is deleted: an unfinished training that is overwritten goes with the first state that the new
+    one writes, a model with the new one.
 
     Raises
     ------
     ExistsError
         Where a model or an unfinished training is.
     """
-    if overwrite:
-        folder.delete(DESCRIPTION)
-        folder.delete(STATE)
-    elif folder.exists(DESCRIPTION) and not resume:
+    made, begun = Claim(folder=folder, owner=uuid.uuid4().hex), folder.exists(STATE)
+    model = folder.exists(DESCRIPTION)
+    if not overwrite and not resume and (model or begun):
+        if begun:
+            raise _unfinished(folder)
         raise ExistsError(f"{folder.url} holds a model. Choose another folder, or replace it with --overwrite.")
-    elif folder.exists(STATE) and not resume:
-        raise ExistsError(
-            f"{folder.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite."
-        )
-    folder.write("claim", b"")
-    folder.delete("claim")
+    if resume and model and not begun and not made.open:
+        return made
+
+    def changed(content: bytes | None) -> bytes | None:
+        held = _claim_in(content)
+        if held.get("owner") == made.owner:
+            return None
+        if content is not None and not resume and not overwrite:
+            raise _unfinished(folder)
+        return json.dumps({"owner": made.owner, "begun": resume and held.get("begun", begun)}).encode()
+
+    folder.update(CLAIM, changed)
+    return made
+
+
+def _unfinished(folder: Folder) -> ExistsError:
+    return ExistsError(
+        f"{folder.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite; of two "
+        "that run at once, the later one has the folder."
+    )
+
+
+def _claim_in(content: bytes | None) -> dict[str, Any]:
+    """What a claim says; nothing for one that is damaged."""
+    try:
+        found = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def packed(

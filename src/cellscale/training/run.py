@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 from torch import nn
 
 from cellscale.errors import InputError, StoreError
-from cellscale.methods import settings_of
-from cellscale.methods.protocol import Batch, Method
+from cellscale.methods import module_of, settings_of
+from cellscale.methods.protocol import Batch, Method, Networks, Stage
 from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
@@ -23,7 +24,7 @@ from cellscale.training.crops import Crops, Seen, surveyed
 from cellscale.training.frames import Frames, Joined, StoredFrames, TrainingData, check_data, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
-from cellscale.training.resume_state import STATE, claim
+from cellscale.training.resume_state import Claim, claim
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.validation import Inference, held_out_tiles, predictions, scored, tuning_tiles
@@ -32,9 +33,20 @@ from cellscale.types import Box, Labels, Prediction
 
 __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
+VIEWS = 256
+"""Samples on which the frequencies of classes are counted, at most."""
+
 
 def device_of(name: str) -> torch.device:
-    """The device of a setting; auto: cuda where there is one."""
+    """The device of a setting; auto: cuda where there is one.
+
+    Raises
+    ------
+    InputError
+        For cuda on a machine where torch finds none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
@@ -49,7 +61,7 @@ class Training:
     data: Joined
     settings: TrainingSettings
     device: torch.device
-    folder: Folder
+    claim: Claim
     description: Mapping[str, Any]
     """What was asked for: a resumed training must ask for the same."""
     state: loop.State
@@ -64,38 +76,52 @@ class Training:
     validates: bool = False
     """Whether there are validation frames."""
 
+    @property
+    def length(self) -> int:
+        """Number of batches of the whole schedule."""
+        return max(loop.ends_of(self.method.stages(), self.settings.steps), default=0)
+
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
         samples = Samples(self.method, self.data, self.settings, self.seen)
-        found = batches(samples, self.settings, first=first, rank=self.workers.rank, world=self.workers.world)
+        where = {"rank": self.workers.rank, "world": self.workers.world}
+        found = batches(samples, self.settings, first=first, stop=self.length, **where)
         yield from (batch_of(values, self.device, self.workers.mean) for values in found)
 
     def log(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
         """Note the loss terms of a step."""
         self.history.step(stage, step, terms)
-        self.on_progress(stage, step, self.settings.steps)
+        self.on_progress(stage, step, self.length)
 
-    def validate(self, step: int) -> float:
-        """Score the held-out frames on worker 0; every worker gets the mean of SEG and F1."""
+    def validate(self, stage: Stage, step: int) -> float:
+        """Score the held-out frames as the stage sees them, on worker 0; every worker gets the mean of SEG and F1."""
         score = 0.0
         if self.workers.rank == 0 and self.held_out is not None:
             tiles = held_out_tiles(self.held_out.frames)
-            found = scored(self.method, self.predictions(self.held_out, tiles))
+            found = scored(self.method, self.predictions(self.held_out, tiles, stage.validated_as(self.networks)))
             self.history.scores(step, found)
             score = float(found["seg"] + found["f1"]) / 2
         return self.workers.share(score)
 
-    def predictions(self, crops: Crops, tiles: Sequence[tuple[int, Box]]) -> Iterator[tuple[Prediction, Labels]]:
+    def predictions(
+        self, crops: Crops, tiles: Sequence[tuple[int, Box]], networks: Networks
+    ) -> Iterator[tuple[Prediction, Labels]]:
         """Predictions and labels of tiles of held-out frames."""
         how = Inference(device=str(self.device), precision=self.settings.precision, flips=self.settings.test_time_flips)
-        return predictions(self.method, self.networks, crops, tiles, how)
+        return predictions(self.method, networks, crops, tiles, how)
 
     def save(self, state: loop.State) -> None:
-        """Write state and curve, on worker 0."""
+        """Write state and curve, on worker 0; a model that is to be replaced keeps its own curve meanwhile."""
         if self.workers.rank == 0:
             fitted = settings_of(self.method)
-            self.folder.write(STATE, resume_state.packed(self.description, fitted, state, self.networks, self.history))
-            self.draw()
+            self.claim.keep(resume_state.packed(self.description, fitted, state, self.networks, self.history))
+            if not self.folder.exists(DESCRIPTION):
+                self.draw()
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the model."""
+        return self.claim.folder
 
     def draw(self) -> None:
         """Write the curve as CSV and PNG."""
@@ -122,9 +148,11 @@ class Training:
             return self.method, {}
         tiles = held_out_tiles(self.held_out.frames)
         chosen = tuning_tiles(tiles)
-        pairs = list(self.predictions(self.held_out, chosen))
+        pairs = list(self.predictions(self.held_out, chosen, self.networks))
         method = self.method.tuned(pairs)
-        return method, scored(method, pairs if chosen == tiles else self.predictions(self.held_out, tiles))
+        return method, scored(
+            method, pairs if chosen == tiles else self.predictions(self.held_out, tiles, self.networks)
+        )
 
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Tune thresholds on the held-out frames and save the model."""
@@ -143,9 +171,10 @@ class Training:
         }
         networks = {name: network.cpu().eval() for name, network in self.networks.items()}
         model = Model(method=tuned, networks=networks, pixel_size_um=pixel_size_um, training=summary)
-        self.draw()
+        self.claim.check()
         save_model(model, self.folder.url, self.folder.storage_options)
-        self.folder.delete(STATE)
+        self.draw()
+        self.claim.release()
         return model
 
 
@@ -166,6 +195,7 @@ def train(  # noqa: PLR0913
     storage_options: Mapping[str, Any] | None = None,
     pixel_size_um: tuple[float, float] | None = None,
     workers: Workers | None = None,
+    claimed: Claim | None = None,
     on_progress: Progress = silent,
 ) -> Model:
     """Train a method in this process and save the model.
@@ -194,6 +224,8 @@ def train(  # noqa: PLR0913
         Height and width of a pixel, µm.
     workers : Workers
         This worker's place in a process group that exists already.
+    claimed : Claim
+        Of the folder, if whoever started the workers has claimed it for them.
     on_progress : callable
         Called with stage, steps done and all steps.
 
@@ -216,31 +248,33 @@ def train(  # noqa: PLR0913
     settings, workers = settings or TrainingSettings(), workers or Workers()
     folder = Folder(url=output, storage_options=dict(storage_options or {}))
     frames, _ = check_data(data, validation, method.channels, settings.ignore_label)
-    claim(folder, resume=resume, overwrite=overwrite)
-    if resume and folder.exists(DESCRIPTION) and not folder.exists(STATE):
+    settings = settings.counted(len(frames), 1 if workers.elastic else workers.world)
+    held = claimed or claim(folder, resume=resume, overwrite=overwrite)
+    if resume and folder.exists(DESCRIPTION) and not held.open:
         return finished(output, method, settings, len(frames), folder.storage_options)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
-    training = _begun(
-        method,
-        data,
-        validation,
-        settings=settings,
-        init_from=init_from,
-        folder=folder,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    training.learn()
-    if workers.rank == 0:
-        return training.finished(pixel_size_um, started)
-    return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
+    with nullcontext() if claimed else held.given_up_on_error():
+        training = _begun(
+            method,
+            data,
+            validation,
+            settings=settings,
+            init_from=init_from,
+            claim=held,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        training.learn()
+        if workers.rank == 0:
+            return training.finished(pixel_size_um, started)
+        return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
 
 
 def finished(
     output: str, method: Method, settings: TrainingSettings, frames: int, storage_options: Mapping[str, Any]
 ) -> Model:
     """The model of a training that is to be resumed and has ended; InputError if it was another training."""
-    model = load_model(output, storage_options)
+    model = load_model(output, storage_options, trust=[module_of(method.name)])
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
     asked = {"method": method.name, "frames": frames} | {name: _json(value) for name, value in flat(settings).items()}
     changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())
@@ -259,7 +293,7 @@ def _begun(  # noqa: PLR0913
     *,
     settings: TrainingSettings,
     init_from: Model | None,
-    folder: Folder,
+    claim: Claim,
     workers: Workers,
     on_progress: Progress,
 ) -> Training:
@@ -275,11 +309,8 @@ def _begun(  # noqa: PLR0913
         **({"start": digest(init_from)} if init_from else {}),
     }
     seen = surveyed(frames, method.intensity, settings.ignore_label, workers, on_progress)
-    content = folder.read(STATE)
-    earlier = None if content is None else resume_state.unpacked(content, folder.url)
-    fitted = (
-        replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings.ignore_label, on_progress)
-    )
+    earlier = claim.kept()
+    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings, on_progress, seen)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
@@ -300,7 +331,7 @@ def _begun(  # noqa: PLR0913
         validates=held_out is not None,
         settings=settings,
         device=device,
-        folder=folder,
+        claim=claim,
         description=description,
         state=earlier.state if earlier else loop.State(),
         history=earlier.history if earlier else History(every=settings.log_every),
@@ -342,12 +373,28 @@ def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
     return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
 
 
-def prepared(method: Method, frames: StoredFrames, ignore_label: int, on_progress: Progress) -> Method:
-    """Fit the method's statistics on the labels of all training frames; the label `ignore_label` is background."""
+def prepared(
+    method: Method,
+    frames: StoredFrames,
+    settings: TrainingSettings,
+    on_progress: Progress,
+    seen: Mapping[int, Seen] | None = None,
+) -> Method:
+    """Fit the method's statistics on the labels of whole training frames and of the first samples.
 
-    def labels() -> Iterator[Labels]:
-        for index, found in labels_of(frames, ignore_label):
+    The label `ignore_label` is background.
+    """
+    samples = Samples(method, frames, settings, seen)
+
+    def whole() -> Iterator[Labels]:
+        for index, found in labels_of(frames, settings.ignore_label):
             yield found
             on_progress("prepare", index + 1, len(frames))
 
-    return method.prepared(labels())
+    def views() -> Iterator[Labels]:
+        count = min(VIEWS, settings.steps * settings.batch_size)
+        for i in range(count):
+            yield samples.labels(i)
+            on_progress("count classes", i + 1, count)
+
+    return method.prepared(whole(), views())

@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cellscale.errors import CellscaleError
 from cellscale.methods.protocol import Batch, Method
-from cellscale.training.augment import coordinates, other_intensities, view_of, view_of_image, view_of_labels
+from cellscale.training.augment import View, coordinates, other_intensities, view_of, view_of_image, view_of_labels
 from cellscale.training.crops import Crops, Seen
 from cellscale.training.frames import Frames, scales, shares
 from cellscale.training.settings import TrainingSettings
-from cellscale.types import Box
+from cellscale.types import Box, Labels
 
 Sample: TypeAlias = dict[str, Tensor]
 
@@ -55,15 +55,8 @@ class Samples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
-        rng = np.random.default_rng([self._settings.seed, index])
-        count = len(self._scales)
-        number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
-        margin, how = self._settings.margin, self._settings.augmentation
-        inner = slice(margin, margin + self.crop)
-        scale = self._scales[number]
-        center = self._center(rng, number, self.crop * scale)
-        points = coordinates(rng, center, self.crop + 2 * margin, how, scale)
-        view = view_of(points, self._crops.frames.shape(number))
+        rng, number, view = self._drawn(index)
+        inner, how = self._inner, self._settings.augmentation
         image, labels = self._crops.read(number, view.box)
         cells = view_of_labels(labels, view)
         targets = self._method.targets(cells)
@@ -73,6 +66,26 @@ class Samples(Dataset[Sample]):
             "image": torch.from_numpy(shown),
             "labels": torch.from_numpy(cells[inner, inner].astype(np.int64)),
         }
+
+    def labels(self, index: int) -> Labels:
+        """Labels of sample `index`, (y, x), without its image and targets."""
+        _, number, view = self._drawn(index)
+        return view_of_labels(self._crops.labels(number, view.box), view)[self._inner, self._inner]
+
+    @property
+    def _inner(self) -> slice:
+        """The part of an axis of a view that is the sample."""
+        return slice(self._settings.margin, self._settings.margin + self.crop)
+
+    def _drawn(self, index: int) -> tuple[np.random.Generator, int, View]:
+        """Generator of a sample, the number of its frame, and its view there with the margin."""
+        rng = np.random.default_rng([self._settings.seed, index])
+        count = len(self._scales)
+        number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
+        scale, side = self._scales[number], self.crop + 2 * self._settings.margin
+        center = self._center(rng, number, self.crop * scale)
+        points = coordinates(rng, center, side, self._settings.augmentation, scale)
+        return rng, number, view_of(points, self._crops.frames.shape(number))
 
     def _center(self, rng: np.random.Generator, number: int, size: float) -> tuple[float, float]:
         """A place where a sample of `size` px fits into the frame, or the middle of an axis that is too short.
@@ -107,7 +120,7 @@ class _Shipped(Dataset[Sample | CellscaleError]):
 
     def __getitem__(self, index: int) -> Sample | CellscaleError:
         """A sample, or the error for which there is none: an error that crosses processes as such loses its form."""
-        self._samples = self._samples or Samples(*pickle.loads(self._content))
+        self._samples = self._samples or Samples(*pickle.loads(self._content))  # noqa: S301 — made above
         try:
             return self._samples[index]
         except CellscaleError as error:
@@ -132,17 +145,20 @@ def _without_main() -> Iterator[None]:
 
 
 def batches(
-    samples: Samples, settings: TrainingSettings, *, first: int, rank: int = 0, world: int = 1
+    samples: Samples, settings: TrainingSettings, *, first: int, stop: int | None = None, rank: int = 0, world: int = 1
 ) -> Iterator[Sample]:
-    """Stacked samples of each step from `first` on; step s of worker r has samples (s · world + r) · n … + n − 1.
+    """Stacked samples of steps from `first` on; step s of worker r has the samples (s · world + r) · n … + n − 1.
+
+    They end before step `stop`; None: after the number of steps of the settings.
 
     Raises
     ------
     CellscaleError
         If a sample cannot be read, in whatever process that was found.
     """
+    stop = settings.steps if stop is None else stop
     size = settings.batch_size
-    order = [(step * world + rank) * size + k for step in range(first, settings.steps) for k in range(size)]
+    order = [(step * world + rank) * size + k for step in range(first, stop) for k in range(size)]
     workers = settings.loader_workers
     loader = DataLoader(
         _Shipped(samples) if workers else samples,

@@ -2,19 +2,68 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from cellscale.errors import InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
 from cellscale.ngff.image import NgffImage
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.training.frames import TrainingData
 
+log = logging.getLogger("cellscale")
 
-def training_data(image: NgffImage, layer: str, channels: int, frames: Frames) -> TrainingData:
-    """The frames of a range that have labels, each slice on its own, with the first `channels` channels."""
+
+def check_frame(image: NgffImage, layer: LabelLayer) -> None:
+    """Refuse a label layer that does not lie pixel on pixel on its image.
+
+    Raises
+    ------
+    InputError
+        If slices, height or width differ, or the layer says that it begins elsewhere.
+    """
+    sizes = [tuple(found.size(axis) for axis in "zyx") for found in (image, layer)]
+    if sizes[0] != sizes[1]:
+        coarse = sizes[1][0] == sizes[0][0] and sizes[1][1] < sizes[0][1]
+        made = f"Make one of its size with `cellscale upsample-labels`{'' if coarse else ', if it is coarser'}"
+        raise InputError(
+            f"Layer {layer.name!r} is {_size(sizes[1])} px (z, y, x), its image {image.url} is {_size(sizes[0])} px. "
+            f"Learning needs a label for each pixel. {made}, or choose another layer."
+        )
+    down, right = (_shift_px(image, layer, axis) for axis in "yx")
+    if max(abs(down), abs(right)) >= 0.5:
+        raise InputError(
+            f"Layer {layer.name!r} begins {down:g} px below and {right:g} px right of its image {image.url}; expected "
+            "the same place. Put its translation right, or choose another layer."
+        )
+
+
+def _size(sides: Sequence[int]) -> str:
+    return " × ".join(map(str, sides))
+
+
+def _shift_px(image: NgffImage, layer: LabelLayer, axis: str) -> float:
+    """How far the layer's first pixel is from the image's along an axis, px; 0 for a layer that does not say it."""
+    if not any(layer.levels[0].translation):
+        return 0.0
+    starts = [found.levels[0].translation[found.axes.index(axis)] for found in (image, layer)]
+    return (starts[1] - starts[0]) / image.levels[0].scale[image.axes.index(axis)]
+
+
+def training_data(image: NgffImage, layer: str, channels: int, frames: Frames = None) -> TrainingData:
+    """The frames of a range that have labels, each slice on its own, with the first `channels` channels.
+
+    A layer that cellscale has written names its annotated frames, empty ones included. Of one that names none, frames
+    without a label are left out with a warning: nobody can tell whether they are empty or were not annotated.
+
+    Raises
+    ------
+    MissingError
+        If there is no such layer, or no frame of the range has labels.
+    """
     truth = open_labels(image.url, layer, storage_options=image.storage_options)
+    check_frame(image, truth)
     asked = chosen_frames(frames, image.size("t"), image.url)
     chosen = annotated(truth, asked)
     if not chosen:
@@ -22,8 +71,52 @@ def training_data(image: NgffImage, layer: str, channels: int, frames: Frames) -
             f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {layer!r}, which has "
             f"{ranges(annotated(truth, range(image.size('t'))))}. Choose frames among these."
         )
+    if max(chosen) >= truth.size("t"):
+        raise InputError(
+            f"Layer {layer!r} of {image.url} has {truth.size('t')} frames; frame {max(chosen)} was asked for. "
+            "Choose frames among them."
+        )
+    chosen = chosen if "frames" in truth.metadata else _not_empty(truth, chosen)
     planes = tuple((t, z) for t in chosen for z in range(image.size("z")))
     return TrainingData(image=image, labels=truth, planes=planes, channels=tuple(range(channels)))
+
+
+def _not_empty(layer: LabelLayer, frames: list[int]) -> list[int]:
+    """The frames that have a label; all where none has."""
+    found = [t for t in frames if _has_labels(layer, t)]
+    if found and len(found) < len(frames):
+        empty = ranges([t for t in frames if t not in set(found)])
+        log.warning(
+            "%s does not name its annotated frames; frames %s without a label are left out. If they are annotated and "
+            'show no cells, name all annotated frames in the layer\'s attributes: {"cellscale": {"frames": [...]}}',
+            layer.url,
+            empty,
+        )
+    return found or frames
+
+
+def _has_labels(layer: LabelLayer, t: int) -> bool:
+    boxes = [(box, z) for z in range(layer.size("z")) for box in layer.shards()]
+    return any(layer.read(box, t=t, z=z).any() for box, z in boxes)
+
+
+def held_out_images(
+    validation: Sequence[NgffImage], learn: Sequence[NgffImage], layer: str, channels: int
+) -> list[TrainingData]:
+    """All annotated frames of images that are held out whole.
+
+    Raises
+    ------
+    InputError
+        If an image is in both lists.
+    """
+    common = {image.url for image in validation} & {image.url for image in learn}
+    if common:
+        raise InputError(
+            f"{min(common)} is both trained on and held out by --validation. Leave it out of one of them, or hold out "
+            "some of its frames with --validation-frames."
+        )
+    return [training_data(image, layer, channels) for image in validation]
 
 
 def spread(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cellscale.errors import InputError
-from cellscale.methods.inference import Precision
+from cellscale.methods.inference import Precision, check_device
 from cellscale.methods.parts.optimizers import half_cosine
 from cellscale.training.augment import Augmentation
 
@@ -17,7 +18,11 @@ class TrainingSettings:
     """How long, on what and how a training learns."""
 
     steps: int = 2500
-    """Number of steps of all stages together."""
+    """Number of updates of the networks that predict, over all stages; the turns of an adversary come on top."""
+    epochs: float = 0.0
+    """The same in epochs, as many samples as there are training frames; it replaces `steps`; 0: `steps` holds."""
+    steps_per_epoch: int = 0
+    """Steps of an epoch; 0: training frames over the samples of a step, rounded up."""
     batch_size: int = 4
     """Samples of each worker in a step."""
     accumulation_steps: int = 1
@@ -36,8 +41,13 @@ class TrainingSettings:
     """End a stage after so many validations without gain, with the weights of the best; 0: as the method says."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of the weights, e.g. 0.999, which is validated and saved; 0: none."""
-    schedule: Literal["method", "cosine"] = "method"
-    """How the learning rate changes over a stage: as the method says, or to 0 along half a cosine."""
+    schedule: Literal["method", "cosine", "step"] = "method"
+    """How the learning rate changes over a stage: as the method says, to 0 along half a cosine, or by `decay_factor`
+    every `decay_epochs` epochs."""
+    decay_epochs: float = 3.0
+    """Epochs after which the learning rate falls (schedule = step)."""
+    decay_factor: float = 0.1
+    """What it is multiplied by then (schedule = step)."""
     warmup: int = 0
     """Steps at a stage's beginning in which the learning rate grows from 0."""
     test_time_flips: bool = False
@@ -79,10 +89,26 @@ class TrainingSettings:
         for name, value in least.items():
             if value < 1:
                 raise InputError(f"Setting {name!r} is {value}; expected at least 1.")
-        not_negative = ("threads", "loader_workers", "margin", "patience", "warmup", "ignore_label")
-        for name in not_negative:
+        counts = (
+            "threads",
+            "loader_workers",
+            "margin",
+            "patience",
+            "warmup",
+            "ignore_label",
+            "epochs",
+            "steps_per_epoch",
+        )
+        for name in counts:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
+        if self.device != "auto":
+            check_device(self.device)
+        if self.decay_epochs <= 0 or not 0 < self.decay_factor <= 1:
+            raise InputError(
+                f"Settings 'decay_epochs' and 'decay_factor' are {self.decay_epochs} and {self.decay_factor}; expected "
+                "more than 0, and the factor at most 1."
+            )
         if self.batch_size % self.accumulation_steps:
             raise InputError(
                 f"Setting 'accumulation_steps' is {self.accumulation_steps}; expected a divisor of batch_size, "
@@ -95,8 +121,17 @@ class TrainingSettings:
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"Setting 'ema_decay' is {self.ema_decay}; expected 0, or a decay such as 0.999.")
 
+    def counted(self, frames: int, workers: int) -> TrainingSettings:
+        """Put the number of steps in the place of epochs of this many training frames."""
+        epoch = self.steps_per_epoch or math.ceil(frames / (self.batch_size * workers))
+        steps = max(1, math.ceil(self.epochs * epoch)) if self.epochs else self.steps
+        return replace(self, steps=steps, steps_per_epoch=epoch)
+
     def rate(self, own: Callable[[float], float], step: int, steps: int) -> float:
         """Factor on the learning rate at a step of a stage of so many; `own` is the method's, of the progress."""
         progress = min(1.0, step / steps)
-        factor = own(progress) if self.schedule == "method" else half_cosine(progress)
+        if self.schedule == "step":
+            factor = self.decay_factor ** math.floor(step / (self.decay_epochs * max(1, self.steps_per_epoch)))
+        else:
+            factor = own(progress) if self.schedule == "method" else half_cosine(progress)
         return factor * min(1.0, (step + 1) / (self.warmup + 1))

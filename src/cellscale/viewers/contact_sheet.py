@@ -13,6 +13,7 @@ import numpy as np
 
 from cellscale.errors import unknown
 from cellscale.metrics import differences as outcomes
+from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.upsampling import labels_at
@@ -92,7 +93,8 @@ def _frames(image: NgffImage, layer: LabelLayer | None, frames: Sequence[int] | 
     """The frames to draw: `count` of those with labels, evenly spread, where none are named."""
     if frames is not None:
         return list(frames)
-    known = (layer.metadata.get("frames") if layer else None) or range(image.size("t"))
+    whole = range(image.size("t"))
+    known = (annotated(layer, whole) if layer else None) or whole
     spread = np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)
     return [int(known[i]) for i in spread]
 

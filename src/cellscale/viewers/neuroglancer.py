@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 from cellscale.ngff.stores import Store, joined
 from cellscale.viewers.http_server import listening, serving
-from cellscale.viewers.neuroglancer_state import link, state
+from cellscale.viewers.neuroglancer_state import HOSTED, link, state
 from cellscale.viewers.scenes import Scene, scene
 
 log = logging.getLogger("cellscale")
@@ -26,7 +27,7 @@ class View:
     url: str
     """Of the page."""
     stores: Mapping[str, str]
-    """HTTP address of each store, by its URL: for other viewers."""
+    """HTTP address of each store, by its URL: for other programs on this machine, not for pages of other origins."""
     servers: contextlib.ExitStack
 
     @property
@@ -78,7 +79,7 @@ def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
     shown : Scene or str
         What `scene` returns, or the URL of an image, with all its layers.
     host : str
-        Address to listen on, as the browser can reach it.
+        Address to listen on, of this machine's loopback.
     port : int
         Of the page, the stores have the next one; 0: any two that are free.
 
@@ -106,26 +107,35 @@ def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
                 "layer %r is %s, which neuroglancer may not draw; napari and preview do", layer.name, layer.dtype
             )
     mounts = _mounts(shown)
+    here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
     with contextlib.ExitStack() as servers:
-        server = servers.enter_context(serving(mounts, host=host, port=port + 1 if port else 0)) if mounts else ""
-        addresses = _addresses(shown, mounts, server)
+        page = _page(servers, host, port) if here else None
+        origin = _origin(page.get_viewer_url() if page else HOSTED)
+        stores = serving(mounts, host=host, port=port + 1 if port else 0, origins=[origin])
+        addresses = _addresses(shown, mounts, servers.enter_context(stores) if mounts else "")
         content = state(shown.image, shown.labels, addresses, t=shown.t, z=shown.z)
-        here = bool(mounts) and importlib.util.find_spec("neuroglancer") is not None
-        url = _page(content, servers, host, port) if here else link(content)
+        if page:
+            page.set_state(content)
+        url = page.get_viewer_url() if page else link(content)
         return View(url=url, stores=addresses, servers=servers.pop_all())
 
 
-def _page(content: Mapping[str, Any], servers: contextlib.ExitStack, host: str, port: int) -> str:
-    """Address of a page of the package `neuroglancer`, which a server of its own sends."""
+def _origin(url: str) -> str:
+    """Scheme, host and port of a page."""
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _page(servers: contextlib.ExitStack, host: str, port: int) -> Any:
+    """A page of the package `neuroglancer`, which a server of its own sends; it shows nothing yet."""
     import neuroglancer
 
-    neuroglancer.set_server_bind_address(host, port)
     with listening(host, port):
+        neuroglancer.set_server_bind_address(host, port)
         viewer = neuroglancer.Viewer()
-    viewer.set_state(dict(content))
     # The server forgets a page that nobody holds: the stack holds it until it is closed.
     servers.callback(_stop, neuroglancer, viewer)
-    return str(viewer.get_viewer_url())
+    return viewer
 
 
 def _stop(package: Any, viewer: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import MissingError
+from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
 
@@ -75,8 +76,8 @@ def scene(
     else:
         found = _opened(labels_store or opened.url, layers, storage_options)
     found.sort(key=lambda layer: layer.name != TRUTH)
-    annotated = [t for layer in found[-1:] for t in layer.metadata.get("frames") or ()]
-    t = frame if frame is not None else min(annotated, default=0)
+    first = min((t for layer in found[-1:] for t in annotated(layer, range(opened.size("t")))), default=0)
+    t = frame if frame is not None else first
     for axis, number, kind in (("t", t, "Frame"), ("z", z, "Slice")):
         if not 0 <= number < opened.size(axis):
             raise MissingError(f"{kind} {number} of {opened.url}: it has {opened.size(axis)}, counted from 0.")

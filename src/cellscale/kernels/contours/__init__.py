@@ -1,1 +1,1 @@
-"""Coupled active contours: polygons, outlines and their evolution."""
+"""Coupled active contours: outlines of label images, polygons, and their evolution."""

@@ -5,15 +5,19 @@ A contour is a closed polygon; in each iteration every vertex p moves by
     (v(p) + min(0, (s / h) (p₋ − 2p + p₊) · n)) n
 
 v is the bilinear speed at p, px; n the outward normal, perpendicular to p₊ − p₋; s the stiffness and h the spacing of
-the vertices. Tension pulls inwards only, so a contour advances no faster than the map says, and along n only: sliding
-vertices would keep a contour at rest from converging. Coordinates are relative to the seed's first pixel and nothing
-outlives a call: a contour does not depend on the place of its seed, the order of the seeds or what its basin excludes.
+the vertices. Tension pulls inwards only, so a contour advances no faster than the map says, and along n only: vertices
+that slide would keep a contour at rest from converging. Coordinates are relative to the seed's first pixel and calls
+share no state: a contour depends neither on the position of its seed nor on the order of the seeds, nor on pixels
+outside its basin.
+
+M. Kass, A. Witkin and D. Terzopoulos, Snakes: active contour models, IJCV 1, 1988; A. Dufour et al., 3-D active meshes,
+IEEE Trans. Image Processing 20, 2011, whose implementation in Icy the coupling "icy" follows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +25,39 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.compiling import kernel
-from cellscale.kernels.contours.outlines import filled, outlines
+from cellscale.kernels.contours.outlines import Polygons, fill_polygons, outlines
 from cellscale.kernels.contours.polygons import area_of, move, respaced, still, vanished
 from cellscale.kernels.contours.pushing import push_depths
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.types import Box, Labels
 
 MOST = 1024
-"""A contour with more vertices, and more than twice as many as it began with, is tangled in a rough map and stops."""
+"""A contour with more vertices than this, and more than twice its first number, is tangled in a rough map and stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """How contours move."""
+    """Parameters of the motion of contours."""
 
     stiffness: float = 0.05
     """s, px; at most a quarter of the spacing."""
     spacing: float = 2.0
-    """h: edges are kept between 0.6 and 1.4 of it, px."""
+    """h, px: edges are kept between 0.6 h and 1.4 h."""
     iterations: int = 400
-    """Most moves of a contour."""
+    """Greatest number of iterations."""
     tolerance: float = 3e-4
-    """A contour has converged when its area kept within this share of itself for 50 iterations. (Icy's 1e-5 waits
-    for what creeps on by hundredths of a pixel.)"""
+    """A contour has converged when its area varied by at most this share of itself for 50 iterations. (Icy's 1e-5 waits
+    for contours that still creep by hundredths of a pixel.)"""
+
+
+class Numbers(NamedTuple):
+    """`Motion` for compiled functions."""
+
+    tension: float
+    """s / h."""
+    spacing: float
+    iterations: int
+    tolerance: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,34 +69,37 @@ class Contours:
     starts: NDArray[np.int64]
     """(n + 1,): contour i has the vertices starts[i] … starts[i + 1] − 1; none if it has vanished."""
     owners: NDArray[np.int64]
-    """(n,): label of the seed."""
+    """(n,): label of each contour's seed."""
     origins: NDArray[np.int64]
     """(labels + 1, 2): first pixel (y, x) of each seed in raster order; −1 where a label does not occur."""
     iterations: NDArray[np.int64]
-    """(n,): after which the contour stopped."""
+    """(n,): number of iterations after which the contour stopped."""
     converged: NDArray[np.bool_]
-    """(n,): whether its area stood still; else the limit of iterations stopped it."""
+    """(n,): whether the area stood still; otherwise the limit of iterations, or a tangle, stopped the contour."""
     cut: NDArray[np.bool_]
-    """(n,): whether it ends where the speed would have carried it beyond the radius."""
+    """(n,): whether the contour ends where the speed would have carried it beyond the radius."""
     basins: Labels | None
-    """(y, x): the pixels that each contour may have; None if they push each other."""
+    """(y, x): label of the contour that may have each pixel; None if contours push each other."""
     shape: tuple[int, int]
     """Height and width of the image, px."""
 
     def labels(self) -> Labels:
-        """Fill the contours, uint32 (y, x), by the rule of `outlines.filled`: no pixel is in two cells."""
-        return filled(self.points, self.starts, self.owners, self.origins, shape=self.shape, territory=self.basins)
+        """Fill the contours, uint32 (y, x), by the rule of `outlines.fill_polygons`: no pixel is in two cells."""
+        polygons = Polygons(self.points, self.starts, self.owners, self.origins)
+        return fill_polygons(polygons, shape=self.shape, territory=self.basins)
 
 
 @kernel
 def _evolve_alone(
-    points: NDArray[np.float64],
-    speed: NDArray[np.float32],
-    at: tuple[int, int],
-    numbers: tuple[float, float, int, float],
+    points: NDArray[np.float64], speed: NDArray[np.float32], at: tuple[int, int], numbers: Numbers
 ) -> tuple[NDArray[np.float64], int, bool]:
-    """Move one contour until it stands still or the iterations end: its vertices, iterations and whether it stopped."""
+    """Move one contour until it stands still or the iterations end.
+
+    Returns its vertices (n, 2), the number of iterations and whether it converged. `at` is the pixel of the speed map
+    at the origin of the coordinates.
+    """
     tension, spacing, iterations, tolerance = numbers
+    # Two buffers take turns. `respaced` needs twice the room of its input, so they grow whenever half is in use.
     here, there = np.empty((4 * points.shape[0] + 64, 2)), np.empty((4 * points.shape[0] + 64, 2))
     n = respaced(points, spacing, here)
     nothing = np.empty(0)
@@ -107,7 +124,7 @@ def _evolve_alone(
 
 @kernel
 def _boxes(basins: Labels, boxes: NDArray[np.int64]) -> None:
-    """Bounding box y0, x0, y1, x1 (half-open) of each label."""
+    """Write the bounding box y0, x0, y1, x1 (half-open) of each label, (labels + 1, 4); inverted boxes before."""
     for y in range(basins.shape[0]):
         for x in range(basins.shape[1]):
             box = boxes[basins[y, x]]
@@ -117,7 +134,7 @@ def _boxes(basins: Labels, boxes: NDArray[np.int64]) -> None:
 
 @kernel
 def _own_speed(speed: NDArray[np.float32], basins: Labels, label: int, box: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Speed in a label's basin, 0 elsewhere, with a margin of one pixel."""
+    """Return the speed in the box of a label's basin, 0 on pixels of other basins and in a margin of one pixel."""
     out = np.zeros((box[2] - box[0] + 2, box[3] - box[1] + 2), np.float32)
     for y in range(box[0], box[2]):
         for x in range(box[1], box[3]):
@@ -130,7 +147,7 @@ def _own_speed(speed: NDArray[np.float32], basins: Labels, label: int, box: NDAr
 def _meets_the_end(
     points: NDArray[np.float64], origin: NDArray[np.int64], speed: NDArray[np.float32], basins: Labels
 ) -> bool:
-    """Whether a pixel beside a vertex has speed but is in nobody's basin."""
+    """Return whether one of the four pixels around a vertex has speed but belongs to no basin."""
     for i in range(points.shape[0]):
         top, left = int(np.floor(points[i, 0])) + origin[0], int(np.floor(points[i, 1])) + origin[1]
         for y in range(max(top, 0), min(top + 2, speed.shape[0])):
@@ -144,13 +161,31 @@ def _meets_the_end(
 def _evolve_in_basins(
     speed: NDArray[np.float32],
     basins: Labels,
-    polygons: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-    numbers: tuple[float, float, int, float],
+    polygons: Polygons,
+    numbers: Numbers,
     only: NDArray[np.bool_],
     ends: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Evolve contour by contour, each to its end; polygons are sorted by owner."""
+    """Evolve contour by contour, each to its end; return the vertices of all.
+
+    Parameters
+    ----------
+    speed : float32 array, (y, x)
+        Speed map.
+    basins : uint32 array, (y, x)
+        Label of the contour that may have each pixel.
+    polygons : Polygons
+        Outlines of the seeds, sorted by owner.
+    numbers : Numbers
+        Parameters of the motion.
+    only : bool array, (labels + 1,)
+        Labels whose contours are evolved.
+    ends : int64 array, (n + 1,)
+        Gets the starts of the contours in the result.
+    counts : int64 array, (n, 3)
+        Gets iterations, and whether the contour converged and was cut.
+    """
     points, starts, owners, first = polygons
     boxes = np.empty((first.shape[0], 4), np.int64)
     boxes[:, :2], boxes[:, 2:] = 1 << 40, 0
@@ -181,17 +216,21 @@ def _evolve_in_basins(
 @kernel
 def _evolve_together(
     speed: NDArray[np.float32],
-    polygons: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-    numbers: tuple[float, float, int, float],
+    polygons: Polygons,
+    numbers: Numbers,
     counts: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Move all contours once in each iteration, all against the positions of the iteration before."""
+    """Move all contours once per iteration, each against the others' positions of the iteration before.
+
+    The arguments are those of `_evolve_in_basins`; `speed` has a margin of one pixel. Returns the vertices and the
+    starts of the contours.
+    """
     points, starts, owners, first = polygons
     tension, spacing, iterations, tolerance = numbers
     here, begins = points, starts
     bands = np.empty((owners.size, 3))
     bands[:] = np.array([np.inf, -np.inf, 0.0])
-    for step in range(-1, iterations):
+    for step in range(-1, iterations):  # step −1 moves nothing and brings the edges to their length
         depths = push_depths(here, begins, owners, first) if step >= 0 else np.empty(0)
         out, ends = np.empty((2 * here.shape[0] + 2, 2)), np.zeros_like(begins)
         running = False
@@ -243,7 +282,7 @@ def evolve(
 
     A contour descends E = (s / 2h) Σ |p_i+1 − p_i|² − ∫ v over what it encloses, as far as the speed lets it out (see
     the module). A seed with holes has one contour for each; those shrink. Self-intersections are legal: see
-    `outlines.filled` for what is inside.
+    `outlines.fill_polygons` for what is inside.
 
     Parameters
     ----------
@@ -252,21 +291,22 @@ def evolve(
     seeds : integer array, (y, x)
         Where contours start: regions 1 … n.
     radius : int
-        A contour ends so far from its seed, px; `Contours.cut` tells where the speed would have gone on.
+        Greatest distance of a contour from its seed, px; `Contours.cut` names the contours that would have gone
+        farther.
     coupling : {"basins", "icy"}
-        basins: a contour has the pixels whose nearest seed pixel is its own (ties to the first in raster order); the
-        others' speed is 0 for it, so it depends on nothing farther than 2 · radius + 2 px from its seed. icy: all move
-        together and push each other: a vertex inside a neighbour by d px moves by (0.05 v − 0.5 d) n; then a push may
-        travel through any number of cells.
+        basins: a contour may have the pixels whose nearest seed pixel is its own (ties to the first in raster order);
+        elsewhere the speed is 0 for it, so it depends on nothing farther than 2 · radius + 2 px from its seed. icy: all
+        move together and push each other: a vertex at a depth d in a neighbour, px, moves by (0.05 v − 0.5 d) n; a push
+        may then travel through any number of cells.
     within : Box, optional
         With basins: evolve only the contours that may have a pixel here; the others vanish after no iteration.
     motion : Motion, optional
-        Stiffness, spacing, and when a contour has converged.
+        Stiffness, spacing and criterion of convergence.
 
     Returns
     -------
     Contours
-        And for each whether it converged and whether it was cut.
+        Polygons, and for each whether it converged and whether it was cut.
 
     Raises
     ------
@@ -276,11 +316,11 @@ def evolve(
     image = label_image(seeds, "seeds")
     motion = motion or Motion()
     checked = _checked(np.asarray(speed), image, motion)
-    points, starts, owners, first = _sorted(*outlines(image))
+    polygons = _sorted(outlines(image))
+    first, owners = polygons.first, polygons.owners
     basins, _ = nearest_label(image, radius=radius)
-    numbers = (motion.stiffness / motion.spacing, motion.spacing, motion.iterations, motion.tolerance)
+    numbers = Numbers(motion.stiffness / motion.spacing, motion.spacing, motion.iterations, motion.tolerance)
     counts = np.zeros((len(owners), 3), np.int64)
-    polygons = (points, starts, owners, first)
     if coupling == "basins":
         ends, only = np.zeros(len(owners) + 1, np.int64), np.zeros(len(first), bool)
         only[basins if within is None else basins[within.slices]] = True
@@ -300,12 +340,11 @@ def evolve(
     )
 
 
-def _sorted(
-    points: NDArray[np.float64], starts: NDArray[np.int64], owners: NDArray[np.int64], first: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Outlines in the order of their owners."""
+def _sorted(polygons: Polygons) -> Polygons:
+    """Return polygons in the order of their owners."""
+    points, starts, owners, first = polygons
     order = np.argsort(owners, kind="stable")
     lengths = np.diff(starts)[order]
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     index = np.repeat(starts[:-1][order] - ends[:-1], lengths) + np.arange(len(points))
-    return points[index], ends, owners[order], first
+    return Polygons(points[index], ends, owners[order], first)

@@ -1,4 +1,7 @@
-"""One polygon and one iteration of `contours.evolve`: its vertices move, its edges keep their length."""
+"""One iteration of one polygon of `contours.evolve`: its vertices move, then its edges are brought back to length.
+
+Polygons are arrays (n, 2) of vertices (y, x), px.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,20 @@ from numpy.typing import NDArray
 from cellscale.kernels.compiling import kernel
 
 SHORTEST, LONGEST = 0.6, 1.4
-"""Edges are kept between these multiples of the spacing; 2 SHORTEST ≤ LONGEST, so a halved edge is not too short."""
+"""Edges are kept between these multiples of the spacing. 2 SHORTEST ≤ LONGEST: a halved edge is not too short."""
 FEWEST = 8
-"""So many vertices are kept however short the edges."""
+"""Number of vertices from which on none is dropped, however short the edges."""
 SMALLEST = 0.5
-"""A contour that encloses less, px², or less than this share of what it began with, has vanished."""
+"""A contour has vanished when it encloses less than this, px², and less than this share of its first area."""
 QUIET = 50
-"""Iterations over which the area must stand still."""
+"""Number of iterations over which the area of a converged contour has not changed."""
 SLOWED, PUSHED = 0.05, 0.5
-"""Inside a neighbour by a depth d the speed is multiplied by SLOWED and −PUSHED d n is added."""
+"""At a depth d inside a neighbour, px, the speed is multiplied by SLOWED, and −PUSHED d n is added."""
 
 
 @kernel
 def _bilinear(speed: NDArray[np.float32], y: float, x: float, oy: int, ox: int) -> float:
-    """Speed at a vertex; (oy, ox) is the array's pixel at the origin. Its margin is 0, as is what is outside."""
+    """Return the bilinear speed at a vertex, 0 outside the map; map pixel (oy, ox) lies at the origin."""
     top, left = np.floor(y), np.floor(x)
     fy, fx = y - top, x - left
     i, j = int(top) + oy, int(left) + ox
@@ -43,8 +46,25 @@ def move(
     tension: float,
     out: NDArray[np.float64],
 ) -> None:
-    """Move all vertices once, by the formula of `contours`; `depths` is empty or how deep each is in a neighbour."""
+    """Move all vertices once, by the formula of `contours.evolve`.
+
+    Parameters
+    ----------
+    points : float64 array, (n, 2)
+        Vertices (y, x).
+    depths : float64 array, (n,) or (0,)
+        Depth of each vertex in a neighbour, px; empty if contours do not push each other.
+    speed : float32 array, (y, x)
+        Speed map; its margin is 0.
+    oy, ox : int
+        Pixel of the map at the origin of the coordinates.
+    tension : float
+        s / h.
+    out : float64 array, (n, 2)
+        Gets the moved vertices.
+    """
     n = points.shape[0]
+    # b(efore), the vertex itself, a(fter); all moves use the positions before this iteration.
     by, bx = points[n - 1, 0], points[n - 1, 1]
     y, x = points[0, 0], points[0, 1]
     for i in range(n):
@@ -53,7 +73,7 @@ def move(
         ty, tx = ay - by, ax - bx
         length = np.sqrt(ty * ty + tx * tx)
         scale = 1.0 / length if length > 0 else 0.0
-        ny, nx = -tx * scale, ty * scale
+        ny, nx = -tx * scale, ty * scale  # the tangent turned by 90°, outwards for positive areas
         forward = _bilinear(speed, y, x, oy, ox)
         if depths.size > 0 and depths[i] > 0:
             forward = forward * SLOWED - PUSHED * depths[i]
@@ -65,12 +85,14 @@ def move(
 
 @kernel
 def respaced(points: NDArray[np.float64], spacing: float, out: NDArray[np.float64]) -> int:
-    """Drop the vertices after edges that are too short, halve edges that are too long; return the number of vertices.
+    """Drop vertices at the end of edges that are too short, halve edges that are too long; return the vertices' number.
 
-    `out` has room for twice as many.
+    `out` (m, 2) has room for twice as many vertices as `points` (n, 2): every edge is halved at most once.
     """
     shortest, longest = (SHORTEST * spacing) ** 2, (LONGEST * spacing) ** 2
     n, left = 0, points.shape[0]
+    # The turn after the last vertex treats the closing edge, back to out[0]; if that is too short, the last vertex
+    # goes.
     for i in range(points.shape[0] + 1):
         last = i == points.shape[0]
         y, x = (out[0, 0], out[0, 1]) if last else (points[i, 0], points[i, 1])
@@ -92,7 +114,7 @@ def respaced(points: NDArray[np.float64], spacing: float, out: NDArray[np.float6
 
 @kernel
 def area_of(points: NDArray[np.float64]) -> float:
-    """Signed area of a polygon, px²."""
+    """Return the signed area of a polygon, px² (shoelace formula)."""
     total = 0.0
     y, x = points[-1, 0], points[-1, 1]
     for i in range(points.shape[0]):
@@ -103,7 +125,10 @@ def area_of(points: NDArray[np.float64]) -> float:
 
 @kernel
 def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
-    """Note an area in `band` (least, greatest, iterations since); whether it stood still for QUIET iterations."""
+    """Update `band` (least area, greatest area, iterations) with an area; return whether it has stood still.
+
+    The band starts anew at the current area as soon as it is wider than `tolerance` times that area.
+    """
     band[0], band[1] = min(band[0], area), max(band[1], area)
     band[2] += 1
     if band[1] - band[0] > tolerance * abs(area):
@@ -114,6 +139,6 @@ def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
 
 @kernel
 def vanished(area: float, first: float) -> bool:
-    """Whether a contour that began with a signed area has vanished or turned inside out."""
+    """Return whether a contour with the signed area `first` at its beginning has vanished or turned inside out."""
     gone: bool = area * np.sign(first) < min(SMALLEST, SMALLEST * abs(first))
     return gone

@@ -1,4 +1,7 @@
-"""How deep the vertices of contours lie inside their neighbours, for contours that push each other."""
+"""Depth of the vertices of contours inside neighbouring contours, for contours that push each other.
+
+Candidates are found by a uniform grid: each grid cell lists the contours whose bounding boxes meet it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from numpy.typing import NDArray
 from cellscale.kernels.compiling import kernel
 
 CELL = 32
-"""Side of a cell of the grid in which neighbours are looked up, px."""
+"""Side of a grid cell, px: about a cell's diameter, so that few boxes meet each of them."""
 
 
 @kernel
 def _bounds(
     points: NDArray[np.float64], starts: NDArray[np.int64], owners: NDArray[np.int64], first: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """y0, x0, y1, x1 of each contour in the frame, px; an empty box for contours that have vanished."""
+    """Return bounding boxes (n, 4) in the frame, y0, x0, y1, x1, px; inverted for contours that have vanished."""
     boxes = np.empty((owners.size, 4))
     boxes[:, :2], boxes[:, 2:] = np.inf, -np.inf
     for i in range(owners.size):
@@ -29,7 +32,10 @@ def _bounds(
 
 @kernel
 def _grid(boxes: NDArray[np.float64], columns: int, begins: NDArray[np.int64], members: NDArray[np.int64]) -> int:
-    """Count the contours of each cell into begins[cell + 1], or, with room in `members`, list them."""
+    """Count the contours of each grid cell into begins[cell + 1] or, with room in `members`, list them; return the sum.
+
+    Run twice, with the counts summed up in between: begins[cell] is then where the next member of a grid cell belongs.
+    """
     listing = members.size > 0
     total = 0
     for i in range(boxes.shape[0]):
@@ -48,7 +54,11 @@ def _grid(boxes: NDArray[np.float64], columns: int, begins: NDArray[np.int64], m
 
 @kernel
 def depth_in(points: NDArray[np.float64], y: float, x: float) -> float:
-    """Distance of a point inside a polygon to its nearest edge, px; 0 outside."""
+    """Return the distance of a point inside a polygon (n, 2) to its nearest edge, px; 0 outside.
+
+    Inside is where the winding number is positive. It is counted along the half line to the left, x < 0 with the point
+    as origin: an edge from below it to above (dy < 0 is upwards on the screen) counts +1, one back −1.
+    """
     n = points.shape[0]
     wound, nearest = 0, np.inf
     y0, x0 = points[n - 1, 0] - y, points[n - 1, 1] - x
@@ -67,7 +77,19 @@ def depth_in(points: NDArray[np.float64], y: float, x: float) -> float:
 def push_depths(
     points: NDArray[np.float64], starts: NDArray[np.int64], owners: NDArray[np.int64], first: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Greatest depth of each vertex in a contour of another owner, px, 0 outside of all; for compiled callers."""
+    """Return the greatest depth (k,) of each vertex in a contour of another owner, px; 0 outside of all.
+
+    Parameters
+    ----------
+    points : float64 array, (k, 2)
+        Vertices (y, x) of all contours, px from the first pixel of their owner.
+    starts : int64 array, (n + 1,)
+        Contour i has the vertices starts[i] … starts[i + 1] − 1.
+    owners : int64 array, (n,)
+        Label of each contour.
+    first : int64 array, (labels + 1, 2)
+        First pixel (y, x) of each label in the frame.
+    """
     out = np.zeros(points.shape[0])
     boxes = _bounds(points, starts, owners, first)
     if points.shape[0] == 0:

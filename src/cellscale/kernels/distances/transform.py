@@ -134,11 +134,11 @@ def distance_transform(
     squared : bool
         Return exact squared distances.
     cap : int, optional
-        Distances from here on are equal to it; nothing is looked for beyond.
+        Greatest distance; nothing farther away is searched.
     spacing : whole numbers, optional
         Distance of neighbours along each axis in any unit, such as nm; distances are in it. 1 px unless given.
     threads : int
-        So many work at once, but one on less than 2²¹ pixels; the result does not depend on it.
+        Number of threads, for 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------
@@ -226,7 +226,7 @@ def nearest_label(
     radius : int, optional
         Pixels farther than this from every cell get none, px.
     threads : int
-        So many work at once where the radius is at most 127 px; the result does not depend on it.
+        Number of threads, for radii of up to 127 px and 2²¹ pixels or more; the result does not depend on it.
 
     Returns
     -------

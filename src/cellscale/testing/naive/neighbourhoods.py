@@ -38,11 +38,24 @@ def dilated(mask: Mask) -> Mask:
     return out
 
 
-def touching_classes(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Three classes of Algorithm 1, (y, x): 0 background, 1 cell, 2 touching; far from a larger image's border."""
-    cells = np.pad(separated(labels) > 0, 3)
-    closed = ~dilated(~dilated(cells))
-    touching = dilated(closed & ~cells)
+def second_nearest(labels: NDArray[Any], y: int, x: int) -> float:
+    """Distance of a pixel to the second nearest cell of labels (y, x), px; infinite with fewer than two."""
+    cells = [np.argwhere(labels == number) for number in np.unique(labels[labels > 0])]
+    distances = sorted(float(np.sqrt(((cell - (y, x)) ** 2).sum(axis=1).min())) for cell in cells)
+    return distances[1] if len(distances) > 1 else np.inf
+
+
+def touching_classes(labels: NDArray[Any], within: float = 0.0) -> NDArray[np.int64]:
+    """Three classes of Algorithm 1, (y, x): 0 background, 1 cell, 2 touching; far from a larger image's border.
+
+    With `within`, gaps count where the second nearest cell is at most this far away, px.
+    """
+    apart = np.pad(separated(labels), 3)
+    cells = apart > 0
+    gaps = ~dilated(~dilated(cells)) & ~cells
+    for y, x in np.argwhere(gaps) if within > 0 else ():
+        gaps[y, x] = second_nearest(apart, y, x) <= within
+    touching = dilated(gaps)
     return np.where(touching, 2, np.where(cells, 1, 0))[3:-3, 3:-3]
 
 

@@ -1,0 +1,53 @@
+"""How large and how many the cells of the training frames are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from cellscale.settings.fields import setting
+from cellscale.types import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """What the training frames say about cells: anchors, limits and windows follow from it.
+
+    0: fitted by `prepared`; until then, and where there is no cell, as TYPICAL says.
+    """
+
+    size: float = setting(0.0, fitted=True)
+    """Median of √(height · width) of their boxes, px."""
+    longest: int = setting(0, fitted=True)
+    """Longest side of a box, px."""
+    density: float = setting(0.0, fitted=True)
+    """Cells in each 1000 × 1000 px of the fullest frame."""
+
+    def or_else(self, other: Cells) -> Cells:
+        """Take from another what is 0."""
+        return Cells(
+            size=self.size or other.size, longest=self.longest or other.longest, density=self.density or other.density
+        )
+
+    @classmethod
+    def of(cls, frames: Iterable[Labels]) -> Cells:
+        """Measure the boxes of the cells of frames; without any cell, all is 0."""
+        sides, density = [np.zeros((0, 2), np.int64)], 0.0
+        for frame in frames:
+            numbers, places = np.unique(frame, return_inverse=True)
+            each = ndimage.find_objects(places.reshape(frame.shape) + 1)
+            found = [box for number, box in zip(numbers, each, strict=True) if number > 0 and box is not None]
+            sides.append(np.array([[axis.stop - axis.start for axis in box] for box in found], np.int64).reshape(-1, 2))
+            density = max(density, 1e6 * len(found) / frame.size)
+        every = np.concatenate(sides)
+        if not len(every):
+            return cls()
+        size = float(np.median(np.sqrt(every.prod(axis=1))))
+        return cls(size=size, longest=int(every.max()), density=density)
+
+
+TYPICAL = Cells(size=32.0, longest=64, density=1000.0)
+"""Where nothing was measured."""

@@ -1,0 +1,49 @@
+"""A limit on the networks that a description asks for: no more numbers than the file of weights can fill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from cellscale.errors import DamagedError
+
+_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+SPARE = 2_000_000
+"""Numbers beyond those of the weights that may be made: constants, and settings that differ a little (8 MB)."""
+
+
+class Budget(TorchFunctionMode):
+    """While the context lasts, tensors of at most a number of elements are made, all together.
+
+    It counts before the memory is taken: a network of width 10⁶ ends at its first layer.
+    """
+
+    def __init__(self, elements: int, message: str) -> None:
+        """Allow this number of elements; `message` is what the DamagedError says."""
+        super().__init__()
+        self.left = elements
+        self.message = message
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Count what is made."""
+        if func in _FACTORIES:
+            self.left -= _elements(args, kwargs or {})
+            if self.left < 0:
+                raise DamagedError(self.message)
+        return func(*args, **(kwargs or {}))
+
+
+def _elements(args: Sequence[Any], options: Mapping[str, Any]) -> int:
+    """Elements of the tensor that a call asks for, as (2, 3), [2, 3], 2, 3 or size=(2, 3)."""
+    size = options.get("size", args[0] if args and not isinstance(args[0], int) else args)
+    return math.prod(int(side) for side in size)

@@ -1,0 +1,119 @@
+"""Attempts to make an image or a label layer in a group, each with a token, so that none touches another's.
+
+The first one in an empty group has arrays with plain names, 0, 1 and so on; the others put their token before theirs. A
+group's document says by whose attempt its arrays were made, and what they have replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cellscale.ngff.metadata import Node, attributes_of, parse_datasets, read_node, update_group
+from cellscale.ngff.stores import DOCUMENTS, Store
+
+ATTEMPT, REPLACED, PLAIN = "attempt", "replaced", "plain"
+"""Entries of a group's attributes under `cellscale`: the token, the names of what is no longer needed, and the token of
+an attempt that has the plain names and has not published."""
+COMPANIONS = ("objects.parquet", "report")
+"""Folders that lie beside a label layer's arrays."""
+
+
+def noted(node: Node | None) -> Mapping[str, Any]:
+    """Attributes of cellscale in a group."""
+    found = node.attributes.get("cellscale") if node else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def listed_in(node: Node | None, entry: str) -> list[str]:
+    """Names that an entry of cellscale's attributes lists; only those of what is in the group may be used."""
+    found = noted(node).get(entry)
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def attempt_of(node: Node | None) -> str | None:
+    """Token of the attempt that has made a group, or None."""
+    token = noted(node).get(ATTEMPT)
+    return token if isinstance(token, str) else None
+
+
+def published(node: Node | None) -> bool:
+    """Whether a group's document names arrays."""
+    return node is not None and "multiscales" in node.ome
+
+
+def plain_of(node: Node | None) -> str | None:
+    """Token of the attempt that has the plain names in a group and has not published, or None."""
+    token = attempt_of(node) if not published(node) else noted(node).get(PLAIN)
+    return token if isinstance(token, str) else None
+
+
+def prefix_of(group: Store, attempt: str) -> str | None:
+    """Beginning of the names that an attempt has in a group, or None if it has nothing there."""
+    if read_node(group.child(f"{attempt}-0")) is not None:
+        return f"{attempt}-"
+    node = read_node(group)
+    return "" if attempt in (attempt_of(node), plain_of(node)) else None
+
+
+def claim(group: Store, version: str, attempt: str) -> None:
+    """Make a group that does not exist, for an attempt; of those who do so at once, one gets it."""
+    attributes = attributes_of(version, {}, {"cellscale": {ATTEMPT: attempt}})
+    update_group(group, version, lambda node: attributes if node is None else None)
+
+
+def held(node: Node | None) -> set[str]:
+    """Names in a group that belong to the arrays which its document names, or that these have replaced."""
+    if node is None or not published(node):
+        return set()
+    token, paths = (
+        attempt_of(node),
+        [str(dataset["path"]) for dataset in parse_datasets(node.ome["multiscales"][0], "")],
+    )
+    prefix = f"{token}-" if paths[0].startswith(f"{token}-") else ""
+    companions = {f"{prefix}{name}" for name in COMPANIONS} if token else set()
+    return {*(path.partition("/")[0] for path in paths), *companions, *listed_in(node, REPLACED)}
+
+
+def delete_parts(group: Store, names: Iterable[str]) -> None:
+    """Delete arrays and folders inside a group; documents go first, so that no one opens what goes."""
+    for name in names:
+        for document in DOCUMENTS:
+            group.delete_object(f"{name}/{document}")
+        group.folder.remove(name)
+
+
+def delete_replaced(group: Store, version: str, attempt: str | None, names: Iterable[str]) -> None:
+    """Delete what an attempt has replaced in a group, then forget the names: others may use them again."""
+
+    def forgotten(node: Node | None) -> Mapping[str, Any] | None:
+        if node is None or attempt_of(node) != attempt or not listed_in(node, REPLACED):
+            return None
+        left = {key: value for key, value in noted(node).items() if key != REPLACED}
+        return {**node.attributes, "cellscale": left}
+
+    names = list(names)
+    delete_parts(group, names)
+    if names:
+        update_group(group, version, forgotten)
+
+
+def discard(group: Store, attempt: str) -> None:
+    """Delete what an attempt has made in a group, unless the group's document names it; nothing else is touched."""
+    node, there = read_node(group), group.folder.names()
+    delete_parts(group, sorted(part for part in there if part.startswith(f"{attempt}-") and part not in held(node)))
+    if plain_of(node) == attempt:
+        # Nobody else uses these names in a group that someone has claimed.
+        plain = {part for part in there if part.isdecimal() or part in COMPANIONS} - held(node)
+        delete_parts(group, sorted(plain))
+    if attempt_of(node) == attempt and not published(node):
+        for document in DOCUMENTS:
+            group.delete_object(document)
+        group.folder.remove_empty()
+
+
+def kept_of(node: Node | None, attempt: str | None, replaced: Iterable[str]) -> dict[str, Any]:
+    """Entries with which an attempt takes over a group: what it replaces, and who still has the plain names."""
+    plain, names = plain_of(node), list(replaced)
+    entries: dict[str, Any] = {ATTEMPT: attempt}
+    return entries | ({REPLACED: names} if names else {}) | ({PLAIN: plain} if plain not in (None, attempt) else {})

@@ -1,0 +1,84 @@
+"""Consolidated metadata: a group's copy of the documents of all that lies below it, kept true when a part changes.
+
+Zarr v2 has it in `.zmetadata`, Zarr v3 in the group's own document. Readers that find it look no further.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cellscale.ngff.metadata import read_node
+from cellscale.ngff.stores import Store
+
+_V2 = ".zmetadata"
+_MEMBER = "consolidated_metadata"
+
+
+def refresh(store: Store, part: str, nodes: Sequence[str]) -> None:
+    """Bring the consolidated metadata of a group, and of the groups that it lies in, up to date.
+
+    Parameters
+    ----------
+    store : Store
+        The group.
+    part : str
+        What has changed: path of a node below the group. Copies of documents at and below it are dropped.
+    nodes : sequence of str
+        Paths of the groups and arrays whose documents are copied anew, "" for the group's own.
+    """
+    here = store
+    while here is not None and read_node(here) is not None:
+        before = store.url.removeprefix(here.url).strip("/")
+        paths = [f"{before}/{node}".strip("/") for node in nodes]
+        _refresh_one(here, f"{before}/{part}".strip("/"), paths)
+        parent, _, _ = here.url.rpartition("/")
+        if not parent or parent.endswith(("/", ":")):
+            return
+        here = Store(url=parent, storage_options=store.storage_options)
+
+
+def _refresh_one(store: Store, part: str, nodes: Sequence[str]) -> None:
+    for name in ("zarr.json", _V2):
+        if _entries(_parsed(store.read_bytes(name)), name) is None:
+            continue
+
+        def changed(content: bytes | None, name: str = name) -> bytes | None:
+            document = _parsed(content)
+            held = _entries(document, name)
+            if document is None or held is None:
+                return None
+            kept = {key: value for key, value in held.items() if not f"{key}/".startswith(f"{part}/")}
+            made = {**kept, **_documents(store, nodes, name)}
+            if made == held:
+                return None
+            whole = document if name == _V2 else document[_MEMBER]
+            whole["metadata"] = dict(sorted(made.items()))
+            return json.dumps(document, indent=2).encode()
+
+        store.folder.update(name, changed)
+
+
+def _parsed(content: bytes | None) -> dict[str, Any] | None:
+    document = None if content is None else json.loads(content)
+    return document if isinstance(document, dict) else None
+
+
+def _entries(document: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
+    """Copies of documents by path, or None where nothing is consolidated."""
+    holder = document if name == _V2 or document is None else document.get(_MEMBER)
+    found = holder.get("metadata") if isinstance(holder, Mapping) else None
+    return found if isinstance(found, dict) else None
+
+
+def _documents(store: Store, nodes: Sequence[str], name: str) -> dict[str, Any]:
+    found = {}
+    for node in nodes:
+        for document in (".zgroup", ".zarray", ".zattrs") if name == _V2 else ("zarr.json",):
+            path = f"{node}/{document}".lstrip("/")
+            content = store.read_json(path) if node or name == _V2 else None
+            if content is not None:
+                key = path if name == _V2 else node
+                found[key] = {member: value for member, value in content.items() if member != _MEMBER}
+    return found

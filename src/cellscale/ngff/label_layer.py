@@ -1,0 +1,238 @@
+"""A label layer as a value: read box by box, and written in whole shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError, MissingError, unknown
+from cellscale.ngff import array_io, consolidated
+from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of, noted
+from cellscale.ngff.image import described, resolve
+from cellscale.ngff.label_list import change_names, names_of
+from cellscale.ngff.metadata import Level, checked_version, read_node
+from cellscale.ngff.names import check_layer_name, child_path
+from cellscale.ngff.pyramids import size_of
+from cellscale.ngff.stores import DOCUMENTS, Store, joined
+from cellscale.storage.urls import address
+from cellscale.types import Box, Labels
+
+IN_PLACE = "../../"
+SOURCE = "image"
+"""Entry of a layer's attributes under `cellscale`: URL of an image in another store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelLayer:
+    """A label layer, published or staged; nothing open, picklable."""
+
+    url: str
+    """URL of the layer's group, …/labels/NAME."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    version: str
+    axes: tuple[str, ...]
+    units: tuple[str | None, ...]
+    levels: tuple[Level, ...]
+    dtype: np.dtype[Any]
+    name: str
+    source: str | None = IN_PLACE
+    """The image, as the layer names it: its URL, or "../../" for the image that holds the layer."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What cellscale has noted of the layer's making."""
+    attempt: str | None = None
+    """Token of the attempt that made the layer; None for layers of other programs."""
+    published: bool = field(default=False, compare=False)
+    """Whether others may replace the layer while it is read."""
+
+    @property
+    def store(self) -> Store:
+        """Where the layer's group lies."""
+        return Store(url=self.url, storage_options=self.storage_options)
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of the names of all that belongs to this attempt in the layer's group.
+
+        It is empty for a layer that was the first of its name, and the token of the attempt for one that has replaced
+        another: what is published is never written over.
+        """
+        token = f"{self.attempt}-"
+        return token if self.levels[0].path.startswith(token) else ""
+
+    def place(self, name: str) -> str:
+        """URL of a folder of this attempt in the layer's group: `objects.parquet` or `report`."""
+        return joined(self.url, f"{self.prefix}{name}")
+
+    def size(self, axis: str, level: int = 0) -> int:
+        """Length of an axis; 1 for a missing axis."""
+        return size_of(self.axes, self.levels[level], axis)
+
+    def shards(self, level: int = 0) -> list[Box]:
+        """The publication grid of a level, in raster order: boxes of 2048 × 2048 px; one task writes one box."""
+        return array_io.grid_boxes((self.size("y", level), self.size("x", level)))
+
+    def _index(self, box: Box, t: int, z: int, *, level: int) -> array_io.Index:
+        array_io.check_range("Level", level, len(self.levels), url=self.url)
+        array_io.check_range("Frame", t, self.size("t", level), url=self.url)
+        array_io.check_range("Slice", z, self.size("z", level), url=self.url)
+        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
+        return array_io.index_of(self.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1))
+
+    def read(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, level: int = 0) -> Labels:
+        """Read a box of one frame and slice, (y, x), uint32.
+
+        Raises
+        ------
+        MissingError
+            For a frame, slice or level that does not exist, and for a layer that was replaced or removed meanwhile.
+        InputError
+            For a box that leaves the layer, or pixels that are no labels below 2³².
+        StoreError
+            For a chunk that cannot be read.
+        """
+        if z == "max":
+            if self.size("z", level) > 1:
+                raise InputError(f"{self.url} has {self.size('z', level)} slices; labels have no maximum projection.")
+            z = 0
+        index = self._index(box, t, z, level=level)
+        labels = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        if self.published:
+            array_io.check_still_there(self.store, self.levels[level].path)
+        return as_labels(labels, f"Frame {t} of {self.url}")
+
+    def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
+        """Write a box of one frame and slice; return the number of stored objects: background alone is not stored.
+
+        Parameters
+        ----------
+        labels : integer array (y, x)
+            As large as the box.
+        box : Box
+            Whole chunks or shards, or up to the border; `shards` lists boxes that fit.
+        t, z, level : int
+            Frame, slice and level.
+
+        Raises
+        ------
+        InputError
+            If box, shape or values do not fit.
+        StoreError
+            If the store cannot be written.
+        """
+        index = self._index(box, t, z, level=level)
+        if labels.shape != box.shape:
+            raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
+        whole = as_labels(labels, f"Frame {t} of {self.url}")
+        return array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
+
+
+def as_labels(values: NDArray[Any], where: str) -> Labels:
+    """Integers as uint32; InputError for other types, negative numbers and numbers from 2³²."""
+    if values.dtype == np.uint32:
+        return values
+    if values.dtype.kind not in "uib":
+        raise InputError(f"{where}: labels are {values.dtype}; expected integers.")
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low < 0 or high >= 2**32:
+        raise InputError(f"{where}: label {low if low < 0 else high} does not fit into uint32 (0 … 4294967295).")
+    return values.astype(np.uint32)
+
+
+def _image_home(url: str, options: Mapping[str, Any] | None) -> Store:
+    """The group that holds `labels`: the URL's, or that of the only image that it holds."""
+    store = Store(url=address(url), storage_options=dict(options or {}))
+    node = read_node(store)
+    holds_images = node is not None and any(key in node.ome for key in ("plate", "well", "bioformats2raw.layout"))
+    return resolve(store)[0] if holds_images else store
+
+
+def list_labels(url: str, *, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Names of the published label layers of an image or store; () where there are none.
+
+    Raises
+    ------
+    InputError
+        For a name that leads out of the group of labels.
+    """
+    group = _image_home(url, storage_options).child("labels")
+    return tuple(child_path(name, group.url) for name in names_of(read_node(group)))
+
+
+def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> LabelLayer:
+    """Open a published label layer.
+
+    Parameters
+    ----------
+    url : str
+        The image or store that holds `labels`.
+    name : str
+        Name of the layer.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    LabelLayer
+        Parsed metadata; no pixel is read.
+
+    Raises
+    ------
+    MissingError
+        If no such layer is listed.
+    InputError
+        If its pixels are no integers, or its version is not supported.
+    """
+    home = _image_home(url, storage_options)
+    listed = list_labels(home.url, storage_options=home.storage_options)
+    if name not in listed:
+        raise _not_listed(home, name, listed)
+    store, node = resolve(home.child("labels", name))
+    found = described(store, node)
+    if found["dtype"].kind not in "uib":
+        raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
+    metadata = {key: value for key, value in noted(node).items() if key not in (ATTEMPT, REPLACED, PLAIN)}
+    image_label = node.ome.get("image-label") or {}
+    source = metadata.pop(SOURCE, None) or (image_label.get("source") or {}).get("image")
+    return LabelLayer(
+        url=store.url,
+        storage_options=home.storage_options,
+        name=name,
+        source=source,
+        metadata=metadata,
+        attempt=attempt_of(node),
+        published=True,
+        **found,
+    )
+
+
+def _not_listed(home: Store, name: str, listed: tuple[str, ...]) -> MissingError:
+    group = home.child("labels")
+    there = read_node(group.child(check_layer_name(name))) if name else None
+    if there is not None and "multiscales" in there.ome:
+        document = "zarr.json" if there.zarr_format == 3 else ".zattrs"
+        return MissingError(
+            f"{group.url} holds a layer {name!r} that its list of labels does not name. If it is complete, put its "
+            f"name into `labels` of {joined(group.url, document)}."
+        )
+    if not listed:
+        return MissingError(f"{home.url} has no label layers; {name!r} was asked for.")
+    return unknown(f"label layer of {home.url}", name, listed)
+
+
+def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Unlist a published layer, then delete its data; a layer that is not listed is left as it is."""
+    home = _image_home(url, storage_options)
+    group = home.child("labels")
+    node = read_node(group)
+    if node is None or name not in names_of(node):
+        return
+    change_names(group, checked_version(node, group.url), drop=name)
+    consolidated.refresh(group, child_path(name, group.url), [""])
+    layer = group.child(child_path(name, group.url))
+    for document in DOCUMENTS:
+        layer.delete_object(document)
+    layer.remove()

@@ -1,0 +1,140 @@
+"""Images that come into the place of others: nothing of the old one goes before the new one is complete.
+
+While both are there the group's document names the old one. It changes in one write; the old image's label layers are
+unlisted just before, for they are of other pixels, and their data go at the end with the old arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cellscale.errors import ExistsError, InputError
+from cellscale.ngff import consolidated
+from cellscale.ngff.attempts import attempt_of, claim, delete_parts, delete_replaced, held, kept_of, published
+from cellscale.ngff.label_list import names_of
+from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
+from cellscale.ngff.names import child_path
+from cellscale.ngff.stores import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The place of a new image, and the attempt to make it."""
+
+    store: Store
+    version: str
+    """NGFF version."""
+    attempt: str
+    """Token that no other attempt has."""
+    overwrite: bool
+    """Whether it may replace an image of another attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """What a new image has made superfluous."""
+
+    place: Place
+    arrays: tuple[str, ...] = ()
+    """Names in the image's group."""
+    layers: tuple[str, ...] = ()
+    """Names of label layers."""
+
+    def delete(self) -> None:
+        """Delete it, but for layers whose names are listed again."""
+        delete_replaced(self.place.store, self.place.version, self.place.attempt, self.arrays)
+        labels = self.place.store.child("labels")
+        listed = names_of(read_node(labels))
+        there = labels.folder.names()
+        delete_parts(labels, [name for name in self.layers if name in there and name not in listed])
+
+
+def claimed(place: Place) -> str:
+    """Make sure that an image may come to a place; return the prefix of the names of its arrays.
+
+    Raises
+    ------
+    ExistsError
+        If something is there that must not be replaced.
+    InputError
+        If the image that is there has another version.
+    """
+    place.store.writable()
+    node, url = read_node(place.store), place.store.url
+    if node is None and not place.store.occupied():
+        claim(place.store, place.version, place.attempt)
+        node = read_node(place.store)
+        if attempt_of(node) == place.attempt:
+            return ""
+    if not place.overwrite:
+        raise ExistsError(f"{url} exists already. Choose another destination, or use --overwrite.")
+    if node is None:
+        raise ExistsError(f"{url} exists and is not a Zarr store; it is not overwritten. Choose another destination.")
+    others = [key for key in ("plate", "well", "bioformats2raw.layout", "labels") if key in node.ome]
+    if node.kind == "array" or others:
+        kind = {"plate": "a plate", "well": "a well", "labels": "a group of labels"}.get(
+            "".join(others[:1]), "no image"
+        )
+        raise ExistsError(f"{url} is {kind}; it is not overwritten by an image. Choose another destination.")
+    there = "0.4" if node.zarr_format == 2 else "0.5"
+    if there != place.version:
+        raise InputError(
+            f"{url} is OME-Zarr {there}; an image of version {place.version} cannot replace it. "
+            f"Write version {there}, or choose another destination."
+        )
+    return f"{place.attempt}-"
+
+
+def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) -> Replaced:
+    """Let a group's document name the new image, in one write.
+
+    Parameters
+    ----------
+    place : Place
+        The group.
+    ome : mapping
+        NGFF's metadata of the new image.
+    metadata : mapping
+        Kept under `cellscale`.
+
+    Raises
+    ------
+    ExistsError
+        If another writer has made an image there meanwhile, and must not be replaced.
+    """
+    store, old = place.store, read_node(place.store)
+    layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else []
+    arrays: list[str] = []
+
+    def changed(node: Node | None) -> Mapping[str, Any] | None:
+        if published(node) and attempt_of(node) == place.attempt:
+            return None
+        if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
+            raise ExistsError(f"{store.url} was written by another process meanwhile. Choose another destination.")
+        arrays[:] = sorted(held(node) & store.folder.names())
+        return attributes_of(place.version, ome, {"cellscale": {**metadata, **kept_of(node, place.attempt, arrays)}})
+
+    update_group(store, place.version, changed)
+    store.delete_object(".zmetadata")
+    parent, _, name = store.url.rpartition("/")
+    paths = [str(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
+    consolidated.refresh(
+        Store(url=parent, storage_options=store.storage_options), name, [name, *(f"{name}/{path}" for path in paths)]
+    )
+    return Replaced(place=place, arrays=tuple(arrays), layers=tuple(layers))
+
+
+def _unlisted(place: Place) -> list[str]:
+    """Take the list of the old image's layers away; return their names."""
+    labels = place.store.child("labels")
+    names: list[str] = []
+
+    def emptied(node: Node | None) -> Mapping[str, Any] | None:
+        names[:] = [child_path(name, labels.url) for name in names_of(node)]
+        return NO_GROUP if names else None
+
+    if read_node(labels) is not None:
+        update_group(labels, place.version, emptied)
+    return names

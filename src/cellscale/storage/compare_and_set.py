@@ -1,0 +1,235 @@
+"""Change an object that others may change at the same time, and lose nobody's change.
+
+Where the store can compare before it writes (S3 `If-Match`, Google `ifGenerationMatch`, Azure `If-Match`), a write that
+finds another version than was read is refused, and the change is made again on what is there now. Elsewhere a lock is
+held while the object is read, changed and written: the kernel's on file systems, which ends with its process, or an
+object with a lease where there is no such lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from fsspec import AbstractFileSystem
+
+from cellscale.errors import StoreError
+from cellscale.storage.errors import failures
+
+Change: TypeAlias = Callable[[bytes | None], bytes | None]
+"""From the content (None: there is no such object) to the new one, None for no change; it may be called again."""
+DELETED = b""
+"""The new content that stands for no object."""
+Version: TypeAlias = str | None
+"""What the store calls the content of an object, or None for an object that does not exist."""
+
+ATTEMPTS = 100
+"""Most attempts of one change; in each at least one of the writers succeeds."""
+LEASE_S = 20.0
+"""How long a lock object may stay unchanged before its holder counts as dead, s; it is held for a few requests."""
+POLL_S = 0.05
+"""Longest pause before the next attempt, s."""
+_CONFLICTS = (409, 412)
+"""HTTP statuses of a refused condition: the object is being written, or is another one."""
+_GONE = 404
+LOCKS = (".lock", ".lease")
+"""Endings of the names of locks, which begin with a dot; a killed process may leave one that nobody holds."""
+_UNSUPPORTED = 501
+
+
+def _s3(fs: AbstractFileSystem, path: str, data: bytes, version: str) -> None:
+    fs.pipe_file(path, data, IfMatch=version)
+
+
+def _google(fs: Any, path: str, data: bytes, version: str) -> None:
+    bucket, key, _ = fs.split_path(path)
+    place = f"{fs.base.replace('/storage/', '/upload/storage/')}b/{quote(bucket)}/o"
+    fs.call("POST", place, uploadType="media", name=key, ifGenerationMatch=version, data=data, json_out=True)
+
+
+def _azure(fs: AbstractFileSystem, path: str, data: bytes, version: str) -> None:
+    same = importlib.import_module("azure.core").MatchConditions.IfNotModified
+    fs.pipe_file(path, data, etag=version, match_condition=same)
+
+
+_CONDITIONAL: dict[str, tuple[str, Callable[[Any, str, bytes, str], None]]] = {
+    "s3": ("ETag", _s3),
+    "gs": ("generation", _google),
+    "abfs": ("etag", _azure),
+}
+"""For a protocol: what its listing calls an object's version, and how an object is written if it has this version."""
+
+
+def protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
+    """Names of a file system's protocol."""
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """HTTP status that a storage library's error stands for, or None."""
+    if error is None:
+        return None
+    response = getattr(error, "response", None)
+    found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    for value in (found, getattr(error, "status_code", None), getattr(error, "code", None)):
+        if value is not None and str(value).isdigit():
+            return int(value)
+    return status_of(error.__cause__)
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file is the lock of another one."""
+    return name.startswith(".") and name.endswith(LOCKS)
+
+
+def read(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """Content of an object, or None where there is none."""
+    try:
+        content: bytes = fs.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return content
+
+
+def _version(fs: AbstractFileSystem, path: str, name: str) -> Version:
+    fs.invalidate_cache()
+    try:
+        return str(fs.info(path)[name])
+    except FileNotFoundError:
+        return None
+
+
+def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> bool | None:
+    """Make a change if the object is still the one that was read; False after a conflict, None if it cannot compare."""
+    name, write_if = _CONDITIONAL[kind]
+    # The version goes first: content that is newer than it makes the write fail, never the other way round.
+    version = _version(fs, path, name)
+    made = change(read(fs, path) if version is not None else None)
+    if made is None:
+        return True
+    try:
+        if made == DELETED:
+            # No file system can delete on a condition; who adds something reads it back and adds it again.
+            fs.rm_file(path)
+        elif version is None:
+            fs.pipe_file(path, made, mode="create")
+        else:
+            write_if(fs, path, made, version)
+    except failures() as error:
+        status = status_of(error)
+        if isinstance(error, FileExistsError) or status in _CONFLICTS or (status == _GONE and version is not None):
+            return False
+        if status == _UNSUPPORTED:
+            return None
+        raise
+    return True
+
+
+def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[bytes], None]) -> None:
+    """Change an object.
+
+    Parameters
+    ----------
+    fs : AbstractFileSystem
+        Its file system.
+    path : str
+        Its place there, taken literally.
+    change : callable
+        From the content to the new one. It must be pure, and return None once what it wants is there: it is called
+        again after a conflict, and after a write whose answer was lost.
+    write : callable
+        Writes the object whole, for stores that cannot compare.
+
+    Raises
+    ------
+    StoreError
+        If other writers always came first.
+    """
+    kind = next((protocol for protocol in _CONDITIONAL if protocol in protocols(fs)), None)
+    for _ in range(ATTEMPTS if kind else 0):
+        done = _compared(fs, path, change, str(kind))
+        if done is None:
+            break
+        if done:
+            return
+        time.sleep(random.uniform(0, POLL_S))
+    else:
+        if kind:
+            raise StoreError(f"{path} is changed by others all the time. Try again when they are done.")
+    with locked(fs, path):
+        made = change(read(fs, path))
+        if made == DELETED:
+            fs.rm_file(path)
+        elif made is not None:
+            write(made)
+
+
+@contextlib.contextmanager
+def locked(fs: AbstractFileSystem, path: str) -> Iterator[None]:
+    """Hold the lock of an object; nothing stays behind."""
+    folder, _, name = path.rpartition("/")
+    kernels, leased = (f"{folder}/.{name}{ending}" for ending in LOCKS)
+    if "file" in protocols(fs):
+        os.makedirs(folder, exist_ok=True)
+        handle = _kernel_lock(kernels)
+        if handle is not None:
+            try:
+                yield
+            finally:
+                os.unlink(kernels)
+                os.close(handle)
+            return
+    token = uuid.uuid4().hex.encode()
+    _lease(fs, leased, token)
+    try:
+        yield
+    finally:
+        if read(fs, leased) == token:
+            fs.rm_file(leased)
+
+
+def _kernel_lock(path: str) -> int | None:
+    """Open and lock a file, which is made if need be; None where the file system or the system has no such locks."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl = importlib.import_module("fcntl")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except (OSError, ImportError):
+            os.close(handle)
+            os.unlink(path)
+            return None
+        # Its last holder deletes the file: who waited for it holds the lock of a file that no one else can find.
+        if _is_at(handle, path):
+            return handle
+        os.close(handle)
+
+
+def _is_at(handle: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _lease(fs: AbstractFileSystem, lock: str, token: bytes) -> None:
+    """Create the lock object; one that stays unchanged for the length of a lease is that of a dead holder."""
+    seen, since = None, time.monotonic()
+    while True:
+        try:
+            fs.pipe_file(lock, token, mode="create")
+            return
+        except FileExistsError:
+            holder = read(fs, lock)
+        if holder != seen:
+            seen, since = holder, time.monotonic()
+        elif holder is not None and time.monotonic() - since > LEASE_S:
+            fs.rm_file(lock)
+        time.sleep(random.uniform(0, POLL_S))
