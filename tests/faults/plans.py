@@ -212,6 +212,7 @@ def harm(of: Ground, seed: int, kind: str, lasting: str = "") -> Ending:
 def command(of: Ground, name: str) -> list[str]:
     """Words of a command that segments the image without Ray."""
     words = ["segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name, "--serial"]
+    words += ["--trust-model", "tests.blobs"]
     words += [word for key in ("window_size", "task_px") for word in ("--set", f"{key}={SETTINGS[key]}")]
     words += ["--set", "precision=fp32", "--tile-size", str(SETTINGS["tile_size"])]
     return [*words, "--storage-options", json.dumps(of.options)]
