@@ -13,7 +13,7 @@ from cellscale.kernels.touching import rims
 from cellscale.methods.inference import windows_to_maps
 from cellscale.models.model import load_model
 from cellscale.ngff.image import open_image
-from cellscale.testing.conformance import network_input
+from cellscale.training.crops import mapped
 from cellscale.types import Box
 
 MOMENTS = (0, 5, 15, 40, 400)
@@ -32,7 +32,7 @@ def main() -> None:
 
     model, opened = load_model(arguments.model), open_image(arguments.image)
     box = Box(0, 0, opened.size("y") // 16 * 16, opened.size("x") // 16 * 16)
-    image = network_input(opened.read(box, t=arguments.frame, z=0)[:1], model.method.intensity)
+    image = mapped(opened.read(box, t=arguments.frame, z=0)[:1], model.method.intensity)
     maps = windows_to_maps(model.method, model.networks, image[None])[0]
     figure, axes = plt.subplots(2, 3, figsize=(12, 8.6), layout="constrained")
     axes = axes.ravel()

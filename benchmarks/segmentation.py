@@ -38,8 +38,8 @@ from cellscale.methods.protocol import Method, Networks
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.segmentation import predict
-from cellscale.testing.conformance import network_input
 from cellscale.tiling.windows import windows_of
+from cellscale.training.crops import mapped
 from cellscale.types import Box, Candidates, Prediction
 from peak import peak_mb
 
@@ -120,7 +120,7 @@ def dasked(store: str, model: Model, output: str) -> dict[str, Any]:
         return np.asarray(cells[: block.shape[0], : block.shape[1]])
 
     def masks(t: int) -> da.Array:
-        read = delayed(lambda: network_input(image.read(box, t=t), model.method.intensity)[0])()
+        read = delayed(lambda: mapped(image.read(box, t=t), model.method.intensity)[0])()
         frame = da.from_delayed(read, box.shape, np.float32).rechunk(BLOCK)
         found: da.Array = frame.map_overlap(foreground, depth=HALO, boundary="reflect", dtype=bool)
         return found

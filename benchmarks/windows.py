@@ -12,10 +12,10 @@ from cellscale.methods.inference import windows_to_maps
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.settings.fields import replaced
-from cellscale.testing.conformance import network_input
 from cellscale.tiling.candidates import SEAM_PX, gathered, owned
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.tiling.windows import cut, windows_of
+from cellscale.training.crops import mapped
 from cellscale.types import Box, Candidates, Labels
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     model, image = load_model(chosen.model), open_image(chosen.image)
     box = Box(0, 0, image.size("y"), image.size("x"))
     frames = [
-        network_input(image.read(box, t=t, z=0, channels=range(model.method.channels)), model.method.intensity)
+        mapped(image.read(box, t=t, z=0, channels=range(model.method.channels)), model.method.intensity)
         for t in chosen.frames
     ]
     whole = [labels_of(model, frame, 64 * -(-max(frame.shape) // 64)) for frame in frames]

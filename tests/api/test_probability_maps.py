@@ -51,5 +51,5 @@ def test_an_unknown_option_is_named(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", blurred_noise((40, 40)), "yx")
     calls: tuple[Any, ...] = (cellscale.segment, cellscale.plan)
     for call in calls:
-        with pytest.raises(MissingError, match="Did you mean 'tile'"):
-            call(image.url, model=blobs_model(), tiles=32)
+        with pytest.raises(MissingError, match="Did you mean 'tile_size'"):
+            call(image.url, model=blobs_model(), tile_siz=32)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from cellscale.errors import InputError
 from cellscale.kernels.distances.transform import two_nearest_labels
@@ -28,7 +27,7 @@ from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
-from cellscale.training.crops import Crops
+from cellscale.training.crops import mapped
 from cellscale.training.run import train
 from cellscale.training.validation import frame_prediction, predicted, scored
 from cellscale.training.workers import Workers
@@ -46,13 +45,7 @@ def method(request: pytest.FixtureRequest) -> Any:
     return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
 
 
-def network_input(image: NDArray[Any], rule: Any) -> NDArray[np.float32]:
-    """Network input of a whole frame (c, y, x)."""
-    labels = np.zeros(image.shape[1:], np.uint32)
-    return Crops([(image, labels)], rule, 0).read(0, Box.of(labels.shape))[0]
-
-
-def copies(networks: dict[str, Any]) -> dict[str, dict[Any, Any]]:
+def copies(networks):
     return {name: {k: v.clone() for k, v in network.state_dict().items()} for name, network in networks.items()}
 
 
@@ -149,7 +142,7 @@ def test_the_mask_is_stage_ones_without_stage_twos_separation(method: Any, tmp_p
     networks = {name: network.eval() for name, network in trained(method).items()}
     save_model(Model(method=method, networks=networks), str(tmp_path))
     loaded = load_model(str(tmp_path))
-    image = network_input(FRAMES[0][0], method.intensity)[None]
+    image = mapped(FRAMES[0][0], method.intensity)[None]
     with torch.inference_mode():
         window = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         kept = torch.sigmoid(networks["stage_one"](window).scores)
@@ -223,7 +216,7 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) ->
     networks: dict[str, Any] = {name: network.eval() for name, network in plain.networks().items()}
     for decoder in (networks["stage_one"].decoder, networks["separation"].decoder):
         decoder.head.weight.data *= 20
-    maps = frame_prediction(plain, networks, network_input(pixels, plain.intensity), device="cpu", precision="fp32")
+    maps = frame_prediction(plain, networks, mapped(pixels, plain.intensity), device="cpu", precision="fp32")
     assert not isinstance(maps, Candidates)
     limits: dict[str, Any] = {
         "threshold": np.median(maps["cell"]) / 255,
@@ -245,5 +238,5 @@ def test_tiles_do_not_change_the_labels_of_an_equalised_frame(tmp_path: Path) ->
     assert np.array_equal(found[64, 37], found[64, 1024])
     assert np.array_equal(found[2048, 37], found[2048, 1024])
     assert np.array_equal(found[2048, 37], whole_frame(method, maps))
-    left = network_input(pixels[..., : Box.of(pixels.shape).x1 // 2], method.intensity)
-    assert not np.allclose(left, network_input(pixels, method.intensity)[..., : left.shape[-1]], atol=0.05)
+    left = mapped(pixels[..., : Box.of(pixels.shape).x1 // 2], method.intensity)
+    assert not np.allclose(left, mapped(pixels, method.intensity)[..., : left.shape[-1]], atol=0.05)

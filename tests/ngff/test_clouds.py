@@ -27,7 +27,12 @@ from tests.endpoints import web_server
 from tests.support.runs import written
 
 SHAPE = (2, 90, 130)
-SMALL: dict[str, Any] = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}
+SMALL: dict[str, Any] = {
+    "tile_size": 50,
+    "backend": "serial",
+    "settings": {"window_size": 64},
+    "trust": ["tests.blobs"],
+}
 
 
 @pytest.fixture(scope="module")

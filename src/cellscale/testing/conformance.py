@@ -26,12 +26,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cellscale.methods import load_method, settings_of
 from cellscale.methods.inference import stored, windows_to_maps
-from cellscale.methods.intensity import Intensity
 from cellscale.methods.protocol import Batch, Method
 from cellscale.models.model import Model
 from cellscale.testing.cases import CASES, FRAMES, random_maps
@@ -39,7 +37,6 @@ from cellscale.testing.reach import measured_reach
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import cut, windows_of
 from cellscale.training import loop
-from cellscale.training.crops import Crops
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
 from cellscale.training.settings import TrainingSettings
@@ -258,20 +255,6 @@ def check_training(subject: Subject) -> None:
             assert torch.equal(value, second.networks[name].state_dict()[key]), f"{name}.{key}"
     if method.stages() and method.maps:
         assert _distance_to_labels(first, subject) < 0.9 * _distance_to_labels(before, subject)
-
-
-def network_input(image: Image, intensity: Intensity) -> NDArray[np.float32]:
-    """Map a frame (c, y, x) by the intensity rule of its method, as networks see it.
-
-    Parameters
-    ----------
-    image : array, (c, y, x)
-        Intensities of any type.
-    intensity : Intensity
-        Rule of the frame, `Method.intensity`.
-    """
-    crops = Crops([(image, np.zeros(image.shape[1:], np.uint32))], intensity, 0)
-    return crops.read(0, Box.of(image.shape))[0]
 
 
 def sample_batch(subject: Subject, count: int = 3) -> Batch:
