@@ -45,7 +45,7 @@ def method(request: pytest.FixtureRequest) -> Any:
     return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
 
 
-def copies(networks):
+def copies(networks: dict[str, Any]) -> dict[str, dict[Any, Any]]:
     return {name: {k: v.clone() for k, v in network.state_dict().items()} for name, network in networks.items()}
 
 
@@ -149,7 +149,7 @@ def test_the_mask_is_stage_ones_without_stage_twos_separation(method: Any, tmp_p
         parting = torch.sigmoid(networks["separation"](networks["segmentation"](window)))
     stored = [(255 * values[0]).round().numpy() for values in (kept, parting)]
     for cell, separation in itertools.product(np.quantile(stored[0], [0.3, 0.6]), np.quantile(stored[1], [0.5, 0.9])):
-        limits = {"threshold": int(cell) / 255, "separation": int(separation) / 255}
+        limits: dict[str, Any] = {"threshold": int(cell) / 255, "separation": int(separation) / 255}
         wanted = (stored[0] > int(cell)) & ~(stored[1] > int(separation))
         (maps,) = windows_to_maps(loaded.method, loaded.networks, image, precision="fp32")
         found = whole_frame(load_method(method.name, **TINY, **BARE, **limits), maps)

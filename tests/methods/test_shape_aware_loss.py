@@ -69,7 +69,7 @@ def test_cells_are_measured() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_decoding_the_perfect_candidates_returns_the_labels(method, case):
+def test_decoding_the_perfect_candidates_returns_the_labels(method: Any, case: str) -> None:
     conformance.check_perfect_prediction(Subject(method=unfitted(method).prepared([CASES[case]])), labels=CASES[case])
 
 

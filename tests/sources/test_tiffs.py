@@ -240,7 +240,7 @@ def test_narrow_frames_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"tile": (16, 16), "compression": "deflate"}])
 def test_kinds_of_pixels(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
     if dtype == "bool":
-        options = {}
+        options: dict[str, Any] = {}
     pixels = (noise(3, 32, 48) % 2).astype(dtype) if dtype == "bool" else noise(3, 32, 48).astype(dtype)
     tifffile.imwrite(tmp_path / "s.tif", pixels, photometric="minisblack", bigtiff=True, **options)
     source = open_source(str(tmp_path / "s.tif"))

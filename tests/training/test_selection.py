@@ -126,7 +126,7 @@ def test_empty_frames_that_a_layer_names_are_trained_on(tmp_path: Path, caplog: 
     assert not caplog.text
 
 
-def test_images_of_a_collection_that_have_the_layer(tmp_path):
+def test_images_of_a_collection_that_have_the_layer(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for name, side in (("a", 40), ("b", 50), ("c", 60)):
@@ -143,7 +143,7 @@ def test_images_of_a_collection_that_have_the_layer(tmp_path):
         labelled_images([url], "cells")
 
 
-def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path):
+def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path: Path) -> None:
     learn = labelled(tmp_path / "a.zarr", 1, 1)
     others = [labelled(tmp_path / "b.zarr", 1, dtype="uint16", side=20), labelled(tmp_path / "c.zarr", 2, 3, side=40)]
     found = held_out_images(others, [learn], "truth", 1)

@@ -116,9 +116,9 @@ def straight(length: int, at: Any) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("fill_holes_px", 9), ("min_object_px", 10)])
-def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind, limit) -> None:
+def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind: str, limit: Any) -> None:
     """A line of one px more than the largest that goes, whose first pixel is the last that a tile must know."""
-    method = load_method("deepsplit", **{**NOTHING, kind: limit})
+    method: Any = load_method("deepsplit", **{**NOTHING, kind: limit})
     line = straight(10, 16)
     maps = maps_of(~line if kind == "fill_holes_px" else line)
     assert not breaks_on(Mutant(method), maps)
@@ -134,7 +134,7 @@ def breaks_on(mutant: Any, maps: Any) -> bool:
 
 
 def test_less_reach_for_basins_breaks_the_promise() -> None:
-    method = load_method(
+    method: Any = load_method(
         "deepsplit", **{**NOTHING, "split_neck_px": 9, "postprocessing.cap": 4, "prominence": 0.0}, **BOTH
     )
     assert not breaks(Mutant(method), cases=10)
