@@ -12,7 +12,7 @@ from cellscale.ngff.labels import list_labels
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model
 from tests.faults.plans import SETTINGS, Ending, Ground, Plan, command, started
-from tests.segmentation.test_run import segmented
+from tests.support.runs import segmented
 
 OTHER = blobs_model(minimum_area=60)
 

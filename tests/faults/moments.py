@@ -24,7 +24,7 @@ from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.plans import Ending, Plan
-from tests.segmentation.test_run import arrays, equal, segmented, written
+from tests.support.runs import arrays, equal, segmented, written
 
 SHAPE = (1, 44, 52)
 SETTINGS: dict[str, Any] = {"window_size": 32, "tile_size": 30, "task_px": 2000}

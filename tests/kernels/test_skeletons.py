@@ -134,7 +134,7 @@ def test_pruned_concavities_are_opened_ones(labels: Labels) -> None:
     contours, skeletons = rims(apart), pruned(skeleton(apart > 0), apart > 0, length=1e-9)
     for label in np.unique(apart[apart > 0]):
         concavity = shapes.hull(apart == label) & (apart != label)
-        opened = ndimage.binary_opening(np.pad(concavity, 2), np.ones((3, 3)))[2:-2, 2:-2]
+        opened = ndimage.binary_opening(np.pad(concavity, 2), np.ones((3, 3), bool))[2:-2, 2:-2]
         contours |= rims(opened.astype(int))
         skeletons |= skeleton(opened)
     found = contours_and_skeletons(apart, prune=1e-9)

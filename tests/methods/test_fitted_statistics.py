@@ -77,9 +77,10 @@ def test_classes_are_counted_on_the_crops_that_training_sees() -> None:
     """In a frame that is nearly empty, samples around cells have other shares than the frame."""
     image, labels = np.zeros((1, 300, 300), np.uint8), np.zeros((300, 300), np.uint32)
     labels[100:120, 100:120] = 1
+    frames: Any = [(image, labels)]
     how: dict[str, Any] = {"steps": 8, "batch_size": 4, "crop": 64, "loader_workers": 0}
     around = TrainingSettings(**how, foreground_fraction=1.0)
     for settings, least, most in ((TrainingSettings(**how), 0.0, 0.03), (around, 0.05, 0.12)):
-        method = prepared(load_method("unet-ronneberger"), [(image, labels)], settings, lambda *done: None)
+        method: Any = prepared(load_method("unet-ronneberger"), frames, settings, lambda *done: None)
         assert sum(method.class_counts) == 8 * 4 * 64**2
         assert least <= method.class_counts[1] / sum(method.class_counts) <= most

@@ -165,7 +165,8 @@ def cluster_of_cells(seed: int) -> NDArray[np.uint32]:
 def test_a_perfect_edge_costs_nothing_and_printed_dice_cannot_say_so() -> None:
     """Unsquared, a soft target is not its own best match: λ* would fall by arithmetic, not by what was learned."""
     target = torch.from_numpy(edges(disc((64, 64), 32, 32, 14).astype(np.uint32), 2.0))[None]
-    assert load_method("multicellnet").squared
+    method: Any = load_method("multicellnet")
+    assert method.squared
     assert 1 - dice(target, target, squared=True) == pytest.approx(0, abs=1e-6)
     best = min(float(1 - dice(target, (target > level / 50).float(), squared=False)) for level in range(50))
     assert best > 0.15

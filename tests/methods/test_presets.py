@@ -20,7 +20,7 @@ from cellscale.kernels.weights import contour_complexity, ronneberger
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.methods.multicellnet import coupled_dice
 from cellscale.methods.presets import preset, presets
-from cellscale.methods.protocol import Batch, Method
+from cellscale.methods.protocol import Batch
 from cellscale.settings.fields import flat, replaced
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import shapes
@@ -29,7 +29,7 @@ from cellscale.training.settings import TrainingSettings
 LABELS = CASES["two touching"]
 
 
-def paper(name: str, which: str = "paper") -> tuple[Method, TrainingSettings]:
+def paper(name: str, which: str = "paper") -> tuple[Any, TrainingSettings]:
     """A method, and settings of its training, as printed."""
     found = preset(name, which)
     return replaced(load_method(name), found.method), replaced(TrainingSettings(), found.training)

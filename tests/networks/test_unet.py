@@ -54,21 +54,22 @@ def test_a_window_cut_out_of_a_frame_predicts_the_same_pixels() -> None:
 
 def test_weights_are_xavier_normal_and_biases_zero() -> None:
     torch.manual_seed(0)
-    network = UNetShape(width=16, depth=1, norm=False).network(1, 3)
+    network: Any = UNetShape(width=16, depth=1, norm=False).network(1, 3)
     weights = network.down[1][0].weight.detach()
     fan_in, fan_out = 16 * 9, 32 * 9
     assert np.isclose(float(weights.std()), (2 / (fan_in + fan_out)) ** 0.5, rtol=0.05)
-    assert all(not module.bias.any() for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    biases = [module.bias for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert all(bias is not None and not bias.any() for bias in biases)
 
 
 def test_each_pooling_doubles_the_features() -> None:
-    network = UNetShape(width=6, depth=3).network(2, 4)
+    network: Any = UNetShape(width=6, depth=3).network(2, 4)
     assert [level[0].out_channels for level in network.down] == [6, 12, 24, 48]
     assert network(torch.zeros(1, 2, 16, 24)).shape == (1, 4, 16, 24)
 
 
 def test_interpolation_has_no_weights_of_its_own() -> None:
-    network = UNetShape(width=4, depth=2, up="bilinear").network(1, 2)
+    network: Any = UNetShape(width=4, depth=2, up="bilinear").network(1, 2)
     assert not any(isinstance(module, torch.nn.ConvTranspose2d) for module in network.modules())
     assert [level[0].in_channels for level in network.merge] == [24, 12]
 

@@ -236,7 +236,7 @@ def test_a_chunk_that_unpacks_to_more_than_a_limit_is_not_unpacked(
     for chunk in arrays(tmp_path, kind):
         root = chunk.relative_to(tmp_path).parts[0]
         with Store(url=str(tmp_path)).array(root) as array:
-            assert array[:].sum() == 64
+            assert np.asarray(array[:]).sum() == 64
         chunk.write_bytes(BOMBS[kind](40))
         with (
             Store(url=str(tmp_path)).array(root) as array,
@@ -253,8 +253,8 @@ def test_a_part_of_a_shard_that_unpacks_to_more_than_a_limit_is_not_unpacked(
     zarr.create_array(str(tmp_path / "a"), data=np.arange(128, dtype="u2").reshape(16, 8), **settings)
     shard = tmp_path / "a" / "c" / "0" / "0"
     with Store(url=str(tmp_path)).array("a") as array:
-        assert array[8:].min() == 64
-        assert array[:].max() == 127
+        assert np.asarray(array[8:]).min() == 64
+        assert np.asarray(array[:]).max() == 127
     bomb = BOMBS["zstd"](40)
     index = np.array([[0, len(bomb)], [0, len(bomb)]], "<u8").tobytes()
     shard.write_bytes(bomb + index + google_crc32c.value(index).to_bytes(4, "little"))

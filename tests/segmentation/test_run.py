@@ -63,10 +63,11 @@ def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict
 
 def test_windows_of_any_core_give_the_same_labels(image: NgffImage) -> None:
     segmented(image, "small", window_size=32, tile_size=50)
-    for name, settings in {
+    variants: dict[str, dict[str, Any]] = {
         "large": {"window_size": 128, "tile_size": 50},
         "one": {"window_size": 2048, "tile_size": 211},
-    }.items():
+    }
+    for name, settings in variants.items():
         segmented(image, name, **settings)
         assert equal(arrays(image, "small"), arrays(image, name))
         assert table(image, "small").equals(table(image, name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_a_device_that_is_none_is_refused(settings: Any, device: str) -> None:
 @pytest.mark.parametrize("value", [0, -1, 2**31, 99999999999])
 def test_a_size_that_no_machine_has_is_refused(name: str, value: int) -> None:
     with pytest.raises(InputError, match=f"Setting '{name}' is {value}; expected 1 to 1048576"):
-        Settings(**{name: value})
+        Settings(**cast(Any, {name: value}))
 
 
 @pytest.mark.parametrize("channel", ["²", -1, "-1", 2, "", "①", 10**30])

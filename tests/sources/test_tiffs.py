@@ -201,7 +201,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, kind: str, compressi
     }
     named = {"ome": {"ome": True, "metadata": {"axes": "TYX"}}, "imagej": {"imagej": True, "metadata": {"axes": "TYX"}}}
     path = tmp_path / "s.tif"
-    tifffile.imwrite(path, pixels, compression=compression, **(options | named)[kind])  # type: ignore[arg-type]
+    tifffile.imwrite(path, pixels, compression=compression, **(options | named)[kind])
     whole = path.read_bytes()
     for size in np.linspace(8, len(whole) - 1, 60).astype(int):
         path.write_bytes(whole[:size])
@@ -240,7 +240,7 @@ def test_narrow_frames_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"tile": (16, 16), "compression": "deflate"}])
 def test_kinds_of_pixels(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
     if dtype == "bool":
-        options: dict[str, Any] = {}
+        options = {}
     pixels = (noise(3, 32, 48) % 2).astype(dtype) if dtype == "bool" else noise(3, 32, 48).astype(dtype)
     tifffile.imwrite(tmp_path / "s.tif", pixels, photometric="minisblack", bigtiff=True, **options)
     source = open_source(str(tmp_path / "s.tif"))

@@ -3,14 +3,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cellscale.errors import InputError, RunError
 from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
@@ -108,7 +108,7 @@ def test_a_budget_counts_the_updates_of_the_networks_that_predict() -> None:
 def test_losses_see_the_progress_of_their_stage() -> None:
     seen = []
 
-    def watched(nets: dict[str, Any], batch: Any) -> Any:
+    def watched(nets: Networks, batch: Batch) -> Terms:
         seen.append(batch.progress)
         return loss_of("maker")(nets, batch)
 
@@ -184,8 +184,14 @@ def copied(states: Any) -> Any:
 
 
 def test_the_average_is_validated_and_kept() -> None:
-    nets, seen, moved = networks(), [], [tensors(networks())]
-    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=lambda *_: seen.append(tensors(nets)) or 0.0)
+    nets, moved = networks(), [tensors(networks())]
+    seen: list[dict[str, Tensor]] = []
+
+    def validate(stage: Stage, step: int) -> float:
+        seen.append(tensors(nets))
+        return 0.0
+
+    hooks = Hooks(on_step=lambda *_: moved.append(tensors(nets)), validate=validate)
     run(ONE, nets, settings=dataclasses.replace(SETTINGS, ema_decay=0.5), hooks=hooks)
     wanted = moved[0]["maker.0.weight"]
     for step, values in enumerate(moved[1:], 1):
@@ -198,11 +204,13 @@ def test_the_average_is_validated_and_kept() -> None:
 
 
 def test_an_average_does_not_change_what_is_learned() -> None:
-    plain, averaged = [], []
-    for settings, log in ((SETTINGS, plain), (dataclasses.replace(SETTINGS, ema_decay=0.9), averaged)):
-        hooks = Hooks(on_step=lambda stage, step, terms, log=log: log.append(terms), validate=lambda *_: 0.0)
+    logs: list[list[Mapping[str, float]]] = []
+    for settings in (SETTINGS, dataclasses.replace(SETTINGS, ema_decay=0.9)):
+        log: list[Mapping[str, float]] = []
+        hooks = Hooks(on_step=lambda stage, step, terms: log.append(terms), validate=lambda *_: 0.0)  # noqa: B023
         run(ONE, networks(), settings=settings, hooks=hooks)
-    assert plain == averaged
+        logs.append(log)
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize("average", [0.0, 0.5])

@@ -169,7 +169,7 @@ def test_a_model_is_there_until_the_one_that_replaces_it_is_complete(tmp_path: P
 
 def test_of_two_trainings_in_one_folder_the_later_one_has_it(tmp_path: Path) -> None:
     other = dataclasses.replace(SETTINGS, seed=5)
-    later = []
+    later: list[Model] = []
 
     def overtaken(stage: Any, done: int, total: int) -> None:
         if stage != "prepare" and done == 6 and not later:
@@ -239,7 +239,7 @@ def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_fi
         ((broken, labels), r"Pixel \(y 5, x 6\) of frame 0 is no finite number"),
         ((image, np.zeros_like(labels)), f"None of the 1 {what} frames has a cell"),
     ):
-        data = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}
+        data: dict[str, Any] = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}
         with pytest.raises(InputError, match=message):
             train(
                 METHOD,

@@ -192,10 +192,10 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path: Path) -> Non
     assert areas[False, 1] / areas[False, 0] > 2
 
 
-class Unreadable(list):
+class Unreadable(list[Any]):
     """Frames that cannot be read."""
 
-    def __getitem__(self, index: int) -> None:
+    def __getitem__(self, index: Any) -> None:
         raise StoreError(f"Chunk {index} is damaged.")
 
 
@@ -213,7 +213,7 @@ from cellscale.testing.cases import annotated_frame
 from cellscale.training.samples import Samples, batches
 from cellscale.training.settings import TrainingSettings
 
-class Frames(list):
+class Frames(list[Any]):
     "Defined by the script itself."
 
 print("begun")

@@ -63,7 +63,7 @@ def _layered(folder: Path, shape: tuple[int, ...], **geometry: Any) -> NgffImage
     group = zarr.create_group(str(folder / "i.zarr" / "labels" / "truth"), zarr_format=3)
     group.create_array("0", data=np.ones(shape, np.uint32))
     transforms = [{"type": kind, kind: values} for kind, values in geometry.items()]
-    dataset = {"path": "0", "coordinateTransformations": transforms}
+    dataset: Any = {"path": "0", "coordinateTransformations": transforms}
     axes = [{"name": axis} for axis in "tyx"]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
     zarr.create_group(
