@@ -53,7 +53,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tifffile.imwrite(folder / "masks.tif", truth)
     save_model(blobs_model(), str(folder / "model"))
     cellscale(
-        "import", folder / "frames.tif", folder / "movie.zarr", "--masks", folder / "masks.tif", "--pixel-size", 0.5
+        "import",
+        folder / "frames.tif",
+        folder / "movie.zarr",
+        "--masks",
+        folder / "masks.tif",
+        "--classes",
+        "keep",
+        "--pixel-size",
+        0.5,
     )
     return folder
 
