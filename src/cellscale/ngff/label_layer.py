@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError, MissingError, unknown
 from cellscale.ngff import array_io, consolidated
-from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of, noted
+from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of
 from cellscale.ngff.image import described, resolve
 from cellscale.ngff.label_list import change_names, names_of
 from cellscale.ngff.metadata import Level, checked_version, read_node
