@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_a_truncated_object_is_an_error(scratch: Folder, keep: int) -> None:
 def test_names_lists_whole_objects_only(scratch: Folder) -> None:
     assert scratch.names("join") == frozenset()
     put(scratch, "join/1", {"a": np.zeros(1)})
-    scratch.write("join/2.x.part", b"")
+    scratch.write(f"join/.2.{uuid.uuid4().hex}.part", b"")
     assert scratch.names("join") == {"1"}
 
 

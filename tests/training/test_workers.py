@@ -11,7 +11,9 @@ from torch.multiprocessing.spawn import spawn
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
+from cellscale.storage.folder import Folder
 from cellscale.testing.cases import FRAMES
+from cellscale.training.resume_state import claim
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
@@ -30,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def work(rank: int, folder: Path) -> None:
+def work(rank: int, folder: Path, claims: Any) -> None:
     """One of two processes, which train one method after the other."""
     address = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
@@ -38,7 +40,9 @@ def work(rank: int, folder: Path) -> None:
     for name, small in METHODS.items():
         method: Any = load_method(name, **small)
         output = f"{folder}/{name}"
-        model = train(method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers)
+        model = train(
+            method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers, claimed=claims[name]
+        )
         torch.save(tensors(model.networks), f"{output}-{rank}.pt")
     torch.save(workers.mean(torch.tensor([float(rank)])), f"{folder}/mean-{rank}.pt")
     distributed.destroy_process_group()
@@ -48,7 +52,8 @@ def work(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     made = tmp_path_factory.mktemp("workers")
-    spawn(work, (str(made),), nprocs=2)  # type: ignore[no-untyped-call]
+    claims = {name: claim(Folder(url=f"{made}/{name}"), resume=False, overwrite=False) for name in METHODS}
+    spawn(work, (str(made), claims), nprocs=2)  # type: ignore[no-untyped-call]
     return made
 
 

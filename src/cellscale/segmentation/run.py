@@ -25,6 +25,8 @@ from cellscale.ngff.labels import (
     publish_labels,
     stage_labels,
 )
+from cellscale.ngff.metadata import read_node
+from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
@@ -223,6 +225,7 @@ def _survey(steps: Steps, target: Target) -> None:
 
 def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) -> LabelLayer:
     """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
+    gone = read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
     layer = stage_labels(
         run.image,
         target.name,
@@ -235,7 +238,7 @@ def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) ->
         overwrite=target.overwrite,
     )
     earlier, arrays = run.scratch.read_json("staged.json"), [level.path for level in layer.levels]
-    if earlier != arrays:
+    if gone or earlier != arrays:
         _forget(run)
         run.scratch.write_json("staged.json", arrays)
     return layer
