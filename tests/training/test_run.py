@@ -18,6 +18,7 @@ from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.methods import load_method
 from cellscale.models.model import Model, digest, load_model
 from cellscale.ngff.image import open_image
+from cellscale.progress import Progress
 from cellscale.testing.cases import FRAMES
 from cellscale.training import resume_state
 from cellscale.training.run import check_start, train
@@ -40,7 +41,7 @@ BEFORE_STEPS = ("prepare", "count classes")
 """What a training reports before its first step."""
 
 
-def killed_at(step: int) -> range:
+def killed_at(step: int) -> Progress:
     """A progress callback that dies after a step."""
 
     def progress(stage: Any, done: int, total: int) -> None:

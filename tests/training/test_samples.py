@@ -195,7 +195,7 @@ def test_a_pool_of_stores_of_other_sizes_pixels_and_types(tmp_path: Path) -> Non
 class Unreadable(list[Any]):
     """Frames that cannot be read."""
 
-    def __getitem__(self, index: Any) -> None:
+    def __getitem__(self, index: Any) -> Any:
         raise StoreError(f"Chunk {index} is damaged.")
 
 
