@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from cellscale.kernels.touching import rims
+from cellscale.kernels.touching import boundary_pixels
 from cellscale.methods.inference import windows_to_maps
 from cellscale.models.model import load_model
 from cellscale.ngff.image import open_image
@@ -48,7 +48,7 @@ def main() -> None:
                 axis.plot(np.append(x, x[0]), np.append(y, y[0]), color="tab:orange", linewidth=1)
         axis.set_title(f"after {moment} iterations" if moment else "seeds")
     cells = model.method.decode(maps, box).labels.astype(np.uint32)
-    axes[-1].imshow(np.where(rims(cells), 1.0, image[0]), cmap="gray", vmin=0, vmax=1)
+    axes[-1].imshow(np.where(boundary_pixels(cells), 1.0, image[0]), cmap="gray", vmin=0, vmax=1)
     axes[-1].set_title("cells")
     for axis in axes:
         axis.axis("off")

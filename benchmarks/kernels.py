@@ -38,7 +38,7 @@ from cellscale.kernels.distances.transform import (
 )
 from cellscale.kernels.overlaps import label_areas, overlap_table
 from cellscale.kernels.skeletons import skeleton
-from cellscale.kernels.touching import assign_touching, grown_through, rims, separated, touching_classes
+from cellscale.kernels.touching import assign_touching, boundary_pixels, grown_through, separated, touching_classes
 from cellscale.kernels.unions import relabel
 from cellscale.kernels.watershed import basins, inner_distance, remove_small_holes
 from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger, shape_aware_weights
@@ -279,7 +279,7 @@ def neighbours(labels: Labels) -> Iterator[Pair]:
 
 def weights(labels: Labels) -> Iterator[Pair]:
     """Weight maps and skeletons."""
-    apart, background, inner = separated(labels), labels == 0, ~rims(labels)
+    apart, background, inner = separated(labels), labels == 0, ~boundary_pixels(labels)
     yield Pair(
         "distance_weights",
         lambda: distance_weights(labels),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import above, large_enough, pieces, rims
+from cellscale.methods.parts.decoding import above, contact_pixels, large_enough, pieces
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
@@ -86,7 +86,10 @@ class Insides:
 
     def targets(self, labels: Labels) -> Maps:
         """What the network shall say of a crop."""
-        return {"cell": (labels > 0).astype(np.uint8), "inside": ((labels > 0) & ~rims(labels)).astype(np.uint8)}
+        return {
+            "cell": (labels > 0).astype(np.uint8),
+            "inside": ((labels > 0) & ~contact_pixels(labels)).astype(np.uint8),
+        }
 
     def networks(self) -> dict[str, nn.Module]:
         """One network."""

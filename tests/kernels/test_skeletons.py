@@ -9,7 +9,7 @@ from skimage.morphology import convex_hull_image, skeletonize
 
 from cellscale.kernels.concavities import contours_and_skeletons, numbered
 from cellscale.kernels.skeletons import pruned, skeleton
-from cellscale.kernels.touching import rims, separated
+from cellscale.kernels.touching import boundary_pixels, separated
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import neighbourhoods, shapes
 from cellscale.testing.strategies import cells, label_images, masks
@@ -80,7 +80,7 @@ def test_a_skeleton_lies_beside_that_of_skimage(case: str) -> None:
 
 @given(label_images())
 def test_rims_have_a_neighbour_outside(labels: Labels) -> None:
-    assert np.array_equal(rims(labels), neighbourhoods.boundary_pixels(labels))
+    assert np.array_equal(boundary_pixels(labels), neighbourhoods.boundary_pixels(labels))
 
 
 @settings(max_examples=200)
@@ -115,11 +115,11 @@ def test_large_concavities_are_those_of_skimage(case: str) -> None:
 @pytest.mark.parametrize("case", ["U", "U around a cell", "comb", "ring around a cell", "cluster"])
 def test_concavities_are_the_hulls_of_skimage_without_the_cells(case: str) -> None:
     labels = separated(CASES[case])
-    contours, skeletons = rims(labels), skeleton(labels > 0)
+    contours, skeletons = boundary_pixels(labels), skeleton(labels > 0)
     for label in np.unique(labels[labels > 0]):
         cell = labels == label
         concavity = convex_hull_image(cell, offset_coordinates=False) & ~cell
-        contours |= rims(concavity.astype(int))
+        contours |= boundary_pixels(concavity.astype(int))
         skeletons |= skeleton(concavity)
     found = contours_and_skeletons(labels)
     assert np.array_equal(found[0], contours)
@@ -131,11 +131,11 @@ def test_concavities_are_the_hulls_of_skimage_without_the_cells(case: str) -> No
 def test_pruned_concavities_are_opened_ones(labels: Labels) -> None:
     """Where no branch is short enough to go, what goes is thinner than 3 px."""
     apart = separated(labels)
-    contours, skeletons = rims(apart), pruned(skeleton(apart > 0), apart > 0, length=1e-9)
+    contours, skeletons = boundary_pixels(apart), pruned(skeleton(apart > 0), apart > 0, length=1e-9)
     for label in np.unique(apart[apart > 0]):
         concavity = shapes.hull(apart == label) & (apart != label)
         opened = ndimage.binary_opening(np.pad(concavity, 2), np.ones((3, 3), bool))[2:-2, 2:-2]
-        contours |= rims(opened.astype(int))
+        contours |= boundary_pixels(opened.astype(int))
         skeletons |= skeleton(opened)
     found = contours_and_skeletons(apart, prune=1e-9)
     assert np.array_equal(found[0], contours)

@@ -1,4 +1,7 @@
-"""Touching cells: gaps between them, the class of pixels where they meet, and whose those pixels are.
+"""Touching cells: gaps between them, the class of pixels where they meet, and their assignment to cells.
+
+The loops have no branches, so that the compiler vectorises them: neighbours are compared with minima and exclusive ors
+of shifted rows.
 
 F. A. Guerrero-Peña et al., Multiclass weighted loss for instance segmentation of cluttered cells, ICIP 2018.
 """
@@ -18,18 +21,23 @@ from cellscale.kernels.distances.transform import labels_for, two_nearest_labels
 from cellscale.types import Labels, Mask
 
 NOBODY = np.iinfo(np.uint32).max
-"""Above every label less one."""
+"""0 − 1 in uint32: what background becomes when 1 is subtracted from every label; above all labels."""
 
 
 @kernel
 def _separate(labels: Labels, out: Labels) -> None:
-    """Compare numbers less one: background becomes the greatest, so the least around a pixel tells of a lower label."""
+    """Write labels (y, x) without the pixels that have a lower label, other than background, in their 3×3 square.
+
+    With 1 subtracted in uint32, background wraps around to the greatest number, so that it never is the minimum: a
+    pixel goes where the minimum of its square is below its own number.
+    """
     height, width = labels.shape
     column = np.full(width + 2, NOBODY, np.uint32)
     middle, left, right = column[1 : width + 1], column[:width], column[2:]
     for y in range(height):
         here, above, below = labels[y], labels[max(y - 1, 0)], labels[min(y + 1, height - 1)]
         found = out[y]
+        # Minima of three rows first, then of three columns of these: (x + 2,) with a margin of NOBODY.
         for x in range(width):
             one, two, three = np.uint32(here[x] - 1), np.uint32(above[x] - 1), np.uint32(below[x] - 1)
             middle[x] = min(one, two, three)
@@ -60,7 +68,8 @@ def separated(labels: NDArray[np.integer[Any]]) -> Labels:
 
 
 @kernel
-def _rims(labels: Labels, out: Mask) -> None:
+def _boundary_pixels(labels: Labels, out: Mask) -> None:
+    """Mark pixels (y, x) whose exclusive or with one of four neighbours is not 0; the border is repeated outwards."""
     height, width = labels.shape
     row = np.empty(width + 2, np.uint32)
     middle, left, right = row[1 : width + 1], row[:width], row[2:]
@@ -73,12 +82,12 @@ def _rims(labels: Labels, out: Mask) -> None:
             found[x] = (here[x] > 0) & ((aside | (above[x] ^ here[x]) | (below[x] ^ here[x])) != 0)
 
 
-def rims(labels: NDArray[np.integer[Any]]) -> Mask:
-    """Cell pixels with a 4-neighbour of another label or of the background; the image's border is neither."""
+def boundary_pixels(labels: NDArray[np.integer[Any]]) -> Mask:
+    """Return the cell pixels (y, x) with a 4-neighbour of another label or background; beyond the border is neither."""
     image = label_image(labels)
     out = np.empty(image.shape, np.bool_)
     if out.size:
-        _rims(image, out)
+        _boundary_pixels(image, out)
     return out
 
 
@@ -121,7 +130,7 @@ def touching_classes(labels: NDArray[np.integer[Any]], *, within: float = 0.0) -
 
 
 def contact_regions(labels: NDArray[np.integer[Any]], *, width: float) -> Mask:
-    """Pixels between and along adjacent cells.
+    """Find the pixels between and along adjacent cells.
 
     With d1 and d2 the distances to the two nearest cells: outside cells d1 + d2 ≤ width, inside cells at most width / 2
     to the nearest other cell.
@@ -131,7 +140,7 @@ def contact_regions(labels: NDArray[np.integer[Any]], *, width: float) -> Mask:
     labels : integer array, (y, x)
         Cells.
     width : float
-        Of the region, px.
+        Width of the region, px.
 
     Returns
     -------
@@ -169,16 +178,22 @@ def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: 
 
 
 @kernel
+def _first_label(labels: Labels, y: int, x: int) -> int:
+    """Return the first label in raster order of the 3×3 square around a pixel, 0 without any."""
+    for j in range(max(y - 1, 0), min(y + 2, labels.shape[0])):
+        for i in range(max(x - 1, 0), min(x + 2, labels.shape[1])):
+            if labels[j, i] > 0:
+                return int(labels[j, i])
+    return 0
+
+
+@kernel
 def _grow(labels: Labels, through: Mask, out: Labels) -> None:
-    height, width = labels.shape
-    for y in range(height):
-        for x in range(width):
-            out[y, x] = labels[y, x]
-            if labels[y, x] == 0 and through[y, x]:
-                for j in range(max(y - 1, 0), min(y + 2, height)):
-                    for i in range(max(x - 1, 0), min(x + 2, width)):
-                        if out[y, x] == 0:
-                            out[y, x] = labels[j, i]
+    """Write labels (y, x) grown by one step into the pixels of a mask (y, x)."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            grows = labels[y, x] == 0 and through[y, x]
+            out[y, x] = _first_label(labels, y, x) if grows else labels[y, x]
 
 
 def grown_through(cells: NDArray[np.integer[Any]], touching: Mask, *, steps: int) -> Labels:

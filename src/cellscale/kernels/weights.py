@@ -18,7 +18,7 @@ from cellscale.kernels.distances.envelopes import FAR
 from cellscale.kernels.distances.transform import copied_around, distance_transform, squared_at, two_nearest_labels
 from cellscale.kernels.majority import smooth_labels
 from cellscale.kernels.smoothing import gaussian
-from cellscale.kernels.touching import rims, separated
+from cellscale.kernels.touching import boundary_pixels, separated
 from cellscale.types import Labels, Mask
 
 UNDERFLOW = 104
@@ -136,12 +136,16 @@ def distance_weights(classes: NDArray[Any], *, beta: float = 30.0) -> NDArray[np
 
 @kernel
 def _look_up(squared: NDArray[np.int32], table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Write the table's weight of each squared distance, flat; `out` may share its memory with `squared`."""
     for i in range(squared.size):
         out[i] = table[squared[i]]
 
 
 def _vanishing(alpha: float, sigma: float, shape: tuple[int, ...]) -> int:
-    """A distance at which a float32 weight is 0 or that is longer than the image, px."""
+    """Return a distance at which a float32 weight is 0, or that is longer than the image, px.
+
+    α exp(−D² / 2σ²) vanishes where D² / 2σ² − ln α is UNDERFLOW: solve for D, and round up.
+    """
     return min(math.ceil(sigma * math.sqrt(2 * max(math.log(alpha), 0) + 2 * UNDERFLOW)), sum(shape) + 1)
 
 
@@ -167,7 +171,7 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
         0 everywhere without a rim.
     """
     _check_positive(sigma, "sigma")
-    far = rims(label_image(labels))
+    far = boundary_pixels(label_image(labels))
     np.logical_not(far, out=far)
     cap = _vanishing(alpha, sigma, far.shape)
     squared = distance_transform(far, squared=True, cap=cap)
@@ -245,7 +249,10 @@ def saw_tau(
 
 @kernel
 def _weigh(squared: NDArray[np.int32], contours: Mask, tau: float, offset: float) -> None:
-    """Replace the numbers by float32 weights of contours, (w_c + offset) / (1 + offset), and by 0 elsewhere."""
+    """Overwrite squared distances, flat, with float32 weights of contours, (w_c + offset) / (1 + offset); 0 elsewhere.
+
+    Both types have four bytes, so that the map needs no memory of its own.
+    """
     weights = squared.view(np.float32)
     for i in range(squared.size):
         narrow = max(np.float32(1) - np.sqrt(np.float32(squared[i])) / np.float32(tau), np.float32(0))
@@ -254,7 +261,7 @@ def _weigh(squared: NDArray[np.int32], contours: Mask, tau: float, offset: float
 
 
 def _contour_weights(contours: Mask, skeletons: Mask, tau: float, offset: float) -> NDArray[np.float32]:
-    """Weights of contours before they are copied, 0 elsewhere."""
+    """Return the weights of contours (y, x) before they are copied to their surroundings, 0 elsewhere."""
     squared = squared_at(contours, skeletons, cap=min(math.ceil(tau), sum(contours.shape) + 1))
     _weigh(squared.reshape(-1), contours.reshape(-1), tau or math.inf, offset)
     return squared.view(np.float32)

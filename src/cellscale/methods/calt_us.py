@@ -22,7 +22,15 @@ from cellscale.kernels.distances.transform import distance_transform
 from cellscale.kernels.tables import WALL
 from cellscale.kernels.touching import grown_through
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import SQUARE, above, flooded_cells, large_enough, marked_basins, renumbered, rims
+from cellscale.methods.parts.decoding import (
+    SQUARE,
+    above,
+    contact_pixels,
+    flooded_cells,
+    large_enough,
+    marked_basins,
+    renumbered,
+)
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
@@ -82,7 +90,7 @@ def between_cells(labels: Labels) -> Mask:
 
 def four_classes(labels: Labels) -> NDArray[np.uint8]:
     """Background 0, cell 1, touching 2 (cell pixels with another cell in 3×3, and their 4 neighbours), gap 3."""
-    other = rims(labels, SQUARE)
+    other = contact_pixels(labels, SQUARE)
     touching = distance_transform(~other, squared=True) <= 1
     classes = np.where(between_cells(labels), np.uint8(3), (labels > 0).astype(np.uint8))
     return np.where(touching, np.uint8(2), classes)
@@ -218,7 +226,7 @@ class CaltUS:
 
     def ideal(self, labels: Labels) -> Maps:
         """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""
-        touching = rims(labels, SQUARE)
+        touching = contact_pixels(labels, SQUARE)
         maps = {"cell": (labels > 0) & ~touching, "touching": touching, "gap": np.zeros_like(touching)}
         return {name: values.astype(np.float32) for name, values in maps.items()}
 

@@ -25,7 +25,7 @@ from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.binary_masks import weighted_bce
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
-from cellscale.methods.parts.decoding import above, rims
+from cellscale.methods.parts.decoding import above, contact_pixels
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.postprocessing import Postprocessing
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
@@ -372,7 +372,7 @@ class DeepSplit:
 
     def ideal(self, labels: Labels) -> Maps:
         """All cells, parted at the cells' pixels at other cells: each is nearest to its own cell."""
-        return {"cell": (labels > 0).astype(np.float32), "separation": rims(labels).astype(np.float32)}
+        return {"cell": (labels > 0).astype(np.float32), "separation": contact_pixels(labels).astype(np.float32)}
 
 
 DEEPSPLIT = DeepSplit()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from cellscale.errors import InputError
 from cellscale.kernels.distances.transform import distance_transform
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, gaps, large_enough, pieces
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Maps, Networks, Stage
 from cellscale.settings.fields import setting
@@ -209,7 +209,7 @@ class LegendreLevelSet:
 
     def ideal(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
-        return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+        return {"cell": ((labels > 0) & ~contact_pixels(labels)).astype(np.float32)}
 
 
 L2S = LegendreLevelSet()

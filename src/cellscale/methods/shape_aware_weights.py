@@ -22,7 +22,7 @@ from cellscale.kernels.touching import separated, touching_classes
 from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, shape_aware_weights
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.class_balance import Balance, counted
-from cellscale.methods.parts.decoding import GAP_REACH, above, gaps, large_enough, pieces, rims
+from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, gaps, large_enough, pieces
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
@@ -351,7 +351,7 @@ class MulticlassUNet:
 
     def ideal(self, labels: Labels) -> Maps:
         """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""
-        touching = rims(labels)
+        touching = contact_pixels(labels)
         maps = {"cell": (labels > 0) & ~touching, "touching": touching}
         return {name: maps[name].astype(np.float32) for name in self.maps}
 

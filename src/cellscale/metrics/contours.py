@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellscale.kernels.distances.transform import distance_transform
-from cellscale.kernels.touching import rims
+from cellscale.kernels.touching import boundary_pixels
 from cellscale.metrics.ratios import harmonic_mean, ratio
 from cellscale.types import Box, Labels, Mask
 
@@ -54,7 +54,7 @@ def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> Ri
         The pixels that are counted; None: all.
     """
     counted = core or Box.of(truth.shape)
-    true_rim, predicted_rim = rims(truth), rims(prediction)
+    true_rim, predicted_rim = boundary_pixels(truth), boundary_pixels(prediction)
     return RimCounts(
         truth=int(true_rim[counted.slices].sum()),
         predicted=int(predicted_rim[counted.slices].sum()),

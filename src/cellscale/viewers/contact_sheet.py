@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellscale.errors import unknown
+from cellscale.kernels.touching import boundary_pixels
 from cellscale.metrics import differences as outcomes
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage
@@ -20,7 +21,7 @@ from cellscale.ngff.upsampling import labels_at
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import address
 from cellscale.types import Box, Image, Labels
-from cellscale.viewers.pictures import colours, grey, rims, sheet
+from cellscale.viewers.pictures import colours, grey, sheet
 from cellscale.viewers.scenes import TRUTH, Scene, scene
 
 SHADES = {
@@ -68,12 +69,12 @@ def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict
     row = {"image": grey(pixels)}
     counts: Mapping[str, int] = {}
     if found is not None:
-        row |= {"labels": colours(found), "outlines": np.where(rims(found)[..., None], RIM, row["image"])}
+        row |= {"labels": colours(found), "outlines": np.where(boundary_pixels(found)[..., None], RIM, row["image"])}
     if found is not None and true is not None:
         compared = outcomes.differences(true, found)
         counts = compared.counts
         table = np.array([(0, 0, 0), *(SHADES[outcome] for outcome in sorted(SHADES))])
-        painted = np.where(rims(true)[..., None], 1.0, table[compared.pixels])
+        painted = np.where(boundary_pixels(true)[..., None], 1.0, table[compared.pixels])
         wrong = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "true positive" and count)
         row[wrong or "no differences"] = painted
     return row, counts

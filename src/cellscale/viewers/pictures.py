@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from cellscale.kernels.touching import boundary_pixels
 from cellscale.types import Image, Labels
 
 GOLDEN = 0.618033988749895
@@ -23,14 +24,6 @@ def colours(labels: Labels) -> NDArray[np.float32]:
     channels = [np.abs((hue + shift) % 1.0 * 6 - 3) - 1 for shift in (0.0, 2 / 3, 1 / 3)]
     light = 0.35 + 0.65 * np.clip(np.stack(channels, axis=-1), 0, 1)
     return np.where(labels[..., None] > 0, light, 0).astype(np.float32)
-
-
-def rims(labels: Labels) -> NDArray[np.bool_]:
-    """Cell pixels with a 4-neighbour of another label, (y, x)."""
-    padded = np.pad(labels, 1, mode="edge")
-    around = [padded[1:-1, 2:], padded[1:-1, :-2], padded[2:, 1:-1], padded[:-2, 1:-1]]
-    edges: NDArray[np.bool_] = (labels > 0) & np.any([labels != other for other in around], axis=0)
-    return edges
 
 
 def grey(image: Image) -> NDArray[np.float32]:
@@ -52,7 +45,9 @@ def panels(image: Image, layers: Mapping[str, Labels]) -> bytes:
         Label images by title.
     """
     tops = {"image": grey(image), **{title: colours(labels) for title, labels in layers.items()}}
-    outlined = [np.where(rims(labels)[..., None], [1.0, 0.8, 0.0], grey(image)) for labels in layers.values()]
+    outlined = [
+        np.where(boundary_pixels(labels)[..., None], [1.0, 0.8, 0.0], grey(image)) for labels in layers.values()
+    ]
     figure = Figure(figsize=(4 * len(tops), 8.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(tops), squeeze=False)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cellscale.methods.parts.decoding import above, gaps, large_enough, pieces, renumbered, rims
+from cellscale.methods.parts.decoding import above, contact_pixels, gaps, large_enough, pieces, renumbered
 from cellscale.types import Box, Labels
 
 
@@ -29,7 +29,7 @@ def test_gaps_of_one_and_two_pixels_are_found_and_the_frame_border_is_none() -> 
 
 
 def test_rims_are_the_pixels_at_another_cell() -> None:
-    assert np.array_equal(rims(drawn("11220 11220 11220"))[1], [False, True, True, False, False])
+    assert np.array_equal(contact_pixels(drawn("11220 11220 11220"))[1], [False, True, True, False, False])
 
 
 def test_touching_pixels_go_to_the_nearest_cell_and_far_ones_to_none() -> None:

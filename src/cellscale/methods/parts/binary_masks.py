@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cellscale.methods.parts.decoding import gaps, rims
+from cellscale.methods.parts.decoding import contact_pixels, gaps
 from cellscale.methods.protocol import Maps, Networks
 from cellscale.types import Labels, Mask
 
@@ -28,4 +28,4 @@ def gaps_to_fill(cells: Mask, radius: int) -> Mask:
 
 def perfect_mask(labels: Labels) -> Maps:
     """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
-    return {"cell": ((labels > 0) & ~rims(labels)).astype(np.float32)}
+    return {"cell": ((labels > 0) & ~contact_pixels(labels)).astype(np.float32)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.kernels.touching import rims
+from cellscale.kernels.touching import boundary_pixels
 from cellscale.methods.parts.decoding import pieces
 from cellscale.methods.protocol import Maps
 from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps
@@ -46,7 +46,7 @@ def greatest(maps: StoredMaps) -> tuple[Mask, Mask]:
 
 def contour_classes(labels: Labels) -> NDArray[np.uint8]:
     """0 background, 1 inside of a cell, 2 contour: cell pixels with a 4-neighbour of another label; (y, x)."""
-    classes: NDArray[np.uint8] = np.where(rims(labels), 2, labels > 0).astype(np.uint8)
+    classes: NDArray[np.uint8] = np.where(boundary_pixels(labels), 2, labels > 0).astype(np.uint8)
     return classes
 
 

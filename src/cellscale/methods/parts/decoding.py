@@ -37,8 +37,8 @@ def gaps(cells: Mask) -> Mask:
     return found
 
 
-def rims(labels: Labels, neighbours: Mask = CROSS) -> Mask:
-    """Cell pixels with another cell among their neighbours, 4 unless given as a 3×3 mask."""
+def contact_pixels(labels: Labels, neighbours: Mask = CROSS) -> Mask:
+    """Return the cell pixels with a pixel of another cell among their neighbours, 4 unless given as a 3×3 mask."""
     other_cell = np.where(labels > 0, labels, np.iinfo(labels.dtype).max)
     least = ndimage.minimum_filter(other_cell, footprint=neighbours, mode="nearest")
     most = ndimage.maximum_filter(labels, footprint=neighbours, mode="nearest")
