@@ -21,8 +21,7 @@ COMPANIONS = ("objects.parquet", "report")
 
 def noted(node: Node | None) -> Mapping[str, Any]:
     """Attributes of cellscale in a group."""
-    found = node.attributes.get("cellscale") if node else None
-    return found if isinstance(found, Mapping) else {}
+    return node.notes if node else {}
 
 
 def listed_in(node: Node | None, entry: str) -> list[str]:

@@ -195,8 +195,7 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     if found["dtype"].kind not in "uib":
         raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
     metadata = {key: value for key, value in noted(node).items() if key not in (ATTEMPT, REPLACED, PLAIN)}
-    image_label = node.ome.get("image-label") or {}
-    source = metadata.pop(SOURCE, None) or (image_label.get("source") or {}).get("image")
+    source = metadata.pop(SOURCE, None) or node.label_source
     return LabelLayer(
         url=store.url,
         storage_options=home.storage_options,
