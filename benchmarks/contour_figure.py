@@ -10,7 +10,7 @@ from cellscale.methods.inference import windows_to_maps
 from cellscale.metrics.contours import rims
 from cellscale.models.model import load_model
 from cellscale.ngff.image import open_image
-from cellscale.training.frames import mapped
+from cellscale.training.crops import mapped
 from cellscale.types import Box
 
 MOMENTS = (0, 5, 15, 40, 400)

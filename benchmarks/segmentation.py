@@ -38,7 +38,7 @@ from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.segmentation import predict
 from cellscale.tiling.windows import windows_of
-from cellscale.training.frames import mapped
+from cellscale.training.crops import mapped
 from cellscale.types import Box, Prediction
 from peak import peak_mb
 

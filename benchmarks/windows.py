@@ -15,7 +15,7 @@ from cellscale.settings.fields import replaced
 from cellscale.tiling.candidates import SEAM_PX, gathered, owned
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.tiling.windows import cut, windows_of
-from cellscale.training.frames import mapped
+from cellscale.training.crops import mapped
 from cellscale.types import Box, Candidates, Labels
 
 

@@ -25,6 +25,8 @@ from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
 
 ROOT = Path(__file__).parents[1]
+TRUST = ("--trust-model", "tests.blobs")
+"""Options for models of the method in `tests/blobs.py`."""
 PATH = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
 
 
@@ -59,7 +61,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_import_segment_evaluate(work: Path) -> None:
     movie = work / "movie.zarr"
     report = json.loads(
-        cellscale("segment", movie, "--model", work / "model", "--tile-size", 64, "--serial", "--json").stdout
+        cellscale("segment", movie, "--model", work / "model", *TRUST, "--tile-size", 64, "--serial", "--json").stdout
     )
     assert report["planes"] == 5
     assert report["cells"] > 10
@@ -73,6 +75,7 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
     words = (
         "--model",
         work / "model",
+        *TRUST,
         "--tile-size",
         64,
         "--set",
@@ -99,7 +102,7 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
 def test_holes_end_with_status_3(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "movie.zarr", tmp_path / "movie.zarr")
     next(path for path in (tmp_path / "movie.zarr/0/c/2").rglob("0") if path.is_file()).write_bytes(b"damaged")
-    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", "--layer", "holed", "--serial")
+    words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", *TRUST, "--layer", "holed", "--serial")
     refused = cellscale(*words, check=False)
     assert refused.returncode == 2
     assert "frame 2, slice 0, tile 0" in refused.stderr
@@ -114,7 +117,7 @@ def test_a_channel_that_nobody_chose_is_named(work: Path, tmp_path: Path) -> Non
     np.save(tmp_path / "two.npy", np.zeros((2, 40, 40), np.uint8))
     two = tmp_path / "two.zarr"
     cellscale("import", tmp_path / "two.npy", two, "--axes", "cyx")
-    words = ("segment", two, "--model", work / "model", "--serial")
+    words = ("segment", two, "--model", work / "model", *TRUST, "--serial")
     assert "channel 0 of 2; choose with --channels" in cellscale(*words, "--layer", "first").stderr
     assert "--channels" not in cellscale(*words, "--layer", "second", "--channels", 1).stderr
 
@@ -147,9 +150,9 @@ REFUSED = {
         "'width'",
     ),
     "wrong type of setting": (("train", "saw", "{movie}", "--output", "{work}/x", "--set", "width=wide"), "width"),
-    "frames outside the image": (("segment", "{movie}", "--model", "{work}/model", "--frames", "2:9"), "0:5"),
-    "frames that are no range": (("segment", "{movie}", "--model", "{work}/model", "--frames", "a:b"), "a:b"),
-    "no such image": (("segment", "{work}/none.zarr", "--model", "{work}/model"), "none.zarr"),
+    "frames outside the image": (("segment", "{movie}", "--model", "{work}/model", *TRUST, "--frames", "2:9"), "0:5"),
+    "frames that are no range": (("segment", "{movie}", "--model", "{work}/model", *TRUST, "--frames", "a:b"), "a:b"),
+    "no such image": (("segment", "{work}/none.zarr", "--model", "{work}/model", *TRUST), "none.zarr"),
     "a TIFF in the place of an image": (
         ("preview", "{work}/frames.tif", "--output", "{work}/x.png"),
         "`cellscale import`",
@@ -157,11 +160,11 @@ REFUSED = {
     "a folder in the place of an image": (("preview", "{work}", "--output", "{work}/x.png"), "`cellscale import`"),
     "no such model": (("segment", "{movie}", "--model", "{work}/none"), "none"),
     "no such label layer": (("evaluate", "{movie}", "--layer", "celsl", "--frames", "0:1"), "truth"),
-    "an existing layer": (("segment", "{movie}", "--model", "{work}/model", "--layer", "truth"), "--overwrite"),
+    "an existing layer": (("segment", "{movie}", "--model", "{work}/model", *TRUST, "--layer", "truth"), "--overwrite"),
     "an existing destination": (("import", "{work}/frames.tif", "{movie}"), "--overwrite"),
-    "another number of channels": (("segment", "{movie}", "--model", "{work}/two"), "2 channel"),
+    "another number of channels": (("segment", "{movie}", "--model", "{work}/two", *TRUST), "2 channel"),
     "a store that cannot be written": (
-        ("segment", "{movie}", "--model", "{work}/model", "--output", "/proc/nothing.zarr"),
+        ("segment", "{movie}", "--model", "{work}/model", *TRUST, "--output", "/proc/nothing.zarr"),
         "/proc/nothing.zarr",
     ),
     "more training frames than there are": (
@@ -179,11 +182,11 @@ REFUSED = {
     "no steps": (("train", "saw", "{movie}", "--output", "{work}/x", "--steps", "-5"), "steps"),
     "a model folder that cannot be written": (("train", "saw", "{movie}", "--output", "/proc/model"), "/proc/model"),
     "storage options that are no JSON": (
-        ("segment", "{movie}", "--model", "{work}/model", "--storage-options", "bad"),
+        ("segment", "{movie}", "--model", "{work}/model", *TRUST, "--storage-options", "bad"),
         "JSON",
     ),
     "another NGFF version than the store's": (
-        ("segment", "{movie}", "--model", "{work}/model", "--layer", "new", "--ome-zarr-version", "0.4"),
+        ("segment", "{movie}", "--model", "{work}/model", *TRUST, "--layer", "new", "--ome-zarr-version", "0.4"),
         "0.5",
     ),
     "labels that would replace an image": (
@@ -217,7 +220,17 @@ def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: st
 
 def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> None:
     movie = work / "movie.zarr"
-    words = ["--model", str(work / "model"), "--tile-size", "50", "--set", "window_size=64", "--set", "task_px=20000"]
+    words = [
+        "--model",
+        str(work / "model"),
+        *TRUST,
+        "--tile-size",
+        "50",
+        "--set",
+        "window_size=64",
+        "--set",
+        "task_px=20000",
+    ]
     cellscale("segment", movie, *words, "--layer", "undisturbed", "--serial")
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", "killed"]
     driver = subprocess.Popen([*command, "--serial"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.DEVNULL)
@@ -246,7 +259,17 @@ def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFi
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
     movie = work / "movie.zarr"
-    words = ["--model", str(work / "model"), "--tile-size", "50", "--set", "window_size=64", "--set", "task_px=20000"]
+    words = [
+        "--model",
+        str(work / "model"),
+        *TRUST,
+        "--tile-size",
+        "50",
+        "--set",
+        "window_size=64",
+        "--set",
+        "task_px=20000",
+    ]
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", "stopped"]
     # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(

@@ -49,5 +49,5 @@ def test_a_detector_has_no_maps(tmp_path: Path) -> None:
 def test_an_unknown_option_is_named(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", blurred_noise((40, 40)), "yx")
     for call in (cellscale.segment, cellscale.plan):
-        with pytest.raises(MissingError, match="Did you mean 'tile'"):
-            call(image.url, model=blobs_model(), tiles=32)
+        with pytest.raises(MissingError, match="Did you mean 'tile_size'"):
+            call(image.url, model=blobs_model(), tile_siz=32)

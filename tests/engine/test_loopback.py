@@ -26,6 +26,7 @@ def words(of: Ground, name: str) -> list[str]:
     """The command of a segmentation."""
     settings = [f"{key}={SETTINGS[key]}" for key in ("window_size", "task_px")] + ["precision=fp32"]
     command = ["cellscale", "segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name]
+    command += ["--trust-model", "tests.blobs"]
     command += ["--tile-size", str(SETTINGS["tile_size"]), "--storage-options", json.dumps(of.options)]
     return command + [word for setting in settings for word in ("--set", setting)]
 

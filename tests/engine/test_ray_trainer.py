@@ -52,7 +52,9 @@ def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp
         on_progress=lambda *progress: seen.append(progress),
     )
     assert digest(here) == digest(there)
-    assert all(total in {3, 6} for _, _, total in seen)
+    # Frames, steps, and samples whose classes are counted; the driver looks now and then, and may miss a step.
+    assert {total for _, _, total in seen} <= {3, 6, 12}
+    assert seen
     assert sorted(p.name for p in (tmp_path / "there").iterdir()) == [
         "history.csv",
         "loss.png",

@@ -209,19 +209,19 @@ def harm(of: Ground, seed: int, kind: str, lasting: str = "") -> Ending:
     )
 
 
+def command(of: Ground, name: str) -> list[str]:
+    """Words of a command that segments the image without Ray."""
+    words = ["segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name, "--serial"]
+    words += ["--trust-model", "tests.blobs"]
+    words += [word for key in ("window_size", "task_px") for word in ("--set", f"{key}={SETTINGS[key]}")]
+    words += ["--set", "precision=fp32", "--tile-size", str(SETTINGS["tile_size"])]
+    return [*words, "--storage-options", json.dumps(of.options)]
+
+
 def driver_kills(of: Ground, seed: int, kills: int = 4) -> Ending:
     """The driver dies by signal 9 again and again, at records of the seed's choice; then it is left in peace."""
     name, draw = f"driver-{seed}", random.Random(seed)
-    words = ["segment", of.image.url, "--model", f"{of.image.url}.model", "--layer", name, "--serial"]
-    words += [word for key in ("window_size", "task_px") for word in ("--set", f"{key}={SETTINGS[key]}")]
-    words += [
-        "--set",
-        "precision=fp32",
-        "--tile-size",
-        str(SETTINGS["tile_size"]),
-        "--storage-options",
-        json.dumps(of.options),
-    ]
+    words = command(of, name)
     killed = 0
     for _ in range(kills):
         driver = started(words)

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from cellscale.ngff.labels import list_labels
+from tests.faults.drivers import DRIVERS
+from tests.faults.moments import MOMENTS, every_moment
 from tests.faults.plans import PLANS, Ground, Plan, ground, harm, storm
 from tests.faults.together import TOGETHER
 
 ROOT = Path(__file__).parents[2]
+ALL = PLANS | TOGETHER | DRIVERS | MOMENTS
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,9 @@ def check(of: Ground, plan: Plan) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(PLANS | TOGETHER))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_a_plan_keeps_its_promise(field: Ground, name: str) -> None:
-    check(field, (PLANS | TOGETHER)[name])
+    check(field, ALL[name])
 
 
 def test_killed_workers_and_a_failing_store_do_not_change_a_byte(field: Ground) -> None:
@@ -47,6 +50,13 @@ def test_killed_workers_and_a_failing_store_do_not_change_a_byte(field: Ground) 
     check(field, Plan(carry_out=lambda of: storm(of, 4, "500", "reset", "truncated", share=0.03), finishes=True))
 
 
+@pytest.mark.parametrize("kind", ["death", "full disk"])
+def test_a_run_that_stops_at_some_of_its_changes_loses_nothing(tmp_path: Path, kind: str) -> None:
+    """At every tenth; the plans stop it at each."""
+    ending = every_moment(tmp_path, kind, over=True, step=10)
+    assert ending.finished, ending.named
+
+
 def test_the_page_lists_every_plan() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text()
-    assert {*PLANS, *TOGETHER} <= set(re.findall(r"^\| ([^|]+) \|", page, re.M))
+    assert set(ALL) <= set(re.findall(r"^\| ([^|]+) \|", page, re.M))

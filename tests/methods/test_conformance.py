@@ -70,7 +70,7 @@ EXACT = sorted(name for name, (method, _) in VARIANTS.items() if load_method(met
 
 
 @pytest.mark.parametrize("variant", EXACT)
-@settings(max_examples=2)
+@settings(max_examples=2, deadline=None)
 @given(
     shape=st.tuples(st.integers(20, 110), st.integers(30, 110)),
     window_size=st.integers(24, 120),

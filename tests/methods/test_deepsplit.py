@@ -23,7 +23,7 @@ from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch
 from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
-from cellscale.training.crops import Crops
+from cellscale.training.crops import mapped
 from cellscale.training.run import train
 from cellscale.training.validation import frame_prediction, predicted, scored
 from cellscale.training.workers import Workers
@@ -39,12 +39,6 @@ BARE = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius
 def method(request):
     """Each method as the paper prints it, before post-processing."""
     return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
-
-
-def mapped(image, rule):
-    """Network input of a whole frame (c, y, x)."""
-    labels = np.zeros(image.shape[1:], np.uint32)
-    return Crops([(image, labels)], rule, 0).read(0, Box.of(labels.shape))[0]
 
 
 def copies(networks):

@@ -180,7 +180,7 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise)
     seen = []
     networks = {"discriminator": lambda images, values: seen.append(values) or values.mean(dim=(1, 2, 3))}
     truth = one_hot(torch.randint(3, (2, 32, 32)))
-    true, estimated = game.judged(networks, torch.zeros(4, 1, 32, 32), truth, truth)
+    true, estimated = game.judged(networks, torch.zeros(4, 1, 32, 32), truth, truth, 0.0)
     assert true.shape == estimated.shape == (8,)
     for half in seen[0].tensor_split(2):
         assert float((half - patches(truth, 16)).std()) == pytest.approx(noise, rel=0.05)

@@ -12,6 +12,7 @@ from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.parts.cell_sizes import Cells
 from cellscale.methods.shape_aware_loss import MaskLoss
 from cellscale.networks.pretrained import pretrained
+from cellscale.settings.fields import unfitted
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch, worker_batch
@@ -64,7 +65,7 @@ def test_cells_are_measured():
 
 @pytest.mark.parametrize("case", CASES)
 def test_decoding_the_perfect_candidates_returns_the_labels(method, case):
-    conformance.check_perfect_prediction(Subject(method=method.prepared([CASES[case]])), labels=CASES[case])
+    conformance.check_perfect_prediction(Subject(method=unfitted(method).prepared([CASES[case]])), labels=CASES[case])
 
 
 def test_settings_survive_json(method):

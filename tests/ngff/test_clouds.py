@@ -27,7 +27,7 @@ from tests.endpoints import web_server
 from tests.segmentation.test_run import written
 
 SHAPE = (2, 90, 130)
-SMALL = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}}
+SMALL = {"tile_size": 50, "backend": "serial", "settings": {"window_size": 64}, "trust": ["tests.blobs"]}
 
 
 @pytest.fixture(scope="module")

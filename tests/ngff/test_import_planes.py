@@ -264,7 +264,7 @@ def test_a_plate_and_another_version_are_not_overwritten(tmp_path: Path) -> None
         import_planes(source, str(tmp_path / "p.zarr"), overwrite=True)
     import_planes(source, str(tmp_path / "m.zarr"))
     with pytest.raises(InputError, match=r"is OME-Zarr 0.5; an image of version 0.4 cannot replace it"):
-        import_planes(source, str(tmp_path / "m.zarr"), overwrite=True, version="0.4")
+        import_planes(source, str(tmp_path / "m.zarr"), overwrite=True, ome_zarr_version="0.4")
 
 
 def test_a_source_that_breaks_leaves_nothing(tmp_path: Path) -> None:

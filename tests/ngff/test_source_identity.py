@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellscale.ngff.source_identity import ChunkGrid
@@ -10,6 +10,7 @@ GRID = ChunkGrid(shape=(70, 100), chunk=(16, 32))
 
 
 @given(st.integers(0, 69), st.integers(0, 99), st.integers(1, 70), st.integers(1, 100))
+@settings(deadline=None)
 def test_a_box_of_whole_chunks_is_the_smallest_that_holds_a_box(y: int, x: int, height: int, width: int) -> None:
     box = Box(y, x, y + height, x + width).clip(Box(0, 0, 70, 100))
     whole = GRID.whole(box)

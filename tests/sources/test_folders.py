@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -102,6 +103,23 @@ def test_unequal_slices_and_channels_are_refused(tmp_path: Path, axes: str, of: 
         _write(tmp_path / "f", name, 1, (count, 32, 40))
     with pytest.raises(InputError, match=rf"b.tif has 5 {of}, .*a.tif has 2"):
         open_source(str(tmp_path / "f"), axes=axes)
+
+
+def test_pictures_and_their_masks(tmp_path: Path) -> None:
+    """PNG images with PNG masks; TIFFs with masks in PNG, as Cellpose writes them, and a picture that is neither."""
+    for i in range(2):
+        pixels = np.full((32, 40), 100 + i, "u1")
+        imagecodecs.imwrite(tmp_path / f"{i}.png", np.repeat(pixels[..., None], 3, axis=-1))
+        imagecodecs.imwrite(tmp_path / f"{i}_mask.png", np.full((32, 40), 300 + i, "u2"))
+        _write(tmp_path / "t", f"{i}.tif", 100 + i)
+        imagecodecs.imwrite(tmp_path / "t" / f"{i}_cp_masks.png", np.full((32, 40), i + 1, "u2"))
+    imagecodecs.imwrite(tmp_path / "t" / "overview.png", np.zeros((9, 9), "u1"))
+    images, masks = open_source(str(tmp_path)), open_source(str(tmp_path), labels=True)
+    assert images.shape == (2, 3, 1, 32, 40)
+    assert [int(images.plane(t, 2)[0, 0]) for t in range(2)] == [100, 101]
+    assert [int(masks.plane(t)[0, 0]) for t in range(2)] == [300, 301]
+    images, masks = open_source(str(tmp_path / "t")), open_source(str(tmp_path / "t"), labels=True)
+    assert (images.shape[0], pairs(images, masks), int(masks.plane(1)[0, 0])) == (2, {0: 0, 1: 1}, 2)
 
 
 def test_masks_may_differ_in_type(tmp_path: Path) -> None:

@@ -168,12 +168,12 @@ def test_frames_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="does not exist"):
         open_source(str(tmp_path / "none.tif"))
-    with pytest.raises(MissingError, match="holds no TIFF files"):
+    with pytest.raises(MissingError, match="holds no images"):
         open_source(str(tmp_path))
-    (tmp_path / "a.png").touch()
-    with pytest.raises(InputError, match=r"expected .tif, .tiff, .npz, .npy, a folder"):
-        open_source(str(tmp_path / "a.png"))
-    for name in ("a.tif", "a.npz", "a.npy"):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=r"expected .tif, .tiff, .png, .jpg, .npz, .npy, a folder"):
+        open_source(str(tmp_path / "a.txt"))
+    for name in ("a.tif", "a.npz", "a.npy", "a.png", "a.jpg"):
         (tmp_path / name).write_bytes(b"nothing")
         with pytest.raises(StoreError, match=name):
             open_source(str(tmp_path / name))

@@ -109,6 +109,13 @@ def test_frames_that_an_ome_tiff_lacks_do_not_exist(tmp_path: Path) -> None:
     assert source.plane(2).max() == 0
 
 
+def test_pages_that_a_description_promises_must_be_there(tmp_path: Path) -> None:
+    write(tmp_path / "a.ome.tif", noise(2, 32, 40), ome(image(one_page_each(4), t=4)))
+    with pytest.raises(InputError, match=r"contradicts itself: OME series contains index out of range"):
+        open_source(str(tmp_path / "a.ome.tif"))
+    assert open_source(str(tmp_path / "a.ome.tif"), axes="tyx").shape[0] == 2
+
+
 def test_a_frame_that_lacks_a_channel_is_refused(tmp_path: Path) -> None:
     data = one_page_each(2, 2).replace('<TiffData FirstT="1" FirstC="1" FirstZ="0" IFD="3" PlaneCount="1"/>', "")
     text = ome(image(data, t=2, c=2))

@@ -91,7 +91,7 @@ def at(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (96, 96)) -> 
     )
 
 
-WINDOWS = Windows(shape=(128, 128), core=64, multiple=8, reach=16)
+WINDOWS = Windows(shape=(128, 128), core=64, multiple=8, reach=16, framed=True)
 
 
 def test_a_window_keeps_what_has_its_middle_in_the_core() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellscale.errors import InputError
@@ -9,6 +9,7 @@ from cellscale.types import Box
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([8, 16, 64]), st.integers(0, 30))
+@settings(deadline=None)
 def test_cores_partition_and_windows_have_one_shape(height: int, width: int, core: int, reach: int) -> None:
     windows = Windows(shape=(height, width), core=core, multiple=8, reach=reach)
     owners = np.zeros((height, width), int)
@@ -22,6 +23,7 @@ def test_cores_partition_and_windows_have_one_shape(height: int, width: int, cor
 
 
 @given(st.integers(1, 200), st.integers(0, 30))
+@settings(deadline=None)
 def test_a_window_ends_at_the_frame_or_farther_from_its_core_than_a_prediction_looks(n: int, reach: int) -> None:
     windows = Windows(shape=(n, n), core=32, multiple=8, reach=reach)
     end = -(-n // 8) * 8
@@ -42,6 +44,7 @@ def test_an_axis_no_longer_than_a_window_has_one_window() -> None:
 
 
 @given(st.integers(1, 200), st.integers(0, 30))
+@settings(deadline=None)
 def test_framed_windows_have_a_halo_at_every_side(n: int, reach: int) -> None:
     windows = Windows(shape=(n, n), core=32, multiple=8, reach=reach, framed=True)
     for window in range(len(windows)):
@@ -59,6 +62,7 @@ def test_windows_of_a_box() -> None:
 
 
 @given(st.integers(1, 20), st.integers(-50, 50), st.integers(0, 60))
+@settings(deadline=None)
 def test_mirrored_is_numpy_reflection(n: int, start: int, length: int) -> None:
     before, after = max(0, -start), max(0, start + length - n)
     padded = np.pad(np.arange(n), (before, after), mode="reflect")

@@ -3,11 +3,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
-from cellscale.errors import InputError
+import cellscale
+from cellscale.errors import InputError, MissingError
 from cellscale.training.frames import TrainingData
-from cellscale.training.selection import held_out_images, spread, training_data
+from cellscale.training.selection import held_out_images, labelled_images, spread, training_data
 from tests.ngff.pictures import layer, make, noise
 
 
@@ -114,6 +116,23 @@ def test_empty_frames_that_a_layer_names_are_trained_on(tmp_path, caplog):
     layer(image, "truth", np.zeros((3, 16, 16), np.uint32), metadata={"frames": [0, 2]})
     assert training_data(image, "truth", 1).planes == ((0, 0), (2, 0))
     assert not caplog.text
+
+
+def test_images_of_a_collection_that_have_the_layer(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, side in (("a", 40), ("b", 50), ("c", 60)):
+        tifffile.imwrite(folder / f"{name}.tif", noise(side, side))
+    for name, side in (("a", 40), ("c", 60)):
+        tifffile.imwrite(folder / f"{name}_mask.tif", np.pad(np.ones((9, 9), "u2"), ((0, side - 9), (0, side - 9))))
+    url = str(tmp_path / "all.zarr")
+    cellscale.import_images(str(folder), url, masks=str(folder), series="all")
+    single = labelled(tmp_path / "d.zarr", 1)
+    found = labelled_images([single.url, url], "truth")
+    assert [image.url for image in found] == [single.url, f"{url}/0", f"{url}/2"]
+    assert [len(training_data(image, "truth", 1, None)) for image in found] == [1, 1, 1]
+    with pytest.raises(MissingError, match=r"None of the 3 images of .*all.zarr has the label layer 'cells'"):
+        labelled_images([url], "cells")
 
 
 def test_whole_images_of_other_sizes_and_types_are_held_out(tmp_path):

@@ -12,13 +12,12 @@ from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.ngff.frame_ranges import Frames
-from cellscale.ngff.image import open_image
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import address as address_of
 from cellscale.storage.urls import check_apart
-from cellscale.training.selection import held_out_images, spread, training_data, without
+from cellscale.training.selection import held_out_images, labelled_images, spread, training_data, without
 from cellscale.training.settings import TrainingSettings
 
 Options = Mapping[str, Any] | None
@@ -90,7 +89,7 @@ def train(
     method : str
         A name of `list_methods()`, or "package.module:NAME".
     data : sequence of str
-        URLs of the images.
+        URLs of images; of a collection of images, all that have the label layer.
     output : str
         Folder of the model, any fsspec URL.
     init_from : str or Model
@@ -171,11 +170,11 @@ def train(
     engine = replaced(FanOut(), read.section("engine"))
     for url in data:
         check_apart(url, output)
-    opened = [open_image(url, storage_options=storage_options) for url in data]
+    opened = labelled_images(data, layer, storage_options)
     names = (layer, chosen.channels)
     held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
-    apart = [open_image(url, storage_options=storage_options) for url in validation]
+    apart = labelled_images(validation, layer, storage_options)
     held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else spread(learn, max_train_frames)
     with cluster(address) if backend == "ray" else nullcontext():

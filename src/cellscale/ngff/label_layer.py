@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError, MissingError, unknown
 from cellscale.ngff import array_io, consolidated
-from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of, noted
+from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of
 from cellscale.ngff.image import described, resolve
 from cellscale.ngff.label_list import change_names, names_of
 from cellscale.ngff.metadata import Level, checked_version, read_node
@@ -194,7 +194,7 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     found = described(store, node)
     if found["dtype"].kind not in "uib":
         raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
-    metadata = {key: value for key, value in noted(node).items() if key not in (ATTEMPT, REPLACED, PLAIN)}
+    metadata = {key: value for key, value in node.notes.items() if key not in (ATTEMPT, REPLACED, PLAIN)}
     source = metadata.pop(SOURCE, None) or node.label_source
     return LabelLayer(
         url=store.url,

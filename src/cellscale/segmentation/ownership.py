@@ -72,6 +72,7 @@ class Ownership:
             return
         self.scratch.remove()
         if self.owns():
+            self.home.tidy()
             self.home.delete(PLAN)
             self.home.remove_empty()
 

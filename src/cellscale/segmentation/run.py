@@ -327,6 +327,7 @@ def segment(
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
     publish_labels(layer, overwrite=target.overwrite)
+    layer.store.folder.tidy()
     for dropped in owner.dropped:
         _discard(run, target, dropped)
     owner.finish()

@@ -1,4 +1,4 @@
-"""Folders of TIFF files: which are images and which masks, and which mask belongs to which image."""
+"""Folders of image files: which are images and which masks, and which mask belongs to which image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellscale.errors import InputError, MissingError
+from cellscale.sources.pictures import PICTURES
 
-TIFFS = (".tif", ".tiff")
+TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 CTC = re.compile(r"(?:man_seg|man_track|mask|t)(\d{3,})$")
 """Names of the Cell Tracking Challenge: a frame of an image, or its masks."""
 _CTC_SLICE = re.compile(r"man_seg_(\d{3,})_(\d{3,})$")
-_SUFFIX = re.compile(r"(\.ome)?\.tiff?$", re.IGNORECASE)
+_SUFFIX = re.compile(r"(\.ome)?\.[a-z0-9]+$", re.IGNORECASE)
 _MASK_WORDS = frozenset(
     {"mask", "masks", "label", "labels", "labeled", "labelled", "seg", "segs", "segmentation", "segmentations", "gt"}
     | {"groundtruth", "truth", "annotation", "annotations", "annotated", "instance", "instances", "manual"}
@@ -29,7 +30,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def stem_of(path: Path) -> str:
-    """The name of a file without .tif or .ome.tif."""
+    """The name of a file without .tif, .ome.tif or another ending."""
     return _SUFFIX.sub("", path.name)
 
 
@@ -73,7 +74,17 @@ def _chosen(found: Sequence[Path], folder: Path, labels: bool) -> list[Path]:
     return list(found)
 
 
-def tiffs(folder: Path, labels: bool) -> list[Path]:
+def _candidates(folder: Path) -> list[Path]:
+    """Image files of a folder, in natural order; pictures in a folder of TIFFs only if they are masks of these."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    files.sort(key=lambda path: natural(path.name))
+    stacks = [path for path in files if path.suffix.lower() in TIFFS]
+    pictures = [path for path in files if path.suffix.lower() in PICTURES]
+    known = set(keys(stacks))
+    return stacks + [path for path in pictures if not stacks or (is_mask(path) and _key(path) in known)]
+
+
+def image_files(folder: Path, labels: bool) -> list[Path]:
     """The images of a folder in natural order, or its masks; of an annotation folder 01_GT or 01_ST, its SEG's.
 
     Raises
@@ -83,13 +94,12 @@ def tiffs(folder: Path, labels: bool) -> list[Path]:
     InputError
         If images and masks cannot be told apart, or masks annotate single slices.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in TIFFS and not path.name.startswith(".")]
-    found.sort(key=lambda path: natural(path.name))
+    found = _candidates(folder)
     inner = [folder / name for name in ("SEG", "TRA") if (folder / name).is_dir()]
     if not found and inner:
-        return tiffs(inner[0], labels)
+        return image_files(inner[0], labels)
     if not found:
-        raise MissingError(f"{folder} holds no TIFF files (*.tif, *.tiff).")
+        raise MissingError(f"{folder} holds no images (*.tif, *.tiff, *.png, *.jpg).")
     sliced = next((match for match in (_CTC_SLICE.match(stem_of(path)) for path in found) if match), None)
     if sliced:
         raise InputError(

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError, MissingError
-from cellscale.sources.folders import CTC, TIFFS, keys, stem_of, tiffs
+from cellscale.sources.folders import CTC, TIFFS, image_files, keys, stem_of
 from cellscale.sources.frames import Source, cropped, rising, stack
 from cellscale.sources.microscope_files import is_microscope_file, microscope_images
+from cellscale.sources.pictures import PICTURES, picture_images
 from cellscale.sources.stored import Stored, from_array, read_npy, read_npz
 from cellscale.sources.tiffs import tiff_images
 
@@ -44,6 +45,11 @@ def _read_file(files: tuple[Stored, ...], t: int, c: int, z: int) -> NDArray[Any
     return files[t].plane(0, c, z)
 
 
+def _file_images(path: Path, axes: Sequence[str]) -> tuple[Stored, ...]:
+    read = picture_images if path.suffix.lower() in PICTURES else tiff_images
+    return read(str(path), axes)
+
+
 def _images_of(files: Sequence[Path], axes: Sequence[str]) -> list[tuple[Path, tuple[Stored, ...]]]:
     """The images of each file; a set of files that one image spans counts once, under its first file."""
     covered: set[Path] = set()
@@ -51,7 +57,7 @@ def _images_of(files: Sequence[Path], axes: Sequence[str]) -> list[tuple[Path, t
     for path in files:
         if path.resolve() in covered:
             continue
-        images = tiff_images(str(path), axes)
+        images = _file_images(path, axes)
         covered |= {Path(name).resolve() for image in images for name in image.files}
         found.append((path, images))
     return found
@@ -145,17 +151,17 @@ def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[So
     name, _, key = path.partition("::")
     place = Path(name).expanduser()
     if not place.exists():
-        raise MissingError(f"{name} does not exist. Give a TIFF file, a folder of TIFFs, an npz or an npy file.")
+        raise MissingError(f"{name} does not exist. Give a TIFF file, a folder of images, an npz or an npy file.")
     if place.is_dir():
-        files = tiffs(place, labels)
+        files = image_files(place, labels)
         if not each:
             return [_folder_stack(place, files, axes, labels)]
         named = dict(zip(files, keys(files), strict=True))
         found = _images_of(files, axes)
         return [replace(one, key=named[file]) for file, images in found for one in _stacks(file, images)]
     kind = place.suffix.lower()
-    if kind in TIFFS:
-        return _stacks(place, tiff_images(str(place), axes))
+    if kind in (*TIFFS, *PICTURES):
+        return _stacks(place, _file_images(place, axes))
     if kind == ".npz":
         return [stack(from_array(read_npz(str(place), key, labels), axes, path))]
     if kind == ".npy":
@@ -163,8 +169,8 @@ def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[So
     if is_microscope_file(place):
         return _stacks(place, microscope_images(str(place), axes))
     raise InputError(
-        f"{name} is not a source of images; expected {', '.join(TIFFS)}, .npz, .npy, a folder of "
-        "TIFFs, or a file of a microscope such as .nd2, .lif or .czi."
+        f"{name} is not a source of images; expected .tif, .tiff, .png, .jpg, .npz, .npy, a folder of "
+        "images, or a file of a microscope such as .nd2, .lif or .czi."
     )
 
 
@@ -198,7 +204,8 @@ def open_sources(
     path : str
         A TIFF stack (its pages lie at the frames that NAME.frames.txt in the same folder lists, one number on each
         line, where it exists); a set of OME-TIFF files, by any of them; a folder of TIFFs, each one frame, sorted
-        naturally; a Cell Tracking Challenge folder such as 01, 01_ST or 01_GT/SEG; an npz, its key after `::`; an npy.
+        naturally, or of PNG and JPEG files; a Cell Tracking Challenge folder such as 01, 01_ST or 01_GT/SEG; an npz,
+        its key after `::`; an npy.
     axes : str, optional
         What the stored dimensions are, in their order; of masks, the channels may be missing. None: what the file
         says; else three dimensions are t, y, x.

@@ -30,6 +30,9 @@ _FAILURES = (
 """Exceptions of tifffile and its decoders for bytes that are not what a file's tags promise."""
 _HEADERS = ("shaped", "ome", "imagej", "mmstack", "ndtiff", "scanimage")
 
+_CONTRADICTION = re.compile(r"OME series (?!is missing|failed to read)")
+"""Warnings that mean errors; what a set lacks is found by its pages."""
+
 Page: TypeAlias = tuple[str, int]
 """A page's file and the offset of its directory."""
 
@@ -52,8 +55,9 @@ def _collected() -> Iterator[list[str]]:
     found: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.ERROR:
-            found.append(re.sub(r"<tifffile[^>]*> ", "", record.getMessage()))
+        text = re.sub(r"<tifffile[^>]*> ", "", record.getMessage())
+        if record.levelno >= logging.ERROR or _CONTRADICTION.match(text):
+            found.append(text)
         return False
 
     logger = logging.getLogger("tifffile")

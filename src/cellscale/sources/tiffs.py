@@ -39,7 +39,8 @@ def _series_axes(series: Any, axes: Sequence[str], path: str) -> str:
         planes = shape[named.index("S")]
         raise InputError(
             f"{path} stores {planes} planes as colours, which tifffile does with {planes} frames unless told otherwise "
-            f"(shape {shape}). Say --axes {'t' * (len(shape) > 3)}cyx for colours, --axes tyx for frames."
+            f"(shape {shape}). Say --axes {'t' * (len(shape) > 3)}cyx for colours, "
+            + ("--axes tyx for frames." if len(shape) == 3 else "--axes tzyx for slices.")
         )
     if "S" in named and "C" not in named:
         named = named.replace("S", "C")
@@ -50,6 +51,8 @@ def _series_axes(series: Any, axes: Sequence[str], path: str) -> str:
     named = named.lower()
     if set(named) <= set(AXES) and len(set(named)) == len(named) and set("yx") <= set(named):
         return named
+    if "C" in str(series.axes) and "S" in str(series.axes):
+        raise InputError(f"{path} has channels of several colours each (axes {series.axes}). Save them as channels.")
     raise InputError(f"{path} has the axes {series.axes} of {shape}; say what they are with --axes, e.g. tczyx.")
 
 
@@ -132,7 +135,7 @@ def _disagreement(file: OpenTiff, images: Sequence[Any]) -> str | None:
     meta = file.tiff.imagej_metadata or {}
     for series in images:
         leading = leading_shape(series)
-        planes = math.prod(series.shape) // math.prod(series.keyframe.shape)
+        planes = math.prod(series.shape) // max(math.prod(series.keyframe.shape), 1)
         has = len(series.pages)
         if leading is not None and series.dataoffset is None and has != planes:
             return f"{file.path} describes {planes} planes and has {has} pages."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,8 +28,8 @@ from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
 from cellscale.storage.urls import file_system, is_local, local_path
 
-PART = ".part"
-"""Ending of a file that is being written."""
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
+"""Ending of a file that is being written, by cellscale or by zarr."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +144,7 @@ class Folder:
                 found = system.ls(path, detail=False)
             except FileNotFoundError:
                 return frozenset()
-        names = (name.rsplit("/", 1)[-1] for name in found)
-        return frozenset(name for name in names if not name.endswith(PART) and not compare_and_set.is_lock(name))
+        return frozenset(name.rsplit("/", 1)[-1] for name in found if not _of_writers(name))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
@@ -176,7 +176,20 @@ class Folder:
             system.invalidate_cache()
             found = system.find(path)
         start = len(path) + 1
-        return frozenset(name[start:] for name in found if not name.endswith(PART))
+        return frozenset(name[start:] for name in found if not _of_writers(name))
+
+    def tidy(self) -> None:
+        """Delete what killed writers have left of files below, on file systems; others may write meanwhile.
+
+        A write whose file is deleted before it gets its name fails, and is tried again.
+        """
+        if not is_local(self.url):
+            return
+        with explained("tidy", self.url):
+            for folder, _, names in os.walk(local_path(self.url)):
+                for name in filter(_PARTIAL.search, names):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.join(folder, name))
 
     def check_writable(self) -> None:
         """Raise StoreError, with the place and the way out, unless files can be written here."""
@@ -197,11 +210,16 @@ class Folder:
         return None if data is None else parsed(data, f"{self.url}/{name}")
 
 
+def _of_writers(path: str) -> bool:
+    """Whether a file is part of a write that is under way, or was cut off."""
+    return bool(_PARTIAL.search(path)) or compare_and_set.is_lock(path.rsplit("/", 1)[-1])
+
+
 def _write_local(path: str, data: bytes, *, flush: bool) -> None:
     parent, name = os.path.split(path)
     os.makedirs(parent, exist_ok=True)
     # Readers of a folder of Parquet files pass over names that begin with a dot: a killed process leaves such.
-    part = f"{parent}/.{name}.{uuid.uuid4().hex}{PART}"
+    part = f"{parent}/.{name}.{uuid.uuid4().hex}.part"
     try:
         with open(part, "wb") as stream:
             stream.write(data)

@@ -19,7 +19,7 @@ from cellscale.methods.intensity import BINS, Intensity, Mapping, Scale
 from cellscale.progress import Progress, silent
 from cellscale.training.frames import Frames, StoredFrames, stored
 from cellscale.training.workers import Workers
-from cellscale.types import Box, Labels
+from cellscale.types import Box, Image, Labels
 
 STRIP_PX = 2**22
 """Pixels of a frame that are looked at together while its mapping is fitted."""
@@ -203,3 +203,10 @@ class Crops:
         for box in strips_of(shape, self.frames.block_shape(index)):
             counts[box.y0 : box.y1] += np.count_nonzero(self.labels(index, box), axis=1)
         return np.cumsum(counts)
+
+
+def mapped(image: Image, rule: Intensity) -> NDArray[np.float32]:
+    """Network input of a whole frame (c, y, x)."""
+    labels = np.zeros(image.shape[1:], np.uint32)
+    found, _ = Crops([(image, labels)], rule, 0).read(0, Box.of((image.shape[1], image.shape[2])))
+    return found

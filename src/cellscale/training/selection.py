@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from cellscale.errors import InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
-from cellscale.ngff.image import NgffImage
-from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.ngff.image import NgffImage, list_images, open_image
+from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
 from cellscale.training.frames import TrainingData
 
 log = logging.getLogger("cellscale")
@@ -49,6 +50,36 @@ def _shift_px(image: NgffImage, layer: LabelLayer, axis: str) -> float:
         return 0.0
     starts = [found.levels[0].translation[found.axes.index(axis)] for found in (image, layer)]
     return (starts[1] - starts[0]) / image.levels[0].scale[image.axes.index(axis)]
+
+
+def labelled_images(
+    urls: Sequence[str], layer: str, storage_options: Mapping[str, Any] | None = None
+) -> list[NgffImage]:
+    """Open images, and of collections of images all that have a label layer.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Images, plates, wells and collections.
+    layer : str
+        Name of the layer; an image that is given by itself need not have it.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Raises
+    ------
+    MissingError
+        If no image of a collection has the layer.
+    """
+    opened = []
+    for url in urls:
+        listed = list_images(url, storage_options=storage_options)
+        inner = [one for one in listed if layer in list_labels(one, storage_options=storage_options)]
+        if len(listed) != 1 and not inner:
+            raise MissingError(f"None of the {len(listed)} images of {url} has the label layer {layer!r}.")
+        chosen = listed if len(listed) == 1 else inner
+        opened += [open_image(one, storage_options=storage_options) for one in chosen]
+    return opened
 
 
 def training_data(image: NgffImage, layer: str, channels: int, frames: Frames = None) -> TrainingData:

@@ -28,10 +28,10 @@ def maps_of(cell, separation=None):
 
 def naive_whole_frame(method, maps):
     """The same steps one after the other, each as slow and obvious as it can be; cells in raster order."""
-    how = method.cleaning
+    how = method.postprocessing
     mask = ~naive.without_small_components(maps["cell"] <= 255 * method.threshold, how.fill_holes_px)
     parting = mask & (maps["separation"] > 255 * method.separation)
-    solid = naive.without_small_components(mask & ~parting, how.min_object_px)
+    solid = naive.without_small_components(mask & ~parting, max(how.min_object_px - 1, 0))
     heights = naive.inner_distance(solid, how.cap)
     basins, count = naive.basins(heights, solid)
     distance = ndimage.distance_transform_edt(~solid)
@@ -50,9 +50,9 @@ def naive_whole_frame(method, maps):
 small = st.fixed_dictionaries(
     {
         "fill_holes_px": st.integers(0, 6),
-        "min_object_px": st.integers(0, 6),
+        "min_object_px": st.integers(0, 7),
         "split_neck_px": st.integers(0, 9),
-        "cap": st.integers(1, 12),
+        "postprocessing.cap": st.integers(1, 12),
         "prominence": st.sampled_from([0.0, 0.5, 2.0]),
         "band_radius": st.integers(0, 6),
         "minimum_area": st.sampled_from([0, 5, 20]),
@@ -69,7 +69,7 @@ small = st.fixed_dictionaries(
     seed=st.integers(0, 2**32 - 1),
 )
 @example(
-    how=NOTHING | {"split_neck_px": 5, "cap": 1, "prominence": 0.0, "band_radius": 2},
+    how=NOTHING | {"split_neck_px": 5, "postprocessing.cap": 1, "prominence": 0.0, "band_radius": 2},
     name="deepsplit",
     shape=(8, 69),
     size=31,
@@ -106,12 +106,12 @@ def straight(length, at):
     return line
 
 
-@pytest.mark.parametrize("kind", ["holes", "specks"])
-def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind) -> None:
-    """A line of one px more than the limit, whose first pixel is the last that a tile must know."""
-    method = load_method("deepsplit", **{**NOTHING, kind: 9})
+@pytest.mark.parametrize(("kind", "limit"), [("fill_holes_px", 9), ("min_object_px", 10)])
+def test_a_hole_or_speck_is_seen_as_far_as_its_area(kind, limit) -> None:
+    """A line of one px more than the largest that goes, whose first pixel is the last that a tile must know."""
+    method = load_method("deepsplit", **{**NOTHING, kind: limit})
     line = straight(10, 16)
-    maps = maps_of(~line if kind == "holes" else line)
+    maps = maps_of(~line if kind == "fill_holes_px" else line)
     assert not breaks_on(Mutant(method), maps)
     assert breaks_on(Mutant(method, decode_reach_less=1), maps)
 
@@ -125,7 +125,9 @@ def breaks_on(mutant, maps):
 
 
 def test_less_reach_for_basins_breaks_the_promise() -> None:
-    method = load_method("deepsplit", **{**NOTHING, "split_neck_px": 9, "cap": 4, "prominence": 0.0}, **BOTH)
+    method = load_method(
+        "deepsplit", **{**NOTHING, "split_neck_px": 9, "postprocessing.cap": 4, "prominence": 0.0}, **BOTH
+    )
     assert not breaks(Mutant(method), cases=10)
     assert breaks(Mutant(method, decode_reach_less=1), cases=10)
 
@@ -175,7 +177,7 @@ def test_parting_pixels_beside_a_speck_go_to_a_cell() -> None:
     cell[10:20, 10:25] = True
     parting[10:20, 20:23] = True
     parting[12:20, 20:25] = True
-    with_speck = whole_frame(load_method("deepsplit", min_object_px=8), maps_of(cell, parting))
+    with_speck = whole_frame(load_method("deepsplit", min_object_px=9), maps_of(cell, parting))
     assert with_speck.max() == 1
     assert with_speck[15, 10:25].all()
     assert whole_frame(load_method("deepsplit", min_object_px=0), maps_of(cell, parting)).max() == 2
