@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellscale.errors import MissingError, StoreError
+from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.image import open_image
+from cellscale.ngff.labels import open_labels
 from cellscale.viewers.contact_sheet import preview
 from cellscale.viewers.neuroglancer_state import contrast
 from tests.ngff.pictures import make, noise, whole
@@ -47,6 +48,16 @@ def test_a_codec_that_is_not_installed_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"compressor": {"id": "nobodys"}}))
     with pytest.raises(StoreError, match=r"nobodys.*Install the package that provides it"):
         open_image(str(tmp_path / "i.zarr"))
+
+
+def test_a_label_layer_of_several_channels_is_refused(tmp_path: Path) -> None:
+    make(tmp_path / "i.zarr", noise(2, 40, 50), "cyx")
+    make(tmp_path / "i.zarr" / "labels" / "cells", noise(2, 40, 50), "cyx")
+    listed = {"ome": {"version": "0.5", "labels": ["cells"]}}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": listed}
+    (tmp_path / "i.zarr" / "labels" / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"labels/cells has 2 channels of labels; a layer has one"):
+        open_labels(str(tmp_path / "i.zarr"), "cells")
 
 
 def test_boolean_images_are_shown(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import MissingError
 from cellscale.ngff.labels import LabelLayer
 
 Frames: TypeAlias = tuple[int | None, int | None] | None
@@ -22,22 +22,10 @@ def chosen_frames(frames: Frames, count: int, where: str) -> range:
 
 
 def annotated(layer: LabelLayer, frames: range) -> list[int]:
-    """The frames that have labels: all, unless the layer names those that do.
-
-    Raises
-    ------
-    InputError
-        For a layer that names something else than frames.
-    """
+    """The frames that have labels: all, unless the layer names those that do."""
     listed = layer.metadata.get("frames")
-    if listed is None:
-        return list(frames)
-    if not isinstance(listed, list) or not all(type(t) is int for t in listed):
-        raise InputError(
-            f"The metadata of {layer.url} name {str(listed)[:80]!r} as frames; expected a list of numbers."
-        )
-    wanted = frozenset(listed)
-    return [t for t in frames if t in wanted]
+    wanted = None if listed is None else frozenset(listed)
+    return [t for t in frames if wanted is None or t in wanted]
 
 
 def ranges(frames: Sequence[int]) -> str:

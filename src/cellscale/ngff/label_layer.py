@@ -184,7 +184,7 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     MissingError
         If no such layer is listed.
     InputError
-        If its pixels are no integers, or its version is not supported.
+        If its pixels are no integers, it has several channels, or its version is not supported.
     """
     home = _image_home(url, storage_options)
     listed = list_labels(home.url, storage_options=home.storage_options)
@@ -194,6 +194,11 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     found = described(store, node)
     if found["dtype"].kind not in "uib":
         raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
+    channels = size_of(found["axes"], found["levels"][0], "c")
+    if channels > 1:
+        raise InputError(
+            f"{store.url} has {channels} channels of labels; a layer has one. Save each channel as a layer of its own."
+        )
     metadata = {key: value for key, value in node.notes.items() if key not in (ATTEMPT, REPLACED, PLAIN)}
     source = metadata.pop(SOURCE, None) or node.label_source
     return LabelLayer(

@@ -19,6 +19,7 @@ import numpy as np
 from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff import array_io, consolidated
 from cellscale.ngff.attempts import (
+    COMPANIONS,
     REPLACED,
     attempt_of,
     claim,
@@ -288,7 +289,8 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
         If the store cannot be written, or does not keep the name.
     """
     # The document that names the arrays is written after all of them are on the disk.
-    layer.store.folder.flush_all()
+    for part in (*(level.path for level in layer.levels), *(f"{layer.prefix}{name}" for name in COMPANIONS)):
+        layer.store.folder.child(part).flush_all()
     replaced = _switch(layer, overwrite=overwrite)
     group = Store(url=layer.url.removesuffix(f"/{layer.name}"), storage_options=layer.storage_options)
     for _ in range(_PUBLICATIONS):

@@ -162,7 +162,8 @@ class ImageWriter:
         if self.version == "0.4":
             multiscale["version"] = "0.4"
         # The document that names the arrays is written after all of them are on the disk.
-        self.store.folder.flush_all()
+        for level in self.levels:
+            self.store.folder.child(level.path).flush_all()
         shown = range(self.size("t")) if frames is None else frames
         omero = omero_document(self.channels, [self._window(c, shown) for c in range(self.size("c"))])
         return switch(self.place, {"multiscales": [multiscale], "omero": omero}, self.metadata)
