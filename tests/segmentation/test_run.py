@@ -97,7 +97,7 @@ def arrays(image: NgffImage, name: str) -> list[np.ndarray]:
 
 
 def table(image: NgffImage, name: str) -> pd.DataFrame:
-    return pd.read_parquet(f"{image.url}/labels/{name}/objects.parquet")
+    return pd.read_parquet(open_labels(image.url, name).place("objects.parquet"))
 
 
 def equal(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
