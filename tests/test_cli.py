@@ -53,7 +53,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tifffile.imwrite(folder / "masks.tif", truth)
     save_model(blobs_model(), str(folder / "model"))
     cellscale(
-        "import", folder / "frames.tif", folder / "movie.zarr", "--masks", folder / "masks.tif", "--pixel-size", 0.5
+        "import",
+        folder / "frames.tif",
+        folder / "movie.zarr",
+        "--masks",
+        folder / "masks.tif",
+        "--classes",
+        "keep",
+        "--pixel-size",
+        0.5,
     )
     return folder
 
@@ -235,7 +243,7 @@ def test_a_killed_driver_resumes_and_says_how_much_was_reused(work: Path) -> Non
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", "killed"]
     driver = subprocess.Popen([*command, "--serial"], env={**os.environ, "PYTHONPATH": PATH}, stderr=subprocess.DEVNULL)
     scratch = movie / ".cellscale-killed"
-    while driver.poll() is None and not list(scratch.glob("predict/*0")):
+    while driver.poll() is None and not list(scratch.rglob("predict/*0")):
         time.sleep(0.01)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
@@ -280,7 +288,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     scratch = movie / ".cellscale-stopped"
-    while driver.poll() is None and not list(scratch.glob("predict/*0")):
+    while driver.poll() is None and not list(scratch.rglob("predict/*0")):
         time.sleep(0.01)
     driver.send_signal(signal.SIGINT)
     _, said = driver.communicate(timeout=60)

@@ -26,6 +26,7 @@ ORDER = (
     "upsample_labels",
     "predict_maps",
     "evaluate",
+    "measure",
     "export_table",
     "scene",
     "preview",

@@ -71,11 +71,11 @@ def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypa
     segmented(image, "alone", **settings)
     put, failed = decoding.put, []
 
-    def short_of_memory(folder: Folder, name: str, values: Any) -> None:
+    def short_of_memory(folder: Folder, name: str, values: Any, **options: Any) -> None:
         if name == "pieces/000001/000002" and (always or not failed):
             failed.append(name)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        put(folder, name, values)
+        put(folder, name, values, **options)
 
     monkeypatch.setattr(decoding, "put", short_of_memory)
     always = False

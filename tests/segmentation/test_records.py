@@ -1,3 +1,5 @@
+import uuid
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_a_truncated_object_is_an_error(scratch: Folder, keep: int) -> None:
 def test_names_lists_whole_objects_only(scratch: Folder) -> None:
     assert scratch.names("join") == frozenset()
     put(scratch, "join/1", {"a": np.zeros(1)})
-    scratch.write("join/2.x.part", b"")
+    scratch.write(f"join/.2.{uuid.uuid4().hex}.part", b"")
     assert scratch.names("join") == {"1"}
 
 

@@ -5,7 +5,9 @@ from torch import distributed
 
 from cellscale.methods import load_method
 from cellscale.models.model import tensors
+from cellscale.storage.folder import Folder
 from cellscale.testing.cases import FRAMES
+from cellscale.training.resume_state import claim
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
@@ -24,7 +26,7 @@ METHODS = {
 }
 
 
-def work(rank, folder):
+def work(rank, folder, claims):
     """One of two processes, which train one method after the other."""
     address = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
@@ -32,7 +34,9 @@ def work(rank, folder):
     for name, small in METHODS.items():
         method = load_method(name, **small)
         output = f"{folder}/{name}"
-        model = train(method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers)
+        model = train(
+            method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers, claimed=claims[name]
+        )
         torch.save(tensors(model.networks), f"{output}-{rank}.pt")
     torch.save(workers.mean(torch.tensor([float(rank)])), f"{folder}/mean-{rank}.pt")
     distributed.destroy_process_group()
@@ -42,7 +46,8 @@ def work(rank, folder):
 def folder(tmp_path_factory):
     """What two processes left."""
     made = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, (str(made),), nprocs=2)
+    claims = {name: claim(Folder(url=f"{made}/{name}"), resume=False, overwrite=False) for name in METHODS}
+    torch.multiprocessing.spawn(work, (str(made), claims), nprocs=2)
     return made
 
 

@@ -132,6 +132,12 @@ def measure(
         If the layer has a table and `overwrite` is not set.
     CellscaleError
         For an image, layer or frames that do not exist, sizes that differ, or a store that cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.measure("movie.zarr", layer="truth") > 0
+    True
     """
     pixels = open_image(image, storage_options=storage_options)
     labels = open_labels(layer_store or image, layer, storage_options=storage_options)

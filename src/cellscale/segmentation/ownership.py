@@ -93,7 +93,10 @@ def _attempts(home: Folder) -> list[str]:
 
 def stored_plan(home: Folder) -> dict[str, Any] | None:
     """The plan of the run in a folder, or None where there is none; DamagedError for a damaged one."""
-    found = home.read_json(PLAN)
+    try:
+        found = home.read_json(PLAN)
+    except DamagedError as error:
+        raise DamagedError(f"{error} Or start over with --overwrite.") from error
     if found is None:
         return None
     if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in _ENTRIES.items()):

@@ -219,12 +219,22 @@ def _is_at(handle: int, path: str) -> bool:
         return False
 
 
+def _create(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write an object that must not exist yet; FileExistsError if it does."""
+    if "file" in protocols(fs):
+        # fsspec looks whether a local file exists and then writes it: of two writers at once, both would succeed.
+        with open(path, "xb") as stream:
+            stream.write(data)
+    else:
+        fs.pipe_file(path, data, mode="create")
+
+
 def _lease(fs: AbstractFileSystem, lock: str, token: bytes) -> None:
     """Create the lock object; one that stays unchanged for the length of a lease is that of a dead holder."""
     seen, since = None, time.monotonic()
     while True:
         try:
-            fs.pipe_file(lock, token, mode="create")
+            _create(fs, lock, token)
             return
         except FileExistsError:
             holder = read(fs, lock)
