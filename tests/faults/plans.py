@@ -28,7 +28,7 @@ from cellscale.engine.ray_map import FanOut
 from cellscale.errors import RunError
 from cellscale.models.model import save_model
 from cellscale.ngff.image import NgffImage, open_image
-from cellscale.ngff.labels import list_labels
+from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.segmentation.executor import Spread
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
@@ -63,8 +63,8 @@ class Ground:
 
     def rows(self, name: str) -> pd.DataFrame:
         """The object table of a layer."""
-        url = f"{self.image.url}/labels/{name}/objects.parquet"
-        return pd.read_parquet(url, storage_options=self.options)
+        layer = open_labels(self.image.url, name, storage_options=self.options)
+        return pd.read_parquet(layer.place("objects.parquet"), storage_options=self.options)
 
 
 def ground(url: str, options: dict[str, Any], marks: Path) -> Ground:

@@ -66,11 +66,8 @@ def test_every_method(subject: conformance.Subject, check: conformance.Check) ->
     check(subject)
 
 
-EXACT = sorted(name for name, (method, _) in VARIANTS.items() if load_method(method).whole == "exact")
-
-
-@pytest.mark.parametrize("variant", EXACT)
-@settings(max_examples=2, deadline=None)
+@pytest.mark.parametrize("variant", ["unet3", "cumulative deepsplit", "ribcage-ce", "pixel-forest"])
+@settings(max_examples=4, deadline=None)
 @given(
     shape=st.tuples(st.integers(20, 110), st.integers(30, 110)),
     window_size=st.integers(24, 120),

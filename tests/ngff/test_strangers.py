@@ -95,7 +95,7 @@ def test_a_field_of_another_kind_is_refused_or_ignored(image: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::zarr.errors.ZarrUserWarning")
 def test_every_field_of_another_kind_is_refused_or_ignored(image: Path) -> None:
     assert attack(image, 1) > 1000
 

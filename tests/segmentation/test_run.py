@@ -137,7 +137,14 @@ def test_slices_projection_and_channels(tmp_path: Path) -> None:
     projected = written(str(tmp_path / "projected.zarr"), pixels[:, 1].max(axis=1))
     segmented(single, "cells")
     segmented(projected, "cells")
-    assert np.array_equal(arrays(image, "each")[0][:, 2], arrays(single, "cells")[0][:, 0])
+    slices, alone = arrays(image, "each")[0], arrays(single, "cells")[0][:, 0]
+    for t in range(2):
+        above = int(slices[t, 1].max())
+        assert np.array_equal(slices[t, 2], np.where(alone[t] > 0, alone[t] + above, 0))
+        assert np.unique(slices[t])[1:].tolist() == list(range(1, int(slices[t, 2].max()) + 1))
+    rows = table(image, "each")
+    assert not rows.duplicated(["frame", "label"]).any()
+    assert rows.sort_values(["frame", "label"]).index.is_monotonic_increasing
     assert equal(arrays(image, "max")[:1], arrays(projected, "cells")[:1])
     with pytest.raises(InputError, match="2 channel"):
         segmented(image, "two", channels=(0, 5))

@@ -74,6 +74,23 @@ def test_planes_of_a_set_come_from_their_own_files(tmp_path: Path, name: str) ->
     assert source.files == {str(tmp_path / "set" / f"f{t}.ome.tif") for t in range(3)}
 
 
+def test_frames_that_are_sets_of_their_own(tmp_path: Path) -> None:
+    """Each frame one set, each channel one file of it."""
+    pixels = noise(3, 2, 32, 40)
+    for t in range(3):
+        data = "".join(
+            f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="t{t}c{c}.ome.tif">urn:uuid:{c}</UUID>'
+            "</TiffData>"
+            for c in range(2)
+        )
+        for c in range(2):
+            text = ome(image(data, c=2), f'UUID="urn:uuid:{c}"')
+            write(tmp_path / f"t{t}c{c}.ome.tif", pixels[t, c], text)
+    source = open_source(str(tmp_path))
+    assert (planes(source)[:, :, 0] == pixels).all()
+    assert len(source.files) == 6
+
+
 def test_a_set_with_a_missing_file_is_refused(tmp_path: Path) -> None:
     pixels = _set(tmp_path / "set", 4)
     (tmp_path / "set" / "f2.ome.tif").unlink()

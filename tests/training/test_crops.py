@@ -106,7 +106,7 @@ def test_a_pixel_that_is_no_number_is_named(value: float) -> None:
     image[1, 33, 7] = value
     frames = Blocks([frame(dtype="float32", channels=2), (image, labels)], (16, 16))
     survey(frames, 0, Intensity())
-    with pytest.raises(InputError, match=r"Pixel \(y 33, x 7\) of frame 1 is no finite number"):
+    with pytest.raises(InputError, match=r"Pixel \(y 33, x 7\) of frame 1 is not a finite number"):
         survey(frames, 1, Intensity())
 
 

@@ -240,7 +240,7 @@ def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_fi
     broken[0, 5, 6] = np.nan
     steps = []
     for bad, message in (
-        ((broken, labels), r"Pixel \(y 5, x 6\) of frame 0 is no finite number"),
+        ((broken, labels), r"Pixel \(y 5, x 6\) of frame 0 is not a finite number"),
         ((image, np.zeros_like(labels)), f"None of the 1 {what} frames has a cell"),
     ):
         data: dict[str, Any] = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}

@@ -5,14 +5,15 @@ The histogram is exact, the mapping follows from it alone: no tile, window or wo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.types import Image
+from cellscale.types import Box, Image
 
 BINS = 65_536
 """Bins of a histogram: every value of an integer type up to 16 bits has its own."""
@@ -47,6 +48,42 @@ class Scale:
         parts = np.array_split(image.ravel(), -(-image.size // PIECE) or 1)
         counts: NDArray[np.int64] = np.sum([np.bincount(self.bins(part), minlength=BINS) for part in parts], axis=0)
         return counts
+
+
+def scale_of_type(dtype: np.dtype[Any]) -> Scale | None:
+    """The bins of types whose every value has one, whatever a frame's range; None for others."""
+    return Scale.of(dtype, 0.0, float(np.iinfo(dtype).max)) if dtype in (np.uint8, np.uint16) else None
+
+
+def scales_of(dtype: np.dtype[Any], read: Iterable[tuple[Box, Image]], place: str) -> list[Scale]:
+    """Find the bins of each channel of a frame from its range.
+
+    Parameters
+    ----------
+    dtype : dtype
+        The image's.
+    read : iterable of (Box, Image)
+        Boxes that cover the frame, at least one, with their pixels (c, y, x); one is held at a time.
+    place : str
+        The frame, for messages.
+
+    Raises
+    ------
+    InputError
+        If a pixel is not a finite number.
+    """
+    lows, highs = [], []
+    for box, image in read:
+        if dtype.kind == "f" and not np.isfinite(image).all():
+            _, row, column = np.argwhere(~np.isfinite(image))[0].tolist()
+            raise InputError(
+                f"Pixel (y {box.y0 + row}, x {box.x0 + column}) of {place} is not a finite number. Replace it, "
+                "or choose other frames."
+            )
+        lows.append(image.min(axis=(1, 2)))
+        highs.append(image.max(axis=(1, 2)))
+    ends = zip(np.min(lows, axis=0), np.max(highs, axis=0), strict=True)
+    return [Scale.of(dtype, float(low), float(high)) for low, high in ends]
 
 
 @dataclass(frozen=True, kw_only=True)

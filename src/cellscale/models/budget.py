@@ -17,7 +17,7 @@ SPARE = 2_000_000
 
 
 class Budget(TorchFunctionMode):
-    """While the context lasts, tensors of at most a number of elements are made, all together.
+    """While the context lasts, tensors of at most a number of elements are made, all together, and none without any.
 
     It counts before the memory is taken: a network of width 10⁶ ends at its first layer.
     """
@@ -37,13 +37,14 @@ class Budget(TorchFunctionMode):
     ) -> Any:
         """Count what is made."""
         if func in _FACTORIES:
-            self.left -= _elements(args, kwargs or {})
-            if self.left < 0:
+            sides = _sides(args, kwargs or {})
+            self.left -= math.prod(sides)
+            if self.left < 0 or min(sides, default=1) < 1:
                 raise DamagedError(self.message)
         return func(*args, **(kwargs or {}))
 
 
-def _elements(args: Sequence[Any], options: Mapping[str, Any]) -> int:
-    """Elements of the tensor that a call asks for, as (2, 3), [2, 3], 2, 3 or size=(2, 3)."""
+def _sides(args: Sequence[Any], options: Mapping[str, Any]) -> list[int]:
+    """Shape of the tensor that a call asks for, as (2, 3), [2, 3], 2, 3 or size=(2, 3)."""
     size = options.get("size", args[0] if args and not isinstance(args[0], int) else args)
-    return math.prod(int(side) for side in size)
+    return [int(side) for side in size]

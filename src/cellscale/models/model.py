@@ -45,6 +45,8 @@ KINDS = {
     "weights_sha256": str,
 }
 """Entries of a description and their types."""
+_MISFITS = (RuntimeError, TypeError, ArithmeticError, LookupError, ValueError)
+"""What Python and torch raise at settings that no one has tried together."""
 MAX_REACH = 8192
 """Farthest that a method looks, px: a window is twice as much wider than its core, and has to fit into memory."""
 MAX_PIXEL_UM = 1e6
@@ -148,9 +150,9 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
 def _weights_of(content: bytes | None) -> str | None:
     """Name of the file of weights that a description names; None for something else."""
     try:
-        found = json.loads(content or b"null")
+        found = parsed(content or b"null", DESCRIPTION)
         name = found.get("weights", WEIGHTS) if isinstance(found, dict) and "weights_sha256" in found else None
-    except ValueError:
+    except DamagedError:
         return None
     return name if isinstance(name, str) and WEIGHTS_NAME.fullmatch(name) else None
 
@@ -190,7 +192,7 @@ def _listed(folder: Path) -> dict[str, Any]:
         "name": folder.name,
         "summary": (folder / "card.md").read_text().partition("\n")[0].strip("# "),
         "method": description["method"],
-        "pixel_size_um": description["pixel_size_um"],
+        "pixel_size_um": description.get("pixel_size_um"),
         "bytes": (folder / WEIGHTS).stat().st_size,
     }
 
@@ -231,7 +233,11 @@ def _method(description: Mapping[str, Any], place: str, trust: Collection[str]) 
         method = replaced(method, added_since(method, description["settings"]))
     except MissingError as error:
         raise DamagedError(f"{place} is incomplete: {error} Copy the model again.") from error
-    for name, value in (("reach", method.reach), ("decode_reach", method.decode_reach), ("link", method.link)):
+    try:
+        reaches = {"reach": method.reach, "decode_reach": method.decode_reach, "link": method.link}
+    except _MISFITS as error:
+        raise DamagedError(f"The settings of {place} do not fit together: {error}. Copy the model again.") from error
+    for name, value in reaches.items():
         if not 0 <= value <= MAX_REACH:
             raise InputError(f"The settings of {place} give a {name} of {value} px; expected 0 to {MAX_REACH}.")
     return method
@@ -245,9 +251,13 @@ def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
         raise DamagedError(f"{url}/{WEIGHTS} is damaged: {error}.") from error
     _check_finite(values, url)
     held = sum(value.numel() for value in values.values())
-    advice = f"{WEIGHTS} holds {held}. Were the settings in {DESCRIPTION} changed?"
-    with Budget(held + SPARE, f"{url}/{DESCRIPTION} asks for networks of more than {held + SPARE} numbers; {advice}"):
-        networks = {name: network.eval() for name, network in method.networks().items()}
+    place, advice = f"{url}/{DESCRIPTION}", f"Were the settings in {DESCRIPTION} changed?"
+    message = f"{place} asks for networks that its weights, {held} numbers, cannot fill. {advice}"
+    try:
+        with Budget(held + SPARE, message):
+            networks = {name: network.eval() for name, network in method.networks().items()}
+    except _MISFITS as error:
+        raise DamagedError(f"The settings of {place} make no networks: {error}. {advice}") from error
     restore(networks, values)
     return networks
 
@@ -280,7 +290,7 @@ def load_model(
         Options for fsspec.
     trust : collection of str
         Modules outside of cellscale whose methods may be imported, e.g. ["mypackage.methods"]: their code runs. Without
-        it, only the methods of `cellscale.methods()` are loaded.
+        it, only the methods of `cellscale.list_methods()` are loaded.
     shipped : Path
         Folder of the models that have names.
 
@@ -305,7 +315,7 @@ def load_model(
         raise DamagedError(f"{url}/{WEIGHTS} is not the file that {DESCRIPTION} describes. Copy the model again.")
     method = _method(found, f"{url}/{DESCRIPTION}", trust)
     networks = _networks(method, weights, url)
-    size = found["pixel_size_um"]
+    size = found.get("pixel_size_um")
     return Model(
         method=method,
         networks=networks,

@@ -11,6 +11,7 @@ from typing import Any
 
 from cellscale.ngff.metadata import read_node
 from cellscale.ngff.stores import Store
+from cellscale.storage.documents import parsed
 
 _V2 = ".zmetadata"
 _MEMBER = "consolidated_metadata"
@@ -61,7 +62,7 @@ def _refresh_one(store: Store, part: str, nodes: Sequence[str]) -> None:
 
 
 def _parsed(content: bytes | None) -> dict[str, Any] | None:
-    document = None if content is None else json.loads(content)
+    document = None if content is None else parsed(content, "the consolidated metadata")
     return document if isinstance(document, dict) else None
 
 

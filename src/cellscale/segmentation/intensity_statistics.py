@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cellscale.errors import InputError
-from cellscale.methods.intensity import BINS, Mapping, Scale
+from cellscale.methods.intensity import BINS, Mapping, Scale, scale_of_type, scales_of
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays
@@ -84,12 +82,13 @@ def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, 
     if not boxes:
         return [Mapping(low=0.0, high=1.0)] * len(run.channels)
     first = _first_read(run, plane, boxes, reference, absent)
-    if run.image.dtype in (np.uint8, np.uint16):
-        # Each value has a bin, whatever the range, so that one read is enough.
-        scale = Scale.of(run.image.dtype, 0.0, float(np.iinfo(run.image.dtype).max))
+    scale = scale_of_type(run.image.dtype)
+    if scale is not None:
+        # One read is enough.
         scales, again = [scale] * len(run.channels), first
     else:
-        scales = [Scale.of(run.image.dtype, low, high) for low, high in _range(run, plane, first)]
+        t, z = run.planes[plane]
+        scales = scales_of(run.image.dtype, first, f"frame {t}, slice {z} of {run.image.url}")
         again = ((box, read_checked(run, plane, box, reference, channels=run.channels)) for box in boxes)
     totals = np.zeros((len(scales), BINS), np.int64)
     for _, pixels in again:
@@ -106,21 +105,6 @@ def _first_read(
         pixels = read_all(run, plane, box, absent)
         reference.checksums[(slice(None), *reference.grid.part(box))] = reference.grid.checksums(pixels, box)
         yield box, pixels[list(run.channels)]
-
-
-def _range(run: Run, plane: int, read: Iterator[tuple[Box, Image]]) -> NDArray[np.float64]:
-    """Least and greatest value of each channel, (c, 2)."""
-    found = []
-    for box, values in read:
-        if np.issubdtype(run.image.dtype, np.floating) and not np.isfinite(values).all():
-            t, z = run.planes[plane]
-            raise InputError(
-                f"Frame {t}, slice {z} of {run.image.url} has pixels that are not finite numbers in rows "
-                f"{box.y0}:{box.y1}, columns {box.x0}:{box.x1}. Replace them before segmenting."
-            )
-        found.append([values.min(axis=(1, 2)), values.max(axis=(1, 2))])
-    ends = np.array(found, np.float64)
-    return np.stack([ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)], axis=1)
 
 
 def mappings_of(run: Run, plane: int, records: Records) -> list[Mapping]:

@@ -1,4 +1,4 @@
-"""Join: the pieces of a plane's tiles become its cells, numbered in raster order.
+"""Join: the pieces of a plane's tiles become its cells, numbered in raster order, through the slices of a frame.
 
 Strips of tile rows are joined side by side, then one task for each plane sweeps over its strips. No task holds the
 pieces of more than two strips: a cell's label is found from the first pixels of the cells of its strip.
@@ -19,7 +19,7 @@ from cellscale.segmentation.decode import unpacked
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiling.ring_rule import TileRecord
-from cellscale.tiling.row_groups import Judged, Strip, join_strip, labels_of, sweep
+from cellscale.tiling.row_groups import Judged, Rows, Strip, join_strip, labels_of, sweep
 from cellscale.types import Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
@@ -95,8 +95,6 @@ def join(run: Run, units: Sequence[Unit]) -> Arrays:
             np.add.at(counts, begun, 1)
             flags = {flag: n + int(judged.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
             places += [(strip, after) for strip in np.unique([after, *judged.strips, *begun]).tolist()]
-        if counts.sum() > MOST_CELLS:
-            raise RunError(f"Frame {run.planes[plane]} has {counts.sum()} cells; uint32 labels end at {MOST_CELLS}.")
         arrays |= {f"{plane}/counts": counts, f"{plane}/places": np.array(places, np.int64).reshape(-1, 2)}
         arrays |= {f"{plane}/{flag}": np.array([n]) for flag, n in flags.items()}
     run.scratch.flush(cells_name(plane, after) for (plane,) in units for after in range(len(run.rows)))
@@ -111,16 +109,17 @@ def cells_name(plane: int, strip: int) -> str:
 class Numbering:
     """The labels of a run's cells, read as they are asked for."""
 
-    def __init__(self, run: Run) -> None:
-        """Read nothing yet."""
-        self.run, self.joined = run, Joined(run)
+    def __init__(self, run: Run, earlier: Rows) -> None:
+        """Read nothing yet; `earlier` is what `cells_in_earlier_slices` returned."""
+        self.run, self.joined, self._earlier = run, Joined(run), earlier
         self._judged = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
         self._cells = lru_cache(maxsize=4)(self._cells_of)
         self._labels = lru_cache(maxsize=4)(self._labels_of)
 
     def before(self, plane: int, strip: int) -> int:
-        """Number of cells that begin above a strip."""
-        return int(self.joined.records.of(self.run.join, (plane,))[f"{plane}/counts"][:strip].sum())
+        """Number of the frame's cells in earlier slices, and in this one above a strip."""
+        counts = self.joined.records.of(self.run.join, (plane,))[f"{plane}/counts"]
+        return int(self._earlier[plane] + counts[:strip].sum())
 
     def _places(self, plane: int, strip: int) -> list[int]:
         places = self.joined.records.of(self.run.join, (plane,))[f"{plane}/places"]
@@ -161,6 +160,43 @@ class Numbering:
         place = tile - self.run.rows.tiles(strip).start
         start, stop = self.joined.strip(plane, strip).offsets[place : place + 2]
         return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, strip)[start:stop]])
+
+
+def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
+    """Count the cells in the slices before each plane of the same frame: labels are numbered through its slices.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    records : iterable of Arrays
+        All records of the join.
+
+    Returns
+    -------
+    int64 array, (planes,)
+
+    Raises
+    ------
+    RunError
+        If a frame has more cells than uint32 has labels.
+    """
+    cells = np.zeros(len(run.planes), np.int64)
+    for record in records:
+        for key, counts in record.items():
+            plane, _, name = key.partition("/")
+            if name == "counts":
+                cells[int(plane)] = counts.sum()
+    # Planes are in the order of frames, then slices: sums over all planes before, less those of earlier frames.
+    before = np.cumsum(cells) - cells
+    _, first, frame = np.unique([t for t, _ in run.planes], return_index=True, return_inverse=True)
+    earlier: Rows = before - before[first][frame]
+    most = int(np.argmax(earlier + cells))
+    if earlier[most] + cells[most] > MOST_CELLS:
+        raise RunError(
+            f"Frame {run.planes[most][0]} has {earlier[most] + cells[most]} cells; uint32 labels end at {MOST_CELLS}."
+        )
+    return earlier
 
 
 def counted(records: Iterable[Arrays]) -> tuple[int, dict[str, int]]:

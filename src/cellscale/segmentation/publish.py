@@ -22,6 +22,7 @@ from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
+from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box
 
 
@@ -32,6 +33,8 @@ class Publication:
     run: Run
     layer: LabelLayer
     level: int
+    earlier: Rows
+    """Cells in earlier slices of a plane's frame, (planes,)."""
 
 
 def label_slice(run: Run, plane: int) -> tuple[int, int]:
@@ -44,7 +47,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write shards (plane, shard) of a level; return the counts of what was written."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
-    numbering, written = Numbering(run), []
+    numbering, written = Numbering(run, publication.earlier), []
     for plane, shard in units:
         box = shards[shard]
         t, z = label_slice(run, plane)
@@ -76,7 +79,7 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
-    numbering, written = Numbering(run), []
+    numbering, written = Numbering(run, publication.earlier), []
     for plane, strip in units:
         t, z = label_slice(run, plane)
         cells, before = numbering.cells(plane, strip), numbering.before(plane, strip)

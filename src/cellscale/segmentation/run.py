@@ -33,7 +33,7 @@ from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Spread, Task, one_by_one
 from cellscale.segmentation.heap import give_back
 from cellscale.segmentation.intensity_statistics import missing_chunks, survey
-from cellscale.segmentation.join import counted, join, join_strips
+from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_strips
 from cellscale.segmentation.ownership import Ownership, sign
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import predict
@@ -42,6 +42,7 @@ from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
 from cellscale.segmentation.target import CHANGED, Target, resumed
+from cellscale.tiling.row_groups import Rows
 
 log = logging.getLogger("cellscale")
 
@@ -354,20 +355,22 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     report.failed_regions = steps.placeholders(run.decode)
     report.failed_tiles += report.failed_regions
     steps.do(run.strips, join_strips, run)
-    report.cells, report.flagged = counted(steps.do(run.join, join, run, summary=dict))
+    joined = steps.do(run.join, join, run, summary=dict)
+    report.cells, report.flagged = counted(joined)
+    earlier = cells_in_earlier_slices(run, joined)
     report.reached = dict(sum(reached, Counter[str]()))
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     steps.owner.check()
     layer = _staged(run, target, steps.owner.attempt, layer_metadata(run, model, report.failed_regions))
-    _write_layer(steps, layer)
+    _write_layer(steps, layer, earlier)
     report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
     return layer
 
 
-def _write_layer(steps: Steps, layer: LabelLayer) -> None:
+def _write_layer(steps: Steps, layer: LabelLayer, earlier: Rows) -> None:
     """Write all levels and the object table, and check what is there against what was written."""
-    run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0)
+    run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0, earlier=earlier)
     written = {}
     for level in range(len(layer.levels)):
         step = run.publish(level, len(layer.shards(level)))

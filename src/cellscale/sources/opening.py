@@ -104,11 +104,12 @@ def _check_alike(files: Sequence[Stored], labels: bool) -> None:
 
 def _folder_stack(folder: Path, files: Sequence[Path], axes: Sequence[str], labels: bool) -> Source:
     """Files that are one frame each; or one stack, in one file or in the files of a set."""
-    matches = [CTC.match(stem_of(path)) for path in files]
-    numbered = all(matches)
     found = _images_of(files, [one.replace("t", "") for one in axes] if len(files) > 1 else axes)
     if len(found) == 1 and (len(files) > 1 or any(image.size("t") > 1 for image in found[0][1])):
         return _only(_stacks(found[0][0], found[0][1]), str(folder))
+    files = [path for path, _ in found]
+    matches = [CTC.match(stem_of(path)) for path in files]
+    numbered = all(matches)
     stored = [_frame_of(path, images, numbered and not axes) for path, images in found]
     _check_alike(stored, labels)
     frames = [int(match[1]) for match in matches if match] if numbered else list(range(len(files)))
@@ -124,7 +125,7 @@ def _folder_stack(folder: Path, files: Sequence[Path], axes: Sequence[str], labe
         names={named[i]: frames[i] for i in order},
         calibration=first.calibration,
         incomplete={frames[i]: lack for i in order for lack in stored[i].incomplete.values()},
-        files=frozenset(map(str, files)),
+        files=frozenset(name for file in stored for name in file.files or (file.path,)),
         read=partial(_read_file, tuple(stored[i] for i in order)),
     )
 

@@ -7,15 +7,14 @@ in which the frame is stored. Neither takes the memory of a frame.
 from __future__ import annotations
 
 from collections import OrderedDict, abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError
-from cellscale.methods.intensity import BINS, Intensity, Mapping, Scale
+from cellscale.methods.intensity import BINS, Intensity, Mapping, Scale, scale_of_type, scales_of
 from cellscale.progress import Progress, silent
 from cellscale.training.frames import Frames, StoredFrames, stored
 from cellscale.training.workers import Workers
@@ -62,10 +61,13 @@ def survey(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int 
     Raises
     ------
     InputError
-        If a pixel is no finite number.
+        If a pixel is not a finite number.
     """
     boxes = list(strips_of(frames.shape(index), frames.block_shape(index)))
-    scales = _scales(frames, index, boxes)
+    dtype = frames.read_image(index, Box(0, 0, 1, 1)).dtype
+    scale = scale_of_type(dtype)
+    read = ((box, frames.read_image(index, box)) for box in boxes)
+    scales = scales_of(dtype, read, frames.place(index)) if scale is None else [scale] * frames.image_shape(index)[0]
     totals, hidden = (np.zeros((len(scales), BINS), np.int64) for _ in range(2))
     for box in boxes:
         image = frames.read_image(index, box)
@@ -78,26 +80,6 @@ def survey(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int 
     medians = [_median(known, scale) for known, scale in zip(totals - hidden, scales, strict=True)]
     blank = tuple(float(mapping(median)) for mapping, median in zip(mappings, medians, strict=True))
     return Seen(mappings=mappings, blank=blank)
-
-
-def _scales(frames: StoredFrames, index: int, boxes: Sequence[Box]) -> list[Scale]:
-    """Bins of each channel of a frame; types whose every value has a bin need no look at the pixels."""
-    dtype = frames.read_image(index, Box(0, 0, 1, 1)).dtype
-    if dtype in (np.uint8, np.uint16):
-        return [Scale.of(dtype, 0, float(np.iinfo(dtype).max))] * frames.image_shape(index)[0]
-    lows, highs = [], []
-    for box in boxes:
-        image = frames.read_image(index, box)
-        if dtype.kind == "f" and not np.isfinite(image).all():
-            _, row, column = np.argwhere(~np.isfinite(image))[0].tolist()
-            raise InputError(
-                f"Pixel (y {box.y0 + row}, x {box.x0 + column}) of {frames.place(index)} is no finite number. Replace "
-                "such pixels before training, or choose other frames."
-            )
-        lows.append(image.min(axis=(1, 2)))
-        highs.append(image.max(axis=(1, 2)))
-    ends = zip(np.min(lows, axis=0), np.max(highs, axis=0), strict=True)
-    return [Scale.of(dtype, float(low), float(high)) for low, high in ends]
 
 
 def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.models.model import DESCRIPTION, restore, tensors
+from cellscale.storage.documents import parsed
 from cellscale.storage.folder import Folder
 from cellscale.training.history import History
 from cellscale.training.loop import State
@@ -121,8 +122,8 @@ def _unfinished(folder: Folder) -> ExistsError:
 def _claim_in(content: bytes | None) -> dict[str, Any]:
     """What a claim says; nothing for one that is damaged."""
     try:
-        found = json.loads(content or b"{}")
-    except ValueError:
+        found = parsed(content or b"{}", "the claim")
+    except DamagedError:
         return {}
     return found if isinstance(found, dict) else {}
 
