@@ -189,9 +189,9 @@ def test_a_training_takes_all_that_torchvisions_weights_have(
     networks = method.networks()
     start, learn = method.stages()
     assert (start.share, learn.share) == (0, 1)
+    assert start.on_end is not None
     with caplog.at_level("INFO", logger="cellscale"):
-        assert start.on_end is not None
-    start.on_end(networks)
+        start.on_end(networks)
     net = networks["mask_rcnn"]
     for value in (
         net.backbone.body.conv1.weight,

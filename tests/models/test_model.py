@@ -223,7 +223,7 @@ FOREIGN = """
 import pathlib
 pathlib.Path(__file__).with_name("ran").touch()
 from cellscale.methods import load_method
-METHOD: Any = load_method("dwm")
+METHOD = load_method("dwm")
 NOTHING = 3
 """
 

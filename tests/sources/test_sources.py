@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.errors import CellscaleError, InputError, MissingError, StoreError
 from cellscale.sources import Source, open_source
 
 
@@ -183,6 +184,33 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "n.npz", ids=np.arange(3))
     with pytest.raises(InputError, match="holds no images; its arrays are ids"):
         open_source(str(tmp_path / "n.npz"))
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "compressed"])
+def test_an_array_of_which_any_byte_is_changed_is_read_or_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind[:3].replace('com', 'npz')}"
+    save = {"npy": np.save, "npz": np.savez, "compressed": np.savez_compressed}[kind]
+    save(path, noise(3, 16, 20))
+    whole, refused = path.read_bytes(), 0
+    for at in [*range(0, 400, 5), *range(len(whole) - 200, len(whole), 5)]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        try:
+            open_source(str(path)).plane(0)
+        except CellscaleError:
+            refused += 1
+    assert refused > 10
+
+
+@pytest.mark.parametrize("shape", ["(10**15,)", "(1000000000000000,)", "(" * 5000, "(-1, 4)"])
+def test_an_array_that_no_memory_holds_is_refused(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", data)
+    (tmp_path / "a.npy").write_bytes(data)
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(StoreError, match=f"Cannot read .*{name}"):
+            open_source(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])

@@ -213,7 +213,7 @@ from cellscale.testing.cases import annotated_frame
 from cellscale.training.samples import Samples, batches
 from cellscale.training.settings import TrainingSettings
 
-class Frames(list[Any]):
+class Frames(list):
     "Defined by the script itself."
 
 print("begun")

@@ -189,8 +189,29 @@ def _next(lines: Mask, walked: Mask, y: int, x: int) -> tuple[int, int]:
 
 
 @kernel
-def _prune(lines: Mask, radii: NDArray[np.float32], length: float, doomed: Mask) -> bool:
-    """Mark the branches that stick out of the disc at their junction by at most `length`; whether there are any."""
+def _unwind(left: Mask, path: NDArray[np.int64]) -> bool:
+    """Delete a branch from its end on; put it back and return False where that would cut a part or open a hole.
+
+    A pixel with one arc of skeleton pixels around it can go without either. An end in the corner of a 2×2 square may
+    belong to a closed line: the pixel after it then has two arcs.
+    """
+    for k in range(path.shape[0]):
+        y, x = path[k]
+        if _arcs(left, y, x) != 1:
+            for i in range(k):
+                left[path[i, 0], path[i, 1]] = True
+            return False
+        left[y, x] = False
+    return True
+
+
+@kernel
+def _prune(lines: Mask, radii: NDArray[np.float32], length: float, left: Mask) -> bool:
+    """Delete the branches of `lines` that stick out of the disc at their junction by at most `length`, if any.
+
+    All branches are looked for in `lines`, so that of three that meet none is kept for being the last; `left`, a copy
+    of it, loses them.
+    """
     walked = np.zeros(lines.shape, np.bool_)
     path = np.empty((lines.size, 2), np.int64)
     any_found = False
@@ -211,10 +232,8 @@ def _prune(lines: Mask, radii: NDArray[np.float32], length: float, doomed: Mask)
             for k in range(n):
                 walked[path[k, 0], path[k, 1]] = False
             far = np.hypot(y - y0, x - x0) + radii[y0, x0]
-            if junction and far <= radii[y, x] + length:
+            if junction and far <= radii[y, x] + length and _unwind(left, path[:n]):
                 any_found = True
-                for k in range(n):
-                    doomed[path[k, 0], path[k, 1]] = True
     return any_found
 
 
@@ -243,8 +262,7 @@ def pruned(lines: Mask, figure: Mask, *, length: float) -> Mask:
     found = np.pad(mask_image(lines, "lines"), 1)
     check_equal_shapes(inside, found[1:-1, 1:-1], "figure and lines")
     radii = np.pad(distance_transform(inside), 1)
-    doomed = np.zeros_like(found)
-    while _prune(found, radii, length, doomed):
-        found &= ~doomed
-        doomed[:] = False
+    left = found.copy()
+    while _prune(found, radii, length, left):
+        found[:] = left
     return found[1:-1, 1:-1]

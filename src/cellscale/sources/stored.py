@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError, StoreError, unknown
+from cellscale.storage.errors import failures
 from cellscale.types import Calibration
 
 AXES = "tczyx"
@@ -119,12 +120,17 @@ def _item(array: NDArray[Any], index: Index) -> NDArray[Any]:
     return np.asarray(array[index])
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """What NumPy raises at files that are damaged, or whose header names an array that no memory holds."""
+    return (*failures(), MemoryError, tokenize.TokenError)
+
+
 def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
     """The array of a key; without one, `images` or `masks`, or the first with three dimensions."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             shapes = {name: archive[name] for name in ([key] if key in archive.files else archive.files)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _failures() as error:
         raise StoreError(f"Cannot read {path} as npz: {error}.") from error
     if key and key not in shapes:
         raise unknown(f"array of {path}", key, shapes)
@@ -141,6 +147,6 @@ def read_npy(path: str) -> NDArray[Any]:
     """Map the array of an npy file."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except _failures() as error:
         raise StoreError(f"Cannot read {path} as npy: {error}.") from error
     return array

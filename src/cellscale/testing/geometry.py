@@ -58,11 +58,10 @@ def check_geometry(image: NgffImage, layer: LabelLayer) -> list[str]:
     Examples
     --------
     >>> import tempfile, cellscale
-    >>> from cellscale.ngff.image import open_image
     >>> from cellscale.ngff.labels import open_labels
     >>> url = f"{tempfile.mkdtemp()}/movie.zarr"
-    >>> cellscale.synthesize(url, shape=(1, 64, 64), cells=3)
-    >>> check_geometry(open_image(url), open_labels(url, "truth"))
+    >>> image = cellscale.synthesize(url, shape=(1, 64, 64), cells=3)
+    >>> check_geometry(image, open_labels(url, "truth"))
     []
     """
     problems = []
