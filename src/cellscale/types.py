@@ -141,6 +141,8 @@ class Pieces:
     relief: NDArray[np.uint8] | None = None
     """(y, x) of the valid box, or None. With a relief, pieces have their least height, and the table of adjacent pieces
     has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
+    probability: NDArray[np.uint8] | None = None
+    """(y, x) of the valid box, 0 … 255, or None. With it, pieces have its sum, from which an object's mean follows."""
     anchors: NDArray[np.int64] | None = None
     """(n, 2), (y, x) of the anchor pixel of each piece from the valid box's first pixel, or None. With anchors, pieces
     of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the frame."""

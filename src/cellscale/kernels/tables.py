@@ -194,13 +194,16 @@ def tables_of(pieces: Pieces, core: Box, *, origin: tuple[int, int], width: int)
     Returns
     -------
     nodes : Table
-        What `piece_table` measures; with a relief also lowest, the least height.
+        What `piece_table` measures; with a relief also lowest, the least height; with a probability its sum.
     edges : Table
         What `border_table` measures; without a relief it has no rows.
     """
     count = int(pieces.labels.max(initial=0))
     owned = np.ascontiguousarray(pieces.labels[core.slices])
     nodes = dict(piece_table(owned, count, origin=origin, width=width))
+    if pieces.probability is not None:
+        sums = np.bincount(owned.ravel(), pieces.probability[core.slices].ravel(), count + 1)
+        nodes["probability"] = sums[1:].astype(np.int64)
     if pieces.relief is None:
         none = np.zeros((0, 0), np.int32)
         return nodes, border_table(none, none.astype(np.uint8), core=(0, 0, 0, 0))

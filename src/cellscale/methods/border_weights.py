@@ -131,7 +131,9 @@ class BorderWeightedUNet:
     def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
         """4-connected components of the cells; narrow gaps go to the nearest."""
         cells = self.postprocessing.filled(above(maps["cell"], self.threshold))
-        return self.postprocessing.pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
+        return self.postprocessing.pieces(
+            cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid, maps["cell"]
+        )
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""

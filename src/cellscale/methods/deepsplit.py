@@ -357,7 +357,7 @@ class DeepSplit:
         """The mask without the separation, cleaned; parting pixels go to the nearest cell."""
         mask = self.postprocessing.filled(above(maps["cell"], self.threshold))
         parting = above(maps["separation"], self.separation)
-        return self.postprocessing.pieces(mask & ~parting, mask & parting, self.band_radius, valid)
+        return self.postprocessing.pieces(mask & ~parting, mask & parting, self.band_radius, valid, maps["cell"])
 
     def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Cut at short necks alone; drop small objects."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -63,6 +64,7 @@ small = st.fixed_dictionaries(
         "prominence": st.sampled_from([0.0, 0.5, 2.0]),
         "band_radius": st.integers(0, 6),
         "minimum_area": st.sampled_from([0, 5, 20]),
+        "minimum_confidence": st.sampled_from([0.0, 0.5, 0.55, 1.0]),
     }
 )
 
@@ -97,7 +99,9 @@ def test_any_tiling_gives_the_whole_frames_labels(
 def test_the_whole_frame_is_what_the_steps_say(how: Any, seed: int) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
     method: Any = load_method(
-        "deepsplit", **{**how, "minimum_area": 0, "split_neck_px": max(1, how["split_neck_px"])}, **BOTH
+        "deepsplit",
+        **{**how, "minimum_area": 0, "minimum_confidence": 0.0, "split_neck_px": max(1, how["split_neck_px"])},
+        **BOTH,
     )
     maps = random_maps(method.maps, (24, 30), seed)
     found = whole_frame(method, maps)
@@ -106,6 +110,19 @@ def test_the_whole_frame_is_what_the_steps_say(how: Any, seed: int) -> None:
     assert np.array_equal(found > 0, inside | (band if inside.any() else False))
     pairs = np.unique(np.stack([found[inside], groups[inside]]), axis=1)
     assert pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+
+
+@pytest.mark.parametrize("neck", [0, 5])
+def test_objects_of_a_low_mean_probability_are_dropped(neck: int) -> None:
+    """Two discs, the mean of one just below the limit; gap pixels count as pixels of their cell."""
+    method: Any = load_method("unet-ronneberger", split_neck_px=neck, fill_radius=0, min_object_px=0)
+    cell = np.where(disc((40, 80), 20, 20, 9), 200, 0) + np.where(disc((40, 80), 20, 60, 9), 204, 0)
+    maps = {"cell": cell.astype(np.uint8)}
+    for limit, kept in ((0.0, 2), (0.78, 2), (0.8, 1), (0.81, 0)):
+        how = dataclasses.replace(method.postprocessing, minimum_confidence=limit)
+        found = whole_frame(dataclasses.replace(method, postprocessing=how), maps)
+        assert found.max() == kept
+        assert np.array_equal(found > 0, cell > 0 if kept == 2 else cell > 200 if kept else cell > 255)
 
 
 def straight(length: int, at: Any) -> NDArray[Any]:
@@ -194,6 +211,7 @@ def test_parting_pixels_beside_a_speck_go_to_a_cell() -> None:
 
 def test_nothing_set_is_components_alone() -> None:
     cells = np.random.default_rng(0).random((40, 50)) < 0.6
-    found = Postprocessing().pieces(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40)).labels
+    probability = 255 * cells.astype(np.uint8)
+    found = Postprocessing().pieces(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40), probability).labels
     assert np.array_equal(found > 0, cells[5:30, 5:40])
     assert found.max() == ndimage.label(cells[5:30, 5:40])[1]

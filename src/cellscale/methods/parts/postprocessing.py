@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,9 @@ class Postprocessing:
     """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
     prominence: float = 1.0
     """A centre is this much farther from the rim than its pass to a deeper centre, px."""
+    minimum_confidence: float = 0.0
+    """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; not in the
+    papers."""
 
     @property
     def _largest_speck(self) -> int:
@@ -61,7 +64,7 @@ class Postprocessing:
         """Fill small holes."""
         return remove_small_holes(cells, self.fill_holes_px)
 
-    def pieces(self, cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
+    def pieces(self, cells: Mask, touching: Mask, radius: int, valid: Box, probability: NDArray[np.uint8]) -> Pieces:
         """Basins, or components where nothing is cut; touching pixels go to the nearest.
 
         Parameters
@@ -72,27 +75,41 @@ class Postprocessing:
             Touching pixels farther than this from any cell become background, px.
         valid : Box
             The part of the region whose pieces are returned.
+        probability : uint8 array, (y, x)
+            Stored probability of a cell in the region.
         """
+        evidence = probability[valid.slices] if self.minimum_confidence else None
         solid = remove_small_objects(cells, self._largest_speck)
         around = valid.grow(radius).clip(Box.of(cells.shape))
         near, inner = touching[around.slices], valid.within(around)
         if self.split_neck_px == 0:
-            return pieces(solid[around.slices], near, radius, inner)
+            return replace(pieces(solid[around.slices], near, radius, inner), probability=evidence)
         heights = np.where(touching, np.uint8(WALL), inner_distance(solid, cap=self.cap))
         found, _ = basins(heights, solid, box=around)
         assigned = assign_touching(found, near, radius=radius)
-        return Pieces(labels=renumbered(assigned[inner.slices]), relief=heights[valid.slices])
+        return Pieces(labels=renumbered(assigned[inner.slices]), relief=heights[valid.slices], probability=evidence)
 
     def unite(self, nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
-        """Join the basins of one centre, then those with a long common border; drop small objects."""
+        """Join the basins of one centre, then those with a long common border; drop small and doubtful objects."""
         groups = np.arange(len(nodes["area"]))
         if self.split_neck_px:
             centres = joined_shallow(nodes, edges, depth=math.ceil(LEVELS_PER_PX * self.prominence))
             groups = joined_long(centres, edges, length=self.split_neck_px)
         area = np.zeros(len(groups), np.int64)
         np.add.at(area, groups, nodes["area"])
-        return np.where(area[groups] >= minimum_area, groups, -1)
+        kept = area >= minimum_area
+        if self.minimum_confidence:
+            # Sums of whole numbers do not depend on tiles; the comparison is one rounding of one product.
+            total = np.zeros(len(groups), np.int64)
+            np.add.at(total, groups, nodes["probability"])
+            kept &= total >= 255 * self.minimum_confidence * area
+        return np.where(kept[groups], groups, -1)
 
     def choices(self) -> dict[str, Sequence[Any]]:
-        """What is worth trying on validation frames, where cells are cut at all."""
-        return {"postprocessing.split_neck_px": (4, 8, 12, 16, 24)} if self.split_neck_px else {}
+        """Return the values that are tried on validation frames, of the steps that are in use."""
+        found: dict[str, Sequence[Any]] = {}
+        if self.split_neck_px:
+            found["postprocessing.split_neck_px"] = (4, 8, 12, 16, 24)
+        if self.minimum_confidence:
+            found["postprocessing.minimum_confidence"] = (0.6, 0.7, 0.75, 0.8, 0.85)
+        return found
