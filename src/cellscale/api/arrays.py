@@ -94,9 +94,13 @@ def segment_array(
         labels = _arranged(_segmented(model, stored, on_progress, options), kept)
     if not isinstance(array, xr.DataArray):
         return labels  # type: ignore[no-any-return]
-    dims: list[Any] = [dim for dim, axis in zip(array.dims, stored.axes, strict=True) if axis in kept]
-    lost = [name for name in array.coords if not {*array.coords[name].dims} <= {*dims}]
-    return xr.DataArray(labels, dims=dims, coords=array.coords.to_dataset().drop_vars(lost).coords, name="labels")
+    return _labelled(labels, array, [dim for dim, axis in zip(array.dims, stored.axes, strict=True) if axis in kept])
+
+
+def _labelled(labels: Any, array: xr.DataArray, dims: Sequence[Any]) -> xr.DataArray:
+    """Labels with these dimensions of an array and the coordinates that lie along them."""
+    coords = {name: values for name, values in array.coords.items() if {*values.dims} <= {*dims}}
+    return xr.DataArray(labels, dims=dims, coords=coords, name="labels")
 
 
 def _segmented(model: Model, stored: Stored, on_progress: Progress, options: Mapping[str, Any]) -> NDArray[np.uint32]:
