@@ -34,6 +34,9 @@ ORDER = (
     "scene",
     "preview",
     "view",
+    "segment_array",
+    "save_image",
+    "save_labels",
 )
 """Later examples use what earlier ones have written."""
 NOT_RUN = {"demo": "minutes", "doctor": "starts a Ray", "view_in_napari": "needs a screen"}
