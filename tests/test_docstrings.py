@@ -23,6 +23,9 @@ ORDER = (
     "save_model",
     "plan",
     "segment",
+    "write_plate",
+    "plate_images",
+    "segment_plate",
     "upsample_labels",
     "predict_maps",
     "evaluate",
@@ -31,6 +34,9 @@ ORDER = (
     "scene",
     "preview",
     "view",
+    "segment_array",
+    "save_image",
+    "save_labels",
 )
 """Later examples use what earlier ones have written."""
 NOT_RUN = {"demo": "minutes", "doctor": "starts a Ray", "view_in_napari": "needs a screen"}

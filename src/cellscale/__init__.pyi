@@ -1,5 +1,8 @@
 """Types of the public names, which the package loads on first use."""
 
+from cellscale.api.arrays import save_image as save_image
+from cellscale.api.arrays import save_labels as save_labels
+from cellscale.api.arrays import segment_array as segment_array
 from cellscale.api.data import import_images as import_images
 from cellscale.api.data import synthesize as synthesize
 from cellscale.api.demo import demo as demo
@@ -7,6 +10,8 @@ from cellscale.api.evaluation import evaluate as evaluate
 from cellscale.api.health import doctor as doctor
 from cellscale.api.objects import export_table as export_table
 from cellscale.api.objects import measure as measure
+from cellscale.api.plates import PlateResult as PlateResult
+from cellscale.api.plates import segment_plate as segment_plate
 from cellscale.api.probability_maps import predict_maps as predict_maps
 from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
@@ -19,6 +24,8 @@ from cellscale.errors import CellscaleError as CellscaleError
 from cellscale.models.model import Model as Model
 from cellscale.models.model import load_model as load_model
 from cellscale.models.model import save_model as save_model
+from cellscale.ngff.plates import plate_images as plate_images
+from cellscale.ngff.plates import write_plate as write_plate
 from cellscale.ngff.views import open_image_view as open_image
 from cellscale.ngff.views import open_labels_view as open_labels
 from cellscale.segmentation.forecast import Forecast as Forecast
@@ -33,6 +40,7 @@ __all__ = [
     "CellscaleError",
     "Forecast",
     "Model",
+    "PlateResult",
     "SegmentationResult",
     "__version__",
     "demo",
@@ -47,14 +55,20 @@ __all__ = [
     "open_image",
     "open_labels",
     "plan",
+    "plate_images",
     "predict_maps",
     "preview",
+    "save_image",
+    "save_labels",
     "save_model",
     "scene",
     "segment",
+    "segment_array",
+    "segment_plate",
     "synthesize",
     "train",
     "upsample_labels",
     "view",
     "view_in_napari",
+    "write_plate",
 ]

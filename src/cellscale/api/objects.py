@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from cellscale.errors import ExistsError, MissingError
+from cellscale.errors import ExistsError, InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -21,7 +21,7 @@ from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address, check_apart, file_system
+from cellscale.storage.urls import Location, address, check_apart, file_system, url_of
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -41,15 +41,15 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
 
 
 def export_table(
-    image: str, output: str, *, layer: str = "cells", storage_options: Mapping[str, Any] | None = None
+    image: Location, output: Location, *, layer: str = "cells", storage_options: Mapping[str, Any] | None = None
 ) -> int:
     """Write the object table of a label layer as one CSV file with a header.
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image, or of the store that holds the layer.
-    output : str
+    output : str or path
         The file, any fsspec URL; it appears when it is complete.
     layer : str
         Name of the layer.
@@ -74,26 +74,51 @@ def export_table(
     >>> cellscale.export_table("movie.zarr", "objects.csv", layer="cells") > 0
     True
     """
+    image, output = url_of(image, "image"), url_of(output, "output")
     check_apart(image, output)
     found = open_labels(image, layer, storage_options=storage_options)
-    url, rows, writer = address(output), 0, None
+    return write_csv(parts(found), output, found.storage_options)
+
+
+def write_csv(tables: Iterable[pa.Table], output: str, storage_options: Mapping[str, Any] | None) -> int:
+    """Write tables of equal columns as one CSV file with a header, which appears when it is complete.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    InputError
+        If the tables differ in columns.
+    StoreError
+        If the file cannot be written.
+    """
+    url, rows, writer, schema = address(output), 0, None, None
     with explained("write", url):
-        system, path = file_system(url, found.storage_options)
+        system, path = file_system(url, dict(storage_options or {}))
         with system.transaction, system.open(path, "wb") as stream:
-            for part in parts(found):
-                writer = writer or pa.csv.CSVWriter(stream, part.schema)
-                writer.write_table(part)
-                rows += part.num_rows
+            for table in tables:
+                schema = schema or table.schema
+                writer = writer or pa.csv.CSVWriter(stream, schema)
+                if table.schema != schema:
+                    raise InputError(
+                        f"Object tables for {output} differ in columns: {table.schema.names}, expected "
+                        f"{schema.names}. Write one file for each image."
+                    )
+                writer.write_table(table)
+                rows += table.num_rows
             if writer is not None:
                 writer.close()
     return rows
 
 
 def measure(
-    image: str,
+    image: Location,
     *,
     layer: str,
-    layer_store: str | None = None,
+    layer_store: Location | None = None,
     frames: Frames = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -106,7 +131,7 @@ def measure(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
     layer : str
         Name of the layer.
@@ -139,8 +164,9 @@ def measure(
     >>> cellscale.measure("movie.zarr", layer="truth") > 0
     True
     """
+    image = url_of(image, "image")
     pixels = open_image(image, storage_options=storage_options)
-    labels = open_labels(layer_store or image, layer, storage_options=storage_options)
+    labels = open_labels(url_of(layer_store or image), layer, storage_options=storage_options)
     folder = Folder(url=labels.place(TABLE), storage_options=labels.storage_options)
     old = part_names(folder.names())
     if old and not overwrite:
