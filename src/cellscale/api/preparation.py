@@ -100,7 +100,12 @@ def prepare(
         median_px=median_px,
         gaussian_px=gaussian_px,
     )
-    made = {"flat_field_um": flat_field_um, "dark": dark, "background_um": background_um, "median_px": median_px}
+    made: dict[str, Any] = {
+        "flat_field_um": flat_field_um,
+        "dark": dark,
+        "background_um": background_um,
+        "median_px": median_px,
+    }
     made |= {"gaussian_px": gaussian_px, "drift": drift, "project_z": project_z, "source": source.url}
     axes = tuple(axis for axis in source.axes if axis != "z" or not project_z)
     depth = 1 if project_z else source.size("z")

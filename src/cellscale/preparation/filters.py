@@ -70,8 +70,10 @@ def prepared(plane: NDArray[Any], steps: Steps, *, chunk_px: int) -> da.Array:
 def _gaussian(plane: da.Array, sigma_px: tuple[float, float]) -> da.Array:
     """Filter with a Gaussian; one wider than the plane, which dask-image refuses, is SciPy's on the whole plane."""
     if max(4 * sigma + 1 - side for sigma, side in zip(sigma_px, plane.shape, strict=True)) < 0:
-        return gaussian_filter(plane, sigma_px, mode="nearest")
-    return plane.rechunk(-1).map_blocks(ndimage.gaussian_filter, sigma_px, mode="nearest", dtype=plane.dtype)
+        near: da.Array = gaussian_filter(plane, sigma_px, mode="nearest")
+        return near
+    wide: da.Array = plane.rechunk(-1).map_blocks(ndimage.gaussian_filter, sigma_px, mode="nearest", dtype=plane.dtype)
+    return wide
 
 
 def flat_field(median: NDArray[np.float64], sigma_px: tuple[float, float], *, chunk_px: int) -> NDArray[np.float64]:
@@ -108,4 +110,5 @@ def shifted(plane: da.Array, shift: tuple[float, float]) -> da.Array:
     if shift == (0.0, 0.0):
         return plane
     offset = [-shift[0], -shift[1]]
-    return affine_transform(plane, np.eye(2), offset, order=1, output_chunks=plane.chunksize, mode="nearest")
+    moved: da.Array = affine_transform(plane, np.eye(2), offset, order=1, output_chunks=plane.chunksize, mode="nearest")
+    return moved
