@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ from tests.blobs import blurred_noise
 
 SHAPE = (60, 76)
 WHOLE = Box(0, 0, *SHAPE)
-ALL = {"flat_field_um": 8.0, "dark": 10.0, "background_um": 2.0, "median_px": 3, "gaussian_px": 1.5, "drift": True}
+ALL: dict[str, Any] = {
+    "flat_field_um": 8.0,
+    "dark": 10.0,
+    "background_um": 2.0,
+    "median_px": 3,
+    "gaussian_px": 1.5,
+    "drift": True,
+}
 
 
 def movie(path: Path, frames: np.ndarray, version: str = "0.5") -> str:
@@ -79,7 +87,13 @@ def test_shading_is_taken_out(tmp_path: Path) -> None:
 
 def test_what_is_not_valid_leaves_nothing(tmp_path: Path) -> None:
     url = movie(tmp_path / "m.zarr", drifting())
-    for options in ({"background_um": -1.0}, {"flat_field_um": float("nan")}, {"gaussian_px": -2.0}, {"chunk_px": 0}):
+    wrong: list[dict[str, Any]] = [
+        {"background_um": -1.0},
+        {"flat_field_um": float("nan")},
+        {"gaussian_px": -2.0},
+        {"chunk_px": 0},
+    ]
+    for options in wrong:
         with pytest.raises(InputError, match="is not valid; expected a positive number"):
             cellscale.prepare(url, str(tmp_path / "p.zarr"), **options)
     with pytest.raises(cellscale.CellscaleError):

@@ -55,7 +55,7 @@ def prepared(plane: NDArray[Any], steps: Steps, *, chunk_px: int) -> da.Array:
     dask array, float64, (y, x)
         The prepared plane.
     """
-    lazy = da.from_array(plane, chunks=(chunk_px, chunk_px)).astype(np.float64) - steps.dark
+    lazy: da.Array = da.from_array(plane, chunks=(chunk_px, chunk_px)).astype(np.float64) - steps.dark
     if steps.flat is not None:
         lazy = lazy / da.from_array(steps.flat, chunks=lazy.chunks)
     if steps.background_px is not None:
