@@ -23,6 +23,7 @@ ORDER = (
     "save_model",
     "plan",
     "segment",
+    "prepare",
     "write_plate",
     "plate_images",
     "segment_plate",

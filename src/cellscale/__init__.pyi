@@ -12,6 +12,7 @@ from cellscale.api.objects import export_table as export_table
 from cellscale.api.objects import measure as measure
 from cellscale.api.plates import PlateResult as PlateResult
 from cellscale.api.plates import segment_plate as segment_plate
+from cellscale.api.preparation import prepare as prepare
 from cellscale.api.probability_maps import predict_maps as predict_maps
 from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
@@ -57,6 +58,7 @@ __all__ = [
     "plan",
     "plate_images",
     "predict_maps",
+    "prepare",
     "preview",
     "save_image",
     "save_labels",

@@ -1,4 +1,4 @@
-"""Commands that make images: import, synthesize."""
+"""Commands that make images: import, synthesize, prepare."""
 
 from __future__ import annotations
 
@@ -102,4 +102,25 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bo
         out.print(f"{destination}: {' × '.join(map(str, sizes))} (t, y, x)")
 
 
-COMMANDS = (import_command, synthesize_command)
+@click.command("prepare")
+@click.argument("image")
+@click.argument("output")
+@click.option("--flat-field-um", type=float, help="Divide by the median over time, smoothed by a Gaussian of this σ.")
+@click.option("--dark", type=float, default=0.0, show_default=True, help="Intensity without light, subtracted first.")
+@click.option("--background-um", type=float, help="Subtract the result of a Gaussian of this σ.")
+@click.option("--median-px", type=click.IntRange(min=0), default=0, help="Side of a median filter. [default: none]")
+@click.option("--gaussian-px", type=float, default=0.0, help="σ of a Gaussian filter against noise. [default: none]")
+@click.option("--drift", is_flag=True, help="Move each frame onto the one before, by phase correlation.")
+@click.option("--project-z", is_flag=True, help="Take the maximum over all slices.")
+@click.option("--overwrite", is_flag=True, help="Replace an image at OUTPUT.")
+@as_json
+@storage_options
+@click.pass_obj
+def prepare_command(quiet: bool, /, image: str, output: str, as_json: bool, **options: Any) -> None:
+    """Correct shading, background, noise and drift of IMAGE; write the OME-Zarr image OUTPUT."""
+    with progress(quiet) as show:
+        url = cellscale.prepare(image, output, on_progress=show, **options)
+    click.echo(json_text({"image": url}) if as_json else url)
+
+
+COMMANDS = (import_command, synthesize_command, prepare_command)
