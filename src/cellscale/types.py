@@ -133,17 +133,18 @@ def part_of(prediction: Prediction, box: Box) -> Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces:
+class Fragments:
     """What a tile's decoding found in its valid box."""
 
     labels: NDArray[np.int32]
     """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
     relief: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, or None. With a relief, pieces have their least height, and the table of adjacent pieces
-    has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
+    """(y, x) of the valid box, or None. With a relief, fragments have their least height, and the table of adjacent
+    fragments has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
     anchors: NDArray[np.int64] | None = None
-    """(n, 2), (y, x) of the anchor pixel of each piece from the valid box's first pixel, or None. With anchors, pieces
-    of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the frame."""
+    """(n, 2), (y, x) of the anchor pixel of each fragment from the valid box's first pixel, or None. With anchors,
+    fragments of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the
+    frame."""
     flags: Table = field(default_factory=dict)
-    """0 or 1 for each piece by name: `cut` (the object would have exceeded its extent) or `unconverged`. An object has
-    the flags of its pieces."""
+    """0 or 1 for each fragment by name: `cut` (the object would have exceeded its extent) or `unconverged`. An object
+    has the flags of its fragments."""

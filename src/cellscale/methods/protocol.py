@@ -1,7 +1,7 @@
 """What a method is: the contract between the science and the machinery.
 
 A method is a frozen dataclass. Its fields are its settings, in JSON's types; it holds no weights and no state.
-Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `unite`.
+Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `merge_objects`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cellscale.methods.intensity import Intensity
-from cellscale.types import Box, Candidates, Labels, Pieces, Table
+from cellscale.types import Box, Candidates, Fragments, Labels, Table
 
 Networks: TypeAlias = Mapping[str, nn.Module]
 """Networks by name, all of them from the start."""
 Maps: TypeAlias = Mapping[str, NDArray[Any]]
-"""Arrays (y, x) by name: targets and weights in training, ideal probabilities in [0, 1]."""
+"""Arrays (y, x) by name: targets and weights in training, perfect probabilities in [0, 1]."""
 Terms: TypeAlias = dict[str, Tensor]
 """Weighted loss terms by name, each a scalar."""
 
@@ -112,7 +112,7 @@ class Method(Protocol):
 
     @property
     def join(self) -> Literal["links", "anchors"]:
-        """How pieces of one cell find each other across tiles."""
+        """How fragments of one cell find each other across tiles."""
         ...
 
     @property
@@ -155,7 +155,7 @@ class Method(Protocol):
         """Names of the maps that `predict` returns and `decode` reads; empty for candidates."""
         ...
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Return the method with the statistics of the training data (class counts, τ …) as settings.
 
         `frames` are the labels of whole frames, `views` those of crops as training sees them, augmented; None: the
@@ -179,21 +179,21 @@ class Method(Protocol):
         """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x); or the candidates of each window."""
         ...
 
-    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
-        """Pieces of the valid box from the maps or candidates of a wider region; pure, on the CPU, in whole numbers.
+    def decode(self, prediction: Any, valid: Box, /) -> Fragments:
+        """Fragments of the valid box from the maps or candidates of a wider region; pure, on the CPU, in whole numbers.
 
         `valid` is in the coordinates of the given region.
         """
         ...
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Decide about whole objects of one frame: entry i is the object that i joins (i: it stays), or −1: dropped."""
         ...
 
-    def tuned(self, pairs: Iterable[tuple[Any, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[Any, Labels]]) -> Self:
         """Return the method with thresholds and size limits fitted on validation frames."""
         ...
 
-    def ideal(self, labels: Labels) -> Maps | Candidates:
+    def perfect_prediction(self, labels: Labels) -> Maps | Candidates:
         """The perfect prediction: floats in [0, 1] by name, or candidates."""
         ...

@@ -49,7 +49,7 @@ def _pairs_within(
 
 
 def detection_counts(truth: Table, predicted: Table, pairs: Overlaps) -> DetectionCounts:
-    """Count the cells of one frame and those that match; tables of cells as `piece_table` has them."""
+    """Count the cells of one frame and those that match; tables of cells as `fragment_table` has them."""
     area, other_area = pairs.truth_areas, pairs.predicted_areas
     place, other_place = centroids(truth), centroids(predicted)
     a, b = _pairs_within(place, other_place, FARTHEST * np.sqrt(area / np.pi))

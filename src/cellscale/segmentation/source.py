@@ -40,7 +40,7 @@ def chunk_grid(run: Run) -> ChunkGrid:
 
 def reference_of(run: Run, plane: int, records: Records) -> Reference:
     """Read back the checksums of a plane."""
-    record = records.of(run.survey, (plane,))
+    record = records.of(run.intensity_statistics, (plane,))
     row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
     height, width = record["chunk"].tolist()
     return Reference(grid=ChunkGrid(shape=run.grid.shape, chunk=(height, width)), checksums=record["checksums"][row])

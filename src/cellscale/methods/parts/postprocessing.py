@@ -1,4 +1,4 @@
-"""From a mask to pieces with small holes filled, specks dropped and cells cut at short necks.
+"""From a mask to fragments with small holes filled, specks dropped and cells cut at short necks.
 
 Holes and specks of at most a px are seen a px around; basins by steepest descent are local. Which basins are one cell
 is decided on the tables of the whole frame.
@@ -25,8 +25,8 @@ from cellscale.kernels.watershed import (
     remove_small_holes,
     remove_small_objects,
 )
-from cellscale.methods.parts.decoding import pieces, renumbered
-from cellscale.types import Box, Mask, Pieces, Table
+from cellscale.methods.parts.decoding import fragments, renumbered
+from cellscale.types import Box, Fragments, Mask, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Postprocessing:
     min_object_px: int = 0
     """Segments smaller than this are dropped before touching pixels are given away, px."""
     split_neck_px: int = 0
-    """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `tuned`."""
+    """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `calibrate`."""
     cap: int = 16
     """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
     prominence: float = 1.0
@@ -61,7 +61,7 @@ class Postprocessing:
         """Fill small holes."""
         return remove_small_holes(cells, self.fill_holes_px)
 
-    def pieces(self, cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
+    def fragments(self, cells: Mask, touching: Mask, radius: int, valid: Box) -> Fragments:
         """Basins, or components where nothing is cut; touching pixels go to the nearest.
 
         Parameters
@@ -71,19 +71,19 @@ class Postprocessing:
         radius : int
             Touching pixels farther than this from any cell become background, px.
         valid : Box
-            The part of the region whose pieces are returned.
+            The part of the region whose fragments are returned.
         """
         solid = remove_small_objects(cells, self._largest_speck)
         around = valid.grow(radius).clip(Box.of(cells.shape))
         near, inner = touching[around.slices], valid.within(around)
         if self.split_neck_px == 0:
-            return pieces(solid[around.slices], near, radius, inner)
+            return fragments(solid[around.slices], near, radius, inner)
         heights = np.where(touching, np.uint8(WALL), inner_distance(solid, cap=self.cap))
         found, _ = basins(heights, solid, box=around)
         assigned = assign_touching(found, near, radius=radius)
-        return Pieces(labels=renumbered(assigned[inner.slices]), relief=heights[valid.slices])
+        return Fragments(labels=renumbered(assigned[inner.slices]), relief=heights[valid.slices])
 
-    def unite(self, nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
         """Join the basins of one centre, then those with a long common border; drop small objects."""
         groups = np.arange(len(nodes["area"]))
         if self.split_neck_px:
