@@ -7,6 +7,8 @@ from cellscale.api.evaluation import evaluate as evaluate
 from cellscale.api.health import doctor as doctor
 from cellscale.api.objects import export_table as export_table
 from cellscale.api.objects import measure as measure
+from cellscale.api.plates import PlateResult as PlateResult
+from cellscale.api.plates import segment_plate as segment_plate
 from cellscale.api.probability_maps import predict_maps as predict_maps
 from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
@@ -19,6 +21,8 @@ from cellscale.errors import CellscaleError as CellscaleError
 from cellscale.models.model import Model as Model
 from cellscale.models.model import load_model as load_model
 from cellscale.models.model import save_model as save_model
+from cellscale.ngff.plates import plate_images as plate_images
+from cellscale.ngff.plates import write_plate as write_plate
 from cellscale.ngff.views import open_image_view as open_image
 from cellscale.ngff.views import open_labels_view as open_labels
 from cellscale.segmentation.forecast import Forecast as Forecast
@@ -33,6 +37,7 @@ __all__ = [
     "CellscaleError",
     "Forecast",
     "Model",
+    "PlateResult",
     "SegmentationResult",
     "__version__",
     "demo",
@@ -47,14 +52,17 @@ __all__ = [
     "open_image",
     "open_labels",
     "plan",
+    "plate_images",
     "predict_maps",
     "preview",
     "save_model",
     "scene",
     "segment",
+    "segment_plate",
     "synthesize",
     "train",
     "upsample_labels",
     "view",
     "view_in_napari",
+    "write_plate",
 ]

@@ -31,10 +31,10 @@ def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
     return chosen
 
 
-def score_layers(
+def count_layers(
     found: LabelLayer, true: LabelLayer, frames: range, *, ignore_label: int = 0, on_progress: Progress = silent
-) -> dict[str, Any]:
-    """Score every plane of the frames that have ground truth, tile by tile; nothing but counts is held.
+) -> tuple[int, metrics.FrameScores]:
+    """Count what scores are made of, in every plane that has ground truth, tile by tile; only counts are held.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def score_layers(
 
     Returns
     -------
-    dict
-        Number of frames, and what `metrics.summary` returns.
+    tuple
+        Number of frames, and the sum of their counts.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def score_layers(
         planes = (metrics.tiled_scores(partial(read, t=t, z=z), (height, width)) for z in range(slices))
         counts.append(metrics.total(planes))
         on_progress("evaluate", done, len(chosen))
-    return {"frames": len(chosen), **metrics.summary(metrics.total(counts))}
+    return len(chosen), metrics.total(counts)
 
 
 def evaluate(
@@ -132,4 +132,5 @@ def evaluate(
     found = open_labels(image, layer, storage_options=storage_options)
     true = open_labels(ground_truth_store or image, ground_truth, storage_options=storage_options)
     chosen = chosen_frames(frames, found.size("t"), image)
-    return score_layers(found, true, chosen, ignore_label=ignore_label, on_progress=on_progress)
+    count, counts = count_layers(found, true, chosen, ignore_label=ignore_label, on_progress=on_progress)
+    return {"frames": count, **metrics.summary(counts)}

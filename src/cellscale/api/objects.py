@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from cellscale.errors import ExistsError, MissingError
+from cellscale.errors import ExistsError, InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -76,14 +76,38 @@ def export_table(
     """
     check_apart(image, output)
     found = open_labels(image, layer, storage_options=storage_options)
-    url, rows, writer = address(output), 0, None
+    return write_csv(parts(found), output, found.storage_options)
+
+
+def write_csv(tables: Iterable[pa.Table], output: str, storage_options: Mapping[str, Any] | None) -> int:
+    """Write tables of equal columns as one CSV file with a header, which appears when it is complete.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    InputError
+        If the tables differ in columns.
+    StoreError
+        If the file cannot be written.
+    """
+    url, rows, writer, schema = address(output), 0, None, None
     with explained("write", url):
-        system, path = file_system(url, found.storage_options)
+        system, path = file_system(url, dict(storage_options or {}))
         with system.transaction, system.open(path, "wb") as stream:
-            for part in parts(found):
-                writer = writer or pa.csv.CSVWriter(stream, part.schema)
-                writer.write_table(part)
-                rows += part.num_rows
+            for table in tables:
+                schema = schema or table.schema
+                writer = writer or pa.csv.CSVWriter(stream, schema)
+                if table.schema != schema:
+                    raise InputError(
+                        f"Object tables for {output} differ in columns: {table.schema.names}, expected "
+                        f"{schema.names}. Write one file for each image."
+                    )
+                writer.write_table(table)
+                rows += table.num_rows
             if writer is not None:
                 writer.close()
     return rows

@@ -10,8 +10,14 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, progress, storage_options
+from cellscale.api import plates
+from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, progress, storage_options, wells
 from cellscale.storage.json_text import json_text
+
+
+def _several(image: str, wells: str | None, options: dict[str, Any]) -> bool:
+    """Whether a URL is a plate or collection of several images, or wells are chosen of it."""
+    return wells is not None or len(cellscale.plate_images(image, storage_options=options["storage_options"])) > 1
 
 
 @click.command("evaluate")
@@ -24,18 +30,24 @@ from cellscale.storage.json_text import json_text
     "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that nobody annotated: not scored."
 )
 @click.option("--output", type=click.Path(dir_okay=False), help="JSON file to write the scores to.")
+@wells
 @as_json
 @storage_options
-def evaluate_command(image: str, output: str | None, as_json: bool, **options: Any) -> None:
-    """Score a label layer of IMAGE against the ground truth."""
-    scores = cellscale.evaluate(image, **options)
+def evaluate_command(image: str, output: str | None, as_json: bool, wells: str | None, **options: Any) -> None:
+    """Score a label layer of IMAGE, or of all images of a plate or collection, against the ground truth."""
+    if _several(image, wells, options):
+        if options.pop("ground_truth_store"):
+            raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
+        scores = plates.evaluate_plate(image, wells=wells, **options)
+    else:
+        scores = cellscale.evaluate(image, **options)
     if output:
         with click.open_file(output, "w", atomic=True) as stream:
             stream.write(json_text(scores, indent=1))
     if as_json:
         click.echo(json_text(scores, indent=1))
     else:
-        print_scores(scores)
+        print_scores({name: value for name, value in scores.items() if name != "images"})
 
 
 @click.command("table")
@@ -43,10 +55,14 @@ def evaluate_command(image: str, output: str | None, as_json: bool, **options: A
 @click.option("--layer", default="cells", show_default=True, help="Layer whose objects are written.")
 @click.option("--output", default="objects.csv", show_default=True, help="The CSV file, any fsspec URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print the number of rows as JSON.")
+@wells
 @storage_options
-def table_command(image: str, output: str, as_json: bool, **options: Any) -> None:
-    """Write the object table of a label layer of IMAGE as CSV."""
-    rows = cellscale.export_table(image, output, **options)
+def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
+    """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
+    if _several(image, wells, options):
+        rows = plates.export_plate_table(image, output, wells=wells, **options)
+    else:
+        rows = cellscale.export_table(image, output, **options)
     click.echo(json_text({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
 
 
@@ -56,13 +72,17 @@ def table_command(image: str, output: str, as_json: bool, **options: Any) -> Non
 @click.option("--layer-store", help="Store that holds the layer. [default: the image's own]")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all with labels]")
 @click.option("--overwrite", is_flag=True, help="Replace the layer's object table.")
+@wells
 @as_json
 @storage_options
 @click.pass_obj
-def measure_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -> None:
+def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
-        rows = cellscale.measure(image, on_progress=show, **options)
+        if _several(image, wells, options):
+            rows = plates.measure_plate(image, wells=wells, on_progress=show, **options)
+        else:
+            rows = cellscale.measure(image, on_progress=show, **options)
     click.echo(json_text({"rows": rows}) if as_json else f"{counted(rows, 'object')} of layer {options['layer']}")
 
 
@@ -82,9 +102,18 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, **options: Any) -
     "--longest", type=click.IntRange(min=16), default=1024, show_default=True, help="Longest side that is read, px."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+@wells
 @storage_options
-def preview_command(image: str, as_json: bool, **options: Any) -> None:
-    """Draw frames of IMAGE, labels, outlines and false negatives, false positives, splits and merges as one PNG."""
+def preview_command(image: str, as_json: bool, wells: str | None, **options: Any) -> None:
+    """Draw frames of IMAGE, labels, outlines and false negatives, false positives, splits and merges as one PNG.
+
+    Of a plate or collection, the number of cells of each well is drawn.
+    """
+    if _several(image, wells, options):
+        chosen = {name: options[name] for name in ("output", "storage_options")}
+        counts = plates.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
+        click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), 'well')}")
+        return
     drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
     if as_json:
         click.echo(json_text(dataclasses.asdict(drawn), indent=1))
@@ -107,9 +136,21 @@ def preview_command(image: str, as_json: bool, **options: Any) -> None:
     default=0,
     help="Port of the viewer page; the data server uses PORT+1. [default: any free ports]",
 )
+@wells
 @storage_options
-def view_command(image: str, napari: bool, no_browser: bool, host: str, port: int, **options: Any) -> None:
-    """Show IMAGE and its label layers in neuroglancer, or in napari, until Ctrl-C."""
+def view_command(
+    image: str, napari: bool, no_browser: bool, host: str, port: int, wells: str | None, **options: Any
+) -> None:
+    """Show IMAGE and its label layers in neuroglancer, or in napari, until Ctrl-C.
+
+    Of a plate or collection, the first image is shown, or the first one of the chosen wells.
+    """
+    images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
+    if len(images) > 1:
+        image = next(iter(images.values()))
+        click.echo(f"cellscale: shows {image}, the first of {len(images)} images; choose with --wells", err=True)
+    elif wells:
+        image = next(iter(images.values()))
     shown = cellscale.scene(image, **{**options, "layers": options["layers"] or None})
     if napari:
         cellscale.view_in_napari(shown)

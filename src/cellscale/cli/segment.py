@@ -16,18 +16,20 @@ from cellscale.cli.terminal import (
     byte_count,
     counted,
     duration,
+    one_line,
     out,
     progress,
     ray_options,
     settings_option,
     storage_options,
     trust_model,
+    wells,
     with_options,
 )
 from cellscale.storage.json_text import json_text
 
 PUBLISHED_WITH_FAILED_TILES = 3
-"""Exit status of a segmentation that was published although tiles failed."""
+"""Exit status of a segmentation that was published although tiles, or images of a plate, failed."""
 
 PREDICTION = (
     click.option("--model", required=True, help="Folder of a trained model, or a name of `cellscale models`."),
@@ -58,27 +60,58 @@ LAYER = (
 
 @click.command("segment")
 @click.argument("image")
-@with_options(*LAYER, *PREDICTION, *ray_options)
+@with_options(*LAYER, *PREDICTION, *ray_options, wells)
 @click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--allow-failed-tiles", is_flag=True, help="Publish although tiles failed; exit status 3.")
 @click.option("--report", help="Folder for a copy of the run's report, also written for a failed run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
 @click.pass_obj
-def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, **options: Any) -> None:
-    """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run."""
+def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wells: str | None, **options: Any) -> None:
+    """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run.
+
+    A plate, or another collection of images, is one job: each image gets its layer.
+    """
+    images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
+    several = wells is not None or len(images) > 1
     with progress(quiet) as show:
-        result = cellscale.segment(image, backend=backend(serial), on_progress=show, on_status=show.note, **options)
+        common: dict[str, Any] = {"backend": backend(serial), "on_progress": show, "on_status": show.note, **options}
+        result = (
+            cellscale.segment_plate(image, wells=wells, **common) if several else cellscale.segment(image, **common)
+        )
     if as_json:
         click.echo(json_text(result.to_dict(), indent=1))
+    if isinstance(result, cellscale.PlateResult):
+        _finish_plate(result, silent=as_json)
     else:
+        _finish_image(result, chosen=options["channels"] is not None, silent=as_json)
+
+
+def _finish_image(result: cellscale.SegmentationResult, *, chosen: bool, silent: bool) -> None:
+    """Print the result of an image; end with status 3 for failed regions."""
+    if not silent:
         out.print(f"{counted(result.cells, 'cell')} in {counted(result.planes, 'frame')} → {result.layer}")
-        if options["channels"] is None and len(result.channels) < result.image_channels:
+        if not chosen and len(result.channels) < result.image_channels:
             numbers = ", ".join(map(str, result.channels))
             note = f"cellscale: segmented by channel {numbers} of {result.image_channels}; choose with --channels"
             click.echo(note, err=True)
     if result.report.failed_regions:
         failed = counted(len(result.report.failed_regions), "failed region")
         click.echo(f"cellscale: {failed}, listed in report.html in {result.layer}", err=True)
+        sys.exit(PUBLISHED_WITH_FAILED_TILES)
+
+
+def _finish_plate(result: cellscale.PlateResult, *, silent: bool) -> None:
+    """Print the results of a plate; end with status 3 for failed images or regions."""
+    if not silent:
+        reused = f", {len(result.reused)} of them finished before" if result.reused else ""
+        out.print(f"{counted(result.cells, 'cell')} in {counted(len(result.images), 'image')}{reused}")
+    for name, image in result.images.items():
+        if image.report.failed_regions:
+            failed = counted(len(image.report.failed_regions), "failed region")
+            click.echo(f"cellscale: {name}: {failed}, listed in report.html in {image.layer}", err=True)
+    for name, reason in result.failed.items():
+        click.echo(f"cellscale: {name} failed: {one_line(reason)}", err=True)
+    if result.failed or result.failed_regions:
         sys.exit(PUBLISHED_WITH_FAILED_TILES)
 
 

@@ -137,6 +137,8 @@ settings_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_settings, help="One setting; may be repeated."
 )
 
+wells = click.option("--wells", metavar="PATTERNS", help="Wells of a plate, e.g. A/1,B/*. [default: all]")
+
 ray_options = (
     click.option("--address", help="Address of a Ray cluster. [default: RAY_ADDRESS, or a Ray started locally]"),
     click.option("--serial", is_flag=True, help="Work in this process, without Ray."),

@@ -186,7 +186,7 @@ def unfinished_image(writer: ImageWriter) -> NgffImage:
 
 
 def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
-    """Paths of the images of a plate's wells, from at most `limit` wells."""
+    """Paths of the images of a plate's wells, from at most `limit` wells; a well that is missing stands for itself."""
     wells = [
         child_path(well["path"], store.url)
         for well in items_of(entries_of(node.ome["plate"]).get("wells"))
@@ -195,7 +195,7 @@ def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
     found = []
     for well in wells[:limit]:
         inner = read_node(store.child(well))
-        found += [f"{well}/{path}" for path in _children(store.child(well), inner)] if inner else []
+        found += [f"{well}/{path}" for path in _children(store.child(well), inner)] if inner else [well]
     return found
 
 

@@ -94,3 +94,38 @@ def sheet(
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=90)
     return content.getvalue()
+
+
+def plate_of_counts(counts: Mapping[str, int], title: str) -> bytes:
+    """Draw a number for each well, rows by columns, with its place on a scale of colours: PNG.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        By ROW/COLUMN; names without a row stand in one row. Wells that are not named stay empty.
+    title : str
+        Shown above.
+    """
+    places = {name: name.rpartition("/")[::2] for name in counts}
+    rows, columns = (sorted({place[axis] for place in places.values()}, key=_by_number) for axis in (0, 1))
+    values = np.full((len(rows), len(columns)), np.nan)
+    figure = Figure(figsize=(1.5 + 0.8 * len(columns), 1.2 + 0.8 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for name, (row, column) in places.items():
+        y, x = rows.index(row), columns.index(column)
+        values[y, x] = counts[name]
+        panel.text(x, y, str(counts[name]), ha="center", va="center", fontsize=9)
+    shown = panel.imshow(values, cmap="YlGn", vmin=0)
+    figure.colorbar(shown, ax=panel)
+    panel.set_xticks(range(len(columns)), columns)
+    panel.set_yticks(range(len(rows)), rows)
+    panel.set_title(title, fontsize=9)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=90)
+    return content.getvalue()
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    """Sort 2 before 10, and B before AA."""
+    return (int(name) if name.isdecimal() else len(name), name)

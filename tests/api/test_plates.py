@@ -1,0 +1,234 @@
+"""Plates and collections: one job over all images, equal to the images one by one; failures named, the rest done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaozarrs
+from click.testing import CliRunner
+
+import cellscale
+from cellscale.api.plates import evaluate_plate, export_plate_table, measure_plate, plate_overview
+from cellscale.cli.main import cli
+from cellscale.errors import InputError, MissingError, RunError
+from cellscale.ngff.labels import open_labels
+from cellscale.ngff.plates import write_plate
+from cellscale.ngff.writer import create_image
+from cellscale.types import Box
+from tests.blobs import blobs_model, blurred_noise
+
+WELLS = ("A/1", "A/2", "B/1")
+SIDE = 40
+SETTINGS = {"precision": "fp32"}
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.roll(blurred_noise((1, SIDE, SIDE))[0], 7 * number, axis=1)
+
+
+def made_image(url: str, number: int, version: str, options: Mapping[str, Any] | None = None) -> None:
+    shape = (1, 1, 1, SIDE, SIDE)
+    with create_image(
+        url, shape_tczyx=shape, dtype="u2", axes=("y", "x"), version=version, storage_options=options
+    ) as writer:
+        writer.write(pixels(number))
+
+
+def made_plate(url: str, version: str = "0.5", options: Mapping[str, Any] | None = None) -> list[str]:
+    """A plate of three wells with two fields each."""
+    names = [f"{well}/{field}" for well in WELLS for field in "01"]
+    for number, name in enumerate(names):
+        made_image(f"{url}/{name}", number, version, options)
+    write_plate(url, dict.fromkeys(WELLS, ("0", "1")), version=version, storage_options=options)
+    return names
+
+
+def damage(image: str) -> None:
+    """Overwrite the chunks of an image's finest level."""
+    chunks = [path for path in Path(image, "0", "c").rglob("*") if path.is_file()]
+    assert chunks
+    for chunk in chunks:
+        chunk.write_bytes(b"damaged")
+
+
+def labels(url: str, options: Mapping[str, Any] | None = None, layer: str = "cells") -> np.ndarray:
+    return open_labels(url, layer, storage_options=options).read(Box(0, 0, SIDE, SIDE))
+
+
+def run(url: str, **options: Any) -> cellscale.PlateResult:
+    return cellscale.segment_plate(url, model=blobs_model(), backend="serial", settings=SETTINGS, **options)
+
+
+def alone(url: str, layer: str, options: Mapping[str, Any] | None = None) -> np.ndarray:
+    """Labels of one image, segmented by itself with other tiles."""
+    cellscale.segment(
+        url,
+        model=blobs_model(),
+        layer=layer,
+        tile_size=16,
+        backend="serial",
+        settings=SETTINGS,
+        storage_options=options,
+    )
+    return labels(url, options, layer)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_plate_is_its_images(tmp_path: Path, version: str) -> None:
+    url = str(tmp_path / "plate.zarr")
+    names = made_plate(url, version)
+    if version == "0.5":
+        yaozarrs.validate_zarr_store(url)
+    seen: list[tuple[str, int, int]] = []
+    result = run(url, report=str(tmp_path / "report"), on_progress=lambda *step: seen.append(step))
+    assert list(result.images) == names
+    assert (dict(result.failed), result.reused) == ({}, ())
+    assert [step for step in seen if step[0] == "images"] == [("images", done, 6) for done in range(7)]
+    for name in names:
+        expected = alone(f"{url}/{name}", "alone")
+        assert expected.max() > 0
+        np.testing.assert_array_equal(labels(f"{url}/{name}"), expected)
+    summary = json.loads((tmp_path / "report" / "plate.json").read_text())
+    assert summary["cells"] == result.cells == sum(int(labels(f"{url}/{name}").max()) for name in names)
+    assert (tmp_path / "report" / "A" / "1" / "0" / "report.html").is_file()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_small_images_are_tasks_of_ray(tmp_path: Path) -> None:
+    url = str(tmp_path / "plate.zarr")
+    names = made_plate(url)
+    damage(f"{url}/A/2/0")
+    result = cellscale.segment_plate(url, model=blobs_model(), settings=SETTINGS, wells="A/*")
+    assert list(result.failed) == ["A/2/0"]
+    assert list(result.images) == [names[0], names[1], names[3]]
+    np.testing.assert_array_equal(labels(f"{url}/A/1/1"), alone(f"{url}/A/1/1", "alone"))
+
+
+def test_a_plate_on_s3(s3: dict[str, Any]) -> None:
+    url = "s3://cells/plates/plate.zarr"
+    names = made_plate(url, options=s3)
+    result = run(url, wells="B/*", storage_options=s3)
+    assert list(result.images) == ["B/1/0", "B/1/1"]
+    np.testing.assert_array_equal(labels(f"{url}/B/1/1", s3), alone(f"{url}/B/1/1", "alone", s3))
+    assert list(cellscale.plate_images(url, storage_options=s3)) == names
+
+
+def test_a_job_that_was_stopped_resumes(tmp_path: Path) -> None:
+    url = str(tmp_path / "plate.zarr")
+    names = made_plate(url)
+
+    def stop(step: str, done: int, total: int) -> None:
+        if (step, done) == ("images", 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(url, on_progress=stop)
+    attempts = [open_labels(f"{url}/{name}", "cells").attempt for name in names[:3]]
+    for overwrite in (False, True):
+        result = run(url, overwrite=overwrite)
+        assert list(result.images) == names
+        assert result.reused == tuple(names[:3] if not overwrite else names)
+    assert [open_labels(f"{url}/{name}", "cells").attempt for name in names[:3]] == attempts
+
+
+def test_a_field_that_fails_is_named(tmp_path: Path) -> None:
+    url = str(tmp_path / "plate.zarr")
+    names = made_plate(url)
+    damage(f"{url}/A/2/1")
+    shutil.rmtree(Path(url, "B/1"))
+    result = run(url)
+    assert sorted(result.failed) == ["A/2/1", "B/1"]
+    assert "A/2/1" in result.failed["A/2/1"]
+    assert list(result.images) == [name for name in names if name not in ("A/2/1", "B/1/0", "B/1/1")]
+    with pytest.raises(RunError, match=r"All 1 images failed; B/1: .*does not exist"):
+        run(url, wells="B/1")
+
+
+def test_other_settings_are_refused_image_by_image(tmp_path: Path) -> None:
+    url = str(tmp_path / "plate.zarr")
+    made_plate(url)
+    run(url, wells="A/1")
+    result = cellscale.segment_plate(
+        url, model=blobs_model(), backend="serial", settings=SETTINGS, tile_size=16, wells="A/1,A/2"
+    )
+    assert sorted(result.failed) == ["A/1/0", "A/1/1"]
+    assert "already has a label layer 'cells'" in result.failed["A/1/0"]
+
+
+def test_wells(tmp_path: Path) -> None:
+    url = str(tmp_path / "plate.zarr")
+    names = made_plate(url)
+    assert list(cellscale.plate_images(url, wells="A/2,B/*")) == names[2:]
+    assert list(cellscale.plate_images(f"{url}/A/1")) == ["0", "1"]
+    assert list(cellscale.plate_images(f"{url}/A/1/0")) == [""]
+    with pytest.raises(MissingError, match=r"No well .* matches 'C/\*'; it has A/1, A/2, B/1"):
+        cellscale.plate_images(url, wells="A/1,C/*")
+    with pytest.raises(InputError, match="is not a plate"):
+        cellscale.plate_images(f"{url}/A/1/0", wells="A/1")
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc", "A/../../x"])
+def test_paths_stay_below_the_plate(tmp_path: Path, path: str) -> None:
+    url = str(tmp_path / "plate.zarr")
+    made_plate(url)
+    document = json.loads(Path(url, "zarr.json").read_text())
+    document["attributes"]["ome"]["plate"]["wells"][0]["path"] = path
+    Path(url, "zarr.json").write_text(json.dumps(document))
+    if path == "/etc":
+        assert "etc" in cellscale.plate_images(url)
+        return
+    with pytest.raises(InputError, match="does not lead to a place below it"):
+        cellscale.plate_images(url)
+
+
+def test_wells_that_cannot_be_written(tmp_path: Path) -> None:
+    for well in ("A", "A/1/2", "../1", ""):
+        with pytest.raises(InputError, match="is not a valid name of a well"):
+            write_plate(str(tmp_path / "p.zarr"), {well: ("0",)})
+    with pytest.raises(InputError, match=r"'0\.3' cannot be written"):
+        write_plate(str(tmp_path / "p.zarr"), {"A/1": ("0",)}, version="0.3")
+
+
+def test_results_of_a_plate(tmp_path: Path) -> None:
+    url = str(tmp_path / "plate.zarr")
+    names = made_plate(url)
+    result = run(url)
+    scores = evaluate_plate(url, ground_truth="cells")
+    assert (scores["f1"], scores["frames"], list(scores["images"])) == (1.0, 6, names)
+    output = tmp_path / "objects.csv"
+    assert export_plate_table(url, str(output)) == result.cells
+    lines = output.read_text().splitlines()
+    assert lines[0].startswith('"image",')
+    assert sorted({line.split(",")[0].strip('"') for line in lines[1:]}) == names
+    assert measure_plate(url, layer="cells", overwrite=True, wells="A/*") == sum(
+        result.images[name].cells for name in names[:4]
+    )
+    counts = plate_overview(url, output=str(tmp_path / "plate.png"))
+    assert counts == {well: sum(result.images[f"{well}/{field}"].cells for field in "01") for well in WELLS}
+    assert (tmp_path / "plate.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_commands_take_a_collection(tmp_path: Path) -> None:
+    url, model = str(tmp_path / "c.zarr"), str(tmp_path / "model")
+    cellscale.save_model(blobs_model(), model)
+    for number in range(3):
+        made_image(f"{url}/{number}", number, "0.5")
+    attributes = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    Path(url, "zarr.json").write_text(json.dumps(group))
+    runner, trust = CliRunner(), ("--trust-model", "tests.blobs", "--set", "precision=fp32", "--serial")
+    damage(f"{url}/1")
+    done = runner.invoke(cli, ["--quiet", "segment", url, "--model", model, *trust])
+    assert done.exit_code == 3
+    assert "cells in 2 images" in done.output
+    assert "cellscale: 1 failed: " in done.output
+    done = runner.invoke(cli, ["preview", f"{url}/0", "--output", str(tmp_path / "one.png")])
+    assert done.exit_code == 0, done.output
+    done = runner.invoke(cli, ["segment", url, "--model", model, "--wells", "A/1", *trust])
+    assert "is not a plate" in str(done.exception)
