@@ -114,7 +114,7 @@ class Candidates:
 
 
 Prediction: TypeAlias = StoredMaps | Candidates
-"""What is stored of a window, a tile's surroundings or a frame, and decoded."""
+"""Stored prediction of a window, a tile's surroundings or a frame, and decoded."""
 
 
 def shape_of(prediction: Prediction) -> tuple[int, int]:
@@ -126,7 +126,7 @@ def shape_of(prediction: Prediction) -> tuple[int, int]:
 
 
 def part_of(prediction: Prediction, box: Box) -> Prediction:
-    """What a prediction says of a box of its region."""
+    """Part of a prediction in a box of its region."""
     if isinstance(prediction, Candidates):
         return prediction.within(box)
     return {name: np.ascontiguousarray(values[box.slices]) for name, values in prediction.items()}
@@ -134,7 +134,7 @@ def part_of(prediction: Prediction, box: Box) -> Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Fragments:
-    """What a tile's decoding found in its valid box."""
+    """Fragments that decoding found in the valid box of a tile."""
 
     labels: NDArray[np.int32]
     """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""

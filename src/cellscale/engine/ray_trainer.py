@@ -42,13 +42,13 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all workers are told."""
+    """Arguments shared by all training workers."""
 
     method: Method
     data: Sequence[Frames]
     validation: Sequence[Frames]
     claim: Claim
-    """Of the folder of the model."""
+    """Claim on the model's folder."""
     settings: TrainingSettings
     init_from: Model | None
     pixel_size_um: tuple[float, float] | None
@@ -219,7 +219,9 @@ def _final(job: Job) -> CellscaleError | None:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What each worker runs; after an error that no second attempt mends, a restarted worker has nothing to do."""
+    """Run the training on one worker; after an error that no second attempt mends, a restarted worker has nothing to
+    do.
+    """
     job: Job = config["job"]
     if _final(job):
         return

@@ -39,12 +39,12 @@ BRANCH_BLOCKS = 3
 
 
 class Features(NamedTuple):
-    """What the segmentation has found, for the separation to look at."""
+    """Features of the segmentation network, input of the separation."""
 
     encoded: list[Tensor]
-    """Of each block of the encoder, full resolution first."""
+    """Features of each block of the encoder, full resolution first."""
     decoded: list[Tensor]
-    """Of each block of the decoder, full resolution first."""
+    """Features of each block of the decoder, full resolution first."""
     scores: Tensor
     """Before the sigmoid, (n, y, x)."""
 
@@ -184,7 +184,7 @@ def start_from_stage_one(networks: Networks) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What a pixel counts in the two losses."""
+    """Weights of pixels in the two losses."""
 
     border: float = 10.0
     """ω0: what is added between two cells that meet; not printed in the paper."""
@@ -193,9 +193,9 @@ class Weights:
     squares: bool = True
     """d1² + d2² as printed, or (d1 + d2)² as Ronneberger et al."""
     contact: float = 22.6
-    """Of pixels between adjacent cells, in the separation."""
+    """Weight of pixels between adjacent cells, in the separation."""
     cell: float = 5.0
-    """Of the other pixels of cells there; background has 1."""
+    """Weight of the other pixels of cells there; background has 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,7 @@ class DeepSplit:
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
     architecture: Literal["deepsplit", "branchnet", "double-unet"] = "deepsplit"
-    """What the separation is: a crossed decoder, three blocks or a second U-Net."""
+    """Network of the separation: a crossed decoder, three blocks or a second U-Net."""
     schedule: Literal["cumulative", "simultaneous"] = "cumulative"
     """The segmentation first and kept, or both from the start."""
     unet: UNetShape = field(default_factory=lambda: UNetShape(dropout=0.2))

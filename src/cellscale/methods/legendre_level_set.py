@@ -101,7 +101,7 @@ class LegendreLevelSet:
     reach: int = 32
     """Margin of a window around its core, px: nearer parts of the frame weigh in."""
     degree: int = 3
-    """Of the polynomials in x and in y."""
+    """Highest degree of the polynomials in x and in y."""
     ridge: float = 1.0
     """λ."""
     smoothness: float = 0.1

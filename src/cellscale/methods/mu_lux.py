@@ -123,7 +123,7 @@ class MuLux:
     erosion: float = 8.0
     """r: a marker's distance from its cell's rim, px; less in small cells; not in the paper."""
     border: float = 10.0
-    """What is added to the weight 1 between two cells that meet; not in the paper."""
+    """Term added to the weight 1 between two cells that meet; not in the paper."""
     sigma: float = 5.0
     """How fast that falls with the distances to the nearest two cells, px; not in the paper."""
     threshold: float = 0.85

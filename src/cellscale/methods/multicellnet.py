@@ -124,8 +124,8 @@ class Seeding:
     classes: int = 10
     """Classes of the k-means between which the levels lie."""
     levels: tuple[int, ...] = setting((), fitted=True)
-    """Of 255; empty: fitted by `fit_statistics` on perfect maps, equal steps until then. `calibrate` fits them on
-    predicted maps."""
+    """Thresholds of the seed map, 0 … 255; empty: fitted by `fit_statistics` on perfect maps, equal steps until then.
+    `calibrate` fits them on predicted maps."""
     smallest: int = 20
     """Components of fewer pixels are no seeds."""
     largest: int = setting(0, fitted=True)

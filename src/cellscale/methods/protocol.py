@@ -1,4 +1,4 @@
-"""What a method is: the contract between the science and the machinery.
+"""The protocol of a method: the contract between the science and the machinery.
 
 A method is a frozen dataclass. Its fields are its settings, in JSON's types; it holds no weights and no state.
 Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `merge_objects`.
@@ -28,14 +28,14 @@ Terms: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a loss sees."""
+    """One batch of training crops, input of a loss."""
 
     image: Tensor
     """Float, (n, c, y, x), after the intensity rule."""
     labels: Tensor
     """Instance labels, int64, (n, y, x)."""
     targets: Mapping[str, Tensor]
-    """What `Method.targets` returned, stacked: (n, y, x) by name."""
+    """Results of `Method.targets`, stacked: (n, y, x) by name."""
     progress: float = 0.0
     """Part of the stage that is over, 0 … 1."""
     mean: Callable[[Tensor], Tensor] = lambda value: value
@@ -77,16 +77,16 @@ class Stage:
     updates: tuple[Update, ...]
     batches_per_update: float = 1.0
     """Batches for each update of the networks that predict, which the number of steps of a training counts; more than 1
-    where another player has turns of its own."""
+    where another network has turns of its own."""
     share: float = 1.0
     """Relative part of all steps; the shares need not add up to 1."""
     patience: int | None = None
-    """Stop the stage after so many validations without a better score; None: never."""
+    """Stop the stage after this number of validations without a better score; None: never."""
     validated_as: Callable[[Networks], Networks] = lambda networks: networks
     """The networks with which validation predicts during the stage: a stage must not be judged by networks that only
     a later one trains."""
     on_end: Callable[[Networks], None] | None = None
-    """What happens once at the end, e.g. one network copied into a frozen other."""
+    """Called once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
     """For learners without gradients: replaces the updates. It runs on worker 0 with as many batches as it asks for, at
     most those of the stage's steps; the other workers get its result."""

@@ -85,7 +85,7 @@ def refuse_collapse(networks: Networks, least: float) -> None:
 
 
 def inner(values: Tensor) -> Tensor:
-    """What the estimator without padding estimates of (…, y, x)."""
+    """Return the part of (…, y, x) that the estimator without padding estimates."""
     return values[..., BEFORE:-BEHIND, BEFORE:-BEHIND]
 
 
@@ -237,13 +237,13 @@ class RibCage:
     features: int = 8
     """Features of the first block of the printed list; the third has eight times as many."""
     printed: Literal["ribs", "spine"] = "ribs"
-    """What the printed list describes: the ribs, half as many features in the spine (the authors' code); or the spine,
-    twice as many in the ribs (the other reading of the text)."""
+    """Network that the printed list describes: the ribs, half as many features in the spine (the authors' code); or the
+    spine, twice as many in the ribs (the other reading of the text)."""
     closing: bool = True
     """The last convolution, C(4, 64), which the paper has and the authors' code has not."""
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
-        """What the estimator plays against."""
+        """Discriminator that the estimator is trained against."""
         ribs = self.features if self.printed == "ribs" else 2 * self.features
         network = RibCageNetwork(
             channels, len(CLASSES), self.game.side, ribs=ribs, width=8 * self.features, closing=self.closing
@@ -268,7 +268,7 @@ class ClassDisc:
     """Features of the fully connected layers."""
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
-        """What the estimator plays against."""
+        """Discriminator that the estimator is trained against."""
         network = ClassificationNetwork(
             channels + len(CLASSES), self.game.side, features=self.features, hidden=self.hidden
         )

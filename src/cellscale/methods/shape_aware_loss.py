@@ -40,7 +40,7 @@ Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
 
 @dataclass(frozen=True, kw_only=True)
 class MaskLoss:
-    """What a pixel of a mask costs: binary cross-entropy, as it is or weighted."""
+    """Loss of a mask's pixels: binary cross-entropy, as it is or weighted."""
 
     kind: Kind = "shape-aware"
     """Shape-aware weights, none (bce), or (1 − p)^γ (focal)."""
@@ -252,8 +252,8 @@ class MaskRCNN:
     channels: int = 1
     """Number of image channels."""
     patience: int = 0
-    """Stop after so many validations without a better score; 0: never. (The paper stops early, and divides the learning
-    rate by ten every three epochs; half a cosine is ours.)"""
+    """Stop after this number of validations without a better score; 0: never. (The paper stops early, and divides the
+    learning rate by ten every three epochs; half a cosine is ours.)"""
 
     @property
     def longest(self) -> int:

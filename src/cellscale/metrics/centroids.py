@@ -18,7 +18,7 @@ from cellscale.types import Table
 
 @dataclass(frozen=True, kw_only=True)
 class CentroidCounts:
-    """What adds up over frames."""
+    """Counts that add up over frames."""
 
     cells: int = 0
     """True cells."""

@@ -23,12 +23,12 @@ from cellscale.types import Table
 FARTHEST = 0.5
 """Distance of centroids, in equivalent radii √(area / π) of the true cell."""
 LARGEST_RATIO = 2
-"""Of the larger area to the smaller."""
+"""Largest ratio of the larger area to the smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCounts:
-    """What adds up over frames."""
+    """Counts that add up over frames."""
 
     truth_cells: int = 0
     """True cells: TP + FN."""

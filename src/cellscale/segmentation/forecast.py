@@ -1,4 +1,4 @@
-"""What a planned run will read, write, hold and cost, before it starts."""
+"""Forecast of a planned run: I/O, memory and time, before it starts."""
 
 from __future__ import annotations
 

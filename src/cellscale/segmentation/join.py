@@ -40,7 +40,7 @@ def _table(arrays: Arrays, prefix: str) -> Table:
 
 
 class Joined:
-    """What a run's steps left of tiles and row_groups, the latest kept."""
+    """Records of a run's tiles and row groups, the latest kept."""
 
     def __init__(self, run: Run) -> None:
         """Read nothing yet."""
@@ -52,7 +52,7 @@ class Joined:
         return {(plane, tile.tile): tile for plane, tile in made}
 
     def tile(self, plane: int, tile: int) -> TileRecord:
-        """What decoding left of a tile."""
+        """Record that decoding wrote for a tile."""
         unit = (plane,) if self.run.fused else (plane, tile)
         return self._decoded(self.records.name(self.run.decode, unit))[plane, tile]
 

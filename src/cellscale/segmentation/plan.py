@@ -47,7 +47,7 @@ BUNDLE = 64
 
 
 KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tables": "row group"}
-"""What the units of a step are, where they are no shards."""
+"""Kind of the units of a step, where they are not shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """What a unit is: a frame, or one window, tile or shard of it."""
+        """Kind of a unit: a frame, or one window, tile or shard of it."""
         return KINDS.get(self.name, "shard") if len(self.sizes) > 1 else "frame"
 
     def __len__(self) -> int:

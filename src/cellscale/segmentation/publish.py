@@ -28,7 +28,7 @@ from cellscale.types import Box
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What the publishing tasks share."""
+    """Arguments shared by the publishing tasks."""
 
     run: Run
     layer: LabelLayer
@@ -92,7 +92,7 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """What the layer says of its making, under `cellscale` in its attributes; its holes, if it has any."""
+    """Provenance metadata of the layer, under `cellscale` in its attributes; its holes, if it has any."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
     names = ("frame", "slice", "box_px", "box_um")
     return made | ({"failed_regions": [{name: hole[name] for name in names} for hole in holes]} if holes else {})

@@ -91,7 +91,7 @@ def read_checked(
 def _changed(
     run: Run, plane: int, place: tuple[int, int, int], reference: Reference, absent: set[str], count: int
 ) -> str:
-    """What has changed, where, and what to do."""
+    """Message on what has changed, where, and what to do."""
     (channel, row, column), (t, z) = place, run.planes[plane]
     box = reference.grid.chunk_box(row, column)
     keys = run.image.chunk_keys(box, t=t, z=z, channel=channel)

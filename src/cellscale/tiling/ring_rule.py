@@ -46,7 +46,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, kw_only=True)
 class TileRecord:
-    """What is kept of a decoded tile besides the fragments of its core."""
+    """Data kept of a decoded tile besides the fragments of its core."""
 
     tile: int
     """Number in the grid."""

@@ -29,9 +29,9 @@ class Seen:
     """How a frame's channels are mapped."""
 
     mappings: tuple[Mapping, ...]
-    """Of each channel."""
+    """Mapping of each channel."""
     blank: tuple[float, ...]
-    """What stands where nobody has annotated: the median of the other pixels of each channel, mapped."""
+    """Value of pixels that nobody has annotated: the median of the other pixels of each channel, mapped."""
 
 
 def row_blocks(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:

@@ -63,7 +63,7 @@ class Training:
     device: torch.device
     claim: Claim
     description: Mapping[str, Any]
-    """What was asked for: a resumed training must ask for the same."""
+    """Arguments of the training: a resumed training must ask for the same."""
     state: loop.State
     history: History
     workers: Workers = field(default_factory=Workers)

@@ -39,12 +39,12 @@ LARGEST_PX = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """What was drawn."""
+    """Result of drawing a contact sheet."""
 
     picture: str
     """URL of the PNG."""
     level: int
-    """Of the image's pyramid."""
+    """Level of the image's pyramid."""
     layer: str | None
     ground_truth: str | None
     frames: Mapping[int, Mapping[str, int]]

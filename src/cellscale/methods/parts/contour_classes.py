@@ -18,12 +18,12 @@ from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps
 
 CLASSES = ("background", "cell", "contour")
 MAPS = ("cell", "contour")
-"""What is stored; the background's share is the rest."""
+"""Names of the stored maps; the background's share is the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contours:
-    """What becomes of contour pixels, and of small objects."""
+    """Settings for contour pixels and small objects."""
 
     contour_radius: int = 3
     """A contour pixel goes to the nearest cell at most this far away, px; others become background; not in the

@@ -94,5 +94,5 @@ class Postprocessing:
         return np.where(area[groups] >= minimum_area, groups, -1)
 
     def choices(self) -> dict[str, Sequence[Any]]:
-        """What is worth trying on validation frames, where cells are cut at all."""
+        """Candidate settings to try on validation frames, where cells are cut at all."""
         return {"postprocessing.split_neck_px": (4, 8, 12, 16, 24)} if self.split_neck_px else {}
