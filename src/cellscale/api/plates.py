@@ -29,7 +29,7 @@ from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
 from cellscale.redaction import redacted_values
-from cellscale.segmentation.executor import Serial, Executor
+from cellscale.segmentation.executor import Executor, Serial
 from cellscale.segmentation.ownership import stored_plan
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
