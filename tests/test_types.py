@@ -14,6 +14,15 @@ PACKAGE = ROOT / "src" / "cellscale"
 RIGHT = """
 import cellscale
 
+import numpy as np
+import xarray as xr
+from pathlib import Path
+
+nuclei = cellscale.load_model(Path("nuclei"))
+labels: np.ndarray = nuclei.segment(np.zeros((8, 64, 64)), axes="tyx", settings={"tile_size": 512})
+labelled: xr.DataArray = nuclei.segment(xr.DataArray(np.zeros((64, 64)), dims=("y", "x")))
+cellscale.save_image(labels, Path("saved.zarr"), pixel_size_um=0.65)
+corrected: str = cellscale.save_labels(labels, Path("saved.zarr"), "corrected", frames=[1, 3])
 image = cellscale.import_images("frames.tif", "movie.zarr", masks="masks.tif", pixel_size_um=0.65)
 model = cellscale.train("saw", ["movie.zarr"], output="m", frames=(0, 8), settings={"steps": 20, "unet.width": 8})
 result = cellscale.segment("movie.zarr", model=model, tile_size=512, backend="serial", z_mode="slices")
@@ -30,6 +39,9 @@ WRONG = """
 import cellscale
 
 cellscale.segment(3, model="m")
+cellscale.load_model("nuclei").segment([[1, 2]])
+cellscale.load_model("nuclei").segment(np.zeros((64, 64)), axis="yx")
+cellscale.save_labels(np.zeros((64, 64)), "movie.zarr")
 cellscale.segment("movie.zarr", modle="m")
 cellscale.segment("movie.zarr")
 cellscale.segment("movie.zarr", model="m", tile_size="512")

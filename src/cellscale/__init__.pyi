@@ -1,5 +1,8 @@
 """Types of the public names, which the package loads on first use."""
 
+from cellscale.api.arrays import save_image as save_image
+from cellscale.api.arrays import save_labels as save_labels
+from cellscale.api.arrays import segment_array as segment_array
 from cellscale.api.data import import_images as import_images
 from cellscale.api.data import synthesize as synthesize
 from cellscale.api.demo import demo as demo
@@ -55,9 +58,12 @@ __all__ = [
     "plate_images",
     "predict_maps",
     "preview",
+    "save_image",
+    "save_labels",
     "save_model",
     "scene",
     "segment",
+    "segment_array",
     "segment_plate",
     "synthesize",
     "train",

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+
+AnyArray = TypeVar("AnyArray", "NDArray[Any]", "da.Array", "xr.DataArray")
+"""An array of NumPy, dask or xarray."""
 Image: TypeAlias = NDArray[Any]
 """Intensities, (y, x) or (c, y, x), any integer or float type."""
 Labels: TypeAlias = NDArray[np.uint32]

@@ -14,7 +14,7 @@ from cellscale.ngff.import_blocks import import_blocks
 from cellscale.ngff.import_planes import ImportOptions, import_planes
 from cellscale.progress import Progress, silent
 from cellscale.sources.synthetic import Scene
-from cellscale.storage.urls import check_apart
+from cellscale.storage.urls import Location, check_apart, url_of
 
 log = logging.getLogger("cellscale")
 
@@ -45,10 +45,10 @@ def _log_gaps(images: Sequence[sources.Source]) -> None:
 
 @overload
 def import_images(
-    source: str,
-    destination: str,
+    source: Location,
+    destination: Location,
     *,
-    masks: str | None = None,
+    masks: Location | None = None,
     series: Literal["all"],
     axes: str | None = None,
     frames: Frames = None,
@@ -58,10 +58,10 @@ def import_images(
 
 @overload
 def import_images(
-    source: str,
-    destination: str,
+    source: Location,
+    destination: Location,
     *,
-    masks: str | None = None,
+    masks: Location | None = None,
     series: int | None = None,
     axes: str | None = None,
     frames: Frames = None,
@@ -70,10 +70,10 @@ def import_images(
 
 
 def import_images(
-    source: str,
-    destination: str,
+    source: Location,
+    destination: Location,
     *,
-    masks: str | None = None,
+    masks: Location | None = None,
     series: sources.Series = None,
     axes: str | None = None,
     frames: Frames = None,
@@ -83,10 +83,10 @@ def import_images(
 
     Parameters
     ----------
-    source : str
+    source : str or path
         A TIFF stack, a set of OME-TIFF files, a folder of TIFFs, a CTC folder, npz or npy; with the extra `bioio`, a
         microscope's file such as nd2, lif or czi.
-    destination : str
+    destination : str or path
         URL of the image to make.
     masks : str
         Instance masks of the same frames, in any of these forms; frames without a mask stay empty and unlisted.
@@ -122,6 +122,8 @@ def import_images(
     >>> image.pixel_size_um()
     (0.65, 0.65)
     """
+    source, destination = url_of(source, "source"), url_of(destination, "destination")
+    masks = None if masks is None else url_of(masks, "masks")
     for read in (source, masks):
         if read:
             check_apart(read, destination)
@@ -134,7 +136,7 @@ def import_images(
 
 
 def synthesize(
-    destination: str,
+    destination: Location,
     *,
     shape: tuple[int, int, int],
     cells: int,
@@ -150,7 +152,7 @@ def synthesize(
 
     Parameters
     ----------
-    destination : str
+    destination : str or path
         URL of the image to make.
     shape : tuple of int
         Frames, height and width, px.
@@ -186,7 +188,7 @@ def synthesize(
     scene = Scene(shape=shape, cells=cells, look=look, seed=seed, landmarks=landmarks)
     return import_blocks(
         scene,
-        destination,
+        url_of(destination, "destination"),
         version=ome_zarr_version,
         pixel_size_um=(0.5, 0.5),
         frame_interval_s=300.0,

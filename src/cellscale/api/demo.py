@@ -10,6 +10,7 @@ from cellscale.engine.ray_map import cluster
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
+from cellscale.storage.urls import Location
 from cellscale.types import Box
 from cellscale.viewers.pictures import panels
 
@@ -22,12 +23,12 @@ SETTINGS = {"width": 16, "depth": 3, "crop": 192, "validate_every": 200, "learni
 STEPS = 400
 
 
-def demo(output: str = "demo", *, on_progress: Progress = silent) -> dict[str, Any]:
+def demo(output: Location = "demo", *, on_progress: Progress = silent) -> dict[str, Any]:
     """Make a time-lapse, train `saw` a little, segment it on a local Ray, score it and draw a picture.
 
     Parameters
     ----------
-    output : str
+    output : str or path
         Folder to write to; what an earlier demo left there is replaced.
     on_progress : callable
         Called with step, done and total.

@@ -13,6 +13,7 @@ from cellscale.errors import InputError, MissingError
 from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
+from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Labels
 
 
@@ -82,11 +83,11 @@ def count_layers(
 
 
 def evaluate(
-    image: str,
+    image: Location,
     *,
     layer: str = "cells",
     ground_truth: str = "truth",
-    ground_truth_store: str | None = None,
+    ground_truth_store: Location | None = None,
     frames: Frames = None,
     ignore_label: int = 0,
     storage_options: Mapping[str, Any] | None = None,
@@ -96,7 +97,7 @@ def evaluate(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image, or of the store that holds the layer.
     layer, ground_truth : str
         Names of the two layers.
@@ -129,8 +130,9 @@ def evaluate(
     >>> scores["f1"]
     1.0
     """
+    image = url_of(image, "image")
     found = open_labels(image, layer, storage_options=storage_options)
-    true = open_labels(ground_truth_store or image, ground_truth, storage_options=storage_options)
+    true = open_labels(url_of(ground_truth_store or image), ground_truth, storage_options=storage_options)
     chosen = chosen_frames(frames, found.size("t"), image)
     count, counts = count_layers(found, true, chosen, ignore_label=ignore_label, on_progress=on_progress)
     return {"frames": count, **metrics.summary(counts)}

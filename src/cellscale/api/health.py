@@ -21,7 +21,7 @@ from cellscale.errors import CellscaleError
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address
+from cellscale.storage.urls import Location, address, url_of
 
 PACKAGES = ("cellscale", "torch", "torchvision", "numpy", "numba", "zarr", "ome-zarr", "fsspec", "ray", "pyarrow")
 """Versions that the labels, or what writes them, depend on."""
@@ -110,7 +110,7 @@ def _tried(check: str, work: Callable[[], str]) -> Finding:
 
 
 def doctor(
-    store: str | None = None,
+    store: Location | None = None,
     *,
     ray_address: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -138,9 +138,10 @@ def doctor(
     >>> [finding.check for finding in findings if finding.status == "failed"]  # doctest: +SKIP
     []
     """
+    url = None if store is None else url_of(store, "store")
     found = [_tried("versions", _versions), _tried("processors", _processors), _gpu(), _tried("disk", _disk)]
     found += [_optional(), _tried("Ray", lambda: _ray(ray_address))]
-    if store is not None:
-        found.append(_tried("image", lambda: _image(store, storage_options)))
-        found.append(_tried("write test", lambda: _writing(store, storage_options)))
+    if url is not None:
+        found.append(_tried("image", lambda: _image(url, storage_options)))
+        found.append(_tried("write test", lambda: _writing(url, storage_options)))
     return found

@@ -21,7 +21,7 @@ from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address, check_apart, file_system
+from cellscale.storage.urls import Location, address, check_apart, file_system, url_of
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -41,15 +41,15 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
 
 
 def export_table(
-    image: str, output: str, *, layer: str = "cells", storage_options: Mapping[str, Any] | None = None
+    image: Location, output: Location, *, layer: str = "cells", storage_options: Mapping[str, Any] | None = None
 ) -> int:
     """Write the object table of a label layer as one CSV file with a header.
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image, or of the store that holds the layer.
-    output : str
+    output : str or path
         The file, any fsspec URL; it appears when it is complete.
     layer : str
         Name of the layer.
@@ -74,6 +74,7 @@ def export_table(
     >>> cellscale.export_table("movie.zarr", "objects.csv", layer="cells") > 0
     True
     """
+    image, output = url_of(image, "image"), url_of(output, "output")
     check_apart(image, output)
     found = open_labels(image, layer, storage_options=storage_options)
     return write_csv(parts(found), output, found.storage_options)
@@ -114,10 +115,10 @@ def write_csv(tables: Iterable[pa.Table], output: str, storage_options: Mapping[
 
 
 def measure(
-    image: str,
+    image: Location,
     *,
     layer: str,
-    layer_store: str | None = None,
+    layer_store: Location | None = None,
     frames: Frames = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -130,7 +131,7 @@ def measure(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
     layer : str
         Name of the layer.
@@ -163,8 +164,9 @@ def measure(
     >>> cellscale.measure("movie.zarr", layer="truth") > 0
     True
     """
+    image = url_of(image, "image")
     pixels = open_image(image, storage_options=storage_options)
-    labels = open_labels(layer_store or image, layer, storage_options=storage_options)
+    labels = open_labels(url_of(layer_store or image), layer, storage_options=storage_options)
     folder = Folder(url=labels.place(TABLE), storage_options=labels.storage_options)
     old = part_names(folder.names())
     if old and not overwrite:

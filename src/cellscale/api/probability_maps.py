@@ -21,7 +21,7 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import predictions_of
 from cellscale.segmentation.records import put
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import check_apart
+from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.types import Candidates
 
 
@@ -60,10 +60,10 @@ def _writer(run: Run, output: str, **options: Any) -> ImageWriter:
 
 
 def predict_maps(
-    image: str,
+    image: Location,
     *,
-    model: str | Model,
-    output: str,
+    model: Location | Model,
+    output: Location,
     overwrite: bool = False,
     on_progress: Progress = silent,
     **options: Unpack[PredictionKeywords],
@@ -75,11 +75,11 @@ def predict_maps(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
-    model : str or Model
+    model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
-    output : str
+    output : str or path
         The store to write.
     overwrite : bool
         Replace an existing store.
@@ -107,6 +107,7 @@ def predict_maps(
     >>> cellscale.open_image("maps.zarr").dims
     ('t', 'c', 'y', 'x')
     """
+    output = url_of(output, "output")
     job = segmentation_job(image, model, options_from(options))
     run = job.run
     if not run.method.maps:

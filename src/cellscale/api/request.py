@@ -22,7 +22,7 @@ from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address, check_apart
+from cellscale.storage.urls import Location, address, check_apart, url_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class PredictionKeywords(TypedDict, total=False):
     channels: str | Sequence[str | int] | None
     z_mode: Literal["slices", "max_projection"] | None
     level: str | int
-    config: str | None
+    config: Location | None
     settings: Mapping[str, Any] | None
     trust: Collection[str]
     storage_options: Mapping[str, Any] | None
@@ -88,7 +88,7 @@ class PlanKeywords(PredictionKeywords, total=False):
     """Keyword arguments of `cellscale.plan`; `SegmentationOptions` says what each means."""
 
     layer: str
-    output: str | None
+    output: Location | None
     tile_size: int | None
     ome_zarr_version: str | None
 
@@ -98,7 +98,7 @@ class SegmentationKeywords(PlanKeywords, total=False):
 
     overwrite: bool
     allow_failed_tiles: bool
-    report: str | None
+    report: Location | None
 
 
 def options_from(given: Mapping[str, Any]) -> SegmentationOptions:
@@ -113,17 +113,18 @@ def options_from(given: Mapping[str, Any]) -> SegmentationOptions:
     for name in given:
         if name not in known:
             raise unknown("option of a segmentation", name, known)
-    return SegmentationOptions(**given)
+    places = {name: url_of(given[name], name) for name in ("output", "report", "config") if given.get(name) is not None}
+    return SegmentationOptions(**{**given, **places})
 
 
-def segmentation_job(image: str, model: str | Model, options: SegmentationOptions) -> Job:
+def segmentation_job(image: Location, model: Location | Model, options: SegmentationOptions) -> Job:
     """Open image and model and plan the run.
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
-    model : str or Model
+    model : str, path or Model
         A trained model, or the URL of its folder.
     options : SegmentationOptions
         Everything else that a user may choose.
@@ -133,8 +134,8 @@ def segmentation_job(image: str, model: str | Model, options: SegmentationOption
     CellscaleError
         As `open_image`, `load_model` and `plan` do.
     """
-    storage = dict(options.storage_options or {})
-    loaded = load_model(model, storage, trust=options.trust) if isinstance(model, str) else model
+    image, storage = url_of(image, "image"), dict(options.storage_options or {})
+    loaded = model if isinstance(model, Model) else load_model(model, storage, trust=options.trust)
     opened = fitting(open_image(image, storage_options=storage), options.level, loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
     read = read_config(options.config, options.settings or {}, fields)

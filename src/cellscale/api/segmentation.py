@@ -19,6 +19,7 @@ from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.forecast import Forecast, forecast
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
+from cellscale.storage.urls import Location, url_of
 
 Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
@@ -51,9 +52,9 @@ class SegmentationResult:
 
 
 def segment(
-    image: str,
+    image: Location,
     *,
-    model: str | Model,
+    model: Location | Model,
     backend: Literal["ray", "serial"] = "ray",
     address: str | None = None,
     on_progress: Progress = silent,
@@ -64,9 +65,9 @@ def segment(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
-    model : str or Model
+    model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
     backend : {"ray", "serial"}
         Work on a Ray cluster, or in this process without Ray.
@@ -99,7 +100,7 @@ def segment(
     (3, True)
     """
     job = segmentation_job(image, model, options_from(options))
-    about = {"method": job.model.method.name, "url": model if isinstance(model, str) else None}
+    about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
     with nullcontext() if backend == "serial" else cluster(address):
         found = run_segmentation(
             job.run,
@@ -121,14 +122,14 @@ def segment(
     )
 
 
-def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> Forecast:
+def plan(image: Location, *, model: Location | Model, **options: Unpack[PlanKeywords]) -> Forecast:
     """Estimate tasks, I/O, memory and run time of `segment` by running one window and one tile on this machine.
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image; nothing is written.
-    model : str or Model
+    model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
     **options
         layer, output, tile_size, frames, channels, z_mode, level, ome_zarr_version, config, settings, storage_options:
@@ -156,7 +157,7 @@ def plan(image: str, *, model: str | Model, **options: Unpack[PlanKeywords]) -> 
 
 
 def upsample_labels(
-    image: str,
+    image: Location,
     *,
     layer: str = "cells",
     new_layer: str | None = None,
@@ -167,7 +168,7 @@ def upsample_labels(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image, which holds the layer.
     layer : str
         Name of the layer.
@@ -199,6 +200,7 @@ def upsample_labels(
     >>> cellscale.open_labels("wide.zarr", "cells-full").shape
     (1, 300, 600)
     """
+    image = url_of(image, "image")
     opened = open_image(image, storage_options=storage_options)
     coarse = open_labels(image, layer, storage_options=storage_options)
     return upsampling.upsample(opened, coarse, new_layer or f"{layer}-full", on_progress=on_progress).url

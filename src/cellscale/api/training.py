@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.errors import InputError
 from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
@@ -15,8 +17,8 @@ from cellscale.ngff.frame_ranges import Frames
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
+from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
-from cellscale.storage.urls import check_apart
 from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without
 from cellscale.training.settings import TrainingSettings
 
@@ -60,16 +62,16 @@ def list_models() -> list[dict[str, Any]]:
 
 def train(
     method: str,
-    data: Sequence[str],
+    data: Sequence[Location],
     *,
-    output: str,
-    init_from: str | Model | None = None,
+    output: Location,
+    init_from: Location | Model | None = None,
     layer: str = "truth",
     frames: Frames = None,
     validation_frames: Frames = None,
-    validation: Sequence[str] = (),
+    validation: Sequence[Location] = (),
     max_train_frames: int | None = None,
-    config: str | None = None,
+    config: Location | None = None,
     settings: Mapping[str, Any] | None = None,
     preset: str | None = None,
     workers: int = 1,
@@ -88,9 +90,9 @@ def train(
     ----------
     method : str
         A name of `list_methods()`, or "package.module:NAME".
-    data : sequence of str
+    data : sequence of str or path
         URLs of images; of a collection of images, all that have the label layer.
-    output : str
+    output : str or path
         Folder of the model, any fsspec URL.
     init_from : str or Model
         Start from the weights and settings of this model of the same method: a folder, or a name of `list_models()`.
@@ -154,10 +156,12 @@ def train(
     from cellscale.training.run import check_start
 
     trusted = {*([trust] if isinstance(trust, str) else trust), module_of(method)}
-    begun = load_model(init_from, storage_options, trust=trusted) if isinstance(init_from, str) else init_from
+    begun = init_from
+    if begun is not None and not isinstance(begun, Model):
+        begun = load_model(begun, storage_options, trust=trusted)
     chosen = unfitted(begun.method) if begun else load_method(method)
     fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
-    read = read_config(config, settings or {}, fields)
+    read = read_config(None if config is None else url_of(config, "config"), settings or {}, fields)
     chosen_preset = preset_of(method, preset) if preset or not begun else Preset()
     chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))
     if begun:
@@ -168,13 +172,16 @@ def train(
         counted = {"epochs": 0.0} if "steps" in layer_of_settings else {}
         chosen_settings = replaced(chosen_settings, {**counted, **layer_of_settings})
     engine = replaced(FanOut(), read.section("engine"))
-    for url in data:
+    if isinstance(data, str | os.PathLike):
+        raise InputError(f"The training data are one location, {url_of(data)}; expected a list: data=[…].")
+    urls, output = [url_of(image, "image") for image in data], url_of(output, "output")
+    for url in urls:
         check_apart(url, output)
-    opened = labelled_images(data, layer, storage_options)
+    opened = labelled_images(urls, layer, storage_options)
     names = (layer, chosen.channels)
     held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
-    apart = labelled_images(validation, layer, storage_options)
+    apart = labelled_images([url_of(image, "image") for image in validation], layer, storage_options)
     held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else subsample(learn, max_train_frames)
     with cluster(address) if backend == "ray" else nullcontext():

@@ -10,25 +10,29 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+import cellscale
 from cellscale.errors import DamagedError, InputError, MissingError, StoreError
 from cellscale.methods import check_trusted, load_method, settings_of
 from cellscale.methods.protocol import Method
 from cellscale.models.budget import SPARE, Budget
+from cellscale.progress import Progress
 from cellscale.settings.fields import added_since, replaced
 from cellscale.storage.documents import parsed
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
+from cellscale.storage.urls import Location, url_of
+from cellscale.types import AnyArray
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -53,6 +57,16 @@ MAX_PIXEL_UM = 1e6
 """Largest pixel, µm."""
 
 
+class ArrayOptions(TypedDict, total=False):
+    """Keyword arguments of `Model.segment`; `cellscale.segment_array` says what each means."""
+
+    axes: str | None
+    channels: str | Sequence[str | int] | None
+    z_mode: Literal["slices", "max_projection"]
+    settings: Mapping[str, Any] | None
+    on_progress: Progress
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A method, its weights and what they were trained on."""
@@ -63,6 +77,32 @@ class Model:
     """Height and width of a pixel of the training images, µm; None: unknown."""
     training: dict[str, Any] = field(default_factory=dict)
     """Summary of the training in JSON's types: steps, seed, scores …"""
+
+    def segment(self, array: AnyArray, **options: Unpack[ArrayOptions]) -> AnyArray:
+        """Segment an array of NumPy, dask or xarray: `cellscale.segment_array` with this model.
+
+        Parameters
+        ----------
+        array : numpy.ndarray, dask.array.Array or xarray.DataArray
+            Pixels of 2 to 5 dimensions.
+        **options
+            axes, channels, z_mode, settings, on_progress: as for `cellscale.segment_array`.
+
+        Returns
+        -------
+        array of the same kind, uint32
+            Labels, 0 for background.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import cellscale
+        >>> labels = cellscale.load_model("nuclei").segment(np.zeros((64, 64), np.uint8))
+        >>> labels.shape, labels.dtype, int(labels.max())
+        ((64, 64), dtype('uint32'), 0)
+        """
+        # The public name loads the layers above this one on first use.
+        return cellscale.segment_array(array, model=self, **options)
 
 
 def tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -105,7 +145,7 @@ def digest(model: Model) -> str:
     return found.hexdigest()
 
 
-def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] | None = None) -> None:
     """Write a model as a folder; one that is there is replaced as a whole, and there until the new one is complete.
 
     Raises
@@ -120,7 +160,10 @@ def save_model(model: Model, url: str, storage_options: Mapping[str, Any] | None
     >>> cellscale.load_model("copied").method.name
     'unet-ronneberger'
     """
-    weights, folder = save(tensors(model.networks)), Folder(url=url, storage_options=storage_options or {})
+    weights, folder = (
+        save(tensors(model.networks)),
+        Folder(url=url_of(url, "model"), storage_options=storage_options or {}),
+    )
     written = hashlib.sha256(weights).hexdigest()
     # A model that is there keeps its weights until its description names the new ones.
     file = WEIGHTS if folder.size(WEIGHTS) is None else f"weights-{written[:16]}.safetensors"
@@ -274,7 +317,7 @@ def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
 
 
 def load_model(
-    url: str,
+    url: Location,
     storage_options: Mapping[str, Any] | None = None,
     *,
     trust: Collection[str] = (),
@@ -284,7 +327,7 @@ def load_model(
 
     Parameters
     ----------
-    url : str
+    url : str or path
         Folder of the model, or the name of one that comes with the package; a folder of that name goes first.
     storage_options : mapping
         Options for fsspec.
@@ -309,6 +352,7 @@ def load_model(
     >>> cellscale.load_model("nuclei").method.name
     'unet-ronneberger'
     """
+    url = url_of(url, "model")
     content, weights = _read(url, storage_options, shipped)
     found = _description(content, url)
     if hashlib.sha256(weights).hexdigest() != found["weights_sha256"]:

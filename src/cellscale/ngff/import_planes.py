@@ -152,6 +152,59 @@ def import_planes(
         raise
 
 
+def write_layer(
+    image: NgffImage,
+    labels: Planes,
+    name: str,
+    *,
+    written: Sequence[int],
+    annotated: Sequence[int],
+    overwrite: bool = False,
+    on_progress: Progress = silent,
+) -> LabelLayer:
+    """Write labels as a layer of an image that exists; the layer is there when it is complete, or not at all.
+
+    Parameters
+    ----------
+    image : NgffImage
+        The image.
+    labels : Planes
+        Instance labels.
+    name : str
+        Name of the layer.
+    written : sequence of int
+        Frame of the image for each time point of the labels, rising.
+    annotated : sequence of int
+        The frames that the layer names as annotated.
+    overwrite : bool
+        Replace a layer of this name.
+    on_progress : callable
+        Called with step, done and total.
+
+    Raises
+    ------
+    ExistsError
+        If there is a layer of this name and `overwrite` is not set.
+    InputError
+        If labels do not fit the image, or are not integers from 0.
+    """
+    expected = (len(written), 1, *(image.size(axis) for axis in "zyx"))
+    if labels.shape != expected:
+        raise InputError(f"{labels.path} is {labels.shape} (t, c, z, y, x); {image.url} needs labels of {expected}.")
+    metadata = {"frames": list(annotated)}
+    layer = stage_labels(image, name, planes_z=image.size("z"), metadata=metadata, overwrite=overwrite)
+    try:
+        paired = {t: place for place, t in enumerate(written)}
+        _copy_labels(
+            labels, layer, paired, number=False, report=lambda done: on_progress("save labels", done, len(paired))
+        )
+        publish_labels(layer, overwrite=overwrite)
+    except BaseException:
+        discard_labels(image.url, name, layer.attempt or "", storage_options=image.storage_options)
+        raise
+    return layer
+
+
 def staged_with(writer: ImageWriter, name: str, *, frames: Sequence[int]) -> LabelLayer:
     """Stage a label layer of an image that is still being made; its frames are those that have labels."""
     return stage_labels(

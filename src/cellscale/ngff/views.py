@@ -18,6 +18,7 @@ from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.ngff.metadata import Level
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
+from cellscale.storage.urls import Location, url_of
 from cellscale.units import unit_s, unit_um
 
 
@@ -83,12 +84,12 @@ def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     return xr.DataArray(pixels, dims=source.axes, coords=coordinates, attrs=attributes, name=name)
 
 
-def open_image_view(url: str, *, level: int = 0, storage_options: Mapping[str, Any] | None = None) -> xr.DataArray:
+def open_image_view(url: Location, *, level: int = 0, storage_options: Mapping[str, Any] | None = None) -> xr.DataArray:
     """Open an image lazily.
 
     Parameters
     ----------
-    url : str
+    url : str or path
         Any fsspec URL of an OME-Zarr 0.4 or 0.5 image.
     level : int
         Level of the pyramid, 0 is the finest.
@@ -114,19 +115,19 @@ def open_image_view(url: str, *, level: int = 0, storage_options: Mapping[str, A
     >>> image.y.attrs["units"]
     'µm'
     """
-    image = open_image(url, storage_options=storage_options)
+    image = open_image(url_of(url, "image"), storage_options=storage_options)
     view = view_of(image, level)
     return view.assign_coords(c=list(image.channels)) if "c" in image.axes else view
 
 
 def open_labels_view(
-    url: str, name: str, *, level: int = 0, storage_options: Mapping[str, Any] | None = None
+    url: Location, name: str, *, level: int = 0, storage_options: Mapping[str, Any] | None = None
 ) -> xr.DataArray:
     """Open a published label layer lazily.
 
     Parameters
     ----------
-    url : str
+    url : str or path
         The image or store that holds the layer.
     name : str
         Name of the layer.
@@ -152,5 +153,5 @@ def open_labels_view(
     >>> labels.dtype, int(labels.isel(t=0).max())
     (dtype('uint32'), 6)
     """
-    layer = open_labels(url, name, storage_options=storage_options)
+    layer = open_labels(url_of(url, "image"), name, storage_options=storage_options)
     return view_of(layer, level)

@@ -97,8 +97,8 @@ def check_frames(axes: str, shape: Sequence[int], path: str) -> None:
         )
 
 
-def _array_axes(array: NDArray[Any], axes: Sequence[str], path: str) -> str:
-    shape = array.shape
+def _array_axes(array: Any, axes: Sequence[str], path: str) -> str:
+    shape: tuple[int, ...] = array.shape
     if axes:
         return checked_axes(axes, shape, path)
     if array.ndim in (3, 4) and shape[-1] <= _CHANNELS_LAST < min(shape[-3:-1]) // 2:
@@ -109,7 +109,7 @@ def _array_axes(array: NDArray[Any], axes: Sequence[str], path: str) -> str:
     return _DEFAULT_AXES[array.ndim]
 
 
-def from_array(array: NDArray[Any], axes: Sequence[str], path: str) -> Stored:
+def from_array(array: Any, axes: Sequence[str], path: str) -> Stored:
     """Describe an array in memory or mapped; without axes: yx, tyx, tczyx, or yxc and tyxc for up to four channels."""
     named = _array_axes(array, axes, path)
     name = Path(path.partition("::")[0]).stem

@@ -8,12 +8,31 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 from fsspec.registry import known_implementations
 
 from cellscale.errors import InputError
+
+Location: TypeAlias = str | os.PathLike[str]
+"""A URL, or a path of this machine."""
+
+
+def url_of(location: Location, what: str = "location") -> str:
+    """Return a location as a URL in text; every public function that takes one asks this function.
+
+    Raises
+    ------
+    InputError
+        For anything else, such as an array.
+    """
+    if isinstance(location, str):
+        return location
+    if not isinstance(location, os.PathLike):
+        hint = " Use Model.segment for arrays, or cellscale.save_image." if hasattr(location, "shape") else ""
+        raise InputError(f"The {what} is {type(location).__name__}; expected a URL or a path.{hint}")
+    return os.fspath(location)
 
 
 def is_local(url: str) -> bool:

@@ -19,7 +19,7 @@ from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.upsampling import labels_at
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import address
+from cellscale.storage.urls import Location, address, url_of
 from cellscale.types import Box, Image, Labels
 from cellscale.viewers.pictures import colours, grey, sheet
 from cellscale.viewers.scenes import TRUTH, Scene, scene
@@ -101,12 +101,12 @@ def _frames(image: NgffImage, layer: LabelLayer | None, frames: Sequence[int] | 
 
 
 def preview(
-    image: str,
+    image: Location,
     *,
-    output: str = "preview.png",
+    output: Location = "preview.png",
     layer: str | None = None,
     ground_truth: str = TRUTH,
-    labels_store: str | None = None,
+    labels_store: Location | None = None,
     frames: Sequence[int] | None = None,
     count: int = 4,
     channel: int = 0,
@@ -118,9 +118,9 @@ def preview(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
-    output : str
+    output : str or path
         The PNG, any fsspec URL.
     layer : str, optional
         Layer to show; None: the last one that is not the ground truth, or the ground truth if there is no other.
@@ -156,6 +156,7 @@ def preview(
     >>> sheet.layer, sheet.ground_truth
     ('cells', 'truth')
     """
+    output = url_of(output, "output")
     shown = scene(image, labels_store=labels_store, z=z, storage_options=storage_options)
     found, true = _chosen(shown, layer, ground_truth)
     level = coarse_level(shown.image, longest)

@@ -7,6 +7,7 @@ from typing import Any
 
 from cellscale.errors import MissingError
 from cellscale.ngff.views import view_of
+from cellscale.storage.urls import Location
 from cellscale.viewers.neuroglancer_state import contrast
 from cellscale.viewers.scenes import Scene, scene
 
@@ -42,7 +43,7 @@ def add_layers(viewer: Any, shown: Scene) -> None:
             viewer.dims.set_current_step(axes.index(axis), number)
 
 
-def view_in_napari(shown: Scene | str) -> None:
+def view_in_napari(shown: Scene | Location) -> None:
     """Show an image and its label layers in a napari window, and wait until it is closed.
 
     Parameters
@@ -60,7 +61,7 @@ def view_in_napari(shown: Scene | str) -> None:
     >>> import cellscale
     >>> cellscale.view_in_napari("movie.zarr")  # doctest: +SKIP
     """
-    shown = scene(shown) if isinstance(shown, str) else shown
+    shown = shown if isinstance(shown, Scene) else scene(shown)
     try:
         from napari import Viewer, run
     except ImportError as error:

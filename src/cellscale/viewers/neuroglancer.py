@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cellscale.ngff.stores import Store, joined
+from cellscale.storage.urls import Location
 from cellscale.viewers.http_server import listening, serving
 from cellscale.viewers.neuroglancer_state import HOSTED, link, state
 from cellscale.viewers.scenes import Scene, scene
@@ -68,7 +69,7 @@ def _addresses(shown: Scene, mounts: Mapping[str, Store], server: str) -> dict[s
     return found
 
 
-def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
+def view(shown: Scene | Location, *, host: str = "127.0.0.1", port: int = 0) -> View:
     """Serve an image with its label layers and a neuroglancer page that shows them.
 
     Stores that are on the web are not served again. Without the package `neuroglancer`, and for stores on the web, the
@@ -100,7 +101,7 @@ def view(shown: Scene | str, *, host: str = "127.0.0.1", port: int = 0) -> View:
     ...     print(page.url.startswith("http"))
     True
     """
-    shown = scene(shown) if isinstance(shown, str) else shown
+    shown = shown if isinstance(shown, Scene) else scene(shown)
     for layer in shown.labels:
         if layer.dtype.kind == "i" and layer.dtype.itemsize == 8:
             log.warning(

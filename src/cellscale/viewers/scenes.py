@@ -10,6 +10,7 @@ from cellscale.errors import MissingError
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
+from cellscale.storage.urls import Location, url_of
 
 TRUTH = "truth"
 """Name of the layer that others are held against."""
@@ -32,10 +33,10 @@ def _opened(url: str, names: Sequence[str] | None, options: Mapping[str, Any] | 
 
 
 def scene(
-    image: str,
+    image: Location,
     *,
     layers: Sequence[str] | None = None,
-    labels_store: str | None = None,
+    labels_store: Location | None = None,
     frame: int | None = None,
     z: int = 0,
     storage_options: Mapping[str, Any] | None = None,
@@ -44,7 +45,7 @@ def scene(
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
     layers : sequence of str, optional
         Names of layers; None: all, of the image and of `labels_store`.
@@ -69,12 +70,13 @@ def scene(
     >>> [layer.name for layer in shown.labels], shown.t
     (['truth'], 1)
     """
-    opened = open_image(image, storage_options=storage_options)
+    opened = open_image(url_of(image, "image"), storage_options=storage_options)
+    store = None if labels_store is None else url_of(labels_store, "store of labels")
     if layers is None:
         found = _opened(opened.url, None, storage_options)
-        found += _opened(labels_store, None, storage_options) if labels_store else []
+        found += _opened(store, None, storage_options) if store else []
     else:
-        found = _opened(labels_store or opened.url, layers, storage_options)
+        found = _opened(store or opened.url, layers, storage_options)
     found.sort(key=lambda layer: layer.name != TRUTH)
     first = min((t for layer in found[-1:] for t in annotated(layer, range(opened.size("t")))), default=0)
     t = frame if frame is not None else first

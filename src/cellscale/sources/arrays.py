@@ -1,0 +1,85 @@
+"""Arrays in memory, lazy dask arrays and labelled xarray arrays as images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from cellscale.errors import InputError
+from cellscale.sources.stored import AXES, Stored, from_array
+from cellscale.types import Calibration
+from cellscale.units import positive, unit_s, unit_um
+
+_UNEVEN = 1e-6
+"""Relative deviation beyond which coordinates have no common step."""
+
+
+def _step(array: xr.DataArray, axis: str) -> float | None:
+    """Even step of an axis's coordinates, in µm or s; None without coordinates, or a unit of them."""
+    if axis not in array.coords or array.sizes[axis] < 2:
+        return None
+    values = np.asarray(array.coords[axis].values)
+    if values.dtype.kind not in "uif":
+        return None
+    steps = np.diff(values.astype(np.float64))
+    unit = (unit_s if axis == "t" else unit_um)(str(array.coords[axis].attrs.get("units", "")))
+    if unit is None or not np.allclose(steps, steps.mean(), rtol=_UNEVEN, atol=0):
+        return None
+    return positive(f"{steps.mean() * unit:.12g}")  # coordinates are multiples of the step, rounded
+
+
+def _calibration(array: xr.DataArray) -> Calibration:
+    """Physical sizes and channel names that the coordinates state."""
+    height, width = _step(array, "y"), _step(array, "x")
+    names = array.coords["c"].values.tolist() if "c" in array.coords and "c" in array.dims else ()
+    return Calibration(
+        pixel_size_um=None if height is None or width is None else (height, width),
+        z_step_um=_step(array, "z"),
+        frame_interval_s=_step(array, "t"),
+        channels=tuple(map(str, names)),
+    )
+
+
+def array_image(array: Any, axes: str | None = None, *, what: str = "the array") -> Stored:
+    """Describe a NumPy, dask or xarray array as an image; a lazy array is computed plane by plane.
+
+    Parameters
+    ----------
+    array : numpy.ndarray, dask.array.Array or xarray.DataArray
+        Pixels of 2 to 5 dimensions.
+    axes : str, optional
+        Meaning of the dimensions in their order, e.g. "tczyx"; None: the names of an xarray array's dimensions; else
+        two dimensions are y, x, three are t, y, x, and up to four channels may be the last axis.
+    what : str
+        Words for the array, for messages.
+
+    Raises
+    ------
+    InputError
+        For something that is not an array of numbers, or dimensions that need `axes`.
+    """
+    labelled = array if isinstance(array, xr.DataArray) else None
+    pixels = array.data if labelled is not None else array
+    if not isinstance(pixels, (np.ndarray, da.Array)):
+        raise InputError(f"{what} is {type(array).__name__}; expected an array of NumPy, dask or xarray.")
+    if pixels.dtype.kind not in "uifb":
+        raise InputError(f"{what} has pixels of type {pixels.dtype}; expected integers, floats or booleans.")
+    given = [axes.lower()] if axes else []
+    if labelled is not None and not axes:
+        given = ["".join(map(str, labelled.dims))]
+        if set(given[0]) - set(AXES) or len(given[0]) != pixels.ndim:
+            raise InputError(
+                f"{what} has the dimensions {', '.join(map(str, labelled.dims))}; expected names among t, c, z, y, x. "
+                'Rename them, or say what they are: axes="tyx".'
+            )
+    found = from_array(pixels, given, what)
+    if 0 in found.shape:
+        raise InputError(f"{what} has no pixels: its shape is {found.shape}.")
+    if labelled is None:
+        return found
+    renamed = labelled.rename({old: new for old, new in zip(labelled.dims, found.axes, strict=True) if old != new})
+    return replace(found, calibration=_calibration(renamed))
