@@ -25,9 +25,9 @@ def owners(method: Method, maps: StoredMaps, side: int, tile: int) -> NDArray[np
     found = np.zeros(grid.shape, np.int64)
     for number in range(len(grid)):
         core, read = grid.core(number), grid.read(number, method.link, method.decode_reach)
-        pieces = method.decode(part_of(maps, read), core.within(read))
-        y, x = (pieces.anchors + np.array([core.y0, core.x0])).T
-        found[core.slices] = np.concatenate([[0], y * side + x + 1])[pieces.labels]
+        fragments = method.decode(part_of(maps, read), core.within(read))
+        y, x = (fragments.anchors + np.array([core.y0, core.x0])).T
+        found[core.slices] = np.concatenate([[0], y * side + x + 1])[fragments.labels]
     return found
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     truth = Scene(shape=(1, given.side, given.side), cells=given.cells).labels(0, Box(0, 0, given.side, given.side))
     for coupling, height in itertools.product(("basins", "icy"), (1.0, 0.1)):
         method: Any = load_method("multicellnet", radius=24, extent=64, coupling=coupling)
-        ideal = method.ideal(truth)
+        ideal = method.perfect_prediction(truth)
         scaled = {"region": ideal["region"], "edge": height * ideal["edge"]}
         maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in scaled.items()}
         whole, tiled = (owners(method, maps, given.side, tile) for tile in (given.side, given.tile))

@@ -127,7 +127,7 @@ def training_rates(name: str, given: argparse.Namespace, frames: Any) -> dict[st
     """Samples a second of loop and bare network, in turns, and where the loop's time goes."""
     method, settings = asked(name, given)
     device = torch.device(settings.device)
-    method = method.prepared(labels for _, labels in frames)
+    method = method.fit_statistics(labels for _, labels in frames)
     step = bare_step(method, settings, frames)
     bare: list[float] = []
     whole: list[float] = []
@@ -212,12 +212,12 @@ def train(given: argparse.Namespace) -> dict[str, Any]:
     data = DATA[given.data]
     learned, chosen, test = parts(data.read(Path(os.environ["CELLSCALE_DATA"])), given.split or data.split)
     method, settings = asked(given.method, given)
-    method, began = method.prepared(labels for _, labels in learned), time.monotonic()
+    method, began = method.fit_statistics(labels for _, labels in learned), time.monotonic()
     networks = on(torch.device(settings.device), method)
     learn(method, networks, learned, settings, loop.Hooks())
     spent = time.monotonic() - began
     how: dict[str, Any] = {"device": settings.device, "precision": settings.precision}
-    tuned = method.tuned(predicted(method, networks, chosen, **how)) if chosen else method
+    tuned = method.calibrate(predicted(method, networks, chosen, **how)) if chosen else method
     found = scored(tuned, predicted(tuned, networks, test, **how))
     given.output.mkdir(parents=True, exist_ok=True)
     torch.save({name: network.state_dict() for name, network in networks.items()}, given.output / "weights.pt")

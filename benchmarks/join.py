@@ -2,9 +2,9 @@
 
     python benchmarks/join.py --rows 1000 --columns 1000
 
-Every tile is the same field of 10 × 10 cells, some of which cross its borders; its record is moved to its place. Strips
-are joined and swept one after the other in this process, as one worker would; what the driver holds is timed apart.
-Planes of up to 400 tiles are compared with the components of the whole field.
+Every tile is the same field of 10 × 10 cells, some of which cross its borders; its record is moved to its place. Row
+groups are joined and swept one after the other in this process, as one worker would; what the driver holds is timed
+apart. Planes of up to 400 tiles are compared with the components of the whole field.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cellscale.kernels.components import connected_components
 from cellscale.methods.parts.decoding import large_enough, renumbered
 from cellscale.segmentation.plan import Step
 from cellscale.tiling.ring_rule import TileRecord, record
-from cellscale.tiling.row_groups import Strip, Strips, join_strip, sweep
+from cellscale.tiling.row_groups import RowGroup, RowGroups, join_row_group, sweep
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Pieces
+from cellscale.types import Box, Fragments
 from peak import peak_mb
 
 TILE = 96
@@ -42,7 +42,7 @@ def prototype() -> TileRecord:
     """The record of the middle tile of 3 × 3, at its place."""
     grid = Grid(shape=(3 * TILE, 3 * TILE), size=TILE)
     components, _ = connected_components(field(3 * TILE, 3 * TILE)[grid.valid(4, LINK).slices], connectivity=4)
-    return record(Pieces(labels=renumbered(components.astype(np.uint32))), grid, 4, LINK)[1]
+    return record(Fragments(labels=renumbered(components.astype(np.uint32))), grid, 4, LINK)[1]
 
 
 def moved(made: TileRecord, grid: Grid, tile: int) -> TileRecord:
@@ -60,24 +60,24 @@ def moved(made: TileRecord, grid: Grid, tile: int) -> TileRecord:
     for side, by in (("y0", dy), ("y1", dy), ("x0", dx), ("x1", dx)):
         nodes[side] = np.where(seen, made.nodes[side] + by, made.nodes[side])
     inner = valid.within(Box(core.y0 - LINK, core.x0 - LINK, core.y1 + LINK, core.x1 + LINK))
-    top, bottom, left, right = made.ring
+    top, bottom, left, right = made.overlap
     columns = slice(inner.x0, inner.x1)
-    ring = (
+    overlap = (
         top[inner.y0 :, columns],
         bottom[: LINK if valid.y1 > core.y1 else 0, columns],
         left[:, inner.x0 :],
         right[:, : LINK if valid.x1 > core.x1 else 0],
     )
-    return replace(made, tile=tile, nodes=nodes, ring=ring)
+    return replace(made, tile=tile, nodes=nodes, overlap=overlap)
 
 
-def strips_of(strips: Strips, made: TileRecord, seconds: list[float]) -> Iterator[Strip]:
+def strips_of(row_groups: RowGroups, made: TileRecord, seconds: list[float]) -> Iterator[RowGroup]:
     """All strips of the plane, joined one after the other."""
-    for strip in range(len(strips)):
-        tiles = (*strips.tiles(strip), *strips.at_top(strip + 1))
-        records = {tile: moved(made, strips.grid, tile) for tile in tiles}
+    for group in range(len(row_groups)):
+        tiles = (*row_groups.tiles(group), *row_groups.at_top(group + 1))
+        records = {tile: moved(made, row_groups.grid, tile) for tile in tiles}
         began = time.perf_counter()
-        joined = join_strip(records, strips, strip)
+        joined = join_row_group(records, row_groups, group)
         seconds.append(time.perf_counter() - began)
         yield joined
 
@@ -98,10 +98,10 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=1000)
     size = parser.parse_args()
     grid = Grid(shape=(size.rows * TILE, size.columns * TILE), size=TILE)
-    strips = Strips(grid=grid, link=LINK, span=LINK)
+    row_groups = RowGroups(grid=grid, link=LINK, span=LINK)
     start, joining, sweeping, cells, area = peak_mb(), list[float](), list[float](), 0, 0
     began = time.perf_counter()
-    for judged in sweep(strips_of(strips, prototype(), joining), lambda nodes, edges: large_enough(nodes, 1)):
+    for judged in sweep(strips_of(row_groups, prototype(), joining), lambda nodes, edges: large_enough(nodes, 1)):
         cells, area = cells + len(judged.cells["area"]), area + int(judged.cells["area"].sum())
         sweeping.append(time.perf_counter() - began - joining[-1])
         began = time.perf_counter()
@@ -113,7 +113,7 @@ def main() -> None:
         "tiles": len(grid),
         "cells": cells,
         "mean_area_px": area / cells,
-        "join_strip_s": {
+        "join_row_group_s": {
             "first tenth": float(np.mean(joining[:tenth])),
             "last tenth": float(np.mean(joining[-tenth:])),
         },

@@ -131,7 +131,7 @@ def some_transforms(labels: Labels, cells: np.ndarray) -> np.ndarray:
     return np.asarray(first + second)
 
 
-def pieces_of_scikit_image(labels: Labels, tau: float) -> np.ndarray:
+def fragments_of_scikit_image(labels: Labels, tau: float) -> np.ndarray:
     """The shape-aware weight map by a loop over the cells, each in its own box."""
     apart = separated(labels)
     contours, skeletons = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
@@ -296,7 +296,7 @@ def weights(labels: Labels) -> Iterator[Pair]:
             lambda: shape_aware_weights(labels, tau=10.0),
             8,
             "skimage, in a loop",
-            lambda: pieces_of_scikit_image(labels, 10.0),
+            lambda: fragments_of_scikit_image(labels, 10.0),
         )
         yield Pair("skeleton", lambda: skeleton(apart > 0), 2, "skimage", lambda: skeletonize(apart > 0))
     yield Pair("contours_and_skeletons", lambda: contours_and_skeletons(apart), 6)

@@ -54,7 +54,7 @@ def lambda_plot(history: Path, file: Path) -> None:
 def variants(title: str, method: Method, chosen: Any) -> dict[str, Method]:
     """The trained method, and itself with other decodings, each tuned on the validation frames."""
     others = {
-        f"{title}, {name}": replaced(method, {"decoding": name}).tuned(chosen) for name in DECODINGS.get(title, ())
+        f"{title}, {name}": replaced(method, {"decoding": name}).calibrate(chosen) for name in DECODINGS.get(title, ())
     }
     return {title: method, **others}
 

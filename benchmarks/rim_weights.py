@@ -22,7 +22,7 @@ def main(path: str) -> None:
     axes[0].imshow(np.where(labels > 0, labels % 7 + 2, 0), cmap="viridis")
     axes[0].set_title("cells")
     for axis, (alpha, sigma) in zip(axes[1:], CHOICES, strict=True):
-        loss = MaskLoss(alpha=alpha, sigma=sigma).prepared([labels], foreground)
+        loss = MaskLoss(alpha=alpha, sigma=sigma).fit_statistics([labels], foreground)
         shown = axis.imshow(loss.weights(labels), cmap="magma", vmin=0, vmax=22)
         axis.set_title(f"α = {alpha:.0f}, σ = {sigma:.0f} px")
     figure.colorbar(shown, ax=axes[1:], shrink=0.8)

@@ -46,7 +46,7 @@ def main() -> None:
     for figure, shown in FIGURES.items():
         row = {"labels": colours(cells)}
         for name, key in shown:
-            row[f"{name}, {key}"] = shaded(load_method(name).prepared([cells]).targets(cells)[key])
+            row[f"{name}, {key}"] = shaded(load_method(name).fit_statistics([cells]).targets(cells)[key])
         content = io.BytesIO(sheet({"": row}, {}, side=2.4))
         Image.open(content).convert("RGB").quantize(128).save(f"docs/images/targets-{figure}.png", optimize=True)
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import above, contact_pixels, large_enough, pieces
+from cellscale.methods.parts.decoding import above, contact_pixels, fragments, large_enough
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 DILATIONS = (1, 2, 4)
 """Of three 5 × 5 convolutions."""
@@ -64,11 +64,11 @@ class Insides:
     width: int = 12
     """Feature maps of each convolution."""
     threshold: float = 0.5
-    """A pixel is inside if its probability is greater; fitted by `tuned`."""
+    """A pixel is inside if its probability is greater; fitted by `calibrate`."""
     radius: int = 2
     """A pixel goes to the nearest core at most this far away, px."""
     minimum_area: int = 0
-    """Smaller cells are dropped, px; fitted by `tuned`."""
+    """Smaller cells are dropped, px; fitted by `calibrate`."""
 
     @property
     def decode_reach(self) -> int:
@@ -80,7 +80,7 @@ class Insides:
         """Longest distance between two pixels that are tied directly, px."""
         return self.radius
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing is counted in the training frames."""
         return self
 
@@ -104,22 +104,22 @@ class Insides:
         cell, inside = torch.sigmoid(networks["dilated"](windows).float()).unbind(dim=1)
         return {"cell": cell, "inside": inside}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """Components of the insides; what else is a cell's goes to the nearest."""
         inside = above(maps["inside"], self.threshold)
-        return pieces(inside, above(maps["cell"], 0.5) & ~inside, self.radius, valid)
+        return fragments(inside, above(maps["cell"], 0.5) & ~inside, self.radius, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small cells, once, after all tiles are joined."""
         return large_enough(nodes, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the threshold and the minimum area on the validation frames."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         return searched(self, frames, {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "minimum_area": areas})
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """The perfect prediction."""
         return {name: target.astype(np.float32) for name, target in self.targets(labels).items()}
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import above, large_enough, pieces
+from cellscale.methods.parts.decoding import above, fragments, large_enough
 from cellscale.methods.protocol import Maps, Networks, Stage
 from cellscale.models.model import Model
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 FULL_RANGE = Intensity(low=0.0, high=100.0)
 
@@ -43,7 +43,7 @@ class Blobs:
     def link(self) -> int:
         return self.radius
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         return self
 
     def targets(self, labels: Labels) -> Maps:
@@ -61,17 +61,17 @@ class Blobs:
         seen = networks["blur"](windows).float()[:, 0].clamp(0, 1)
         return {"cell": seen, "touching": (2 * seen).clamp(0, 1)}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         cells = above(maps["cell"], self.threshold)
-        return pieces(cells, above(maps["touching"], self.threshold) & ~cells, self.radius, valid)
+        return fragments(cells, above(maps["touching"], self.threshold) & ~cells, self.radius, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         return large_enough(nodes, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         return self
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         cell = (labels > 0).astype(np.float32)
         return {"cell": cell, "touching": np.zeros_like(cell)}
 

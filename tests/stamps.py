@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.methods.parts.decoding import large_enough, renumbered
-from cellscale.types import Box, Mask, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Mask, StoredMaps, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Stamps:
         highest: Mask = ndimage.maximum_filter(ranked, 2 * radius + 1, mode="constant", cval=-1) == keys
         return among & highest
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         values = maps["peak"].astype(np.int64)
         keys = values * values.size + np.arange(values.size)[::-1].reshape(values.shape)
         kept = self.best(keys, self.best(keys, values > 128, self.search), self.extent)
@@ -46,7 +46,7 @@ class Stamps:
             owner[box] = np.where(2 * values[box] >= values[y, x], number, owner[box])
         labels = owner[valid.slices]
         anchors = places[np.unique(labels[labels > 0]).astype(np.int64) - 1] - (valid.y0, valid.x0)
-        return Pieces(labels=renumbered(labels), anchors=anchors)
+        return Fragments(labels=renumbered(labels), anchors=anchors)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         return large_enough(nodes, self.minimum_area)

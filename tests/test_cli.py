@@ -100,7 +100,7 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
     assert (told["planes"], told["windows"], told["tiles"]) == (5, 5 * 12, 5 * 12)
     assert told["halo_cost"] == pytest.approx((72 / 64) ** 2)
     core = 5 * 160 * 200 * 2
-    assert told["bytes"]["read_survey"] == told["bytes"]["read_decode"] == core < told["bytes"]["read_predict"]
+    assert told["bytes"]["read_intensity"] == told["bytes"]["read_decode"] == core < told["bytes"]["read_predict"]
     assert told["bytes"]["output_uncompressed"] == 2 * core
     assert told["label_dtype"] == "uint32"
     assert 2**26 < told["peak_worker_bytes"] < 2**33

@@ -41,7 +41,8 @@ def test_each_landmark_is_one_cell_at_any_tile_size() -> None:
     scene = Scene(shape=(1, SIDE, SIDE), cells=2_000, landmarks=True)
     truth = scene.labels(0, Box(0, 0, SIDE, SIDE))
     method: Any = load_method("saw")
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
+    perfect = method.perfect_prediction(truth)
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in perfect.items()}
     landmarks = range(3 * 2_000 + 1, 3 * 2_000 + 7)
     frames = [tiled_frame(method, maps, tile) for tile in TILES]
     assert all(np.array_equal(frames[0], other) for other in frames[1:])
@@ -54,7 +55,8 @@ def test_each_landmark_is_one_cell_at_any_tile_size() -> None:
 def test_contours_by_tiles_are_those_of_the_whole_frame() -> None:
     truth = Scene(shape=(1, SIDE, SIDE), cells=4_000).labels(0, Box(0, 0, SIDE, SIDE))
     method: Any = load_method("multicellnet", radius=24, extent=64)
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
+    perfect = method.perfect_prediction(truth)
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in perfect.items()}
     whole = whole_frame(method, maps)
     assert whole.max() > 1000
     assert np.array_equal(tiled_frame(method, maps, 512), whole)

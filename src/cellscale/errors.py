@@ -13,7 +13,7 @@ from cellscale.redaction import redacted
 
 
 class CellscaleError(Exception):
-    """What cellscale refuses, with the way out in its message; passwords and tokens in it are hidden."""
+    """Base class of all errors that cellscale raises; passwords and tokens in the message are hidden."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))

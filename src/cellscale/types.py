@@ -120,7 +120,7 @@ class Candidates:
 
 
 Prediction: TypeAlias = StoredMaps | Candidates
-"""What is stored of a window, a tile's surroundings or a frame, and decoded."""
+"""Stored prediction of a window, a tile's surroundings or a frame, and decoded."""
 
 
 def shape_of(prediction: Prediction) -> tuple[int, int]:
@@ -132,26 +132,28 @@ def shape_of(prediction: Prediction) -> tuple[int, int]:
 
 
 def part_of(prediction: Prediction, box: Box) -> Prediction:
-    """What a prediction says of a box of its region."""
+    """Part of a prediction in a box of its region."""
     if isinstance(prediction, Candidates):
         return prediction.within(box)
     return {name: np.ascontiguousarray(values[box.slices]) for name, values in prediction.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces:
-    """What a tile's decoding found in its valid box."""
+class Fragments:
+    """Fragments that decoding found in the valid box of a tile."""
 
     labels: NDArray[np.int32]
     """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
     relief: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, or None. With a relief, pieces have their least height, and the table of adjacent pieces
-    has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
+    """(y, x) of the valid box, or None. With a relief, fragments have their least height, and the table of adjacent
+    fragments has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
     probability: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, 0 … 255, or None. With it, pieces have its sum, from which an object's mean follows."""
+    """(y, x) of the valid box, 0 … 255, or None. With it, fragments have its sum, from which an object's mean follows.
+    """
     anchors: NDArray[np.int64] | None = None
-    """(n, 2), (y, x) of the anchor pixel of each piece from the valid box's first pixel, or None. With anchors, pieces
-    of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the frame."""
+    """(n, 2), (y, x) of the anchor pixel of each fragment from the valid box's first pixel, or None. With anchors,
+    fragments of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the
+    frame."""
     flags: Table = field(default_factory=dict)
-    """0 or 1 for each piece by name: `cut` (the object would have exceeded its extent) or `unconverged`. An object has
-    the flags of its pieces."""
+    """0 or 1 for each fragment by name: `cut` (the object would have exceeded its extent) or `unconverged`. An object
+    has the flags of its fragments."""

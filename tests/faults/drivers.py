@@ -19,7 +19,7 @@ OTHER = blobs_model(minimum_area=60)
 
 @dataclass(frozen=True, kw_only=True)
 class Overtaken:
-    """A spread over workers; while the tasks of a step are under way, something else is done."""
+    """An executor over workers; while the tasks of a step are under way, something else is done."""
 
     step: str
     by: Callable[[], Any]
@@ -38,10 +38,10 @@ def overtaken(of: Ground, step: str) -> Ending:
     name, stops = f"overtaken-{step}", 0
 
     def overtakes() -> None:
-        segmented(of.image, name, model=blobs_model(), overwrite=True, spread=FanOut(cpus=0.5), **SETTINGS)
+        segmented(of.image, name, model=blobs_model(), overwrite=True, executor=FanOut(cpus=0.5), **SETTINGS)
 
     try:
-        segmented(of.image, name, model=OTHER, spread=Overtaken(step=step, by=overtakes), **SETTINGS)
+        segmented(of.image, name, model=OTHER, executor=Overtaken(step=step, by=overtakes), **SETTINGS)
     except OvertakenError:
         stops = 1
     finished = stops == 1 and name in list_labels(of.image.url, storage_options=of.options)

@@ -29,7 +29,7 @@ from cellscale.errors import RunError
 from cellscale.models.model import save_model
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
-from cellscale.segmentation.executor import Spread
+from cellscale.segmentation.executor import Executor
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
 from tests.support.runs import arrays, equal, scratch_of, segmented, written
@@ -109,7 +109,7 @@ def storm(of: Ground, seed: int, *kinds: str, share: float = 0.04, most: int = 2
 
         def run() -> None:
             image = open_image(of.image.url, storage_options=options)
-            segmented(image, name, spread=FanOut(backoff_s=0.1), **SETTINGS)
+            segmented(image, name, executor=FanOut(backoff_s=0.1), **SETTINGS)
 
         return ended(of, name, run, lambda: _counted(proxy.failed, f"{proxy.requests} requests"))
 
@@ -184,10 +184,10 @@ class Harmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Harming:
-    """A spread over workers that come to harm."""
+    """An executor over workers that come to harm."""
 
     harm: Harm
-    inner: Spread = field(default_factory=lambda: FanOut(backoff_s=0.1))
+    inner: Executor = field(default_factory=lambda: FanOut(backoff_s=0.1))
 
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
@@ -204,7 +204,7 @@ def harm(of: Ground, seed: int, kind: str, lasting: str = "") -> Ending:
     return ended(
         of,
         name,
-        lambda: segmented(of.image, name, spread=Harming(harm=done), **SETTINGS),
+        lambda: segmented(of.image, name, executor=Harming(harm=done), **SETTINGS),
         lambda: f"{done.count()} × {kind}",
     )
 
@@ -275,7 +275,7 @@ def damaged(of: Ground, seed: int, how: str) -> Ending:
         return ended(
             of,
             name,
-            lambda: segmented(of.image, name, spread=FanOut(backoff_s=0.1), **SETTINGS),
+            lambda: segmented(of.image, name, executor=FanOut(backoff_s=0.1), **SETTINGS),
             lambda: f"chunk {chunk.split('.zarr/')[1]}, {how}",
         )
     finally:
@@ -284,7 +284,7 @@ def damaged(of: Ground, seed: int, how: str) -> Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Meanwhile:
-    """A spread that does something once, before the tasks of a step are given out."""
+    """An executor that does something once, before the tasks of a step are given out."""
 
     step: str
     act: Callable[[], None]
@@ -315,7 +315,7 @@ def changing(of: Ground, seed: int, how: str) -> Ending:
         return ended(
             of,
             name,
-            lambda: segmented(of.image, name, spread=Meanwhile(step="predict", act=act), **SETTINGS),
+            lambda: segmented(of.image, name, executor=Meanwhile(step="predict", act=act), **SETTINGS),
             lambda: f"chunk {chunk.split('.zarr/')[1]} {how}",
         )
     finally:
@@ -324,7 +324,7 @@ def changing(of: Ground, seed: int, how: str) -> Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Spoiling:
-    """A spread that spoils an object of the run's folder, once, as soon as there is one."""
+    """An executor that spoils an object of the run's folder, once, as soon as there is one."""
 
     of: Ground
     name: str
@@ -347,11 +347,11 @@ class Spoiling:
 def spoiled(of: Ground, seed: int, inner: str) -> Ending:
     """A byte of a scratch object or record changes after it was written."""
     name = f"spoiled-{inner.partition('/')[0]}-{seed}"
-    spread = Spoiling(of=of, name=name, inner=inner, seed=seed)
+    executor = Spoiling(of=of, name=name, inner=inner, seed=seed)
     return ended(
         of,
         name,
-        lambda: segmented(of.image, name, spread=spread, **SETTINGS),
+        lambda: segmented(of.image, name, executor=executor, **SETTINGS),
         lambda: f"an object of {inner}, one byte",
     )
 
@@ -376,7 +376,7 @@ PLANS: dict[str, Plan] = {
     "ETags are wrong": Plan(carry_out=lambda of: storm(of, 16, "etag", share=1.0, most=10**6), finishes=True),
     "listings lag": Plan(carry_out=lambda of: storm(of, 17, "lagging", share=1.0, most=10**6), finishes=True),
     "one tile's object always answers 503": Plan(
-        carry_out=lambda of: storm(of, 14, "503", share=0.0, lasting="/pieces/000001/000007"),
+        carry_out=lambda of: storm(of, 14, "503", share=0.0, lasting="/fragments/000001/000007"),
         finishes=False,
         names="frame 1, slice 0, tile 7",
     ),

@@ -89,7 +89,7 @@ def test_infinite_pixels_and_those_that_are_no_number(dtype: str) -> None:
     np.testing.assert_array_equal(found, [inf, -inf, nan, nan, 1.5])
 
 
-def test_pieces_are_apart_and_background_counts_nowhere() -> None:
+def test_fragments_are_apart_and_background_counts_nowhere() -> None:
     labels = np.array([[0, 1, 1], [3, 3, 0]], np.int32)
     values = np.array([[9, 2, 4], [1e-12, 3e-12, np.nan]])
     sums = exact_sums(labels, 3, values)

@@ -94,13 +94,13 @@ def test_contour_complexity_is_the_distance_to_all_skeletons(labels: Labels) -> 
     tau=st.sampled_from([0.5, 3.0]),
     sigma=st.sampled_from([0.7, 2.0]),
     radius=st.integers(0, 6),
-    spread=st.sampled_from(["both", "inside"]),
+    propagate=st.sampled_from(["both", "inside"]),
     offset=st.sampled_from([0.0, 1.0]),
 )
 def test_shape_aware_weights_are_those_of_equations_3_and_4(
-    labels: Labels, tau: float, sigma: float, radius: int, spread: Any, offset: float
+    labels: Labels, tau: float, sigma: float, radius: int, propagate: Any, offset: float
 ) -> None:
-    options: dict[str, Any] = {"tau": tau, "sigma": sigma, "radius": radius, "spread": spread, "offset": offset}
+    options: dict[str, Any] = {"tau": tau, "sigma": sigma, "radius": radius, "propagate": propagate, "offset": offset}
     found = shape_aware_weights(labels, **options)
     assert found.dtype == np.float32
     assert np.allclose(found, shapes.shape_aware_weights(labels, **options), atol=1e-5)
@@ -160,8 +160,8 @@ def test_without_tau_every_contour_weighs_the_same() -> None:
         (lambda labels: rim_weights(labels, sigma=0), "sigma is 0; expected more than 0"),
         (lambda labels: distance_weights(labels, beta=-1), "beta is -1; expected more than 0"),
         (
-            lambda labels: shape_aware_weights(labels, tau=1, spread=cast(Any, "out")),
-            "spread is 'out'; expected 'both' or 'inside'",
+            lambda labels: shape_aware_weights(labels, tau=1, propagate=cast(Any, "out")),
+            "propagate is 'out'; expected 'both' or 'inside'",
         ),
         (lambda labels: shape_aware_weights(labels, tau=-1), "tau is -1 and offset 0.0; expected 0 or more"),
         (lambda labels: class_balance([3, -1]), r"Class counts are \[3.0, -1.0\]"),

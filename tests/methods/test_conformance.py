@@ -55,7 +55,7 @@ def subject_of(method: Method) -> conformance.Subject:
 def subject(request: pytest.FixtureRequest) -> conformance.Subject:
     """Every method and schedule, small, with the statistics of the frames."""
     name, settings = VARIANTS[request.param]
-    method: Any = load_method(name, **SMALL.get(name, TINY), **settings).prepared(labels for _, labels in FRAMES)
+    method: Any = load_method(name, **SMALL.get(name, TINY), **settings).fit_statistics(labels for _, labels in FRAMES)
     return subject_of(method)
 
 

@@ -42,7 +42,7 @@ BARE: dict[str, Any] = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px":
 @pytest.fixture(params=NAMES)
 def method(request: pytest.FixtureRequest) -> Any:
     """Each method as the paper prints it, before post-processing."""
-    return load_method(request.param, **TINY, **BARE).prepared(labels for _, labels in FRAMES)
+    return load_method(request.param, **TINY, **BARE).fit_statistics(labels for _, labels in FRAMES)
 
 
 def copies(networks: dict[str, Any]) -> dict[str, dict[Any, Any]]:
@@ -105,13 +105,13 @@ def test_stage_one_is_judged_by_its_own_mask(method: Any, tmp_path: Path) -> Non
 def test_the_baseline_can_have_the_loss_of_stage_one() -> None:
     """A table at equal losses: the same mask, the same weights to the last bit."""
     labels = [labels for _, labels in FRAMES]
-    method: Any = load_method("deepsplit").prepared(labels).targets(labels[0])
+    method: Any = load_method("deepsplit").fit_statistics(labels).targets(labels[0])
     baseline: Any = (
-        load_method("unet-ronneberger", squares=True, scale="background").prepared(labels).targets(labels[0])
+        load_method("unet-ronneberger", squares=True, scale="background").fit_statistics(labels).targets(labels[0])
     )
     assert np.array_equal(baseline["cell"], method["cell"])
     assert np.array_equal(baseline["weight"], method["weight"])
-    other: Any = load_method("unet-ronneberger", squares=True).prepared(labels).targets(labels[0])
+    other: Any = load_method("unet-ronneberger", squares=True).fit_statistics(labels).targets(labels[0])
     ratio = method["weight"] / other["weight"]
     assert ratio.max() > 1.2 * ratio.min()
 

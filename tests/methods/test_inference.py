@@ -10,7 +10,7 @@ from torch import nn
 
 from cellscale.errors import InputError
 from cellscale.methods import inference, load_method
-from cellscale.methods.inference import Precision, folded, stored
+from cellscale.methods.inference import Precision, fuse_batchnorm, stored
 from cellscale.models.model import tensors
 
 windows_to_maps: Any = inference.windows_to_maps
@@ -77,7 +77,7 @@ def test_candidates_have_no_flips() -> None:
 
 
 @pytest.mark.parametrize("name", ["saw", "unet-binary", "deepsplit", "multicellnet", "ribcage-ce"])
-def test_folded_networks_compute_the_same_without_batchnorm(name: str) -> None:
+def test_fused_networks_compute_the_same_without_batchnorm(name: str) -> None:
     torch.manual_seed(0)
     method: Any = load_method(name)
     networks = method.networks()
@@ -89,7 +89,7 @@ def test_folded_networks_compute_the_same_without_batchnorm(name: str) -> None:
             layer.running_var.uniform_(0.5, 2)
             layer.weight.data.uniform_(0.5, 2)
     before = {key: value.clone() for key, value in tensors(networks).items()}
-    found = folded(networks)
+    found = fuse_batchnorm(networks)
     assert not any(isinstance(part, nn.BatchNorm2d) for network in found.values() for part in network.modules())
     assert all(torch.equal(value, before[key]) for key, value in tensors(networks).items())
     plain = {key: network.eval() for key, network in networks.items()}

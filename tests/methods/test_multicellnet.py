@@ -62,7 +62,9 @@ def test_any_tiling_gives_the_whole_frames_labels(
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_named_counterexamples(case: str) -> None:
     method = small(radius=6, extent=24)
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(CASES[case]).items()}
+    maps = {
+        name: np.rint(255 * values).astype(np.uint8) for name, values in method.perfect_prediction(CASES[case]).items()
+    }
     whole = whole_frame(method, maps)
     for size in (16, 33):
         assert np.array_equal(tiled_frame(method, maps, size), whole)
@@ -188,9 +190,11 @@ def test_a_weight_may_hold_for_an_epoch() -> None:
 @pytest.mark.parametrize("seeds", [range(k, k + 10) for k in range(0, 50, 10)])
 def test_perfect_maps_of_random_clusters_give_the_cells_back(seeds: Any) -> None:
     frames = [cluster_of_cells(seed) for seed in seeds]
-    method: Any = load_method("multicellnet").prepared(frames)
+    method: Any = load_method("multicellnet").fit_statistics(frames)
     for truth in frames:
-        maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(truth).items()}
+        maps = {
+            name: np.rint(255 * values).astype(np.uint8) for name, values in method.perfect_prediction(truth).items()
+        }
         found = whole_frame(method, maps)
         best = list(jaccard_indices(truth, found).values())
         assert min(best) > 0.5
@@ -204,22 +208,24 @@ def test_cells_that_meet_with_their_tips_have_seeds_of_their_own() -> None:
     rows, columns = np.indices(shape)
     tips = [((rows - 20) / 7) ** 2 + ((columns - x) / 17) ** 2 <= 1 for x in (20, 51)]
     labels = painted(*tips, disc(shape, 32, 100, 22))
-    method: Any = load_method("multicellnet").prepared([labels])
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
+    method: Any = load_method("multicellnet").fit_statistics([labels])
+    perfect = method.perfect_prediction(labels)
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in perfect.items()}
     assert min(jaccard_indices(labels, whole_frame(method, maps)).values()) > 0.95
 
 
 def test_a_cell_larger_than_the_contours_may_be_is_flagged() -> None:
     maps = {"region": np.full((90, 90), 255, np.uint8), "edge": np.zeros((90, 90), np.uint8)}
-    pieces = small().decode(maps, Box.of((90, 90)))
-    assert len(pieces.anchors) == pieces.labels.max() == len(pieces.flags["cut"])
-    assert pieces.flags["cut"].all()
+    fragments = small().decode(maps, Box.of((90, 90)))
+    assert len(fragments.anchors) == fragments.labels.max() == len(fragments.flags["cut"])
+    assert fragments.flags["cut"].all()
 
 
 def test_every_pixel_of_a_contour_is_joined_to_the_first_pixel_of_its_seed() -> None:
     labels = painted(disc((60, 60), 20, 20, 10), disc((60, 60), 40, 41, 9))
-    method: Any = load_method("multicellnet").prepared([labels])
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(labels).items()}
-    pieces = method.decode(maps, Box(10, 10, 60, 60))
-    assert [labels[y + 10, x + 10] for y, x in pieces.anchors] == [1, 2]
-    assert not pieces.flags["cut"].any()
+    method: Any = load_method("multicellnet").fit_statistics([labels])
+    perfect = method.perfect_prediction(labels)
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in perfect.items()}
+    fragments = method.decode(maps, Box(10, 10, 60, 60))
+    assert [labels[y + 10, x + 10] for y, x in fragments.anchors] == [1, 2]
+    assert not fragments.flags["cut"].any()

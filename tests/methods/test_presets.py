@@ -125,7 +125,7 @@ def test_mask_rcnn_is_torchvisions_and_its_rate_falls_every_three_epochs() -> No
 
 def test_the_border_weights_are_ronnebergers() -> None:
     method, _ = paper("unet-ronneberger")
-    found = method.prepared([LABELS]).targets(LABELS)
+    found = method.fit_statistics([LABELS]).targets(LABELS)
     inside = found["cell"] > 0
     expected = np.where(inside, (~inside).sum() / inside.sum(), 1.0)
     expected = expected / expected.max()
@@ -136,20 +136,22 @@ def test_the_border_weights_are_ronnebergers() -> None:
 
 def test_the_shape_aware_weights_are_equations_3_and_4() -> None:
     method, _ = paper("saw")
-    method = method.prepared([LABELS])
+    method = method.fit_statistics([LABELS])
     found = method.targets(LABELS)
     counts = np.bincount(found["classes"].ravel(), minlength=3)
     balance = (counts.min() / counts)[found["classes"]]
     distances, contours = contour_complexity(LABELS)
     assert method.weighting.tau == pytest.approx(distances[contours].max())
-    narrow = shapes.shape_aware_weights(LABELS, tau=method.weighting.tau, sigma=3, radius=20, spread="both", offset=0)
+    narrow = shapes.shape_aware_weights(
+        LABELS, tau=method.weighting.tau, sigma=3, radius=20, propagate="both", offset=0
+    )
     np.testing.assert_allclose(found["weight"], balance + narrow, atol=1e-4)
 
 
 def test_the_distance_weights_are_equation_2() -> None:
     method, _ = paper("dwm")
     labels = np.pad(LABELS, 40)
-    found = method.prepared([labels]).targets(labels)
+    found = method.fit_statistics([labels]).targets(labels)
     counts = np.bincount(found["classes"].ravel(), minlength=3)
     assert found["weight"][found["classes"] == 2].tolist() == pytest.approx([1] * counts[2])
     assert found["weight"].min() == 0
@@ -158,7 +160,7 @@ def test_the_distance_weights_are_equation_2() -> None:
 
 def test_deepsplit_weighs_as_section_3_2_says() -> None:
     method, settings = paper("deepsplit")
-    found = method.prepared([LABELS]).targets(LABELS)
+    found = method.fit_statistics([LABELS]).targets(LABELS)
     contact, inside = found["separation"] > 0, found["cell"] > 0
     assert set(np.unique(found["separation_weight"])) == {np.float32(22.6), np.float32(5), np.float32(1)}
     assert (found["separation_weight"][contact] == np.float32(22.6)).all()
@@ -178,7 +180,7 @@ def test_deepsplit_weighs_as_section_3_2_says() -> None:
     assert (settings.augmentation.gamma, settings.augmentation.warped) == (1.0, 1.0)
     baseline, _ = paper("unet-ronneberger", "paper-3")
     assert (baseline.unet.dropout, baseline.squares, baseline.intensity.rule) == (0.2, True, "equalise")
-    assert np.array_equal(baseline.prepared([LABELS]).targets(LABELS)["weight"], found["weight"])
+    assert np.array_equal(baseline.fit_statistics([LABELS]).targets(LABELS)["weight"], found["weight"])
 
 
 def test_multicellnet_balances_printed_dice_losses() -> None:

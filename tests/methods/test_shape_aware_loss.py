@@ -34,7 +34,7 @@ QUICK = TrainingSettings(
 
 @pytest.fixture(scope="module")
 def method() -> Any:
-    return load_method("maskrcnn", **TINY).prepared(labels for _, labels in FRAMES)
+    return load_method("maskrcnn", **TINY).fit_statistics(labels for _, labels in FRAMES)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_loss_is_a_weighted_mean_over_the_mask(kind: Any) -> None:
 
 def test_weights_are_those_of_equation_3() -> None:
     labels = CASES["two touching"]
-    loss = MaskLoss().prepared([np.array([[0, 0, 0, 2]])], lambda labels: (labels > 0).astype(np.uint8))
+    loss = MaskLoss().fit_statistics([np.array([[0, 0, 0, 2]])], lambda labels: (labels > 0).astype(np.uint8))
     weights = loss.weights(labels)
     assert weights[20, 29] == 3 + 10
     assert weights[20, 7] == pytest.approx(1 + 10 * np.exp(-9 / 50))
@@ -70,7 +70,9 @@ def test_cells_are_measured() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_decoding_the_perfect_candidates_returns_the_labels(method: Any, case: str) -> None:
-    conformance.check_perfect_prediction(Subject(method=unfitted(method).prepared([CASES[case]])), labels=CASES[case])
+    conformance.check_perfect_prediction(
+        Subject(method=unfitted(method).fit_statistics([CASES[case]])), labels=CASES[case]
+    )
 
 
 def test_settings_survive_json(method: Any) -> None:

@@ -14,7 +14,7 @@ from cellscale.testing.cases import CASES
 
 def test_distance_weights_as_a_sum_leave_no_background_without_weight() -> None:
     labels = np.pad(CASES["two touching"], 60)
-    methods: list[Any] = [load_method("dwm", form=form).prepared([labels]) for form in ("product", "sum")]
+    methods: list[Any] = [load_method("dwm", form=form).fit_statistics([labels]) for form in ("product", "sum")]
     product, total = methods
     found = [method.targets(labels) for method in (product, total)]
     balance = product.balance.of(product.class_counts)[found[0]["classes"]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellscale.metrics.differences import FALSE_NEGATIVE, FALSE_POSITIVE, MERGED, SPLIT, TRUE_POSITIVE, differences
-from cellscale.testing.naive.metrics import fates
+from cellscale.testing.naive.metrics import outcomes
 from cellscale.types import Labels
 from tests.metrics.damage import damaged, scattered
 
@@ -42,4 +42,4 @@ def test_named_cases(case: str) -> None:
 def test_the_plain_loop_agrees(seed: int) -> None:
     truth = scattered(seed)
     prediction = damaged(truth, seed)
-    assert np.array_equal(differences(truth, prediction).pixels, fates(truth, prediction))
+    assert np.array_equal(differences(truth, prediction).pixels, outcomes(truth, prediction))

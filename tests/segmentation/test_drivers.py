@@ -33,7 +33,7 @@ def interrupted(step: str, by: Callable[[], Any]) -> Callable[..., Iterator[tupl
     """Do all tasks in this process; in the midst of the second task of a step, do something else."""
     begun: list[str] = []
 
-    def spread(
+    def executor(
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
         def met(shared: Any, task: Task) -> Any:
@@ -45,15 +45,15 @@ def interrupted(step: str, by: Callable[[], Any]) -> Callable[..., Iterator[tupl
 
         return one_by_one(met, shared, tasks, gpu=gpu)
 
-    return spread
+    return executor
 
 
-@pytest.mark.parametrize("step", ["survey", "decode", "publish-0", "tables"])
+@pytest.mark.parametrize("step", ["intensity", "decode", "publish-0", "tables"])
 def test_a_driver_that_is_overtaken_stops_and_harms_nothing(image: NgffImage, step: str) -> None:
     segmented(image, "alone", **TILED)
-    spread = interrupted(step, lambda: segmented(image, "cells", **TILED))
+    executor = interrupted(step, lambda: segmented(image, "cells", **TILED))
     with pytest.raises(OvertakenError, match="Another driver has signed the run"):
-        segmented(image, "cells", spread=spread, **TILED)
+        segmented(image, "cells", executor=executor, **TILED)
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert table(image, "cells").equals(table(image, "alone"))
     assert not Path(f"{image.url}/.cellscale-cells").exists()
@@ -64,9 +64,9 @@ def test_a_driver_of_other_settings_takes_nothing_of_the_one_that_it_overtakes(i
     """The overtaken task goes on in the midst of the other's run, and leaves neither a record nor a folder."""
     other = blobs_model(minimum_area=60, radius=2)
     segmented(image, "alone", model=other, **TILED)
-    spread = interrupted(step, lambda: segmented(image, "cells", model=other, overwrite=True, **TILED))
+    executor = interrupted(step, lambda: segmented(image, "cells", model=other, overwrite=True, **TILED))
     with pytest.raises(OvertakenError, match="Another driver has signed the run"):
-        segmented(image, "cells", spread=spread, **TILED)
+        segmented(image, "cells", executor=executor, **TILED)
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert table(image, "cells").equals(table(image, "alone"))
     assert not Path(f"{image.url}/.cellscale-cells").exists()
@@ -82,10 +82,10 @@ def test_a_late_task_writes_into_a_folder_that_no_one_reads(image: NgffImage) ->
 
     def begin_anew() -> None:
         with pytest.raises(KeyboardInterrupt):
-            segmented(image, "cells", overwrite=True, spread=interrupted("predict", die), **other)
+            segmented(image, "cells", overwrite=True, executor=interrupted("predict", die), **other)
 
     with pytest.raises(OvertakenError):
-        segmented(image, "cells", spread=interrupted("predict", begin_anew), **TILED)
+        segmented(image, "cells", executor=interrupted("predict", begin_anew), **TILED)
     assert len(scratch_of(image, "cells").names("predict")) == 1
     segmented(image, "alone", **other)
     segmented(image, "cells", **other)
@@ -95,7 +95,7 @@ def test_a_late_task_writes_into_a_folder_that_no_one_reads(image: NgffImage) ->
 def killed(step: str) -> Callable[..., Iterator[tuple[Task, Any]]]:
     """Die as a killed driver does, after the first record of a step."""
 
-    def spread(
+    def executor(
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
         for done in one_by_one(work, shared, tasks, gpu=gpu):
@@ -103,7 +103,7 @@ def killed(step: str) -> Callable[..., Iterator[tuple[Task, Any]]]:
                 raise KeyboardInterrupt
             yield done
 
-    return spread
+    return executor
 
 
 def as_named(image: NgffImage, url: str, **options: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_resumed_run_keeps_what_is_published_whatever_the_model_is_called(tmp_
     image = written(str(tmp_path / "movie.zarr"), blurred_noise((1, 600, 600)))
     segmented(image, "alone", **TILED)
     with pytest.raises(KeyboardInterrupt):
-        as_named(image, "model", spread=killed(step))
+        as_named(image, "model", executor=killed(step))
     as_named(image, "./model")
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert table(image, "cells").equals(table(image, "alone"))
@@ -130,7 +130,7 @@ def test_an_unfinished_overwrite_does_not_make_the_old_layer_its_own(image: Ngff
     before = arrays(image, "cells")
     model = blobs_model(minimum_area=60)
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", model=model, overwrite=True, spread=killed("decode"), **TILED)
+        segmented(image, "cells", model=model, overwrite=True, executor=killed("decode"), **TILED)
     with pytest.raises(ExistsError, match="--overwrite"):
         segmented(image, "cells", model=model, **TILED)
     assert list_labels(image.url) == ("cells",)
@@ -145,7 +145,7 @@ def test_a_run_that_died_while_it_cleaned_up_is_known_to_be_finished(
 
     def dies(self: Folder, *inner: str) -> None:
         if ".cellscale" in self.url:
-            for step in ("maps", "pieces", "decode"):
+            for step in ("maps", "fragments", "decode"):
                 remove(self.child(step))
             raise KeyboardInterrupt
         remove(self, *inner)
@@ -159,7 +159,7 @@ def test_a_run_that_died_while_it_cleaned_up_is_known_to_be_finished(
     def no_work(work: Any, shared: Any, tasks: Sequence[Task], *, gpu: bool = False) -> Iterator[tuple[Task, Any]]:
         raise AssertionError("nothing is left to do")
 
-    report = segmented(image, "cells", spread=no_work, **TILED)
+    report = segmented(image, "cells", executor=no_work, **TILED)
     assert report.cells == sum(int(frame.max()) for frame in before[0])
     assert equal(arrays(image, "cells"), before)
     assert not Path(f"{image.url}/.cellscale-cells").exists()
@@ -195,7 +195,7 @@ def test_of_two_drivers_that_sign_at_once_the_later_one_stays(image: NgffImage) 
 
 def test_the_plan_of_an_attempt_outside_of_its_folder_is_refused(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=killed("survey"), **TILED)
+        segmented(image, "cells", executor=killed("intensity"), **TILED)
     home = Folder(url=f"{image.url}/.cellscale-cells")
     home.write_json("plan.json", {**home.read_json("plan.json"), "attempt": "../labels"})
     with pytest.raises(OSError, match=r"plan\.json is damaged"):
@@ -204,6 +204,6 @@ def test_the_plan_of_an_attempt_outside_of_its_folder_is_refused(image: NgffImag
 
 def test_a_run_with_other_settings_is_refused_while_one_is_unfinished(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=killed("survey"), **TILED)
+        segmented(image, "cells", executor=killed("intensity"), **TILED)
     with pytest.raises(InputError, match="model"):
         segmented(image, "cells", model=blobs_model(minimum_area=60), **TILED)

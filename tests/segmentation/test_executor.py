@@ -72,19 +72,19 @@ def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypa
     failed: list[str] = []
 
     def short_of_memory(folder: Folder, name: str, values: Any, **options: Any) -> None:
-        if name == "pieces/000001/000002" and (always or not failed):
+        if name == "fragments/000001/000002" and (always or not failed):
             failed.append(name)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         put(folder, name, values, **options)
 
     monkeypatch.setattr(decoding, "put", short_of_memory)
     always = False
-    assert segmented(image, "once", spread=QUICK, **settings).retried == {}
+    assert segmented(image, "once", executor=QUICK, **settings).retried == {}
     assert len(failed) == 1
     assert equal(arrays(image, "once"), arrays(image, "alone"))
     always = True
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 2 .*RuntimeError: DefaultCPUAllocator"):
-        segmented(image, "always", spread=QUICK, **settings)
+        segmented(image, "always", executor=QUICK, **settings)
     assert list_labels(image.url) == ("alone", "once")
 
 
@@ -98,7 +98,7 @@ def test_a_message_names_the_first_units_and_where_all_of_them_are(
     settings: dict[str, Any] = {"window_size": 64, "tile_size": 8, "task_px": 5000}
     told = Folder(url=str(tmp_path / "told"))
     with pytest.raises(RunError) as caught:
-        run_it(image, report=told, spread=one_by_one, **settings)
+        run_it(image, report=told, executor=one_by_one, **settings)
     message = str(caught.value)
     assert "312 unit(s)" in message
     assert "frame 0, slice 0, tile 9 " in message
@@ -107,7 +107,7 @@ def test_a_message_names_the_first_units_and_where_all_of_them_are(
     assert len(message) < 3000
     assert len(told.read_json("report.json")["failed_tiles"]) == 312
     with pytest.raises(RunError, match="and 302 more; --report FOLDER lists all of them"):
-        run_it(image, overwrite=True, spread=one_by_one, **settings)
+        run_it(image, overwrite=True, executor=one_by_one, **settings)
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_done(image: NgffImage, tmp_path: Path) -> None:

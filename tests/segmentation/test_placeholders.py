@@ -16,13 +16,13 @@ from cellscale.methods import METHODS, load_method
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.writer import create_image
-from cellscale.segmentation.executor import Spread, one_by_one
+from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.placeholders import blank
 from cellscale.segmentation.report import Report
 from cellscale.storage.folder import Folder
 from cellscale.tiling.in_memory import join, whole_frame
 from cellscale.tiling.ring_rule import record
-from cellscale.tiling.row_groups import Strips
+from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, part_of
 from tests.blobs import BLOBS, blurred_noise
@@ -123,17 +123,17 @@ def test_holes_of_tiles_are_published_and_named(image: NgffImage) -> None:
 
 
 def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in BLOBS.ideal(lakes()).items()}
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in BLOBS.perfect_prediction(lakes()).items()}
     grid, link, lost = Grid(shape=(120, 150), size=40), BLOBS.link, 5
     cores, records = [], []
     for tile in range(len(grid)):
         read = grid.read(tile, link, BLOBS.decode_reach)
         part = {name: values[read.slices] for name, values in maps.items()}
-        pieces = BLOBS.decode(part, grid.valid(tile, link).within(read))
-        owned, made = blank(BLOBS, grid, tile) if tile == lost else record(pieces, grid, tile, link)
+        fragments = BLOBS.decode(part, grid.valid(tile, link).within(read))
+        owned, made = blank(BLOBS, grid, tile) if tile == lost else record(fragments, grid, tile, link)
         cores.append(owned)
         records.append(made)
-    cells = join(records, Strips(grid=grid, link=link, span=link + BLOBS.decode_reach), BLOBS.unite)
+    cells = join(records, RowGroups(grid=grid, link=link, span=link + BLOBS.decode_reach), BLOBS.merge_objects)
     found = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):
         found[grid.core(tile).slices] = cells.table(tile)[owned]
@@ -152,7 +152,7 @@ def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
 def test_a_hole_has_the_columns_of_other_tiles(name: str) -> None:
     method, grid = load_method(name), Grid(shape=(96, 96), size=48)
     truth, _ = ndimage.label(blurred_noise((96, 96)) > 2600)
-    ideal = method.ideal(truth.astype(np.uint32))
+    ideal = method.perfect_prediction(truth.astype(np.uint32))
     seen, valid = grid.read(0, method.link, method.decode_reach), grid.valid(0, method.link)
     stored = (
         ideal if isinstance(ideal, Candidates) else {key: np.rint(255 * v).astype(np.uint8) for key, v in ideal.items()}
@@ -195,21 +195,21 @@ class Killed(BaseException):
     """Ends a process at once."""
 
 
-def killed_after(step: str) -> Spread:
-    def spread(work: Any, shared: Any, tasks: Any, *, gpu: bool = False) -> Any:
+def killed_after(step: str) -> Executor:
+    def executor(work: Any, shared: Any, tasks: Any, *, gpu: bool = False) -> Any:
         for task, result in one_by_one(work, shared, tasks, gpu=gpu):
             if task[0].startswith(step):
                 raise Killed
             yield task, result
 
-    return spread
+    return executor
 
 
 def test_a_killed_run_with_holes_resumes_with_the_same_holes(image: NgffImage) -> None:
     whole = damage(image)
     run_it(image, "undisturbed", allow_failed_tiles=True, **TILED)
     with pytest.raises(Killed):
-        run_it(image, allow_failed_tiles=True, spread=killed_after("join"), **TILED)
+        run_it(image, allow_failed_tiles=True, executor=killed_after("join"), **TILED)
     chunk(image).write_bytes(whole)
     with pytest.raises(InputError, match="--allow-failed-tiles"):
         run_it(image, **TILED)
@@ -225,7 +225,7 @@ def test_a_run_that_failed_can_be_finished_with_holes(image: NgffImage) -> None:
             yield task, result
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0 \(rows 0:100, columns 0:100\).*maps/000001/000000"):
-        run_it(image, spread=losing, **TILED)
+        run_it(image, executor=losing, **TILED)
     report = run_it(image, allow_failed_tiles=True, **TILED)
     assert report.reused["predict"] > 0
     assert {hole["number"] for hole in report.failed_regions} == {0}
@@ -234,11 +234,11 @@ def test_a_run_that_failed_can_be_finished_with_holes(image: NgffImage) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}', "\xff\x00"])
 def test_a_damaged_plan_is_named_and_can_be_dropped(image: NgffImage, text: str) -> None:
     with pytest.raises(Killed):
-        run_it(image, spread=killed_after("survey"))
+        run_it(image, executor=killed_after("intensity"))
     (Path(image.url) / ".cellscale-cells" / "plan.json").write_text(text, encoding="latin-1")
     with pytest.raises(OSError, match=r"plan\.json is damaged.*--overwrite"):
         run_it(image)
-    assert run_it(image, overwrite=True).reused["survey"] == 0
+    assert run_it(image, overwrite=True).reused["intensity"] == 0
 
 
 def test_the_report_lies_in_the_layer_and_where_it_is_wanted(image: NgffImage, tmp_path: Path) -> None:

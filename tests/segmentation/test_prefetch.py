@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cellscale.segmentation.prefetch import ahead
+from cellscale.segmentation.prefetch import prefetch
 
 
 def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
@@ -17,14 +17,14 @@ def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
             event.set()
             yield i
 
-    for i in ahead(items()):
+    for i in prefetch(items()):
         assert all(event.wait(10) for event in begun[: i + 2])
         assert not any(event.is_set() for event in begun[i + 2 :])
 
 
 def test_items_keep_their_order_and_there_may_be_none() -> None:
-    assert list(ahead(iter("abcd"))) == list("abcd")
-    assert list(ahead(iter(()))) == []
+    assert list(prefetch(iter("abcd"))) == list("abcd")
+    assert list(prefetch(iter(()))) == []
 
 
 def test_an_error_comes_where_its_item_would_have_come() -> None:
@@ -34,13 +34,13 @@ def test_an_error_comes_where_its_item_would_have_come() -> None:
 
     found: list[int] = []
     with pytest.raises(OSError, match="gone"):
-        found.extend(ahead(items()))
+        found.extend(prefetch(items()))
     assert found == [1]
 
 
 def test_a_caller_may_stop_early() -> None:
     begun = threading.active_count()
-    found = ahead(iter(range(100)))
+    found = prefetch(iter(range(100)))
     assert next(found) == 0
     found.close()  # type: ignore[attr-defined]
     assert threading.active_count() == begun

@@ -30,9 +30,9 @@ def test_arrays_survive(scratch: Folder) -> None:
 
 
 def test_a_missing_object_is_an_error_and_never_background(scratch: Folder) -> None:
-    assert find(scratch, "pieces/0") is None
-    with pytest.raises(StoreError, match="pieces/0 is missing"):
-        get(scratch, "pieces/0")
+    assert find(scratch, "fragments/0") is None
+    with pytest.raises(StoreError, match="fragments/0 is missing"):
+        get(scratch, "fragments/0")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 40])

@@ -91,7 +91,7 @@ def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> Non
 
 def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:
     segmented(image, "serial", window_size=64, tile_size=50)
-    report = segmented(image, "ray", window_size=64, tile_size=50, task_px=5000, spread=FanOut())
+    report = segmented(image, "ray", window_size=64, tile_size=50, task_px=5000, executor=FanOut())
     assert report.tasks["decode"] > 1
     assert equal(arrays(image, "serial"), arrays(image, "ray"))
 
@@ -99,7 +99,7 @@ def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:
 def test_s3_gives_the_same_bytes(image: NgffImage, s3: dict[str, Any], cluster: None) -> None:
     remote = written("s3://cells/movie.zarr", blurred_noise(SHAPE), options=s3)
     segmented(image, "cells", window_size=64, tile_size=50)
-    segmented(remote, "cells", window_size=64, tile_size=50, spread=FanOut())
+    segmented(remote, "cells", window_size=64, tile_size=50, executor=FanOut())
     assert equal(arrays(image, "cells"), arrays(remote, "cells"))
     assert list_labels(remote.url, storage_options=s3) == ("cells",)
 
@@ -185,7 +185,7 @@ def test_the_same_command_again_resumes(image: NgffImage, tasks: int) -> None:
     settings: dict[str, Any] = {"window_size": 64, "tile_size": 50, "task_px": 20000}
     segmented(image, "undisturbed", **settings)
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=Stopping(tasks), **settings)
+        segmented(image, "cells", executor=Stopping(tasks), **settings)
     assert "cells" not in list_labels(image.url)
     report = segmented(image, "cells", **settings)
     assert sum(report.reused.values()) >= tasks
@@ -215,7 +215,7 @@ def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
 
 def test_records_without_a_plan_do_not_count(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=Stopping(1), task_px=20000)
+        segmented(image, "cells", executor=Stopping(1), task_px=20000)
     Folder(url=f"{image.url}/.cellscale-cells").delete("plan.json")
     assert set(segmented(image, "cells", task_px=20000).reused.values()) == {0}
 
@@ -238,10 +238,10 @@ def test_arrays_that_were_deleted_are_written_again(image: NgffImage, monkeypatc
 
 def test_an_unfinished_run_with_other_settings_is_refused(image: NgffImage) -> None:
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=Stopping(1), tile_size=50, task_px=20000)
+        segmented(image, "cells", executor=Stopping(1), tile_size=50, task_px=20000)
     with pytest.raises(InputError, match="tile_size: 50 → 60"):
         segmented(image, "cells", tile_size=60, task_px=20000)
-    assert segmented(image, "cells", tile_size=60, task_px=20000, overwrite=True).reused["survey"] == 0
+    assert segmented(image, "cells", tile_size=60, task_px=20000, overwrite=True).reused["intensity"] == 0
 
 
 def test_an_existing_layer_is_kept_unless_asked(image: NgffImage) -> None:
@@ -277,7 +277,7 @@ def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
             scratch_of(image, "cells").child("maps/000001").remove()
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0.*missing"):
-        segmented(image, "cells", spread=Losing(), window_size=64, tile_size=100)
+        segmented(image, "cells", executor=Losing(), window_size=64, tile_size=100)
     assert list_labels(image.url) == ()
 
 

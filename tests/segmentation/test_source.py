@@ -24,7 +24,7 @@ FRAMES: dict[str, Any] = {"window_size": 2048}
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """A spread that does something once, before a step's tasks are given out; the step has a unit of this length."""
+    """An executor that does something once, before a step's tasks are given out; the step has a unit of this length."""
 
     action: Callable[[], Any]
     step: str
@@ -69,7 +69,7 @@ def test_a_chunk_that_changes_after_the_first_read_ends_the_run(
 
     message = "has other pixels" if how == "pixel" else "is missing now"
     with pytest.raises(ChangedError, match=rf"Chunk 0/c/1/0/0 of .*{message}.*frame 1, slice 0, channel 0, rows 0:150"):
-        segmented(image, "cells", spread=Meanwhile(act, step), **settings)
+        segmented(image, "cells", executor=Meanwhile(act, step), **settings)
     assert list_labels(image.url) == ()
 
 
@@ -82,23 +82,23 @@ def test_a_run_is_not_resumed_with_another_image_and_is_with_the_same_one(
 
     segmented(image, "calm", **settings)
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=Meanwhile(die, "decode"), **settings)
+        segmented(image, "cells", executor=Meanwhile(die, "decode"), **settings)
     shutil.copytree(Path(image.url) / "0", tmp_path / "kept")
     changed(image, (2, 0, 0))
     with pytest.raises(ChangedError, match="frame 2"):
         segmented(image, "cells", **settings)
     shutil.rmtree(Path(image.url) / "0")
     shutil.copytree(tmp_path / "kept", Path(image.url) / "0")
-    assert segmented(image, "cells", **settings).reused["survey"] > 0
+    assert segmented(image, "cells", **settings).reused["intensity"] > 0
     assert equal(arrays(image, "cells"), arrays(image, "calm"))
 
 
 def test_overwrite_starts_over_with_the_new_pixels(image: NgffImage) -> None:
     with pytest.raises(ChangedError, match="start over with --overwrite"):
-        segmented(image, "cells", spread=Meanwhile(lambda: changed(image, (2, 0, 0)), "decode"), **WINDOWS)
+        segmented(image, "cells", executor=Meanwhile(lambda: changed(image, (2, 0, 0)), "decode"), **WINDOWS)
     with pytest.raises(ChangedError, match="frame 2"):
         segmented(image, "cells", **WINDOWS)
-    assert segmented(image, "cells", overwrite=True, **WINDOWS).reused["survey"] == 0
+    assert segmented(image, "cells", overwrite=True, **WINDOWS).reused["intensity"] == 0
     segmented(image, "calm", **WINDOWS)
     assert equal(arrays(image, "cells"), arrays(image, "calm"))
 
@@ -113,7 +113,7 @@ def test_a_chunk_that_is_written_anew_with_the_same_pixels_is_the_same(image: Ng
         zarr.create_array(f"{image.url}/0", data=pixels, chunks=(2, 30, 40), compressors=None)
 
     segmented(image, "calm", **WINDOWS)
-    segmented(image, "cells", spread=Meanwhile(recompress, "predict"), **WINDOWS)
+    segmented(image, "cells", executor=Meanwhile(recompress, "predict"), **WINDOWS)
     assert equal(arrays(image, "cells"), arrays(image, "calm"))
     assert table(image, "cells").equals(table(image, "calm"))
 
@@ -123,7 +123,7 @@ def test_a_channel_that_only_the_table_reads_is_watched_too(tmp_path: Path, sett
     pixels = blurred_noise((2, 2, 110, 130))
     image = written(str(tmp_path / "two.zarr"), pixels, "tcyx")
     with pytest.raises(ChangedError, match=r"Chunk 0/c/1/1/0/0 .*channel 1"):
-        segmented(image, "cells", spread=Meanwhile(lambda: changed(image, (1, 1, 5, 5)), "decode"), **settings)
+        segmented(image, "cells", executor=Meanwhile(lambda: changed(image, (1, 1, 5, 5)), "decode"), **settings)
     (Path(image.url) / "0/c/0/1/0/0").unlink()
     assert segmented(image, "other", **settings).missing_chunks == 1
 
@@ -136,7 +136,7 @@ def test_floats_and_slices_are_watched(tmp_path: Path) -> None:
     highest = np.argmax(pixels[0, :, 7, 9])
     act = Meanwhile(lambda: changed(image, (0, int(highest), 7, 9)), "predict")
     with pytest.raises(ChangedError, match="slice max"):
-        segmented(image, "cells", z_mode="max_projection", spread=act, **WINDOWS)
+        segmented(image, "cells", z_mode="max_projection", executor=act, **WINDOWS)
 
 
 def test_names_of_channels_and_sizes_of_pixels_belong_to_the_image(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_names_of_channels_and_sizes_of_pixels_belong_to_the_image(tmp_path: Pat
 
     image = written(str(tmp_path / "movie.zarr"), blurred_noise(SHAPE))
     with pytest.raises(KeyboardInterrupt):
-        segmented(image, "cells", spread=Meanwhile(die, "decode"), **WINDOWS)
+        segmented(image, "cells", executor=Meanwhile(die, "decode"), **WINDOWS)
     document = Path(image.url) / "zarr.json"
     document.write_text(document.read_text().replace('"label": "0"', '"label": "DAPI"'))
     with pytest.raises(RunError.__bases__[0], match=r"image.channels: \['0'\] → \['DAPI'\]"):

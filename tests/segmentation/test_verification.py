@@ -25,14 +25,14 @@ def image(tmp_path: Path) -> NgffImage:
 def after(step: str, harm: Callable[[Path], None], image: NgffImage) -> Callable[..., Iterator[tuple[Task, Any]]]:
     """Do harm to the layer when a step is done."""
 
-    def spread(
+    def executor(
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
         yield from one_by_one(work, shared, tasks, gpu=gpu)
         if tasks[0][0].startswith(step):
             harm(Path(image.url) / "labels" / "cells")
 
-    return spread
+    return executor
 
 
 def chunks(folder: Path) -> list[Path]:
@@ -62,7 +62,7 @@ def test_what_was_lost_or_added_meanwhile_is_found(
     image: NgffImage, step: str, harm: Callable[[Path], None], named: str
 ) -> None:
     with pytest.raises(RunError, match=f"{named}.*Nothing was published"):
-        segmented(image, "cells", spread=after(step, harm, image))
+        segmented(image, "cells", executor=after(step, harm, image))
     assert list_labels(image.url) == ()
 
 

@@ -32,7 +32,7 @@ def test_a_setting_of_another_weighting_is_unknown() -> None:
         ({"width": "wide"}, "'width' expects int, got 'wide'"),
         ({"width": 8.5}, "'width' expects int, got 8.5"),
         ({"width": True}, "'width' expects int, got True"),
-        ({"spread": "outside"}, "'spread' expects 'inside' or 'both', got 'outside'"),
+        ({"propagate": "outside"}, "'propagate' expects 'inside' or 'both', got 'outside'"),
         ({"norm": 1}, "'norm' expects bool, got 1"),
     ],
 )

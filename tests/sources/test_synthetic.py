@@ -30,7 +30,7 @@ def boxes(draw: st.DrawFn) -> Box:
     return Box(y0, x0, draw(st.integers(y0, HEIGHT)), draw(st.integers(x0, WIDTH)))
 
 
-def pieces(labels: np.ndarray) -> dict[int, int]:
+def fragments(labels: np.ndarray) -> dict[int, int]:
     """Number of connected components of each label."""
     return {
         int(i): ndimage.label(labels[part] == i, np.ones((3, 3)))[1]
@@ -61,7 +61,7 @@ def test_equal_scenes_give_equal_pixels_and_other_seeds_others(scene: Scene) -> 
 def test_every_cell_is_there_at_the_first_frame_and_in_one_piece() -> None:
     scene = Scene(shape=(16, 400, 400), cells=200, seed=5)
     box = Box.of(scene.shape)
-    first, later = pieces(scene.labels(0, box)), pieces(scene.labels(15, box))
+    first, later = fragments(scene.labels(0, box)), fragments(scene.labels(15, box))
     assert set(first) == set(range(1, 201))
     assert set(first.values()) | set(later.values()) == {1}
 
@@ -115,7 +115,7 @@ def test_landmarks_have_numbers_of_their_own_and_stay() -> None:
     box = Box.of(scene.shape)
     first, last = scene.labels(0, box), scene.labels(8, box)
     marks = range(3 * scene.cells + 1, 3 * scene.cells + 7)
-    found = pieces(first)
+    found = fragments(first)
     assert [found[i] for i in marks] == [1] * 6
     assert all(np.array_equal(first == i, last == i) for i in marks)
     assert {first[k, k] for k in (64, 128, 256)} == {marks[0]}

@@ -11,7 +11,7 @@ from cellscale.errors import RunError
 from cellscale.methods.protocol import Method
 from cellscale.testing.cases import random_maps
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
-from cellscale.types import Box, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, StoredMaps, Table
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Mutant:
     def link(self) -> int:
         return self.method.link - self.link_less
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-        pieces = self.method.decode(maps, valid)
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
+        fragments = self.method.decode(maps, valid)
         if not self.judge_in_tile:
-            return pieces
-        area = np.bincount(pieces.labels.ravel())
-        kept = np.where(area >= 20, pieces.labels.max(initial=0) > -1, False)
+            return fragments
+        area = np.bincount(fragments.labels.ravel())
+        kept = np.where(area >= 20, fragments.labels.max(initial=0) > -1, False)
         kept[0] = False
-        return replace(pieces, labels=np.where(kept[pieces.labels], pieces.labels, 0))
+        return replace(fragments, labels=np.where(kept[fragments.labels], fragments.labels, 0))
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
-        return self.method.unite(nodes, edges)
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+        return self.method.merge_objects(nodes, edges)
 
 
 def breaks(mutant: Mutant, cases: int = 300) -> bool:

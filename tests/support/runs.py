@@ -12,7 +12,7 @@ from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.writer import create_image
-from cellscale.segmentation.executor import Spread, one_by_one
+from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment
@@ -45,7 +45,7 @@ def segmented(
     image: NgffImage,
     name: str,
     *,
-    spread: Spread = one_by_one,
+    executor: Executor = one_by_one,
     overwrite: bool = False,
     model: Model | None = None,
     **settings: Any,
@@ -55,7 +55,7 @@ def segmented(
     scratch = Folder(url=f"{image.url}/.cellscale-{name}", storage_options=image.storage_options)
     run = plan(image, model, Settings(**{"precision": "fp32", **settings}), scratch)
     target = Target(store=image.url, name=name, overwrite=overwrite)
-    return segment(run, model.networks, target, spread=spread)
+    return segment(run, model.networks, target, executor=executor)
 
 
 def scratch_of(image: NgffImage, name: str) -> Folder:
@@ -90,11 +90,11 @@ def equal(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
     return len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
-def run_it(image: NgffImage, name: str = "cells", *, spread: Spread = one_by_one, **options: Any) -> Report:
+def run_it(image: NgffImage, name: str = "cells", *, executor: Executor = one_by_one, **options: Any) -> Report:
     """Segment with the blobs method and any options of the target and the plan."""
     target = {"overwrite", "allow_failed_tiles", "report"}
     wanted = Target(store=image.url, name=name, **{key: options.pop(key) for key in target & options.keys()})
     model = blobs_model()
     scratch = Folder(url=f"{image.url}/.cellscale-{name}")
     run = plan(image, model, Settings(**{"precision": "fp32", **options}), scratch)
-    return segment(run, model.networks, wanted, spread=spread)
+    return segment(run, model.networks, wanted, executor=executor)

@@ -11,9 +11,9 @@ from scipy import ndimage
 from cellscale.errors import RunError
 from cellscale.tiling import ring_rule
 from cellscale.tiling.in_memory import Cells, join, tiled_frame, whole_frame
-from cellscale.tiling.row_groups import Strips
+from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Pieces
+from cellscale.types import Fragments
 from tests.stamps import Stamps
 
 
@@ -65,25 +65,25 @@ def test_one_px_less_breaks_the_promise(extent: int, search: int) -> None:
 
 
 def halves(left: int, right: int) -> list[ring_rule.TileRecord]:
-    """Two tiles of 4 × 4 px, each full of one piece with the given anchor in the frame's first row."""
+    """Two tiles of 4 × 4 px, each full of one fragment with the given anchor in the frame's first row."""
     grid, records = Grid(shape=(4, 8), size=4), []
     for tile, x in enumerate((left, right)):
         valid = grid.valid(tile, 1)
-        pieces = Pieces(
+        fragments = Fragments(
             labels=np.ones(valid.shape, np.int32),
             anchors=np.array([(0, x - valid.x0)]),
             flags={"cut": np.array([tile])},
         )
-        records.append(ring_rule.record(pieces, grid, tile, 1)[1])
+        records.append(ring_rule.record(fragments, grid, tile, 1)[1])
     return records
 
 
 def joined(records: list[ring_rule.TileRecord], shape: tuple[int, int] = (4, 8)) -> Cells:
-    strips = Strips(grid=Grid(shape=shape, size=4), link=1, span=8)
-    return join(records, strips, lambda nodes, edges: np.arange(len(nodes["area"])))
+    row_groups = RowGroups(grid=Grid(shape=shape, size=4), link=1, span=8)
+    return join(records, row_groups, lambda nodes, edges: np.arange(len(nodes["area"])))
 
 
-def test_pieces_of_one_anchor_are_one_object_with_the_flags_of_both() -> None:
+def test_fragments_of_one_anchor_are_one_object_with_the_flags_of_both() -> None:
     cells = joined(halves(6, 6))
     assert {name: column.tolist() for name, column in cells.objects.items() if name in ("area", "anchor", "cut")} == {
         "area": [32],
@@ -105,7 +105,7 @@ def test_parts_without_contact_are_one_object() -> None:
         labels = np.zeros((3, 9), np.int32)
         labels[1, [0, 8]] = 1
         part = labels[valid.slices]
-        found = Pieces(labels=part, anchors=np.array([(0, 4 - valid.x0)] * int(part.max())).reshape(-1, 2))
+        found = Fragments(labels=part, anchors=np.array([(0, 4 - valid.x0)] * int(part.max())).reshape(-1, 2))
         records.append(ring_rule.record(found, grid, tile, 1)[1])
     cells = joined(records, (3, 9))
     assert cells.finals.tolist() == [1, 1, 1]
@@ -120,11 +120,11 @@ def test_parts_in_two_strips_without_contact_are_one_object() -> None:
         labels = np.zeros((12, 3), np.int32)
         labels[[2, 9], 1] = 1
         part = labels[valid.slices]
-        found = Pieces(labels=part, anchors=np.array([(5 - valid.y0, 1)] * int(part.max())).reshape(-1, 2))
+        found = Fragments(labels=part, anchors=np.array([(5 - valid.y0, 1)] * int(part.max())).reshape(-1, 2))
         records.append(ring_rule.record(found, grid, tile, 1)[1])
-    strips = Strips(grid=grid, link=1, span=8)
-    assert len(strips) == 2
-    cells = join(records, strips, lambda nodes, edges: np.arange(len(nodes["area"])))
+    row_groups = RowGroups(grid=grid, link=1, span=8)
+    assert len(row_groups) == 2
+    cells = join(records, row_groups, lambda nodes, edges: np.arange(len(nodes["area"])))
     assert cells.objects["area"].tolist() == [2]
 
 

@@ -17,7 +17,7 @@ from cellscale.testing.cases import random_candidates
 from cellscale.tiling.candidates import arrays_of, from_arrays, gathered, owned
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import Windows
-from cellscale.types import Box, Candidates, Pieces, Table
+from cellscale.types import Box, Candidates, Fragments, Table
 
 
 def method_for(longest: int, **settings: Any) -> MaskRCNN:
@@ -57,11 +57,11 @@ class Mutant:
     def decode_reach(self) -> int:
         return self.method.decode_reach - self.less
 
-    def decode(self, candidates: Candidates, valid: Box) -> Pieces:
+    def decode(self, candidates: Candidates, valid: Box) -> Fragments:
         return self.method.decode(candidates, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> np.ndarray:
-        return self.method.unite(nodes, edges)
+    def merge_objects(self, nodes: Table, edges: Table) -> np.ndarray:
+        return self.method.merge_objects(nodes, edges)
 
 
 def breaks(less: int) -> bool:

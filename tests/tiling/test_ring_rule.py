@@ -17,9 +17,9 @@ from cellscale.settings.fields import flat
 from cellscale.testing.cases import CASES, random_maps
 from cellscale.tiling import in_memory, ring_rule
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
-from cellscale.tiling.row_groups import Strips
+from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 from tests.support.mutants import Mutant, breaks
 
 CASES_OF_THE_PROMISE = 3000
@@ -115,16 +115,22 @@ def test_judging_objects_in_the_tile_breaks_the_promise() -> None:
 @pytest.mark.parametrize("size", [5, 16, 32, 33])
 def test_named_counterexamples(case: str, size: int) -> None:
     method: Any = load_method("saw")
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in method.ideal(CASES[case]).items()}
+    maps = {
+        name: np.rint(255 * values).astype(np.uint8) for name, values in method.perfect_prediction(CASES[case]).items()
+    }
     assert np.array_equal(tiled_frame(method, maps, size), naive_whole_frame(method, maps))
 
 
 def test_disagreeing_tiles_are_named() -> None:
     grid = Grid(shape=(4, 8), size=4)
     full, empty = np.ones((4, 5), np.int32), np.zeros((4, 5), np.int32)
-    records = [ring_rule.record(Pieces(labels=labels), grid, tile, 1)[1] for tile, labels in enumerate((full, empty))]
+    records = [
+        ring_rule.record(Fragments(labels=labels), grid, tile, 1)[1] for tile, labels in enumerate((full, empty))
+    ]
     with pytest.raises(RunError, match="Tiles 0 and 1 disagree"):
-        in_memory.join(records, Strips(grid=grid, link=1, span=1), lambda nodes, edges: np.arange(len(nodes["area"])))
+        in_memory.join(
+            records, RowGroups(grid=grid, link=1, span=1), lambda nodes, edges: np.arange(len(nodes["area"]))
+        )
 
 
 def test_borders_add_up_over_tiles() -> None:
@@ -137,10 +143,10 @@ def test_borders_add_up_over_tiles() -> None:
         decode_reach: int = 0
         link: int = 1
 
-        def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
-            return Pieces(labels=maps["half"][valid.slices].astype(np.int32), relief=maps["relief"][valid.slices])
+        def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
+            return Fragments(labels=maps["half"][valid.slices].astype(np.int32), relief=maps["relief"][valid.slices])
 
-        def unite(self, nodes: Table, edges: Table) -> np.ndarray:
+        def merge_objects(self, nodes: Table, edges: Table) -> np.ndarray:
             seen[self.size] = {**edges, "lowest": nodes["lowest"][nodes["area"] > 0]}
             return np.zeros(len(nodes["area"]), np.int64)
 

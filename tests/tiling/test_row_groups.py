@@ -1,13 +1,13 @@
-"""Strips: each joined by itself, united by a sweep that lets go of what reaches no further."""
+"""RowGroups: each joined by itself, united by a sweep that lets go of what reaches no further."""
 
 import numpy as np
 import pytest
 
 from cellscale.kernels.components import connected_components
 from cellscale.tiling.ring_rule import TileRecord, record
-from cellscale.tiling.row_groups import Strips, join_strip, labels_of, sweep
+from cellscale.tiling.row_groups import RowGroups, join_row_group, labels_of, sweep
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Pieces
+from cellscale.types import Fragments
 
 FRAME = np.array(
     [
@@ -26,21 +26,21 @@ def records_of(mask: np.ndarray, grid: Grid) -> dict[int, TileRecord]:
     made = {}
     for tile in range(len(grid)):
         components, _ = connected_components(mask[grid.valid(tile, 1).slices], connectivity=4)
-        made[tile] = record(Pieces(labels=components.astype(np.int32)), grid, tile, 1)[1]
+        made[tile] = record(Fragments(labels=components.astype(np.int32)), grid, tile, 1)[1]
     return made
 
 
 def judged(mask: np.ndarray, size: int, least: int = 1) -> list[list[tuple[int, int]]]:
-    """First pixel and area of the cells that are settled after each strip."""
-    strips = Strips(grid=Grid(shape=mask.shape, size=size), link=1, span=1)
-    records = records_of(mask, strips.grid)
-    joined = [join_strip(records, strips, strip) for strip in range(len(strips))]
+    """First pixel and area of the cells that are finalized after each group."""
+    row_groups = RowGroups(grid=Grid(shape=mask.shape, size=size), link=1, span=1)
+    records = records_of(mask, row_groups.grid)
+    joined = [join_row_group(records, row_groups, group) for group in range(len(row_groups))]
     found = sweep(joined, lambda nodes, edges: np.where(nodes["area"] >= least, np.arange(len(nodes["area"])), -1))
     return [list(zip(part.cells["first"].tolist(), part.cells["area"].tolist(), strict=True)) for part in found]
 
 
-def test_objects_are_settled_as_soon_as_no_further_strip_sees_them() -> None:
-    """The cell at 14 ends in the second strip, in its last row: tiles of the third see it in their rings."""
+def test_objects_are_finalized_as_soon_as_no_further_strip_sees_them() -> None:
+    """The cell at 14 ends in the second group, in its last row: tiles of the third see it in their rings."""
     assert judged(FRAME, 2) == [[(2, 2)], [(0, 3)], [(5, 8), (14, 2), (25, 2)]]
 
 
@@ -54,16 +54,16 @@ def test_one_strip_is_the_whole_frame() -> None:
 
 @pytest.mark.parametrize(("size", "span", "rows", "count"), [(4, 1, 1, 3), (4, 9, 3, 1), (2, 3, 2, 3), (64, 70, 2, 1)])
 def test_a_strip_is_as_high_as_ties_can_span(size: int, span: int, rows: int, count: int) -> None:
-    strips = Strips(grid=Grid(shape=(12, 30), size=size), link=1, span=span)
-    assert (strips.rows, len(strips)) == (rows, count)
-    numbers = [tile for strip in range(count) for tile in strips.tiles(strip)]
-    assert numbers == list(range(len(strips.grid)))
-    assert all(strips.of_tile(tile) == strip for strip in range(count) for tile in strips.tiles(strip))
-    assert not strips.tiles(count)
+    row_groups = RowGroups(grid=Grid(shape=(12, 30), size=size), link=1, span=span)
+    assert (row_groups.tile_rows, len(row_groups)) == (rows, count)
+    numbers = [tile for group in range(count) for tile in row_groups.tiles(group)]
+    assert numbers == list(range(len(row_groups.grid)))
+    assert all(row_groups.of_tile(tile) == group for group in range(count) for tile in row_groups.tiles(group))
+    assert not row_groups.tiles(count)
 
 
 def test_strips_grow_to_a_task() -> None:
-    assert Strips(grid=Grid(shape=(100, 100), size=10), link=1, span=1, least_px=3500).rows == 4
+    assert RowGroups(grid=Grid(shape=(100, 100), size=10), link=1, span=1, least_px=3500).tile_rows == 4
 
 
 def test_labels_are_ranks_of_first_pixels() -> None:

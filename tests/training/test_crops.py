@@ -15,7 +15,7 @@ from cellscale.errors import InputError
 from cellscale.kernels.warping import warped_labels
 from cellscale.methods.intensity import Intensity, Scale
 from cellscale.training.augment import Augmentation, coordinates, view_of, view_of_image, view_of_labels
-from cellscale.training.crops import Crops, strips_of, survey
+from cellscale.training.crops import Crops, row_blocks, statistics_of
 from cellscale.training.frames import FramesInMemory
 from cellscale.types import Box
 
@@ -71,12 +71,12 @@ def test_a_box_is_that_of_the_whole_frame(dtype: Any, rule: Any, block: Any) -> 
         assert np.array_equal(cells, labels[box.slices])
 
 
-def test_a_frame_is_surveyed_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_is_read_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellscale.training.crops.STRIP_PX", 200)
     pair = frame(dtype="float32")
     frames = Blocks([pair], (8, 8))
     crops = Crops(frames, Intensity(), 0)
-    assert max(box.area for box in strips_of((40, 50), (8, 8))) <= 200
+    assert max(box.area for box in row_blocks((40, 50), (8, 8))) <= 200
     assert np.array_equal(crops.read(0, Box(0, 0, 40, 50))[0], whole(pair, Intensity())[0])
 
 
@@ -105,9 +105,9 @@ def test_a_pixel_that_is_no_number_is_named(value: float) -> None:
     image, labels = frame(dtype="float32", channels=2)
     image[1, 33, 7] = value
     frames = Blocks([frame(dtype="float32", channels=2), (image, labels)], (16, 16))
-    survey(frames, 0, Intensity())
+    statistics_of(frames, 0, Intensity())
     with pytest.raises(InputError, match=r"Pixel \(y 33, x 7\) of frame 1 is not a finite number"):
-        survey(frames, 1, Intensity())
+        statistics_of(frames, 1, Intensity())
 
 
 @settings(max_examples=60, deadline=None)

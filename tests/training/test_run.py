@@ -319,7 +319,7 @@ def test_maps_of_a_frame_that_is_no_multiple_have_its_shape() -> None:
 def test_perfect_maps_have_perfect_scores() -> None:
     truth = np.zeros((64, 64), np.uint32)
     truth[8:24, 8:24], truth[30:60, 30:60] = 1, 2
-    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in METHOD.ideal(truth).items()}
+    maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in METHOD.perfect_prediction(truth).items()}
     found = scored(METHOD, [(maps, truth)])
     assert (found["seg"], found["f1"]) == (1.0, 1.0)
 

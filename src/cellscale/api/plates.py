@@ -29,7 +29,7 @@ from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
 from cellscale.redaction import redacted_values
-from cellscale.segmentation.executor import Serial, Spread
+from cellscale.segmentation.executor import Executor, Serial
 from cellscale.segmentation.ownership import stored_plan
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
@@ -186,7 +186,7 @@ class _Work:
 
     networks: Networks
     about: dict[str, Any]
-    spread: Spread
+    executor: Executor
 
 
 def _whole_image(work: _Work, task: tuple[str, Run, Target]) -> SegmentationResult:
@@ -196,7 +196,9 @@ def _whole_image(work: _Work, task: tuple[str, Run, Target]) -> SegmentationResu
 
 def _carried_out(work: _Work, name: str, run: Run, target: Target, on_progress: Progress) -> SegmentationResult:
     log.debug("%s: %s", name, target.layer)
-    report = run_segmentation(run, work.networks, target, spread=work.spread, model=work.about, on_progress=on_progress)
+    report = run_segmentation(
+        run, work.networks, target, executor=work.executor, model=work.about, on_progress=on_progress
+    )
     return _published(run, target, report)
 
 
@@ -208,14 +210,16 @@ def _segmented(
         return
     first = next(iter(jobs.values()))
     engine, networks = first.engine, first.model.networks
-    serial = _Work(networks=networks, about=about, spread=Serial(attempts=engine.attempts, backoff_s=engine.backoff_s))
+    serial = _Work(
+        networks=networks, about=about, executor=Serial(attempts=engine.attempts, backoff_s=engine.backoff_s)
+    )
     tasks = [(name, job.run, job.target) for name, job in jobs.items()]
-    # An image with one task has nothing to spread: a worker does all its steps, and no step waits for the driver.
+    # An image with one task has nothing to distribute: a worker does all its steps, and no step waits for the driver.
     whole = [task for task in tasks if backend == "ray" and len(task[1].decode) == 1]
     if whole:
         for (name, _, _), outcome in engine(_whole_image, serial, whole, gpu=True):
             yield name, outcome
-    work = serial if backend == "serial" else dataclasses.replace(serial, spread=engine)
+    work = serial if backend == "serial" else dataclasses.replace(serial, executor=engine)
     for name, run, target in (task for task in tasks if backend == "serial" or len(task[1].decode) > 1):
         try:
             yield name, _carried_out(work, name, run, target, _note(name, on_status))

@@ -10,13 +10,13 @@ import numpy as np
 
 from cellscale.api.request import PredictionKeywords, options_from, segmentation_job
 from cellscale.errors import InputError
-from cellscale.methods.inference import folded
+from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
 from cellscale.models.model import Model
 from cellscale.ngff.metadata import AXES
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.progress import Progress, silent
-from cellscale.segmentation.intensity_statistics import survey
+from cellscale.segmentation.intensity_statistics import measure_planes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import predictions_of
 from cellscale.segmentation.records import put
@@ -29,8 +29,8 @@ def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.
     """All maps of a plane, (map, y, x), from the very windows of a segmentation."""
     scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
     alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
-    mappings = survey(alone, [(0,)])
-    put(scratch, alone.survey.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
+    mappings = measure_planes(alone, [(0,)])
+    put(scratch, alone.intensity_statistics.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
     made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
     units = [(0, window) for window in range(len(run.windows))]
     for (_, window), found in predictions_of(alone, networks, units):
@@ -114,7 +114,7 @@ def predict_maps(
         raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")
     check_apart(run.image.url, output)
     writer = _writer(run, output, overwrite=overwrite, storage_options=options.get("storage_options"))
-    networks = folded(job.model.networks)
+    networks = fuse_batchnorm(job.model.networks)
     try:
         for plane, (t, z) in enumerate(run.planes):
             for c, values in enumerate(_plane_maps(run, networks, plane)):

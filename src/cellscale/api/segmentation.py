@@ -106,11 +106,11 @@ def segment(
             job.run,
             job.model.networks,
             job.target,
-            spread=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)
+            executor=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)
             if backend == "serial"
             else job.engine,
             on_progress=on_progress,
-            on_note=on_status,
+            on_status=on_status,
             model=about,
         )
     return SegmentationResult(

@@ -19,7 +19,7 @@ from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
-from cellscale.training.selection import held_out_images, labelled_images, spread, training_data, without
+from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without
 from cellscale.training.settings import TrainingSettings
 
 Options = Mapping[str, Any] | None
@@ -183,7 +183,7 @@ def train(
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
     apart = labelled_images([url_of(image, "image") for image in validation], layer, storage_options)
     held_out += held_out_images(apart, opened, *names)
-    learn = learn if max_train_frames is None else spread(learn, max_train_frames)
+    learn = learn if max_train_frames is None else subsample(learn, max_train_frames)
     with cluster(address) if backend == "ray" else nullcontext():
         return train_method(
             chosen,

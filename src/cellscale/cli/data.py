@@ -37,7 +37,7 @@ SERIES = _SeriesType()
 @click.option(
     "--classes",
     type=click.Choice(["number", "keep"]),
-    help="For masks whose numbers have several pieces, e.g. 0 and 255: make each piece a cell, or keep the numbers.",
+    help="For masks whose numbers have several components, e.g. 0 and 255: make each one a cell, or keep the numbers.",
 )
 @click.option("--pixel-size", "pixel_size_um", type=float, help="Width of a pixel, µm [default: what the file says].")
 @click.option("--z-step", "z_step_um", type=float, help="Distance of two slices, µm [default: what the file says].")

@@ -100,7 +100,7 @@ class FanOut:
 
 
 def _result(reference: Any) -> Any:
-    """What a task returned or raised; a RayError where its worker or node died."""
+    """Result or error of a task; a RayError where its worker or node died."""
     try:
         return ray.get(reference)
     except RayError as error:

@@ -42,23 +42,23 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all workers are told."""
+    """Arguments shared by all training workers."""
 
     method: Method
     data: Sequence[Frames]
     validation: Sequence[Frames]
     claim: Claim
-    """Of the folder of the model."""
+    """Claim on the model's folder."""
     settings: TrainingSettings
     init_from: Model | None
     pixel_size_um: tuple[float, float] | None
-    board: Any
-    """Handle of the Board."""
+    progress_actor: Any
+    """Handle of the ProgressActor."""
     elastic: bool
     """Whether the number of workers may change."""
 
 
-class Board:
+class ProgressActor:
     """An actor on which worker 0 writes how far it is, and what made it stop."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ def train_method(  # noqa: PLR0913
     check_workers(engine.least_workers or workers, engine.gpus)
     folder = Folder(url=output, storage_options=options)
     claimed = claim(folder, resume=resume, overwrite=overwrite)
-    board = ray.remote(num_cpus=0)(Board).remote()
+    progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
     job = Job(
         method=method,
         data=data,
@@ -147,10 +147,10 @@ def train_method(  # noqa: PLR0913
         settings=settings,
         init_from=init_from,
         pixel_size_um=pixel_size_um,
-        board=board,
+        progress_actor=progress_actor,
         elastic=0 < engine.least_workers < workers,
     )
-    with watched(board, on_progress), claimed.given_up_on_error():
+    with watched(progress_actor, on_progress), claimed.given_up_on_error():
         _fit(job, engine, workers)
     return load_model(output, options, trust=[module_of(method.name)])
 
@@ -200,7 +200,7 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        _, refused = ray.get(job.board.read.remote())
+        _, refused = ray.get(job.progress_actor.read.remote())
         if refused is not None:
             raise refused from error
         raise RunError(f"The training workers failed: {error}. Continue with --resume.") from error
@@ -213,13 +213,15 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
 
 def _final(job: Job) -> CellscaleError | None:
     """The error that stopped the workers and would stop them again; a store may answer the next time."""
-    _, refused = ray.get(job.board.read.remote())
+    _, refused = ray.get(job.progress_actor.read.remote())
     passing = isinstance(refused, StoreError) and not isinstance(refused, DamagedError)
     return None if passing else refused
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What each worker runs; after an error that no second attempt mends, a restarted worker has nothing to do."""
+    """Run the training on one worker; after an error that no second attempt mends, a restarted worker has nothing to
+    do.
+    """
     job: Job = config["job"]
     if _final(job):
         return
@@ -241,38 +243,38 @@ def _work(config: dict[str, Any]) -> None:
             on_progress=_posting(job) if rank == 0 else silent,
         )
     except CellscaleError as error:
-        ray.get(job.board.refuse.remote(error))
+        ray.get(job.progress_actor.refuse.remote(error))
         raise
 
 
 def _posting(job: Job) -> Progress:
-    """Write every `log_every`-th step, and the last, on the board."""
+    """Write every `log_every`-th step, and the last, on the progress_actor."""
 
     def post(step: str, done: int, total: int) -> None:
         if done % job.settings.log_every == 0 or done == total:
-            job.board.write.remote(step, done, total)
+            job.progress_actor.write.remote(step, done, total)
 
     return post
 
 
 @contextmanager
-def watched(board: Any, on_progress: Progress) -> Iterator[None]:
-    """Call `on_progress` with what is written on the board, from a thread, for the length of the context."""
+def watched(progress_actor: Any, on_progress: Progress) -> Iterator[None]:
+    """Call `on_progress` with what is written on the progress_actor, from a thread, for the length of the context."""
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(board, on_progress, over), daemon=True)
+    thread = threading.Thread(target=_watch, args=(progress_actor, on_progress, over), daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
-        ray.kill(board)
+        ray.kill(progress_actor)
 
 
-def _watch(board: Any, on_progress: Progress, over: threading.Event) -> None:
+def _watch(progress_actor: Any, on_progress: Progress, over: threading.Event) -> None:
     seen = None
     while not over.wait(POLL_S):
-        latest, _ = ray.get(board.read.remote())
+        latest, _ = ray.get(progress_actor.read.remote())
         if latest is not None and latest != seen:
             on_progress(*latest)
             seen = latest

@@ -1,10 +1,10 @@
-"""Exact sums of numbers of any type and range over pieces: whole numbers that add up in any order.
+"""Exact sums of numbers of any type and range over fragments: whole numbers that add up in any order.
 
 A sum is kept as signed 26-bit digits: Σ digit_j · 2^(26 j), each digit an int64 that is never carried. A finite double
 is m · 2^(p − 1074) with m < 2⁵³, so it falls into three neighbouring digits wherever its binary point lies (53 bits
 moved by at most 25 are 78 = 3 · 26), and 64-bit integers fall into digits 0 … 2. Adding a number changes a digit by
-less than 2²⁶: no digit of a piece overflows below 2³⁷ pixels. Most digits are 0 in every piece of an image; only the
-others become columns.
+less than 2²⁶: no digit of a fragment overflows below 2³⁷ pixels. Most digits are 0 in every fragment of an image; only
+the others become columns.
 
 Sources: U. Kulisch, Very fast and exact accumulation of products, 2011 (a fixed-point accumulator over the whole range
 of exponents); R. M. Neal, Fast exact summation using small and large superaccumulators, 2015.
@@ -40,7 +40,7 @@ INFINITE, NEGATIVE_INFINITE = "inf", "-inf"
 
 @kernel
 def _add_floats(labels: NDArray[np.int32], bits: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-    """Add doubles, given as their bits, to the digits of their pieces; the last two columns count infinities."""
+    """Add doubles, given as their bits, to the digits of their fragments; the last two columns count infinities."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] > 0:
@@ -67,7 +67,7 @@ def _add_floats(labels: NDArray[np.int32], bits: NDArray[np.int64], out: NDArray
 
 @kernel
 def _add_integers(labels: NDArray[np.int32], bits: NDArray[np.int64], signed: bool, out: NDArray[np.int64]) -> None:
-    """Add 64-bit integers, given as their bits, to three digits of their pieces."""
+    """Add 64-bit integers, given as their bits, to three digits of their fragments."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] > 0:
@@ -81,14 +81,14 @@ def _add_integers(labels: NDArray[np.int32], bits: NDArray[np.int64], signed: bo
 
 
 def exact_sums(labels: NDArray[np.int32], count: int, values: Image) -> dict[str, NDArray[np.int64]]:
-    """Sum intensities over each piece 1 … `count`, exactly.
+    """Sum intensities over each fragment 1 … `count`, exactly.
 
     Parameters
     ----------
     labels : int32 array, (y, x)
-        Pieces; 0 is background.
+        Fragments; 0 is background.
     count : int
-        Number of pieces.
+        Number of fragments.
     values : array, (y, x)
         Boolean, any integer type, or floats of up to 64 bits.
 
@@ -105,22 +105,22 @@ def exact_sums(labels: NDArray[np.int32], count: int, values: Image) -> dict[str
     >>> means_of(table, np.array([2, 1])).tolist()
     [5e+299, 0.25]
     """
-    pieces = np.ascontiguousarray(labels)
+    fragments = np.ascontiguousarray(labels)
     if np.issubdtype(values.dtype, np.floating):
         out = np.zeros((count, DIGITS + 2), np.int64)
-        _add_floats(pieces, np.ascontiguousarray(values, np.float64).view(np.int64), out)
+        _add_floats(fragments, np.ascontiguousarray(values, np.float64).view(np.int64), out)
         names = [*map(str, range(LOWEST_DIGIT, LOWEST_DIGIT + DIGITS)), INFINITE, NEGATIVE_INFINITE]
     else:
         out = np.zeros((count, 3), np.int64)
         signed = values.dtype.kind == "i"
         bits = np.ascontiguousarray(values, np.int64 if signed else np.uint64).view(np.int64)
-        _add_integers(pieces, bits, signed, out)
+        _add_integers(fragments, bits, signed, out)
         names = [*map(str, range(3))]
     return {name: out[:, i].copy() for i, name in enumerate(names) if out[:, i].any()}
 
 
 def means_of(sums: Mapping[str, NDArray[np.int64]], areas: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of each piece: the double nearest to the exact quotient.
+    """Mean of each fragment: the double nearest to the exact quotient.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tables of pieces: integers that add up over tiles, so that objects are judged after the tiles are joined."""
+"""Tables of fragments: integers that add up over tiles, so that objects are judged after the tiles are joined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.overlaps import label_areas
-from cellscale.types import Box, Labels, Pieces, Table
+from cellscale.types import Box, Fragments, Labels, Table
 
 REDUCTIONS = {
     "area": "sum",
@@ -27,23 +27,23 @@ REDUCTIONS = {
     "cut": "max",
     "unconverged": "max",
 }
-"""How the rows of the pieces of one object are combined; columns that are not named here are summed."""
+"""How the rows of the fragments of one object are combined; columns that are not named here are summed."""
 FLAGS = ("cut", "unconverged")
 """Columns of 0 and 1 that some methods add."""
 NEVER = np.iinfo(np.int64).max
 """Minimum over no pixels."""
 WALL = 255
-"""Height of pixels that separate pieces: they belong to no border."""
+"""Height of pixels that separate fragments: they belong to no border."""
 
 
 @kernel
 def _scan(labels: NDArray[np.int32], y0: int, x0: int, width: int, out: NDArray[np.int64]) -> None:
-    """Add the pixels of a core at (y0, x0) of a frame to the columns of `piece_table`, (count, 8)."""
+    """Add the pixels of a core at (y0, x0) of a frame to the columns of `fragment_table`, (count, 8)."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
-            piece = labels[y, x]
-            if piece > 0:
-                row = out[piece - 1]
+            fragment = labels[y, x]
+            if fragment > 0:
+                row = out[fragment - 1]
                 frame_y, frame_x = y0 + y, x0 + x
                 row[0] += 1
                 row[1] += frame_y
@@ -55,15 +55,15 @@ def _scan(labels: NDArray[np.int32], y0: int, x0: int, width: int, out: NDArray[
                 row[7] = max(row[7], frame_x + 1)
 
 
-def piece_table(labels: NDArray[np.int32], count: int, *, origin: tuple[int, int], width: int) -> Table:
-    """Measure the pieces 1 … `count` of a core.
+def fragment_table(labels: NDArray[np.int32], count: int, *, origin: tuple[int, int], width: int) -> Table:
+    """Measure the fragments 1 … `count` of a core.
 
     Parameters
     ----------
     labels : int32 array, (y, x)
-        Pieces of the core; 0 is background.
+        Fragments of the core; 0 is background.
     count : int
-        Number of pieces; those without a pixel here get area 0 and neutral extremes.
+        Number of fragments; those without a pixel here get area 0 and neutral extremes.
     origin : tuple of int
         Frame coordinates (y, x) of the core's first pixel, px.
     width : int
@@ -101,20 +101,20 @@ def numbered(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     -------
     ids : int64 array, (n,)
         Labels that occur, ascending, without background.
-    pieces : int32 array, (y, x)
+    fragments : int32 array, (y, x)
         1 … n in the place of these labels.
     """
     ids, _ = label_areas(labels)
-    pieces = np.empty(labels.shape, np.int32)
-    _number(np.ascontiguousarray(labels), ids, pieces)
-    return ids, pieces
+    fragments = np.empty(labels.shape, np.int32)
+    _number(np.ascontiguousarray(labels), ids, fragments)
+    return ids, fragments
 
 
 @kernel
 def _border_pair(
     labels: NDArray[np.int32], relief: NDArray[np.uint8], y: int, x: int, j: int, i: int, row: NDArray[np.int64]
 ) -> bool:
-    """Write pieces a < b and saddle, (3,), of the pixels (y, x) and (j, i) if they are a border; return whether."""
+    """Write fragments a < b and saddle, (3,), of the pixels (y, x) and (j, i) if they are a border; return whether."""
     a, b = labels[y, x], labels[j, i]
     saddle = max(relief[y, x], relief[j, i])
     if not (a > 0 and b > 0 and a != b and saddle != WALL):
@@ -143,14 +143,14 @@ def _border_pixels(
 
 
 def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: tuple[int, int, int, int]) -> Table:
-    """Measure the common borders of 4-adjacent pieces.
+    """Measure the common borders of 4-adjacent fragments.
 
     Each pair of adjacent pixels belongs to the tile that owns its upper or left pixel, so tables add up over tiles.
 
     Parameters
     ----------
     labels : int32 array, (y, x)
-        Pieces of the valid box.
+        Fragments of the valid box.
     relief : uint8 array, (y, x)
         Height of each pixel; pairs with a pixel of height WALL are no border.
     core : tuple of int
@@ -159,7 +159,7 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
     Returns
     -------
     Table
-        a < b (pieces), length (pixel pairs), saddle (least over the pairs of the higher pixel's height).
+        a < b (fragments), length (pixel pairs), saddle (least over the pairs of the higher pixel's height).
     """
     rows = np.zeros((2 * labels.size, 3), np.int64)
     rows = rows[: _border_pixels(np.ascontiguousarray(labels), np.ascontiguousarray(relief), core, rows)]
@@ -170,20 +170,20 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
 
 @kernel
 def _least(labels: NDArray[np.int32], relief: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
-    """Lower `out` (count,) to the least height of each piece."""
+    """Lower `out` (count,) to the least height of each fragment."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] > 0:
                 out[labels[y, x] - 1] = min(out[labels[y, x] - 1], relief[y, x])
 
 
-def tables_of(pieces: Pieces, core: Box, *, origin: tuple[int, int], width: int) -> tuple[Table, Table]:
-    """Measure the pieces of a valid box in its core, and their borders.
+def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width: int) -> tuple[Table, Table]:
+    """Measure the fragments of a valid box in its core, and their borders.
 
     Parameters
     ----------
-    pieces : Pieces
-        Pieces of the valid box.
+    fragments : Fragments
+        Fragments of the valid box.
     core : Box
         Core in the coordinates of the valid box.
     origin : tuple of int
@@ -194,22 +194,22 @@ def tables_of(pieces: Pieces, core: Box, *, origin: tuple[int, int], width: int)
     Returns
     -------
     nodes : Table
-        What `piece_table` measures; with a relief also lowest, the least height; with a probability its sum.
+        What `fragment_table` measures; with a relief also lowest, the least height; with a probability its sum.
     edges : Table
         What `border_table` measures; without a relief it has no rows.
     """
-    count = int(pieces.labels.max(initial=0))
-    owned = np.ascontiguousarray(pieces.labels[core.slices])
-    nodes = dict(piece_table(owned, count, origin=origin, width=width))
-    if pieces.probability is not None:
-        sums = np.bincount(owned.ravel(), pieces.probability[core.slices].ravel(), count + 1)
+    count = int(fragments.labels.max(initial=0))
+    owned = np.ascontiguousarray(fragments.labels[core.slices])
+    nodes = dict(fragment_table(owned, count, origin=origin, width=width))
+    if fragments.probability is not None:
+        sums = np.bincount(owned.ravel(), fragments.probability[core.slices].ravel(), count + 1)
         nodes["probability"] = sums[1:].astype(np.int64)
-    if pieces.relief is None:
+    if fragments.relief is None:
         none = np.zeros((0, 0), np.int32)
         return nodes, border_table(none, none.astype(np.uint8), core=(0, 0, 0, 0))
     nodes["lowest"] = np.full(count, NEVER)
-    _least(owned, np.ascontiguousarray(pieces.relief[core.slices]), nodes["lowest"])
-    return nodes, border_table(pieces.labels, pieces.relief, core=(core.y0, core.x0, core.y1, core.x1))
+    _least(owned, np.ascontiguousarray(fragments.relief[core.slices]), nodes["lowest"])
+    return nodes, border_table(fragments.labels, fragments.relief, core=(core.y0, core.x0, core.y1, core.x1))
 
 
 def concatenated(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:

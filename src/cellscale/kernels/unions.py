@@ -1,4 +1,4 @@
-"""Union–find and relabelling: from pieces to objects to final labels.
+"""Union–find and relabelling: from fragments to objects to final labels.
 
 R. E. Tarjan and J. van Leeuwen, Worst-case analysis of set union algorithms, 1984: path halving. Sets are united under
 their smallest member, not by rank, so that the result does not depend on the order of the unions.
@@ -28,7 +28,7 @@ def root(parent: NDArray[np.int64], i: int) -> int:
 
 @kernel
 def unite(parent: NDArray[np.int64], i: int, j: int) -> None:
-    """Unite the sets of `i` and `mean_matched_iou` under the smaller root; for compiled callers."""
+    """Unite the sets of `i` and `j` under the smaller root; for compiled callers."""
     a, b = root(parent, i), root(parent, j)
     parent[max(a, b)] = min(a, b)
 

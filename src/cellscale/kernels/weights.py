@@ -273,7 +273,7 @@ def shape_aware_weights(  # noqa: PLR0913
     tau: float,
     sigma: float = 3.0,
     radius: int = 20,
-    spread: Literal["both", "inside"] = "both",
+    propagate: Literal["both", "inside"] = "both",
     offset: float = 0.0,
     smooth: int = 1,
     prune: float = 0.0,
@@ -294,7 +294,7 @@ def shape_aware_weights(  # noqa: PLR0913
         Width of the Gaussian, px; cut at 4σ. 0: no smoothing.
     radius : int
         How far contour values are copied, px.
-    spread : {"both", "inside"}
+    propagate : {"both", "inside"}
         Whether they are copied to both sides of the contour or into cells alone.
     offset : float
         Added to w_c on contours.
@@ -306,12 +306,12 @@ def shape_aware_weights(  # noqa: PLR0913
     float32 array, (y, x)
         In 0 … 1; 0 without cells.
     """
-    if spread not in ("both", "inside"):
-        raise InputError(f"spread is {spread!r}; expected 'both' or 'inside'.")
+    if propagate not in ("both", "inside"):
+        raise InputError(f"propagate is {propagate!r}; expected 'both' or 'inside'.")
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
     contours, skeletons = contours_and_skeletons(regular(labels, smooth), prune=prune)
     copied = copied_around(_contour_weights(contours, skeletons, tau, offset), contours, radius=radius)
-    if spread == "inside":
+    if propagate == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0
     return gaussian(copied, sigma=sigma)

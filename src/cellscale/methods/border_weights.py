@@ -26,7 +26,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 
 def border_weighted_bce(networks: Networks, batch: Batch) -> Terms:
@@ -60,14 +60,15 @@ class BorderWeightedUNet:
     """Which pixels have w_c = 1: those of the rarer class, or of the background, as Torr et al. (2020) print it. With
     cells on a fifth of the pixels the border then weighs four times less against the rest."""
     class_counts: tuple[int, ...] = setting((), fitted=True)
-    """Pixels of background and cells that training sees; empty: fitted by `prepared`, and both weigh 1 until then."""
+    """Pixels of background and cells that training sees; empty: fitted by `fit_statistics`, and both weigh 1 until
+    then."""
     threshold: float = 0.5
-    """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
+    """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     fill_radius: int = 2
     """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
     the papers."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`."""
+    """Smaller objects are dropped, px; fitted by `calibrate`."""
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
     """Holes, specks and necks, as Torr et al. (2020) clean up their baseline; nothing unless set."""
 
@@ -96,7 +97,7 @@ class BorderWeightedUNet:
         """One probability."""
         return ("cell",)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Count background and cell pixels."""
         counts = self.class_counts or counted(frames if views is None else views, foreground, 2)
         return dataclasses.replace(self, class_counts=counts)
@@ -128,24 +129,24 @@ class BorderWeightedUNet:
         """The sigmoid of the only channel, (n, y, x)."""
         return probability(networks, windows)
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """4-connected components of the cells; narrow gaps go to the nearest."""
         cells = self.postprocessing.filled(above(maps["cell"], self.threshold))
-        return self.postprocessing.pieces(
+        return self.postprocessing.fragments(
             cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid, maps["cell"]
         )
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
-        return self.postprocessing.unite(nodes, edges, self.minimum_area)
+        return self.postprocessing.merge_objects(nodes, edges, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the threshold and the minimum area."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas, **self.postprocessing.choices()})
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
         return perfect_mask(labels)
 

@@ -35,7 +35,7 @@ from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
-from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps, Table
 
 CLASSES = ("background", "cell", "touching", "gap")
 GAP_RADIUS = 7
@@ -103,9 +103,9 @@ class Decoding:
     rule: Literal["threshold", "map", "watershed"] = "threshold"
     """Thresholds on probabilities, the most probable class, or a watershed from certain cells."""
     cell: float = 0.49
-    """A pixel is a cell's if its probability is greater (threshold); fitted by `tuned`."""
+    """A pixel is a cell's if its probability is greater (threshold); fitted by `calibrate`."""
     touching: float = 0.05
-    """It is touching, whatever else, if that probability is greater (threshold); fitted by `tuned`."""
+    """It is touching, whatever else, if that probability is greater (threshold); fitted by `calibrate`."""
     growth: int = 5
     """Cells grow so many steps through touching pixels, px; not in the paper."""
     seed: float = 0.95
@@ -113,9 +113,9 @@ class Decoding:
     background: float = 0.9
     """It is no cell's if its probability of background or gap is greater (watershed)."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+    """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
-    def basins(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def basins(self, maps: StoredMaps, valid: Box) -> Fragments:
         """Basins of −(z_cell − z_touching)₊, with the seeds as markers."""
         cell, touching = (maps[name].astype(np.int16) for name in ("cell", "touching"))
         outside = above((255 - np.minimum(cell + touching, 255)).astype(np.uint8), self.background)
@@ -177,7 +177,7 @@ class CaltUS:
         """All classes but the background."""
         return CLASSES[1:]
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit: the J terms count the classes of a sample."""
         return self
 
@@ -198,22 +198,22 @@ class CaltUS:
         z = torch.softmax(networks["unet"](windows).float(), dim=1)
         return {name: z[:, i] for i, name in enumerate(self.maps, 1)}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """4-connected components of the cells, grown through touching pixels; or basins."""
         if self.decoding.rule == "watershed":
             return self.decoding.basins(maps, valid)
         cells, touching = self.decoding.masks(maps)
         components, _ = connected_components(cells, connectivity=4)
         grown = grown_through(components, touching, steps=self.decoding.growth)
-        return Pieces(labels=renumbered(grown[valid.slices]))
+        return Fragments(labels=renumbered(grown[valid.slices]))
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Put basins together; drop small objects."""
         if self.decoding.rule == "watershed":
             return flooded_cells(nodes, edges, self.decoding.minimum_area)
         return large_enough(nodes, self.decoding.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the thresholds and the minimum area."""
         frames = list(pairs)
         levels = LEVELS if self.decoding.rule == "threshold" else ()
@@ -224,7 +224,7 @@ class CaltUS:
         }
         return searched(self, frames, grid)
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""
         touching = contact_pixels(labels, SQUARE)
         maps = {"cell": (labels > 0) & ~touching, "touching": touching, "gap": np.zeros_like(touching)}

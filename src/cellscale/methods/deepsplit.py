@@ -32,19 +32,19 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import CONVOLUTIONS, UNetShape, unet_reach, xavier_normal
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 BRANCH_BLOCKS = 3
 """Blocks that Branch-Net adds."""
 
 
 class Features(NamedTuple):
-    """What the segmentation has found, for the separation to look at."""
+    """Features of the segmentation network, input of the separation."""
 
     encoded: list[Tensor]
-    """Of each block of the encoder, full resolution first."""
+    """Features of each block of the encoder, full resolution first."""
     decoded: list[Tensor]
-    """Of each block of the decoder, full resolution first."""
+    """Features of each block of the decoder, full resolution first."""
     scores: Tensor
     """Before the sigmoid, (n, y, x)."""
 
@@ -184,7 +184,7 @@ def start_from_stage_one(networks: Networks) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What a pixel counts in the two losses."""
+    """Weights of pixels in the two losses."""
 
     border: float = 10.0
     """ω0: what is added between two cells that meet; not printed in the paper."""
@@ -193,9 +193,9 @@ class Weights:
     squares: bool = True
     """d1² + d2² as printed, or (d1 + d2)² as Ronneberger et al."""
     contact: float = 22.6
-    """Of pixels between adjacent cells, in the separation."""
+    """Weight of pixels between adjacent cells, in the separation."""
     cell: float = 5.0
-    """Of the other pixels of cells there; background has 1."""
+    """Weight of the other pixels of cells there; background has 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,7 @@ class DeepSplit:
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
     architecture: Literal["deepsplit", "branchnet", "double-unet"] = "deepsplit"
-    """What the separation is: a crossed decoder, three blocks or a second U-Net."""
+    """Network of the separation: a crossed decoder, three blocks or a second U-Net."""
     schedule: Literal["cumulative", "simultaneous"] = "cumulative"
     """The segmentation first and kept, or both from the start."""
     unet: UNetShape = field(default_factory=lambda: UNetShape(dropout=0.2))
@@ -230,15 +230,16 @@ class DeepSplit:
     """Whether the separation's gradient stops at the features of the segmentation's decoder."""
     balance: Balance = field(default_factory=Balance)
     class_counts: tuple[int, ...] = setting((), fitted=True)
-    """Pixels of background and cells that training sees; empty: fitted by `prepared`, and both weigh 1 until then."""
+    """Pixels of background and cells that training sees; empty: fitted by `fit_statistics`, and both weigh 1 until
+    then."""
     threshold: float = 0.5
-    """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
+    """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     separation: float = 0.5
-    """It parts cells if the separation's probability is greater; fitted by `tuned`."""
+    """It parts cells if the separation's probability is greater; fitted by `calibrate`."""
     band_radius: int = 6
     """Parting pixels of the mask go to the nearest cell at most this far away, px; 0: to none; not in the paper."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`."""
+    """Smaller objects are dropped, px; fitted by `calibrate`."""
     postprocessing: Postprocessing = field(
         default_factory=lambda: Postprocessing(fill_holes_px=16, min_object_px=9, split_neck_px=8)
     )
@@ -300,7 +301,7 @@ class DeepSplit:
         """Two probabilities."""
         return ("cell", "separation")
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Count background and cell pixels."""
         counts = self.class_counts or counted(frames if views is None else views, foreground, 2)
         return dataclasses.replace(self, class_counts=counts)
@@ -353,24 +354,24 @@ class DeepSplit:
         scores = {"cell": kept.scores, "separation": separation_scores(networks, seen)}
         return {name: torch.sigmoid(values.float()) for name, values in scores.items()}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """The mask without the separation, cleaned; parting pixels go to the nearest cell."""
         mask = self.postprocessing.filled(above(maps["cell"], self.threshold))
         parting = above(maps["separation"], self.separation)
-        return self.postprocessing.pieces(mask & ~parting, mask & parting, self.band_radius, valid, maps["cell"])
+        return self.postprocessing.fragments(mask & ~parting, mask & parting, self.band_radius, valid, maps["cell"])
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Cut at short necks alone; drop small objects."""
-        return self.postprocessing.unite(nodes, edges, self.minimum_area)
+        return self.postprocessing.merge_objects(nodes, edges, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search both thresholds, the minimum area and the length of a neck."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         grid: dict[str, Sequence[Any]] = {"threshold": LEVELS, "separation": LEVELS, "minimum_area": areas}
         return searched(self, frames, grid | self.postprocessing.choices())
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """All cells, parted at the cells' pixels at other cells: each is nearest to its own cell."""
         return {"cell": (labels > 0).astype(np.float32), "separation": contact_pixels(labels).astype(np.float32)}
 

@@ -109,7 +109,7 @@ class Intensity:
     """The rule of a frame: percentiles to 0 and 1, or histogram equalisation."""
 
     rule: Literal["percentiles", "equalise"] = "percentiles"
-    """What is done with the histogram of a frame."""
+    """Rule that derives the intensity mapping from the histogram of a frame."""
     low: float = 1.0
     """Percentile that becomes 0."""
     high: float = 99.0

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from cellscale.errors import InputError
 from cellscale.kernels.distances.transform import distance_transform
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, gaps, large_enough, pieces
+from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, fragments, gaps, large_enough
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Maps, Networks, Stage
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps, Table
 
 Plane = NDArray[np.float64]
 """(y, x)."""
@@ -101,7 +101,7 @@ class LegendreLevelSet:
     reach: int = 32
     """Margin of a window around its core, px: nearer parts of the frame weigh in."""
     degree: int = 3
-    """Of the polynomials in x and in y."""
+    """Highest degree of the polynomials in x and in y."""
     ridge: float = 1.0
     """λ."""
     smoothness: float = 0.1
@@ -121,9 +121,9 @@ class LegendreLevelSet:
     bright: bool = True
     """Whether cells are what starts inside; else they are what starts outside."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`."""
+    """Smaller objects are dropped, px; fitted by `calibrate`."""
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 
@@ -193,21 +193,21 @@ class LegendreLevelSet:
         masks = [self.solved(window.double().cpu().numpy()) for window in windows]
         return {"cell": torch.from_numpy(np.stack(masks)).to(windows.device, torch.float32)}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """4-connected components; narrow gaps go to the nearest."""
         cells = above(maps["cell"], 0.5)
-        return pieces(cells, gaps(cells), GAP_REACH, valid)
+        return fragments(cells, gaps(cells), GAP_REACH, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the minimum area."""
         frames = list(pairs)
         return searched(self, frames, {"minimum_area": minimum_areas(truth for _, truth in frames)})
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
         return {"cell": ((labels > 0) & ~contact_pixels(labels)).astype(np.float32)}
 

@@ -30,7 +30,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps, Table
 
 DISC = 4
 """Radius of the authors' opening, px."""
@@ -84,8 +84,8 @@ class Markers:
     fill_holes_px: int = 16
     """Holes of at most this area are filled, px; the authors fill all, which is not local."""
     radius: int = setting(-1, fitted=True)
-    """Radius of the opening's disc, px; 0: none; −1: fitted by `prepared`, 4 (8 px across, as the authors have it) or
-    less where cells are small (ours)."""
+    """Radius of the opening's disc, px; 0: none; −1: fitted by `fit_statistics`, 4 (8 px across, as the authors have
+    it) or less where cells are small (ours)."""
 
     @property
     def disc(self) -> int:
@@ -123,13 +123,13 @@ class MuLux:
     erosion: float = 8.0
     """r: a marker's distance from its cell's rim, px; less in small cells; not in the paper."""
     border: float = 10.0
-    """What is added to the weight 1 between two cells that meet; not in the paper."""
+    """Term added to the weight 1 between two cells that meet; not in the paper."""
     sigma: float = 5.0
     """How fast that falls with the distances to the nearest two cells, px; not in the paper."""
     threshold: float = 0.85
-    """A pixel is a cell's if its probability is greater (216 of 255; 156 for phase contrast); fitted by `tuned`."""
+    """A pixel is a cell's if its probability is greater (216 of 255; 156 for phase contrast); fitted by `calibrate`."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+    """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
     @property
     def multiple(self) -> int:
@@ -149,7 +149,7 @@ class MuLux:
         """
         return max(1, self.markers.reach)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Make the opening small enough for the markers of nearly all cells (ours)."""
         if self.markers.radius >= 0:
             return self
@@ -182,23 +182,23 @@ class MuLux:
         """Two probabilities, (n, y, x)."""
         return probabilities(networks, windows)
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """Basins of 255 − P(cell), with the markers at 0."""
         heights = np.clip(255 - maps["cell"].astype(np.int16), 1, WALL - 1).astype(np.uint8)
         return marked_basins(self.markers.of(maps["marker"]), heights, above(maps["cell"], self.threshold), valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Put together what a marker floods; drop the rest, and small objects."""
         return flooded_cells(nodes, edges, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the thresholds and the minimum area."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         grid = {"threshold": LEVELS, "markers.threshold": (*LEVELS, 240 / 255), "minimum_area": areas}
         return searched(self, frames, grid)
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """Markers and cells; the probability of cells falls towards their rims, so that floods meet there."""
         depth = np.minimum(label_distance_transform(labels), 64)
         cell = np.where(labels > 0, 0.87 + 0.002 * depth, 0)

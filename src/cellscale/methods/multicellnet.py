@@ -23,13 +23,13 @@ from cellscale.kernels.contours.evolve import Contours, Motion, evolve
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import above, large_enough, pieces, renumbered
+from cellscale.methods.parts.decoding import above, fragments, large_enough, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape, chained_reach
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 EQUAL_LEVELS = (26, 51, 77, 102, 128, 153, 179, 204, 230)
 """Levels between ten classes of equal width, of 255."""
@@ -124,15 +124,15 @@ class Seeding:
     classes: int = 10
     """Classes of the k-means between which the levels lie."""
     levels: tuple[int, ...] = setting((), fitted=True)
-    """Of 255; empty: fitted by `prepared` on perfect maps, equal steps until then. `tuned` fits them on predicted
-    maps."""
+    """Thresholds of the seed map, 0 … 255; empty: fitted by `fit_statistics` on perfect maps, equal steps until then.
+    `calibrate` fits them on predicted maps."""
     smallest: int = 20
     """Components of fewer pixels are no seeds."""
     largest: int = setting(0, fitted=True)
-    """Components of more pixels wait for the next level; 0: fitted by `prepared` (5,000 without any cell), then by
-    `tuned`."""
+    """Components of more pixels wait for the next level; 0: fitted by `fit_statistics` (5,000 without any cell), then
+    by `calibrate`."""
     extent: int = setting(0, fitted=True)
-    """Seeds have at most so many rows and columns, px; 0: fitted by `prepared`, 128 or the largest cell's."""
+    """Seeds have at most so many rows and columns, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
 
     def or_else(self, levels: Iterable[int], largest: int, extent: int) -> Seeding:
         """Take what is not set from the arguments."""
@@ -154,9 +154,9 @@ class Balloon:
     """A contour keeps to the pixels nearest to its seed (exact under tiling), or contours push each other (not)."""
     motion: Motion = field(default_factory=Motion)
     still: float = 0.05
-    """s0: a force of at most this moves nothing; fitted by `tuned`."""
+    """s0: a force of at most this moves nothing; fitted by `calibrate`."""
     full: float = 0.25
-    """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `tuned`."""
+    """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `calibrate`."""
     fill: int = 6
     """Region pixels beside a contour go to it within this distance, px; ours: 3 σ."""
 
@@ -195,7 +195,7 @@ class MultiCellNet:
     decoding: Literal["contours", "difference", "region"] = "contours"
     """Cells are contours; or, to see what they are worth, components of f_r > ½ without f_e > ½, or of f_r > ½."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`."""
+    """Smaller objects are dropped, px; fitted by `calibrate`."""
 
     @property
     def join(self) -> Literal["links", "anchors"]:
@@ -232,7 +232,7 @@ class MultiCellNet:
         """The seeding, with what holds before anything is fitted."""
         return self.seeding.or_else(EQUAL_LEVELS, LARGEST, EXTENT)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit the seeds' levels and limits on perfect maps of the training frames.
 
         Where the tips of two cells meet, both edges are faint: below the level with the fewest errors no seed is taken.
@@ -240,7 +240,9 @@ class MultiCellNet:
         counts, areas, sides = np.zeros(256, np.int64), [np.zeros(0, np.int64)], [EXTENT]
         errors = np.zeros(256, np.int64)
         for frame in frames:
-            maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in self.ideal(frame).items()}
+            maps = {
+                name: np.rint(255 * values).astype(np.uint8) for name, values in self.perfect_prediction(frame).items()
+            }
             values = self.seed_map(maps)
             counts += np.bincount(values.ravel(), minlength=256)
             errors += level_errors(values, frame, smallest=self.seeding.smallest)
@@ -285,12 +287,12 @@ class MultiCellNet:
         )
         return self.balloon.evolve(force_of(maps), seeds, within)
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """Seeds, contours, and region pixels that no contour reached."""
         region = above(maps["region"], 0.5)
         if self.decoding != "contours":
             edge = above(maps["edge"], 0.5) if self.decoding == "difference" else np.zeros_like(region)
-            return pieces(region & ~edge, region & edge, self.balloon.fill, valid)
+            return fragments(region & ~edge, region & edge, self.balloon.fill, valid)
         near = valid.grow(self.balloon.fill).clip(Box.of(region.shape))
         contours = self.contours(maps, near)
         cells = contours.labels()[near.slices]
@@ -298,11 +300,11 @@ class MultiCellNet:
         filled = np.where((cells == 0) & region[near.slices], nearest, cells)[valid.within(near).slices]
         return anchored(filled, contours, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Cluster the predicted maps, then search the seeds' largest area, the forces and the minimum area."""
         frames = list(pairs)
         counts = sum(
@@ -320,7 +322,7 @@ class MultiCellNet:
         }
         return searched(start, frames, grid)
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """The targets."""
         return {"region": (labels > 0).astype(np.float32), "edge": edges(labels, self.sigma)}
 
@@ -331,15 +333,15 @@ def force_of(maps: StoredMaps) -> NDArray[np.int32]:
     return force
 
 
-def anchored(cells: Labels, contours: Contours, valid: Box) -> Pieces:
-    """Pieces of a box with the first pixels of their seeds as anchors, and what is known of their contours."""
+def anchored(cells: Labels, contours: Contours, valid: Box) -> Fragments:
+    """Fragments of a box with the first pixels of their seeds as anchors, and what is known of their contours."""
     seen = np.unique(cells[cells > 0]).astype(np.int64)
     size = len(contours.origins)
     flags = {
         "cut": np.bincount(contours.owners[contours.cut], minlength=size),
         "unconverged": np.bincount(contours.owners[~contours.converged], minlength=size),
     }
-    return Pieces(
+    return Fragments(
         labels=renumbered(cells),
         anchors=contours.origins[seen] - (valid.y0, valid.x0),
         flags={name: np.minimum(values[seen], 1) for name, values in flags.items()},

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from cellscale.errors import InputError
 from cellscale.kernels.forests import VOTE, forest_votes
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
+from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, contour_classes, perfect_maps
 from cellscale.methods.parts.decoding import large_enough
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 Plane = NDArray[np.floating[Any]]
 """A channel or a response, (y, x)."""
@@ -173,7 +173,7 @@ class PixelForest:
         """Longest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 
@@ -235,22 +235,22 @@ class PixelForest:
                 out[:, y:stop] = shares.T.reshape(len(CLASSES), stop - y, -1)
         return {name: torch.from_numpy(found[:, number]) for number, name in enumerate(MAPS, 1)}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """The most probable class; components of the cells, contour pixels to the nearest."""
         return self.contours.decode(maps, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.contours.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the minimum area."""
         frames = list(pairs)
         return searched(self, frames, {"contours.minimum_area": minimum_areas(truth for _, truth in frames)})
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """The true classes."""
-        return ideal_maps(labels)
+        return perfect_maps(labels)
 
 
 PIXEL_FOREST = PixelForest()

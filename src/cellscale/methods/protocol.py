@@ -1,7 +1,7 @@
-"""What a method is: the contract between the science and the machinery.
+"""The protocol of a method: the contract between the science and the machinery.
 
 A method is a frozen dataclass. Its fields are its settings, in JSON's types; it holds no weights and no state.
-Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `unite`.
+Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `merge_objects`.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cellscale.methods.intensity import Intensity
-from cellscale.types import Box, Candidates, Labels, Pieces, Table
+from cellscale.types import Box, Candidates, Fragments, Labels, Table
 
 Networks: TypeAlias = Mapping[str, nn.Module]
 """Networks by name, all of them from the start."""
 Maps: TypeAlias = Mapping[str, NDArray[Any]]
-"""Arrays (y, x) by name: targets and weights in training, ideal probabilities in [0, 1]."""
+"""Arrays (y, x) by name: targets and weights in training, perfect probabilities in [0, 1]."""
 Terms: TypeAlias = dict[str, Tensor]
 """Weighted loss terms by name, each a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a loss sees."""
+    """One batch of training crops, input of a loss."""
 
     image: Tensor
     """Float, (n, c, y, x), after the intensity rule."""
     labels: Tensor
     """Instance labels, int64, (n, y, x)."""
     targets: Mapping[str, Tensor]
-    """What `Method.targets` returned, stacked: (n, y, x) by name."""
+    """Results of `Method.targets`, stacked: (n, y, x) by name."""
     progress: float = 0.0
     """Part of the stage that is over, 0 … 1."""
     mean: Callable[[Tensor], Tensor] = lambda value: value
@@ -77,16 +77,16 @@ class Stage:
     updates: tuple[Update, ...]
     batches_per_update: float = 1.0
     """Batches for each update of the networks that predict, which the number of steps of a training counts; more than 1
-    where another player has turns of its own."""
+    where another network has turns of its own."""
     share: float = 1.0
     """Relative part of all steps; the shares need not add up to 1."""
     patience: int | None = None
-    """Stop the stage after so many validations without a better score; None: never."""
+    """Stop the stage after this number of validations without a better score; None: never."""
     validated_as: Callable[[Networks], Networks] = lambda networks: networks
     """The networks with which validation predicts during the stage: a stage must not be judged by networks that only
     a later one trains."""
     on_end: Callable[[Networks], None] | None = None
-    """What happens once at the end, e.g. one network copied into a frozen other."""
+    """Called once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
     """For learners without gradients: replaces the updates. It runs on worker 0 with as many batches as it asks for, at
     most those of the stage's steps; the other workers get its result."""
@@ -112,7 +112,7 @@ class Method(Protocol):
 
     @property
     def join(self) -> Literal["links", "anchors"]:
-        """How pieces of one cell find each other across tiles."""
+        """How fragments of one cell find each other across tiles."""
         ...
 
     @property
@@ -155,7 +155,7 @@ class Method(Protocol):
         """Names of the maps that `predict` returns and `decode` reads; empty for candidates."""
         ...
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Return the method with the statistics of the training data (class counts, τ …) as settings.
 
         `frames` are the labels of whole frames, `views` those of crops as training sees them, augmented; None: the
@@ -179,21 +179,21 @@ class Method(Protocol):
         """Probabilities in [0, 1], (n, y, x) by name, of windows (n, c, y, x); or the candidates of each window."""
         ...
 
-    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
-        """Pieces of the valid box from the maps or candidates of a wider region; pure, on the CPU, in whole numbers.
+    def decode(self, prediction: Any, valid: Box, /) -> Fragments:
+        """Fragments of the valid box from the maps or candidates of a wider region; pure, on the CPU, in whole numbers.
 
         `valid` is in the coordinates of the given region.
         """
         ...
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Decide about whole objects of one frame: entry i is the object that i joins (i: it stays), or −1: dropped."""
         ...
 
-    def tuned(self, pairs: Iterable[tuple[Any, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[Any, Labels]]) -> Self:
         """Return the method with thresholds and size limits fitted on validation frames."""
         ...
 
-    def ideal(self, labels: Labels) -> Maps | Candidates:
+    def perfect_prediction(self, labels: Labels) -> Maps | Candidates:
         """The perfect prediction: floats in [0, 1] by name, or candidates."""
         ...

@@ -22,14 +22,14 @@ from torch.nn import functional
 
 from cellscale.errors import InputError, RunError
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, contour_classes, ideal_maps
+from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, contour_classes, perfect_maps
 from cellscale.methods.parts.decoding import large_enough
 from cellscale.methods.parts.optimizers import RMSProp, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 JUDGED_AFTER = 100
 """Moves of the estimator before a training can be said to have collapsed."""
@@ -85,7 +85,7 @@ def refuse_collapse(networks: Networks, least: float) -> None:
 
 
 def inner(values: Tensor) -> Tensor:
-    """What the estimator without padding estimates of (…, y, x)."""
+    """Return the part of (…, y, x) that the estimator without padding estimates."""
     return values[..., BEFORE:-BEHIND, BEFORE:-BEHIND]
 
 
@@ -237,13 +237,13 @@ class RibCage:
     features: int = 8
     """Features of the first block of the printed list; the third has eight times as many."""
     printed: Literal["ribs", "spine"] = "ribs"
-    """What the printed list describes: the ribs, half as many features in the spine (the authors' code); or the spine,
-    twice as many in the ribs (the other reading of the text)."""
+    """Network that the printed list describes: the ribs, half as many features in the spine (the authors' code); or the
+    spine, twice as many in the ribs (the other reading of the text)."""
     closing: bool = True
     """The last convolution, C(4, 64), which the paper has and the authors' code has not."""
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
-        """What the estimator plays against."""
+        """Discriminator that the estimator is trained against."""
         ribs = self.features if self.printed == "ribs" else 2 * self.features
         network = RibCageNetwork(
             channels, len(CLASSES), self.game.side, ribs=ribs, width=8 * self.features, closing=self.closing
@@ -268,7 +268,7 @@ class ClassDisc:
     """Features of the fully connected layers."""
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
-        """What the estimator plays against."""
+        """Discriminator that the estimator is trained against."""
         network = ClassificationNetwork(
             channels + len(CLASSES), self.game.side, features=self.features, hidden=self.hidden
         )
@@ -342,7 +342,7 @@ class ContourEstimator:
         """Longest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
         return self
 
@@ -368,22 +368,22 @@ class ContourEstimator:
         shares = torch.softmax(networks["estimator"](seen).float(), dim=1)
         return {name: shares[:, number] for number, name in enumerate(MAPS, 1)}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """The most probable class; components of the cells, contour pixels to the nearest."""
         return self.contours.decode(maps, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.contours.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the minimum area."""
         frames = list(pairs)
         return searched(self, frames, {"contours.minimum_area": minimum_areas(truth for _, truth in frames)})
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """The true classes."""
-        return ideal_maps(labels)
+        return perfect_maps(labels)
 
 
 RIBCAGE = ContourEstimator(training=RibCage())

@@ -26,13 +26,13 @@ from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability
 from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
-from cellscale.methods.parts.decoding import GAP_REACH, above, large_enough, pieces, renumbered
+from cellscale.methods.parts.decoding import GAP_REACH, above, fragments, large_enough, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Candidates, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Candidates, Fragments, Labels, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
 Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
@@ -40,7 +40,7 @@ Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
 
 @dataclass(frozen=True, kw_only=True)
 class MaskLoss:
-    """What a pixel of a mask costs: binary cross-entropy, as it is or weighted."""
+    """Loss of a mask's pixels: binary cross-entropy, as it is or weighted."""
 
     kind: Kind = "shape-aware"
     """Shape-aware weights, none (bce), or (1 − p)^γ (focal)."""
@@ -53,9 +53,9 @@ class MaskLoss:
     balance: Balance = field(default_factory=Balance)
     ratio: float = setting(0.0, fitted=True)
     """w_c of cell pixels: background pixels for each cell pixel that training sees (shape-aware); 0: fitted by
-    `prepared`, and 1 until then."""
+    `fit_statistics`, and 1 until then."""
 
-    def prepared(self, views: Iterable[Labels], classes: Callable[[Labels], NDArray[np.uint8]]) -> Self:
+    def fit_statistics(self, views: Iterable[Labels], classes: Callable[[Labels], NDArray[np.uint8]]) -> Self:
         """Fit w_c on the pixels of `classes` 0 and 1."""
         return dataclasses.replace(self, ratio=self.ratio or self.balance.ratio(*counted(views, classes, 2)))
 
@@ -96,12 +96,12 @@ class BinaryUNet:
     channels: int = 1
     """Number of image channels."""
     threshold: float = 0.5
-    """A pixel is a cell's if its probability is greater; fitted by `tuned`."""
+    """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     fill_radius: int = 2
     """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
     the paper."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+    """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
     @property
     def multiple(self) -> int:
@@ -128,9 +128,9 @@ class BinaryUNet:
         """One probability."""
         return ("cell",)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c."""
-        return dataclasses.replace(self, loss=self.loss.prepared(frames if views is None else views, foreground))
+        return dataclasses.replace(self, loss=self.loss.fit_statistics(frames if views is None else views, foreground))
 
     def targets(self, labels: Labels) -> Maps:
         """`cell` (uint8) and `weight` (float32) of a crop; a gap of one pixel parts touching cells (ours)."""
@@ -149,22 +149,22 @@ class BinaryUNet:
         """The sigmoid of the only channel, (n, y, x)."""
         return probability(networks, windows)
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """4-connected components of the cells; narrow gaps go to the nearest."""
         cells = above(maps["cell"], self.threshold)
-        return pieces(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
+        return fragments(cells, gaps_to_fill(cells, self.fill_radius), self.fill_radius, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search the threshold and the minimum area."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas})
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""
         return perfect_mask(labels)
 
@@ -211,11 +211,11 @@ class Detection:
     overlap: int = 0
     """How far windows reach beyond their cores, px; 0: the longest side of a box."""
     score: float = 0.5
-    """Candidates with a lower score are dropped; fitted by `tuned`."""
+    """Candidates with a lower score are dropped; fitted by `calibrate`."""
     most_overlap: float = 0.5
     """A candidate whose box overlaps one of a higher key more (common over joint area) is dropped."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+    """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
     def __post_init__(self) -> None:
         if self.sizes_per_level not in (0, 1, 2):
@@ -252,8 +252,8 @@ class MaskRCNN:
     channels: int = 1
     """Number of image channels."""
     patience: int = 0
-    """Stop after so many validations without a better score; 0: never. (The paper stops early, and divides the learning
-    rate by ten every three epochs; half a cosine is ours.)"""
+    """Stop after this number of validations without a better score; 0: never. (The paper stops early, and divides the
+    learning rate by ten every three epochs; half a cosine is ours.)"""
 
     @property
     def longest(self) -> int:
@@ -270,10 +270,12 @@ class MaskRCNN:
         """A pixel's candidates, and those that suppress them, have a pixel within a box's length of it, px."""
         return self.longest - 1
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c and measure the cells."""
         seen = frames if views is not None else list(frames)
-        loss = self.mask_loss.prepared(seen if views is None else views, lambda labels: (labels > 0).astype(np.uint8))
+        loss = self.mask_loss.fit_statistics(
+            seen if views is None else views, lambda labels: (labels > 0).astype(np.uint8)
+        )
         return dataclasses.replace(self, mask_loss=loss, cells=self.cells.or_else(Cells.of(seen)))
 
     def targets(self, labels: Labels) -> Maps:
@@ -334,25 +336,25 @@ class MaskRCNN:
             reached={**full, "longest": int((~short).sum())},
         )
 
-    def decode(self, candidates: Candidates, valid: Box) -> Pieces:
+    def decode(self, candidates: Candidates, valid: Box) -> Fragments:
         """One suppression step; each pixel goes to the greatest mask probability times score."""
         good = candidates.some(candidates.scores > math.floor(65535 * self.detection.score + 1e-9))
         kept = good.some(unsuppressed(good, most=self.detection.most_overlap)).within(valid)
         owner = painted(kept)
         present = np.unique(owner[owner > 0])
-        return Pieces(labels=renumbered(owner.astype(np.uint32)), anchors=kept.anchors[present - 1].astype(np.int64))
+        return Fragments(labels=renumbered(owner.astype(np.uint32)), anchors=kept.anchors[present - 1].astype(np.int64))
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.detection.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[Candidates, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[Candidates, Labels]]) -> Self:
         """Search the score and the minimum area."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         return searched(self, frames, {"detection.score": LEVELS, "detection.minimum_area": areas})
 
-    def ideal(self, labels: Labels) -> Candidates:
+    def perfect_prediction(self, labels: Labels) -> Candidates:
         """The true cells on the grids of their boxes, all certain."""
         from cellscale.networks.mask_rcnn import on_boxes, truth_of
 

@@ -22,13 +22,13 @@ from cellscale.kernels.touching import separated, touching_classes
 from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, shape_aware_weights
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.class_balance import Balance, counted
-from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, gaps, large_enough, pieces
+from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, fragments, gaps, large_enough
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Labels, Pieces, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 Classes: TypeAlias = NDArray[np.uint8]
 """(y, x): 0 background, 1 cell, 2 touching."""
@@ -74,7 +74,7 @@ class BorderWeights:
     sigma: float = 5.0
     """How fast that falls with the distances to the nearest two cells, px."""
     unit: float = setting(0.0, fitted=True)
-    """u; 1: the border term as printed; 0: fitted by `prepared`, and 1 until then."""
+    """u; 1: the border term as printed; 0: fitted by `fit_statistics`, and 1 until then."""
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class BorderWeights:
         """One line about the method."""
         return f"U-Net, {self.classes} classes, weights at borders"
 
-    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Fit u."""
         return dataclasses.replace(self, unit=self.unit or mean_weight)
 
@@ -112,7 +112,7 @@ class Focal:
     warm_up: float = 0.0
     """Share of the steps that learn by weighted cross-entropy first."""
 
-    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Nothing to fit."""
         return self
 
@@ -141,9 +141,9 @@ class DistanceTransform:
     form: Literal["product", "sum"] = setting("product", before="product")
     """Equation 2 as printed, or the sum."""
     unit: float = setting(0.0, before=1.0, fitted=True)
-    """u of the sum; 0: fitted by `prepared`, the mean of w0 over the training pixels, and 1 until then."""
+    """u of the sum; 0: fitted by `fit_statistics`, the mean of w0 over the training pixels, and 1 until then."""
 
-    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Fit u."""
         return dataclasses.replace(self, unit=self.unit or mean_weight)
 
@@ -172,7 +172,7 @@ class ShapeAware:
     """Width of the Gaussian that spreads the contours' weights, px; not stated in the paper."""
     radius: int = 20
     """Contour weights are copied to pixels at most this far away, px; not stated in the paper."""
-    spread: Literal["inside", "both"] = "both"
+    propagate: Literal["inside", "both"] = "both"
     """Where contour weights are copied to: into cells, or to both sides of the contour."""
     offset: float = 0.0
     """Added to w_c on contours; 0 is equation 4 as printed."""
@@ -185,24 +185,24 @@ class ShapeAware:
     tau_percentile: float = setting(95.0, before=100.0)
     """τ is this percentile of φ_K on the contours of the training frames; 100: the greatest, as printed."""
     tau: float = setting(0.0, fitted=True)
-    """τ, px; 0: fitted by `prepared`, and w_c is 1 until then."""
+    """τ, px; 0: fitted by `fit_statistics`, and w_c is 1 until then."""
     unit: float = setting(0.0, fitted=True)
-    """u; 1: equation 3 as printed; 0: fitted by `prepared`, and 1 until then."""
+    """u; 1: equation 3 as printed; 0: fitted by `fit_statistics`, and 1 until then."""
 
-    def prepared(self, frames: Iterable[Labels], mean_weight: float) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Fit u and τ."""
         percentile = self.tau_percentile
         tau = self.tau or saw_tau(frames, percentile=percentile, smooth=self.smooth, prune=self.prune)
         return dataclasses.replace(self, tau=tau, unit=self.unit or mean_weight)
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
-        """Class balance plus the spread complexity of the contours."""
+        """Class balance plus the propagate complexity of the contours."""
         return balance + np.float32(self.unit or 1.0) * shape_aware_weights(
             labels,
             tau=self.tau,
             sigma=self.sigma,
             radius=self.radius,
-            spread=self.spread,
+            propagate=self.propagate,
             offset=self.offset,
             smooth=self.smooth,
             prune=self.prune,
@@ -218,16 +218,16 @@ class Thresholds:
     """Algorithm 2: which pixels are touching, which are cells, and what becomes of them."""
 
     gamma1: float = 0.5
-    """γ1: a pixel is touching if z2 > γ1; fitted by `tuned`."""
+    """γ1: a pixel is touching if z2 > γ1; fitted by `calibrate`."""
     gamma2: float = 0.5
-    """γ2: it is a cell's if z1 > γ2 and it is not touching; fitted by `tuned`."""
+    """γ2: it is a cell's if z1 > γ2 and it is not touching; fitted by `calibrate`."""
     touching_radius: int = 8
     """Touching pixels farther than this from every cell become background, px; not in the paper."""
     fill_gaps: bool = True
     """With two classes, gaps of one or two pixels go to the nearest cell, as touching pixels do with three; not in the
     paper."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+    """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +252,8 @@ class MulticlassUNet:
     """Gaps are touching where two cells are within this distance, px; 0: all that Algorithm 1 fills, as printed,
     notches of a single cell's outline included."""
     class_counts: tuple[int, ...] = setting((), fitted=True)
-    """Pixels of each class that training sees; empty: fitted by `prepared`, and all classes weigh 1 until then."""
+    """Pixels of each class that training sees; empty: fitted by `fit_statistics`, and all classes weigh 1 until
+    then."""
 
     @property
     def name(self) -> str:
@@ -295,12 +296,12 @@ class MulticlassUNet:
             return (labels > 0).astype(np.uint8)
         return touching_classes(labels, within=self.touching_within)
 
-    def prepared(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
+    def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Count the classes that training sees, and fit the weighting."""
         whole = frames if views is not None else list(frames)
         apart = map(separated, whole if views is None else views)
         counts = self.class_counts or counted(apart, self.classes, self.weighting.classes)
-        weighting = self.weighting.prepared(whole, self.balance.mean(counts))
+        weighting = self.weighting.fit_statistics(whole, self.balance.mean(counts))
         return dataclasses.replace(self, weighting=weighting, class_counts=counts)
 
     def targets(self, labels: Labels) -> Maps:
@@ -324,7 +325,7 @@ class MulticlassUNet:
         z = torch.softmax(networks["unet"](windows).float(), dim=1)
         return {name: z[:, i] for i, name in enumerate(self.maps, 1)}
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """Algorithm 2."""
         limits = self.thresholds
         cells = above(maps["cell"], limits.gamma2)
@@ -332,13 +333,13 @@ class MulticlassUNet:
             touching = above(maps["touching"], limits.gamma1)
         else:
             touching = gaps(cells) if limits.fill_gaps else np.zeros_like(cells)
-        return pieces(cells, touching, limits.touching_radius, valid)
+        return fragments(cells, touching, limits.touching_radius, valid)
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """Drop small objects."""
         return large_enough(nodes, self.thresholds.minimum_area)
 
-    def tuned(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
+    def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
         """Search γ1, γ2 and the minimum area."""
         frames = list(pairs)
         grid: dict[str, Sequence[Any]] = {
@@ -349,7 +350,7 @@ class MulticlassUNet:
         both = ("thresholds.gamma2", "thresholds.gamma1") if self.weighting.classes == 3 else ()
         return searched(self, frames, grid, together=both)
 
-    def ideal(self, labels: Labels) -> Maps:
+    def perfect_prediction(self, labels: Labels) -> Maps:
         """Touching are the cells' pixels at other cells: symmetric, so that each is nearest to its own cell."""
         touching = contact_pixels(labels)
         maps = {"cell": (labels > 0) & ~touching, "touching": touching}

@@ -18,7 +18,7 @@ from cellscale.types import Table
 
 @dataclass(frozen=True, kw_only=True)
 class CentroidCounts:
-    """What adds up over frames."""
+    """Counts that add up over frames."""
 
     cells: int = 0
     """True cells."""
@@ -33,7 +33,7 @@ class CentroidCounts:
 
 
 def centroids(cells: Table) -> NDArray[np.float64]:
-    """Mean place (y, x) of each cell, px, (n, 2), from a table as `piece_table` has it."""
+    """Mean place (y, x) of each cell, px, (n, 2), from a table as `fragment_table` has it."""
     return np.stack([cells["sum_y"], cells["sum_x"]], axis=1) / cells["area"][:, None]
 
 
@@ -70,7 +70,7 @@ def centroid_counts(truth: Table, predicted: Table, pairs: Overlaps, pixels: int
     Parameters
     ----------
     truth, predicted : Table
-        Cells in ascending label order, as `piece_table` has them.
+        Cells in ascending label order, as `fragment_table` has them.
     pairs : Overlaps
         Of the same cells.
     pixels, wrong : int

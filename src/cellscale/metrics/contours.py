@@ -28,13 +28,13 @@ class RimCounts:
     """Rim pixels that add up over frames."""
 
     truth: int = 0
-    """Of true cells."""
+    """Boundary pixels of true cells."""
     predicted: int = 0
-    """Of predicted cells."""
+    """Boundary pixels of predicted cells."""
     truth_near: tuple[int, ...] = (0,) * len(RADII)
-    """Of true cells, within each radius of a predicted rim pixel."""
+    """Those of true cells within each radius of a predicted rim pixel."""
     predicted_near: tuple[int, ...] = (0,) * len(RADII)
-    """Of predicted cells, within each radius of a true rim pixel."""
+    """Those of predicted cells within each radius of a true rim pixel."""
 
 
 def _near(rim: Mask, other: Mask, core: Box) -> tuple[int, ...]:

@@ -19,7 +19,9 @@ SPLIT, MISSED, SPURIOUS = 5, 10, 1
 
 @dataclass(frozen=True, kw_only=True)
 class ChallengeCounts:
-    """What adds up over frames; a marker is a true cell, and belongs to the prediction that covers over half of it."""
+    """Counts that add up over frames; a marker is a true cell, and belongs to the prediction that covers over half of
+    it.
+    """
 
     markers: int = 0
     """True cells."""

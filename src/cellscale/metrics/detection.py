@@ -23,12 +23,12 @@ from cellscale.types import Table
 FARTHEST = 0.5
 """Distance of centroids, in equivalent radii √(area / π) of the true cell."""
 LARGEST_RATIO = 2
-"""Of the larger area to the smaller."""
+"""Largest ratio of the larger area to the smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCounts:
-    """What adds up over frames."""
+    """Counts that add up over frames."""
 
     truth_cells: int = 0
     """True cells: TP + FN."""
@@ -49,7 +49,7 @@ def _pairs_within(
 
 
 def detection_counts(truth: Table, predicted: Table, pairs: Overlaps) -> DetectionCounts:
-    """Count the cells of one frame and those that match; tables of cells as `piece_table` has them."""
+    """Count the cells of one frame and those that match; tables of cells as `fragment_table` has them."""
     area, other_area = pairs.truth_areas, pairs.predicted_areas
     place, other_place = centroids(truth), centroids(predicted)
     a, b = _pairs_within(place, other_place, FARTHEST * np.sqrt(area / np.pi))

@@ -12,7 +12,7 @@ from typing import Any
 
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.overlaps import overlap_table
-from cellscale.kernels.tables import grouped, numbered, piece_table
+from cellscale.kernels.tables import fragment_table, grouped, numbered
 from cellscale.metrics.centroids import CentroidCounts, centroid_counts, centroid_scores
 from cellscale.metrics.contours import HALO_PX, RimCounts, contour_scores, rim_counts
 from cellscale.metrics.ctc import ChallengeCounts, challenge_counts, challenge_scores
@@ -78,8 +78,8 @@ def counted(truth: Labels, prediction: Labels, *, seen: Box, core: Box) -> Count
 
 
 def _cells(labels: Labels, origin: tuple[int, int]) -> Table:
-    ids, pieces = numbered(labels)
-    table = piece_table(pieces, len(ids), origin=origin, width=0)
+    ids, fragments = numbered(labels)
+    table = fragment_table(fragments, len(ids), origin=origin, width=0)
     return {"label": ids, **{name: column for name, column in table.items() if name != "first"}}
 
 

@@ -21,7 +21,7 @@ PERCENTS = tuple(range(50, 100, 5))
 
 @dataclass(frozen=True, kw_only=True)
 class MatchCounts:
-    """What adds up over frames."""
+    """Counts that add up over frames."""
 
     truth_cells: int = 0
     """True cells."""

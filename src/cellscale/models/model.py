@@ -50,7 +50,7 @@ KINDS = {
 }
 """Entries of a description and their types."""
 _MISFITS = (RuntimeError, TypeError, ArithmeticError, LookupError, ValueError)
-"""What Python and torch raise at settings that no one has tried together."""
+"""Errors that Python and torch raise for settings that no one has tried together."""
 MAX_REACH = 8192
 """Farthest that a method looks, px: a window is twice as much wider than its core, and has to fit into memory."""
 MAX_PIXEL_UM = 1e6

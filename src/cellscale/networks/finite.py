@@ -1,4 +1,4 @@
-"""What networks put out is finite, or the prediction ends: NaN is above no threshold and would pass for background."""
+"""Outputs of networks are finite, or the prediction ends: NaN is above no threshold and would pass for background."""
 
 from __future__ import annotations
 

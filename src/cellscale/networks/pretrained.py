@@ -22,7 +22,7 @@ EXPECTED = "Expected torchvision's weights of maskrcnn_resnet50_fpn (COCO) or re
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What became of the tensors of a file and of a network."""
+    """Tensors of a file that were loaded into a network, and those that were not."""
 
     taken: tuple[str, ...]
     """The network's tensors that have the file's values."""

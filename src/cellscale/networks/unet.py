@@ -102,7 +102,9 @@ class UNet(nn.Module):
         xavier_normal(self)
 
     def features(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What each block on the way down returns before pooling, finest first, and what the last block returns."""
+        """Return the features of each block of the encoder before pooling, finest first, and those of the last
+        block.
+        """
         downs = [self.down[0](image)]
         for down in self.down[1:]:
             downs.append(down(self.pool(downs[-1])))

@@ -216,7 +216,7 @@ def _children(store: Store, node: Node, limit: int | None = None) -> list[str]:
 
 
 def _collection(node: Node) -> str | None:
-    """What kind of collection of images a group is, or None."""
+    """Kind of collection of images that a group is, or None."""
     kinds = {"plate": "a plate", "well": "a well of a plate", "bioformats2raw.layout": "a collection of images"}
     return next((kind for key, kind in kinds.items() if key in node.ome), None)
 
@@ -285,7 +285,7 @@ def list_images(url: str, *, storage_options: Mapping[str, Any] | None = None) -
 
 
 def described(store: Store, node: Node) -> dict[str, Any]:
-    """What a multiscale group and its arrays say: version, axes, units, levels and dtype."""
+    """Metadata of a multiscale group and its arrays: version, axes, units, levels and dtype."""
     version = checked_version(node, store.url)
     multiscales = node.ome["multiscales"]
     if not isinstance(multiscales, list) or not multiscales or not isinstance(multiscales[0], Mapping):

@@ -20,7 +20,7 @@ TRUTH = "truth"
 
 
 class Scene(Protocol):
-    """What can be asked for any block of any frame."""
+    """Source of images and labels that reads any block of any frame."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from cellscale.progress import Progress, silent
 
 
 class ImportOptions(TypedDict, total=False):
-    """What may be said of an import."""
+    """Options of an import."""
 
     name: str
     """Name of the image in its metadata [default: that of its URL]."""

@@ -42,7 +42,7 @@ class LabelLayer:
     source: str | None = IN_PLACE
     """The image, as the layer names it: its URL, or "../../" for the image that holds the layer."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What cellscale has noted of the layer's making."""
+    """Provenance metadata of the layer."""
     attempt: str | None = None
     """Token of the attempt that made the layer; None for layers of other programs."""
     published: bool = field(default=False, compare=False)

@@ -1,4 +1,4 @@
-"""What an image by a stranger may ask of whoever opens it: sizes of arrays and chunks, names and sizes in zip files."""
+"""Limits for images of unknown origin: sizes of arrays and chunks, names and sizes in zip files."""
 
 from __future__ import annotations
 

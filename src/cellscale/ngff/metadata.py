@@ -45,12 +45,12 @@ class Node:
 
     @property
     def ome(self) -> Mapping[str, Any]:
-        """What NGFF says of the node; empty for none."""
+        """NGFF metadata of the node; empty for none."""
         return entries_of(self.attributes.get("ome")) if self.zarr_format == 3 else self.attributes
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What cellscale says of a label layer; a list of frames that is none of it is left out."""
+        """Metadata by cellscale of a label layer; a list of frames that is none of it is left out."""
         found = entries_of(self.attributes.get("cellscale"))
         frames = items_of(found.get("frames"))
         known = bool(frames) and all(type(frame) is int for frame in frames)

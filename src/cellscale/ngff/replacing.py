@@ -34,7 +34,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """What a new image has made superfluous."""
+    """Arrays and documents that a new image has replaced."""
 
     place: Place
     arrays: tuple[str, ...] = ()

@@ -126,7 +126,7 @@ class ImageWriter:
                     self._coarsen(box, (t, c, z), level)
 
     def _window(self, c: int, frames: Sequence[int]) -> tuple[float, float, float, float]:
-        """What viewers show of a channel: the type's range, and the 0.1 and 99.9 percentiles of the coarsest level."""
+        """Display range of a channel: that of the type, and the 0.1 and 99.9 percentiles of the coarsest level."""
         level = len(self.levels) - 1
         whole = Box(0, 0, self.size("y", level), self.size("x", level))
         chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(len(frames), _WINDOW_FRAMES))]
@@ -225,7 +225,7 @@ def _checked(axes: Sequence[str], shape_tczyx: Sequence[int], version: str, chan
 
 
 class ImageOptions(TypedDict, total=False):
-    """What may be said of a new image."""
+    """Options for creating an image."""
 
     version: str
     """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""

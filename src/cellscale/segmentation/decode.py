@@ -1,8 +1,8 @@
-"""Decode: the pieces of each tile, from stored maps alone.
+"""Decode: the fragments of each tile, from stored maps alone.
 
-A tile reads its core ⊕ (decode_reach + link), writes its core's piece numbers as one scratch object and leaves a
-record of its ring, its rim and its tables. Where a frame is one window, prediction and decoding are one task with the
-same rounding.
+A tile reads its core ⊕ (decode_reach + link), writes its core's fragment numbers as one scratch object and leaves a
+record of its overlap band, its border bands and its tables. Where a frame is one window, prediction and decoding are
+one task with the same rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
-from cellscale.segmentation.prefetch import ahead
+from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.source import read_checked, reference_of
 from cellscale.tiling.candidates import from_arrays, gathered
@@ -29,9 +29,9 @@ from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Image, Prediction, part_of
 
 
-def pieces_name(plane: int, tile: int) -> str:
-    """Name of the scratch object of a core's piece numbers."""
-    return f"pieces/{plane:06d}/{tile:06d}"
+def fragments_name(plane: int, tile: int) -> str:
+    """Name of the scratch object of a core's fragment numbers."""
+    return f"fragments/{plane:06d}/{tile:06d}"
 
 
 def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arrays]) -> Prediction:
@@ -50,21 +50,26 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
 
 
 def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> TileRecord:
-    """Decode one tile from the prediction of a box around it; write its pieces, unflushed, and return its record.
+    """Decode one tile from the prediction of a box around it; write its fragments, unflushed, and return its record.
 
     `image` is all channels of the tile's core, (c, y, x).
     """
     link = run.method.link
-    pieces = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
-    owned, made = record(pieces, run.grid, tile, link)
+    fragments = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
+    owned, made = record(fragments, run.grid, tile, link)
     sums = {
         f"{intensity_prefix(c)}{name}": column
         for c, values in enumerate(image)
         for name, column in exact_sums(owned, made.count, values).items()
     }
-    put(run.scratch, pieces_name(plane, tile), {"pieces": owned}, flush=False)
+    put(run.scratch, fragments_name(plane, tile), {"fragments": owned}, flush=False)
     return TileRecord(
-        tile=tile, count=made.count, ring=made.ring, rim=made.rim, nodes={**made.nodes, **sums}, edges=made.edges
+        tile=tile,
+        count=made.count,
+        overlap=made.overlap,
+        border=made.border,
+        nodes={**made.nodes, **sums},
+        edges=made.edges,
     )
 
 
@@ -89,7 +94,7 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
         return found
 
     boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
-    parts = ahead(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
+    parts = prefetch(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
     made, records = [], Records(run.scratch)
     for (plane, tile), part in zip(units, parts, strict=True):
         image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
@@ -98,8 +103,8 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
 
 
 def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
-    """Columns of the record of tiles, whose pieces are on the disk."""
-    run.scratch.flush(pieces_name(plane, tile.tile) for plane, tile in made)
+    """Columns of the record of tiles, whose fragments are on the disk."""
+    run.scratch.flush(fragments_name(plane, tile.tile) for plane, tile in made)
     return packed(made)
 
 
@@ -111,7 +116,7 @@ def decode(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
 def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
     """Records as flat arrays; the shapes of the bands follow from the grid."""
     tiles = [tile for _, tile in made]
-    bands = [band.ravel() for tile in tiles for band in (*tile.ring, *tile.rim)]
+    bands = [band.ravel() for tile in tiles for band in (*tile.overlap, *tile.border)]
     arrays: Arrays = {
         "tiles": np.array([(plane, tile.tile, tile.count, len(tile.edges["a"])) for plane, tile in made], np.int64),
         "bands": np.concatenate(bands),
@@ -151,6 +156,11 @@ def unpacked(arrays: Arrays, grid: Grid, link: int) -> list[tuple[int, TileRecor
             for prefix, start, n in (("nodes.", node, count), ("edges.", edge, edges))
         ]
         node, edge = node + count, edge + edges
-        ring, rim = tuple(bands[:4]), tuple(bands[4:])
-        made.append((plane, TileRecord(tile=tile, count=count, ring=ring, rim=rim, nodes=tables[0], edges=tables[1])))
+        overlap, border = tuple(bands[:4]), tuple(bands[4:])
+        made.append(
+            (
+                plane,
+                TileRecord(tile=tile, count=count, overlap=overlap, border=border, nodes=tables[0], edges=tables[1]),
+            )
+        )
     return made

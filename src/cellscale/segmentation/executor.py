@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from cellscale.errors import CellscaleError, StoreError
-from cellscale.segmentation.heap import give_back
+from cellscale.segmentation.memory import release_memory
 from cellscale.segmentation.plan import Unit
 
 log = logging.getLogger("cellscale")
@@ -21,7 +21,7 @@ Task: TypeAlias = tuple[str, list[Unit]]
 """Name of the record, and the units of work."""
 
 
-class Spread(Protocol):
+class Executor(Protocol):
     """Map work over tasks, in any order; an error is yielded as a value."""
 
     def __call__(
@@ -59,7 +59,7 @@ def attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts:
             if not passing(error):
                 raise
             log.debug("attempt %d of %d failed: %r", attempt + 1, attempts, error)
-        give_back()
+        release_memory()
         time.sleep(backoff_s * 2**attempt)
     return work(shared, task)
 

@@ -1,4 +1,4 @@
-"""What a planned run will read, write, hold and cost, before it starts."""
+"""Forecast of a planned run: I/O, memory and time, before it starts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
     image = run.image
     shards = [len(grid_boxes((image.size("y", i), image.size("x", i)))) for i in range(len(image.levels))]
-    first = [run.survey, *([] if run.fused else [run.predict]), run.decode, run.strips, run.join]
+    first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
     return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), run.tables]
 
 
@@ -117,7 +117,7 @@ def _seconds(run: Run, measured: Mapping[str, float]) -> dict[str, float]:
     """Time of one worker for all units of the steps that the trial covers, s."""
     px = len(run.planes) * Box.of(run.grid.shape).area
     return {
-        "survey": measured["survey_s_per_px"] * px,
+        "intensity": measured["intensity_s_per_px"] * px,
         "predict": measured["predict_s"] * len(run.planes) * len(run.windows),
         "decode": measured["decode_s"] * px / measured["tile_px"],
     }
@@ -130,7 +130,7 @@ def _source_bytes(run: Run) -> dict[str, int]:
     passes = 1 if image.dtype in (np.uint8, np.uint16) else 2
     seen = sum(run.windows.window_box(window).clip(frame).area for window in range(len(run.windows)))
     read = {
-        "survey": passes * frame.area * len(run.channels),
+        "intensity": passes * frame.area * len(run.channels),
         "predict": seen * len(run.channels),
         "decode": frame.area * image.size("c"),
     }
@@ -142,8 +142,8 @@ def _written_bytes(run: Run, measured: Mapping[str, float]) -> dict[str, int]:
     """Bytes of scratch and output; compressed sizes are those of the trial, in proportion."""
     px = len(run.planes) * Box.of(run.grid.shape).area
     maps = 0.0 if run.fused else measured["maps_bytes"] / measured["core_px"]
-    tiles = (measured["pieces_bytes"] + measured["record_bytes"]) / measured["tile_px"]
+    tiles = (measured["fragments_bytes"] + measured["record_bytes"]) / measured["tile_px"]
     levels = [math.prod(level.shape[run.image.axes.index(axis)] for axis in "yx") for level in run.image.levels]
     raw = len(run.planes) * sum(levels) * LABELS.itemsize
-    stored = measured["pieces_bytes"] / (measured["tile_px"] * LABELS.itemsize)
+    stored = measured["fragments_bytes"] / (measured["tile_px"] * LABELS.itemsize)
     return {"scratch": round((maps + tiles) * px), "output_uncompressed": raw, "output": round(raw * stored)}

@@ -40,10 +40,10 @@ def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
     return run.image.read(box, t=t, z=z, absent=absent)
 
 
-def survey(run: Run, units: Sequence[Unit]) -> Arrays:
+def measure_planes(run: Run, units: Sequence[Unit]) -> Arrays:
     """Statistics of whole planes."""
     boxes = list(strips(run, grid := chunk_grid(run)))
-    return surveyed(run, {plane: boxes for (plane,) in units}, grid)
+    return measure_boxes(run, {plane: boxes for (plane,) in units}, grid)
 
 
 def missing_chunks(record: Arrays) -> int:
@@ -51,7 +51,7 @@ def missing_chunks(record: Arrays) -> int:
     return int(record["missing"].sum())
 
 
-def surveyed(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
+def measure_boxes(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
     """Mappings and checksums of planes, each from the pixels of its boxes of whole chunks.
 
     low, high, start, width (n, c of the model) and, where the rule needs them, tables (n, c of the model, 65536);
@@ -109,7 +109,7 @@ def _first_read(
 
 def mappings_of(run: Run, plane: int, records: Records) -> list[Mapping]:
     """Read back the mapping of each channel of a plane."""
-    record = records.of(run.survey, (plane,))
+    record = records.of(run.intensity_statistics, (plane,))
     row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
     return [
         Mapping(

@@ -1,7 +1,7 @@
-"""Join: the pieces of a plane's tiles become its cells, numbered in raster order, through the slices of a frame.
+"""Join: the fragments of a plane's tiles become its cells, numbered in raster order, through the slices of a frame.
 
-Strips of tile rows are joined side by side, then one task for each plane sweeps over its strips. No task holds the
-pieces of more than two strips: a cell's label is found from the first pixels of the cells of its strip.
+Groups of tile rows are joined side by side, then one task for each plane sweeps over its row_groups. No task holds the
+fragments of more than two row_groups: a cell's label is found from the first pixels of the cells of its group.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cellscale.segmentation.decode import unpacked
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.tiling.ring_rule import TileRecord
-from cellscale.tiling.row_groups import Judged, Rows, Strip, join_strip, labels_of, sweep
+from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
 from cellscale.types import Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
 
 
-def _flat(value: Strip | Judged, prefix: str) -> Arrays:
+def _flat(value: RowGroup | MergeDecision, prefix: str) -> Arrays:
     """The arrays and tables of a value, under names with a prefix."""
     arrays: Arrays = {}
     for field in fields(value):
@@ -40,7 +40,7 @@ def _table(arrays: Arrays, prefix: str) -> Table:
 
 
 class Joined:
-    """What a run's steps left of tiles and strips, the latest kept."""
+    """Records of a run's tiles and row groups, the latest kept."""
 
     def __init__(self, run: Run) -> None:
         """Read nothing yet."""
@@ -52,15 +52,15 @@ class Joined:
         return {(plane, tile.tile): tile for plane, tile in made}
 
     def tile(self, plane: int, tile: int) -> TileRecord:
-        """What decoding left of a tile."""
+        """Record that decoding wrote for a tile."""
         unit = (plane,) if self.run.fused else (plane, tile)
         return self._decoded(self.records.name(self.run.decode, unit))[plane, tile]
 
-    def strip(self, plane: int, strip: int) -> Strip:
-        """A strip of tiles, joined."""
-        arrays = self.records.of(self.run.strips, (plane, strip))
-        prefix = f"{plane}/{strip}/"
-        return Strip(
+    def row_group(self, plane: int, group: int) -> RowGroup:
+        """A row group of tiles, joined."""
+        arrays = self.records.of(self.run.join_row_groups, (plane, group))
+        prefix = f"{plane}/{group}/"
+        return RowGroup(
             offsets=arrays[f"{prefix}offsets"],
             objects=arrays[f"{prefix}objects"],
             nodes=_table(arrays, f"{prefix}nodes."),
@@ -69,41 +69,41 @@ class Joined:
         )
 
 
-def join_strips(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Join the tiles of strips (plane, strip)."""
+def join_row_groups(run: Run, units: Sequence[Unit]) -> Arrays:
+    """Join the tiles of row groups (plane, group)."""
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
-    for plane, strip in units:
-        tiles = (*run.rows.tiles(strip), *run.rows.at_top(strip + 1))
-        made = join_strip({tile: joined.tile(plane, tile) for tile in tiles}, run.rows, strip)
-        arrays |= _flat(made, f"{plane}/{strip}/")
+    for plane, group in units:
+        tiles = (*run.row_groups.tiles(group), *run.row_groups.at_top(group + 1))
+        made = join_row_group({tile: joined.tile(plane, tile) for tile in tiles}, run.row_groups, group)
+        arrays |= _flat(made, f"{plane}/{group}/")
     return arrays
 
 
 def join(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Sweep over the strips of planes.
+    """Sweep over the row groups of planes.
 
-    The record of a plane says how many cells begin in each strip, after which strips its objects and cells were settled
-    (`places`, rows of strip and strip), and how many cells have each flag.
+    The record of a plane says how many cells begin in each group, after which row groups its objects and cells were
+    finalized (`places`, rows of row group and group), and how many cells have each flag.
     """
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
     for (plane,) in units:
-        strips = (joined.strip(plane, strip) for strip in range(len(run.rows)))
-        counts, flags, places = np.zeros(len(run.rows), np.int64), dict.fromkeys(FLAGS, 0), []
-        for after, judged in enumerate(sweep(strips, run.method.unite)):
-            put(run.scratch, cells_name(plane, after), _flat(judged, ""), flush=False)
-            begun = run.rows.of_pixel(judged.cells["first"])
+        row_groups = (joined.row_group(plane, group) for group in range(len(run.row_groups)))
+        counts, flags, places = np.zeros(len(run.row_groups), np.int64), dict.fromkeys(FLAGS, 0), []
+        for after, decision in enumerate(sweep(row_groups, run.method.merge_objects)):
+            put(run.scratch, cells_name(plane, after), _flat(decision, ""), flush=False)
+            begun = run.row_groups.of_pixel(decision.cells["first"])
             np.add.at(counts, begun, 1)
-            flags = {flag: n + int(judged.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
-            places += [(strip, after) for strip in np.unique([after, *judged.strips, *begun]).tolist()]
+            flags = {flag: n + int(decision.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
+            places += [(group, after) for group in np.unique([after, *decision.row_groups, *begun]).tolist()]
         arrays |= {f"{plane}/counts": counts, f"{plane}/places": np.array(places, np.int64).reshape(-1, 2)}
         arrays |= {f"{plane}/{flag}": np.array([n]) for flag, n in flags.items()}
-    run.scratch.flush(cells_name(plane, after) for (plane,) in units for after in range(len(run.rows)))
+    run.scratch.flush(cells_name(plane, after) for (plane,) in units for after in range(len(run.row_groups)))
     return arrays
 
 
-def cells_name(plane: int, strip: int) -> str:
-    """Name of the scratch object of what is settled after a strip."""
-    return f"cells/{plane:06d}/{strip:06d}"
+def cells_name(plane: int, group: int) -> str:
+    """Name of the scratch object of what is finalized after a group."""
+    return f"cells/{plane:06d}/{group:06d}"
 
 
 class Numbering:
@@ -112,54 +112,54 @@ class Numbering:
     def __init__(self, run: Run, earlier: Rows) -> None:
         """Read nothing yet; `earlier` is what `cells_in_earlier_slices` returned."""
         self.run, self.joined, self._earlier = run, Joined(run), earlier
-        self._judged = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
+        self._decide = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
         self._cells = lru_cache(maxsize=4)(self._cells_of)
         self._labels = lru_cache(maxsize=4)(self._labels_of)
 
-    def before(self, plane: int, strip: int) -> int:
-        """Number of the frame's cells in earlier slices, and in this one above a strip."""
+    def before(self, plane: int, group: int) -> int:
+        """Number of the frame's cells in earlier slices, and in this one above a group."""
         counts = self.joined.records.of(self.run.join, (plane,))[f"{plane}/counts"]
-        return int(self._earlier[plane] + counts[:strip].sum())
+        return int(self._earlier[plane] + counts[:group].sum())
 
-    def _places(self, plane: int, strip: int) -> list[int]:
+    def _places(self, plane: int, group: int) -> list[int]:
         places = self.joined.records.of(self.run.join, (plane,))[f"{plane}/places"]
-        return [int(after) for after in places[places[:, 0] == strip, 1]]
+        return [int(after) for after in places[places[:, 0] == group, 1]]
 
-    def cells(self, plane: int, strip: int) -> Table:
-        """The cells that begin in a strip, one row each, in the order of their labels."""
-        return self._cells(plane, strip)
+    def cells(self, plane: int, group: int) -> Table:
+        """The cells that begin in a group, one row each, in the order of their labels."""
+        return self._cells(plane, group)
 
-    def _cells_of(self, plane: int, strip: int) -> Table:
+    def _cells_of(self, plane: int, group: int) -> Table:
         parts = []
-        for after in self._places(plane, strip):
-            cells = _table(self._judged(plane, after), "cells.")
-            here = self.run.rows.of_pixel(cells["first"]) == strip
+        for after in self._places(plane, group):
+            cells = _table(self._decide(plane, after), "cells.")
+            here = self.run.row_groups.of_pixel(cells["first"]) == group
             parts.append({name: column[here] for name, column in cells.items()})
         joined = concatenated(parts)
         order = np.argsort(joined.get("first", np.zeros(0, np.int64)))
         return {name: column[order] for name, column in joined.items()}
 
-    def _labels_of(self, plane: int, strip: int) -> NDArray[np.uint32]:
-        """The label of each piece of a strip."""
-        joined = self.joined.strip(plane, strip)
+    def _labels_of(self, plane: int, group: int) -> NDArray[np.uint32]:
+        """The label of each fragment of a group."""
+        joined = self.joined.row_group(plane, group)
         firsts = np.full(len(joined.nodes["area"]), -1, np.int64)
-        for after in self._places(plane, strip):
-            judged = self._judged(plane, after)
-            here = judged["strips"] == strip
-            firsts[judged["numbers"][here]] = judged["firsts"][here]
+        for after in self._places(plane, group):
+            decision = self._decide(plane, after)
+            here = decision["row_groups"] == group
+            firsts[decision["numbers"][here]] = decision["firsts"][here]
         labels = np.zeros(len(firsts), np.uint32)
-        begun = np.where(firsts >= 0, self.run.rows.of_pixel(firsts), -1)
+        begun = np.where(firsts >= 0, self.run.row_groups.of_pixel(firsts), -1)
         for other in np.unique(begun[begun >= 0]).tolist():
             here, known = begun == other, self.cells(plane, other)["first"]
             labels[here] = labels_of(firsts[here], known, self.before(plane, other))
         return labels[joined.objects]
 
     def table(self, plane: int, tile: int) -> NDArray[np.uint32]:
-        """Lookup from the piece numbers 0 … n of a tile to labels."""
-        strip = self.run.rows.of_tile(tile)
-        place = tile - self.run.rows.tiles(strip).start
-        start, stop = self.joined.strip(plane, strip).offsets[place : place + 2]
-        return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, strip)[start:stop]])
+        """Lookup from the fragment numbers 0 … n of a tile to labels."""
+        group = self.run.row_groups.of_tile(tile)
+        place = tile - self.run.row_groups.tiles(group).start
+        start, stop = self.joined.row_group(plane, group).offsets[place : place + 2]
+        return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, group)[start:stop]])
 
 
 def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cellscale.errors import InputError
 from cellscale.kernels.exact_sums import exact_sums
-from cellscale.kernels.tables import grouped, numbered, piece_table
+from cellscale.kernels.tables import fragment_table, grouped, numbered
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.segmentation.object_table import Measured, intensity_prefix, object_table
@@ -58,12 +58,12 @@ def tile_table(labels: Labels, image: Image, origin: tuple[int, int]) -> Table:
     origin : tuple of int
         Frame coordinates (y, x) of the tile's first pixel, px.
     """
-    ids, pieces = numbered(labels)
-    table = piece_table(pieces, len(ids), origin=origin, width=0)
+    ids, fragments = numbered(labels)
+    table = fragment_table(fragments, len(ids), origin=origin, width=0)
     sums = {
         f"{intensity_prefix(c)}{name}": column
         for c, values in enumerate(image)
-        for name, column in exact_sums(pieces, len(ids), values).items()
+        for name, column in exact_sums(fragments, len(ids), values).items()
     }
     return {"label": ids, **table, **sums}
 

@@ -72,9 +72,9 @@ def object_table(objects: Table, image: Measured, *, frame: int, z: int, labels:
     Parameters
     ----------
     objects : Table
-        One row for each object: area, sum_y, sum_x, y0, x0, y1, x1 as `piece_table` has them, 0 or 1 for each flag that
-        the method has, and the digits of each channel's sum under its `intensity_prefix`. Without objects it may be
-        empty.
+        One row for each object: area, sum_y, sum_x, y0, x0, y1, x1 as `fragment_table` has them, 0 or 1 for each flag
+        that the method has, and the digits of each channel's sum under its `intensity_prefix`. Without objects it may
+        be empty.
     image : Measured
         Size, pixel size and channels.
     frame, z : int

@@ -32,7 +32,7 @@ class Ownership:
     attempt: str
     """Name of the attempt's folder."""
     token: str
-    """Of the driver."""
+    """Token of the driver."""
     dropped: tuple[str, ...] = ()
     """Attempts whose place this one has taken."""
 

@@ -1,7 +1,8 @@
-"""Holes: what stands in for the units of work that failed, where a layer is wanted all the same.
+"""Placeholders for failed work items, used with `allow_failed_tiles`.
 
-A hole has a record like any other unit, with the reason in it, so that a resumed run keeps it: a frame that is surveyed
-without its unreadable blocks, a window without maps, a tile without pieces whose ring and rim are unknown.
+A placeholder has a record like any other work item, with the reason in it, so that a resumed run keeps it: a frame that
+is measured without its unreadable blocks, a window without maps, a tile without fragments whose overlap and border
+bands are unknown.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
-from cellscale.segmentation.decode import packed, pieces_name
-from cellscale.segmentation.intensity_statistics import read_all, strips, surveyed
+from cellscale.segmentation.decode import fragments_name, packed
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import Arrays, get, put
@@ -44,15 +45,15 @@ def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
     return {"hole": np.array([failed.reasons[unit] for unit in units])}
 
 
-def survey_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
-    """Survey planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
+def measure_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
+    """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in units:
         found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
-    arrays = surveyed(run, boxes, grid) | _reasons(failed, units)
+    arrays = measure_boxes(run, boxes, grid) | _reasons(failed, units)
     return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)}
 
 
@@ -90,7 +91,7 @@ def no_maps(failed: Failed, units: Sequence[Unit]) -> Arrays:
     return _reasons(failed, units)
 
 
-def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def no_fragments(failed: Failed, units: Sequence[Unit]) -> Arrays:
     """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
     run = failed.run
     tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
@@ -99,12 +100,12 @@ def no_pieces(failed: Failed, units: Sequence[Unit]) -> Arrays:
 
 def _blank(run: Run, plane: int, tile: int) -> TileRecord:
     owned, made = blank(run.method, run.grid, tile)
-    put(run.scratch, pieces_name(plane, tile), {"pieces": owned})
+    put(run.scratch, fragments_name(plane, tile), {"fragments": owned})
     return made
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Pixels and record of a tile that nobody has seen: no pieces, ring and rim unknown.
+    """Pixels and record of a tile that nobody has seen: no fragments, overlap and border bands unknown.
 
     Its tables have the columns of other tiles: decoding an empty prediction tells them.
     """
@@ -117,8 +118,8 @@ def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], Til
         flags={name: column[:0] for name, column in like.flags.items()},
     )
     owned, made = record(nothing, grid, tile, method.link)
-    ring, rim = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.ring, made.rim))
-    return owned, dataclasses.replace(made, ring=ring, rim=rim)
+    overlap, border = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.overlap, made.border))
+    return owned, dataclasses.replace(made, overlap=overlap, border=border)
 
 
 def _empty(method: Method, shape: tuple[int, int]) -> Prediction:
@@ -172,7 +173,7 @@ def unreadable(
     blocks = first_of(lines, "; ", full_report)
     reasons = first_of(dict.fromkeys(unit["reason"] for unit in failed), " | ", full_report)
     return (
-        f"survey: {len(skipped)} block(s) cannot be read, nothing was published: {blocks}. {reasons} "
+        f"intensity: {len(skipped)} block(s) cannot be read, nothing was published: {blocks}. {reasons} "
         "Or publish without them: --allow-failed-tiles."
     )
 
@@ -194,7 +195,7 @@ def place(run: Run, plane: int, box: Box | None) -> dict[str, Any]:
 
 
 def skipped_blocks(run: Run, records: Sequence[str]) -> list[tuple[int, Box]]:
-    """Planes and blocks that could not be read, from the records of the survey."""
+    """Planes and blocks that could not be read, from the records of the intensity statistics."""
     return [(plane, Box(*sides)) for _, found in _records(run, records) for plane, *sides in found["skipped"].tolist()]
 
 

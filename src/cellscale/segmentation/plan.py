@@ -29,7 +29,7 @@ from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
 from cellscale.storage.folder import Folder
-from cellscale.tiling.row_groups import Strips
+from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
 from cellscale.tiling.windows import Windows, windows_of
 from cellscale.types import Box
@@ -37,7 +37,7 @@ from cellscale.types import Box
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
 Unit: TypeAlias = tuple[int, ...]
-"""Coordinates of a piece of work: a plane; a plane and a window, tile or shard."""
+"""Coordinates of a work item: a plane; a plane and a window, tile or shard."""
 
 
 MAX_SETTING = 2**20
@@ -46,8 +46,8 @@ BUNDLE = 64
 """Most units in one task: a record is read whole for each of its units."""
 
 
-KINDS = {"predict": "window", "decode": "tile", "strips": "strip", "tables": "strip"}
-"""What the units of a step are, where they are no shards."""
+KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tables": "row group"}
+"""Kind of the units of a step, where they are not shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """What a unit is: a frame, or one window, tile or shard of it."""
+        """Kind of a unit: a frame, or one window, tile or shard of it."""
         return KINDS.get(self.name, "shard") if len(self.sizes) > 1 else "frame"
 
     def __len__(self) -> int:
@@ -162,14 +162,14 @@ class Run:
 
     @property
     def tables(self) -> Step:
-        """One unit for each strip of each plane."""
-        strip_px = self.rows.rows * self.grid.size * self.grid.shape[1]
-        return self._step("tables", (len(self.planes), len(self.rows)), strip_px, 32 * self.task_px)
+        """One unit for each row group of each plane."""
+        group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
+        return self._step("tables", (len(self.planes), len(self.row_groups)), group_px, 32 * self.task_px)
 
     @property
-    def survey(self) -> Step:
+    def intensity_statistics(self) -> Step:
         """One unit for each plane."""
-        return self._step("survey", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        return self._step("intensity", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
 
     @property
     def predict(self) -> Step:
@@ -185,16 +185,16 @@ class Run:
         return self._step("decode", (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
 
     @property
-    def rows(self) -> Strips:
-        """Strips of tile rows, each worth a task."""
+    def row_groups(self) -> RowGroups:
+        """Groups of tile rows, each worth a task."""
         span = self.method.link + self.method.decode_reach
-        return Strips(grid=self.grid, link=self.method.link, span=span, least_px=4 * self.task_px)
+        return RowGroups(grid=self.grid, link=self.method.link, span=span, least_px=4 * self.task_px)
 
     @property
-    def strips(self) -> Step:
-        """One unit for each strip of each plane."""
-        strip_px = self.rows.rows * self.grid.size * self.grid.shape[1]
-        return self._step("strips", (len(self.planes), len(self.rows)), strip_px, 8 * self.task_px)
+    def join_row_groups(self) -> Step:
+        """One unit for each row group of each plane."""
+        group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
+        return self._step("row_groups", (len(self.planes), len(self.row_groups)), group_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:

@@ -19,7 +19,7 @@ from cellscale.methods.protocol import Networks
 from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
 from cellscale.segmentation.plan import Records, Run, Unit
-from cellscale.segmentation.prefetch import ahead
+from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, put
 from cellscale.segmentation.source import Reference, read_checked, reference_of
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
@@ -59,12 +59,12 @@ def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Itera
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
     made = _predictions(run, networks, units)
-    return made if run.settings.device == "cpu" else ahead(made)
+    return made if run.settings.device == "cpu" else prefetch(made)
 
 
 def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
     how = run.settings
-    for batch, inputs in ahead(_batches(run, units)):
+    for batch, inputs in prefetch(_batches(run, units)):
         try:
             predicted = windows_to_maps(
                 run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips

@@ -15,7 +15,7 @@ import numpy as np
 from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.decode import pieces_name
+from cellscale.segmentation.decode import fragments_name
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run, Unit
@@ -28,7 +28,7 @@ from cellscale.types import Box
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What the publishing tasks share."""
+    """Arguments shared by the publishing tasks."""
 
     run: Run
     layer: LabelLayer
@@ -58,8 +58,8 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
         for tile in run.grid.touching(box):
             core = run.grid.core(tile)
             part = core.clip(box)
-            pieces = get(run.scratch, pieces_name(plane, tile))["pieces"]
-            labels[part.within(box).slices] = numbering.table(plane, tile)[pieces[part.within(core).slices]]
+            fragments = get(run.scratch, fragments_name(plane, tile))["fragments"]
+            labels[part.within(box).slices] = numbering.table(plane, tile)[fragments[part.within(core).slices]]
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
     _flush(publication, [(plane, shards[shard]) for plane, shard in units])
@@ -75,24 +75,24 @@ def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write the object table of strips (plane, strip), one Parquet file each, beside the layer's arrays."""
+    """Write the object table of row groups (plane, group), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run, publication.earlier), []
-    for plane, strip in units:
+    for plane, group in units:
         t, z = label_slice(run, plane)
-        cells, before = numbering.cells(plane, strip), numbering.before(plane, strip)
+        cells, before = numbering.cells(plane, group), numbering.before(plane, group)
         area = cells.get("area", np.zeros(0, np.int64))
         rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
-        folder.write(part_name(plane, strip), parquet(rows), flush=False)
+        folder.write(part_name(plane, group), parquet(rows), flush=False)
         written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
-    folder.flush(part_name(plane, strip) for plane, strip in units)
+    folder.flush(part_name(plane, group) for plane, group in units)
     return counts(written)
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """What the layer says of its making, under `cellscale` in its attributes; its holes, if it has any."""
+    """Provenance metadata of the layer, under `cellscale` in its attributes; its holes, if it has any."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
     names = ("frame", "slice", "box_px", "box_um")
     return made | ({"failed_regions": [{name: hole[name] for name in names} for hole in holes]} if holes else {})

@@ -34,7 +34,7 @@ th{font-weight:600;border-bottom:1px solid #bbb}td.n{text-align:right;font-varia
 
 @dataclass(kw_only=True)
 class Report:
-    """What a run did."""
+    """Counts, times and failures of a run."""
 
     reused: dict[str, int] = field(default_factory=dict)
     """Tasks of each step whose records were already there."""

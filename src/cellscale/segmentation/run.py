@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cellscale.errors import CellscaleError, ChangedError, OvertakenError, RunError
-from cellscale.methods.inference import folded
+from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import (
     LabelLayer,
@@ -30,10 +30,10 @@ from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
-from cellscale.segmentation.executor import Spread, Task, one_by_one
-from cellscale.segmentation.heap import give_back
-from cellscale.segmentation.intensity_statistics import missing_chunks, survey
-from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_strips
+from cellscale.segmentation.executor import Executor, Task, one_by_one
+from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
+from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_row_groups
+from cellscale.segmentation.memory import release_memory
 from cellscale.segmentation.ownership import Ownership, sign
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import predict
@@ -69,12 +69,12 @@ def _perform(shared: _Shared, task: Task) -> Any:
     record = {"units": np.array(units, np.int64), **shared.work(shared.argument, units)}
     shared.owner.check()
     put(shared.owner.scratch, name, record)
-    give_back()
+    release_memory()
     return shared.summary(record)
 
 
 def _close(results: Iterator[Any]) -> None:
-    """End a spread before its end: tasks that are still to come are not done."""
+    """Close an executor's results early: tasks that are still to come are not done."""
     if isinstance(results, Generator):
         results.close()
 
@@ -85,10 +85,10 @@ class Steps:
 
     run: Run
     owner: Ownership
-    spread: Spread
+    executor: Executor
     report: Report
     on_progress: Progress
-    on_note: Callable[[str, str], None] = lambda step, note: None
+    on_status: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
     """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
     records: dict[str, list[str]] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Steps:
         """Do tasks, add their summaries to `found` and return those that failed, with their errors."""
         failed, units, began = [], 0, time.perf_counter()
         self.on_progress(step.name, 0, len(tasks))
-        results = self.spread(_perform, shared, tasks, gpu=gpu)
+        results = self.executor(_perform, shared, tasks, gpu=gpu)
         for done, (task, result) in enumerate(results, 1):
             if isinstance(result, (OvertakenError, ChangedError)):
                 _close(results)
@@ -182,7 +182,7 @@ class Steps:
             else:
                 found.append(result)
             units += len(task[1])
-            self.on_note(step.name, self._note(step, units, time.perf_counter() - began))
+            self.on_status(step.name, self._note(step, units, time.perf_counter() - began))
             self.on_progress(step.name, done, len(tasks))
         return failed
 
@@ -206,14 +206,16 @@ class Steps:
         return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
 
 
-def _survey(steps: Steps, target: Target) -> None:
+def _measure_intensities(steps: Steps, target: Target) -> None:
     """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
     run, report = steps.run, steps.report
     try:
-        missing = steps.do(run.survey, survey, run, instead=placeholders.survey_readable, summary=missing_chunks)
-        skipped = placeholders.skipped_blocks(run, steps.records[run.survey.name])
+        missing = steps.do(
+            run.intensity_statistics, measure_planes, run, instead=placeholders.measure_readable, summary=missing_chunks
+        )
+        skipped = placeholders.skipped_blocks(run, steps.records[run.intensity_statistics.name])
         if skipped and not target.allow_failed_tiles:
-            report.failed_tiles += steps.placeholders(run.survey)
+            report.failed_tiles += steps.placeholders(run.intensity_statistics)
             raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
@@ -262,9 +264,9 @@ def segment(
     networks: Networks,
     target: Target,
     *,
-    spread: Spread = one_by_one,
+    executor: Executor = one_by_one,
     on_progress: Progress = silent,
-    on_note: Callable[[str, str], None] = lambda step, note: None,
+    on_status: Callable[[str, str], None] = lambda step, note: None,
     model: dict[str, Any] | None = None,
 ) -> Report:
     """Carry out a planned run; the same command again resumes it.
@@ -277,11 +279,11 @@ def segment(
         The trained networks.
     target : Target
         The layer to write.
-    spread : callable
+    executor : callable
         How tasks are mapped over workers.
     on_progress : callable
         Called with a step's name, tasks done and tasks in all.
-    on_note : callable
+    on_status : callable
         Called before it with the step's name and a line on its pace: units done, Mpx/s, units tried again.
     model : dict
         Written into the layer's metadata.
@@ -312,7 +314,7 @@ def segment(
         owner.finish()
         return stored_report(finished)
     run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
-    steps = Steps(run=run, owner=owner, spread=spread, report=report, on_progress=on_progress, on_note=on_note)
+    steps = Steps(run=run, owner=owner, executor=executor, report=report, on_progress=on_progress, on_status=on_status)
     if target.report:
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
@@ -340,8 +342,8 @@ def segment(
 
 def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
     """Do all steps up to a layer that is complete, checked and not yet listed."""
-    run, report, networks = steps.run, steps.report, folded(networks)
-    _survey(steps, target)
+    run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
+    _measure_intensities(steps, target)
     reached: list[Counter[str]] = []
     if not run.fused:
         instead = placeholders.no_maps if target.allow_failed_tiles else None
@@ -349,12 +351,12 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
             run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
         )
         report.failed_tiles += steps.placeholders(run.predict)
-    instead = placeholders.no_pieces if target.allow_failed_tiles else None
+    instead = placeholders.no_fragments if target.allow_failed_tiles else None
     shared = (run, networks if run.fused else {})
     reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
     report.failed_regions = steps.placeholders(run.decode)
     report.failed_tiles += report.failed_regions
-    steps.do(run.strips, join_strips, run)
+    steps.do(run.join_row_groups, join_row_groups, run)
     joined = steps.do(run.join, join, run, summary=dict)
     report.cells, report.flagged = counted(joined)
     earlier = cells_in_earlier_slices(run, joined)

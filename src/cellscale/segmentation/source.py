@@ -40,7 +40,7 @@ def chunk_grid(run: Run) -> ChunkGrid:
 
 def reference_of(run: Run, plane: int, records: Records) -> Reference:
     """Read back the checksums of a plane."""
-    record = records.of(run.survey, (plane,))
+    record = records.of(run.intensity_statistics, (plane,))
     row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
     height, width = record["chunk"].tolist()
     return Reference(grid=ChunkGrid(shape=run.grid.shape, chunk=(height, width)), checksums=record["checksums"][row])
@@ -91,7 +91,7 @@ def read_checked(
 def _changed(
     run: Run, plane: int, place: tuple[int, int, int], reference: Reference, absent: set[str], count: int
 ) -> str:
-    """What has changed, where, and what to do."""
+    """Message on what has changed, where, and what to do."""
     (channel, row, column), (t, z) = place, run.planes[plane]
     box = reference.grid.chunk_box(row, column)
     keys = run.image.chunk_keys(box, t=t, z=z, channel=channel)

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from cellscale.errors import CellscaleError, RunError
-from cellscale.methods.inference import folded
+from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.decode import decoded, packed, pieces_name
-from cellscale.segmentation.intensity_statistics import surveyed
+from cellscale.segmentation.decode import decoded, fragments_name, packed
+from cellscale.segmentation.intensity_statistics import measure_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name, predictions_of
 from cellscale.segmentation.records import put
@@ -41,16 +41,17 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     Returns
     -------
     dict
-        survey_s_per_px; predict_s of a window; decode_s of a tile, compilation left out; maps_bytes of a window's core,
-        pieces_bytes and record_bytes of a tile, as they are stored; tile_px; core_px; peak_bytes of the process.
+        intensity_s_per_px; predict_s of a window; decode_s of a tile, compilation left out; maps_bytes of a window's
+        core, fragments_bytes and record_bytes of a tile, as they are stored; tile_px; core_px; peak_bytes of the
+        process.
     """
-    run, networks, window = dataclasses.replace(run, scratch=SCRATCH), folded(networks), len(run.windows) // 2
+    run, networks, window = dataclasses.replace(run, scratch=SCRATCH), fuse_batchnorm(networks), len(run.windows) // 2
     grid = chunk_grid(run)
     seen = grid.whole(run.windows.window_box(window).clip(Box.of(run.grid.shape)))
     began = time.perf_counter()
-    mappings = {"units": np.zeros((1, 1), np.int64), **surveyed(run, {0: [seen]}, grid)}
-    surveying = time.perf_counter() - began
-    put(SCRATCH, run.survey.record_name(0), mappings)
+    mappings = {"units": np.zeros((1, 1), np.int64), **measure_boxes(run, {0: [seen]}, grid)}
+    measuring = time.perf_counter() - began
+    put(SCRATCH, run.intensity_statistics.record_name(0), mappings)
     began = time.perf_counter()
     ((_, found),) = predictions_of(run, networks, [(0, window)])
     predicting = (time.perf_counter() - began) / run.settings.batch
@@ -67,11 +68,11 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     decoding = time.perf_counter() - began
     put(SCRATCH, "record", packed([(0, record)]))
     return {
-        "survey_s_per_px": surveying / seen.area,
+        "intensity_s_per_px": measuring / seen.area,
         "predict_s": predicting,
         "decode_s": decoding,
         "maps_bytes": _size(maps_name(0, window)),
-        "pieces_bytes": _size(pieces_name(0, tile)),
+        "fragments_bytes": _size(fragments_name(0, tile)),
         "record_bytes": _size("record"),
         "tile_px": inner.grid.core(tile).area,
         "core_px": core.area,

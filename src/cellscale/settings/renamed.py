@@ -20,6 +20,7 @@ RENAMED = {
     "holes": "fill_holes_px",
     "specks": "min_object_px",
     "neck": "split_neck_px",
+    "weighting.spread": "weighting.propagate",
     "cleaning.cap": "postprocessing.cap",
     "cleaning.prominence": "postprocessing.prominence",
 }

@@ -44,7 +44,7 @@ def is_mask(path: Path) -> bool:
 
 
 def _key(path: Path) -> str:
-    """What image and mask have in common: the name's words without those for images and masks, or a CTC frame."""
+    """Key that image and mask share: the name's words without those for images and masks, or a CTC frame."""
     stem, words = stem_of(path), _words(path)
     numbered = CTC.match(stem)
     if numbered:

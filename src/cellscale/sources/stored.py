@@ -121,7 +121,7 @@ def _item(array: NDArray[Any], index: Index) -> NDArray[Any]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What NumPy raises at files that are damaged, or whose header names an array that no memory holds."""
+    """Errors that NumPy raises for files that are damaged, or whose header names an array that no memory holds."""
     return (*failures(), MemoryError, tokenize.TokenError)
 
 

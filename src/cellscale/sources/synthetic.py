@@ -32,7 +32,7 @@ REACH = 9.0
 TAIL = 6.0
 """Depth up to which a cell counts outside of itself, for soft rims and gaps, px."""
 MARGIN = 4
-"""What blur and shear look at beyond a block, px."""
+"""Margin around a block that blur and shear read, px."""
 BLUR = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 """Point spread along an axis."""
 ID, Y0, X0, Y1, X1, RADIUS, C2, S2, C3, S3, LIGHT, COS, SIN = range(13)

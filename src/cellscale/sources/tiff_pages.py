@@ -106,11 +106,11 @@ def check_end(tiff: Any, path: str) -> None:
 def _check_extent(page: Any, size: int) -> None:
     """Raise StoreError for a page with pixels beyond the end of its file, or strips that were never written."""
     where = f"Page {page.index} of {page.parent.filehandle.path}"
-    pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    if any(offset + count > size for offset, count in pieces):
+    fragments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if any(offset + count > size for offset, count in fragments):
         raise StoreError(f"{where} lies partly beyond the end of the file: it is cut off. Copy it again.")
     # Tiles without bytes are how sparse pyramids are stored; a strip without bytes was never written.
-    if not page.keyframe.is_tiled and any(not count for _, count in pieces):
+    if not page.keyframe.is_tiled and any(not count for _, count in fragments):
         raise StoreError(f"{where} has pixels that were never written. Save the file again.")
 
 
@@ -135,7 +135,7 @@ def _read_page(pages: tuple[Page | None, ...], leading: tuple[int, ...], index: 
 
 
 def _read_mapped(path: str, offset: int, shape: tuple[int, ...], dtype: str, index: Index) -> NDArray[Any]:
-    """Read from uncompressed pixels that lie in one piece."""
+    """Read from uncompressed pixels that lie in one fragment."""
     try:
         return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
     except (OSError, ValueError) as error:

@@ -28,7 +28,7 @@ Change: TypeAlias = Callable[[bytes | None], bytes | None]
 DELETED = b""
 """The new content that stands for no object."""
 Version: TypeAlias = str | None
-"""What the store calls the content of an object, or None for an object that does not exist."""
+"""The store's identifier of the content of an object, or None for an object that does not exist."""
 
 ATTEMPTS = 100
 """Most attempts of one change; in each at least one of the writers succeeds."""

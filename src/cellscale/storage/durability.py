@@ -15,7 +15,7 @@ from pathlib import Path
 THREADS = 16
 """Files flushed at once: a journal commits what is asked for at the same time together, at 0.1 ms for each file."""
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}
-"""What file systems and mounts answer that cannot flush a folder."""
+"""Error numbers of file systems and mounts that cannot flush a folder."""
 
 
 def flush(files: Iterable[Path], *, root: Path) -> None:

@@ -36,7 +36,7 @@ _COMMON = (
     ),
     *(AssertionError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile),
 )
-"""What file systems, zarr and codecs raise at documents and chunks that are damaged or made by strangers."""
+"""Errors that file systems, zarr and codecs raise for documents and chunks that are damaged or made by strangers."""
 _EXTRAS = {
     "s3": "s3",
     "gs": "gcs",
@@ -75,7 +75,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def advice(error: BaseException, url: str) -> str:
-    """What to do about a failure, as a sentence."""
+    """Return advice about a failure, as a sentence."""
     text = f"{type(error).__name__} {error}".lower()
     if isinstance(error, ImportError) or "codec" in text:
         extra = _EXTRAS.get(url.partition(":")[0])

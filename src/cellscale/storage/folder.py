@@ -40,7 +40,7 @@ class Folder:
     """
 
     url: str
-    """Of the folder."""
+    """URL of the folder."""
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Options for fsspec, see `options_for`."""
 

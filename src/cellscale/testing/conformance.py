@@ -103,7 +103,7 @@ def check_perfect_prediction(subject: Subject, *, labels: Labels) -> None:
         Label image, such as one of `cases.CASES`.
     """
     method = subject.method
-    perfect = method.ideal(labels)
+    perfect = method.perfect_prediction(labels)
     if not isinstance(perfect, Candidates):
         perfect = stored({name: torch.from_numpy(values)[None] for name, values in perfect.items()})[0]
         assert set(perfect) == set(method.maps)
@@ -185,8 +185,8 @@ def _maps(method: Method, shape: tuple[int, int], seed: int) -> dict[str, Any]:
     return dict(random_maps(method.maps, shape, seed))
 
 
-def check_pieces(subject: Subject, *, seed: int) -> None:
-    """Pieces of a part of a region are numbered 1 … n without gaps and have the foreground of the whole region.
+def check_fragments(subject: Subject, *, seed: int) -> None:
+    """Fragments of a part of a region are numbered 1 … n without gaps and have the foreground of the whole region.
 
     Parameters
     ----------
@@ -201,11 +201,11 @@ def check_pieces(subject: Subject, *, seed: int) -> None:
     maps = {name: rng.integers(0, 256, (72, 80)).astype(np.uint8) for name in method.maps}
     whole = method.decode(maps, Box.of((72, 80))).labels
     part = Box(20, 24, 44, 52)
-    pieces = method.decode(maps, part).labels
-    assert pieces.dtype == np.int32
-    assert pieces.shape == part.shape
-    assert np.array_equal(np.unique(pieces[pieces > 0]), np.arange(1, pieces.max() + 1))
-    assert np.array_equal(pieces > 0, whole[part.slices] > 0)
+    fragments = method.decode(maps, part).labels
+    assert fragments.dtype == np.int32
+    assert fragments.shape == part.shape
+    assert np.array_equal(np.unique(fragments[fragments > 0]), np.arange(1, fragments.max() + 1))
+    assert np.array_equal(fragments > 0, whole[part.slices] > 0)
 
 
 def check_tiling(subject: Subject, *, size: int) -> None:
@@ -230,7 +230,7 @@ def _distance_to_labels(model: Model, subject: Subject) -> float:
     pairs = predicted(method, model.networks, subject.frames, device="cpu", precision="fp32")
     differences = []
     for maps, truth in pairs:
-        perfect = method.ideal(truth)
+        perfect = method.perfect_prediction(truth)
         assert not isinstance(maps, Candidates)
         assert not isinstance(perfect, Candidates)
         differences.append(np.abs(maps[name] / 255 - perfect[name]))
@@ -324,7 +324,7 @@ CHECKS: Mapping[str, Check] = {
     "frozen networks": check_frozen_networks,
     "sample means": check_sample_means,
     "training": check_training,
-    **{f"pieces, seed {seed}": partial(check_pieces, seed=seed) for seed in range(5)},
+    **{f"fragments, seed {seed}": partial(check_fragments, seed=seed) for seed in range(5)},
     **{f"tiling, {size} px": partial(check_tiling, size=size) for size in (17, 40)},
     **{f"perfect prediction, {name}": partial(check_perfect_prediction, labels=CASES[name]) for name in CASES},
 }

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cellscale.kernels.tables import concatenated
 from cellscale.tiling.ring_rule import TileRecord, record
-from cellscale.tiling.row_groups import Strips, Unite, join_strip, labels_of, sweep
+from cellscale.tiling.row_groups import MergeObjects, RowGroups, join_row_group, labels_of, sweep
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Labels, Pieces, Prediction, Table, part_of, shape_of
+from cellscale.types import Box, Fragments, Labels, Prediction, Table, part_of, shape_of
 
 
 class Decoder(Protocol):
@@ -29,11 +29,11 @@ class Decoder(Protocol):
         """Longest distance between two pixels that decoding ties directly, px, at least 1."""
         ...
 
-    def decode(self, prediction: Any, valid: Box, /) -> Pieces:
-        """Pieces of the valid box from the prediction of a wider region."""
+    def decode(self, prediction: Any, valid: Box, /) -> Fragments:
+        """Fragments of the valid box from the prediction of a wider region."""
         ...
 
-    def unite(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
         """The object that each object joins, or −1: dropped."""
         ...
 
@@ -43,28 +43,29 @@ class Cells:
     """The cells of a frame."""
 
     offsets: NDArray[np.int64]
-    """(tiles + 1,): pieces of tile i are rows offsets[i] … offsets[i + 1] − 1 of `finals`."""
+    """(tiles + 1,): fragments of tile i are rows offsets[i] … offsets[i + 1] − 1 of `finals`."""
     finals: NDArray[np.uint32]
-    """The label of each piece; 0: dropped."""
+    """The label of each fragment; 0: dropped."""
     objects: Table
     """One row for each label 1 … n, in this order."""
 
     def table(self, tile: int) -> NDArray[np.uint32]:
-        """Lookup from the piece numbers 0 … n of a tile to labels."""
+        """Lookup from the fragment numbers 0 … n of a tile to labels."""
         return np.concatenate([np.zeros(1, np.uint32), self.finals[self.offsets[tile] : self.offsets[tile + 1]]])
 
 
-def join(records: Sequence[TileRecord], strips: Strips, unite: Unite) -> Cells:
-    """Unite the pieces of all tiles of a frame by their ties or their anchors, judge the objects and number the cells.
+def join(records: Sequence[TileRecord], row_groups: RowGroups, merge_objects: MergeObjects) -> Cells:
+    """Merge the fragments of all tiles of a frame by their ties or their anchors, decide about the objects and number
+    the cells.
 
     Parameters
     ----------
     records : sequence of TileRecord
         One for each tile, in the order of the grid.
-    strips : Strips
+    row_groups : RowGroups
         Of all tiles.
-    unite : callable
-        `Method.unite`.
+    merge_objects : callable
+        `Method.merge_objects`.
 
     Returns
     -------
@@ -76,19 +77,19 @@ def join(records: Sequence[TileRecord], strips: Strips, unite: Unite) -> Cells:
     RunError
         If two tiles disagree on the foreground or the anchor of a pixel.
     """
-    joined = [join_strip(dict(enumerate(records)), strips, strip) for strip in range(len(strips))]
-    firsts = [np.full(len(strip.nodes["area"]), -1, np.int64) for strip in joined]
-    judged = list(sweep(joined, unite))
-    for part in judged:
-        for strip in np.unique(part.strips):
-            here = part.strips == strip
-            firsts[strip][part.numbers[here]] = part.firsts[here]
-    cells = concatenated([part.cells for part in judged])
+    joined = [join_row_group(dict(enumerate(records)), row_groups, group) for group in range(len(row_groups))]
+    firsts = [np.full(len(group.nodes["area"]), -1, np.int64) for group in joined]
+    decisions = list(sweep(joined, merge_objects))
+    for part in decisions:
+        for group in np.unique(part.row_groups):
+            here = part.row_groups == group
+            firsts[group][part.numbers[here]] = part.firsts[here]
+    cells = concatenated([part.cells for part in decisions])
     order = np.argsort(cells["first"])
     labels = [labels_of(found, cells["first"][order]) for found in firsts]
     return Cells(
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum([made.count for made in records], dtype=np.int64)]),
-        finals=np.concatenate([of[strip.objects] for of, strip in zip(labels, joined, strict=True)]),
+        finals=np.concatenate([of[group.objects] for of, group in zip(labels, joined, strict=True)]),
         objects={name: column[order] for name, column in cells.items()},
     )
 
@@ -104,12 +105,12 @@ def tiled_frame(method: Decoder, prediction: Prediction, size: int) -> Labels:
     cores, records = [], []
     for tile in range(len(grid)):
         read = grid.read(tile, method.link, method.decode_reach)
-        pieces = method.decode(part_of(prediction, read), grid.valid(tile, method.link).within(read))
-        owned, made = record(pieces, grid, tile, method.link)
+        fragments = method.decode(part_of(prediction, read), grid.valid(tile, method.link).within(read))
+        owned, made = record(fragments, grid, tile, method.link)
         cores.append(owned)
         records.append(made)
-    strips = Strips(grid=grid, link=method.link, span=method.link + method.decode_reach)
-    cells = join(records, strips, method.unite)
+    row_groups = RowGroups(grid=grid, link=method.link, span=method.link + method.decode_reach)
+    cells = join(records, row_groups, method.merge_objects)
     labels = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):
         labels[grid.core(tile).slices] = cells.table(tile)[owned]

@@ -1,28 +1,28 @@
-"""The ring rule: from the pieces of tiles to the objects of a frame, the same for any tiling.
+"""The ring rule: from the fragments of tiles to the objects of a frame, the same for any tiling.
 
 Tiles partition a frame into cores. The valid box of a tile is its core grown by `link` px, its ring the valid box
 without the core; every ring pixel inside the frame lies in the core of another tile, its owner. Decoding links
 foreground pixels at most `link` px apart, and the objects of a frame are the connected components of all links. A
 tile reads `decode_reach` px around its valid box, so it finds there exactly the foreground pixels and the links that
-decoding the whole frame would find. Its pieces are the components of the links with both ends in the valid box.
+decoding the whole frame would find. Its fragments are the components of the links with both ends in the valid box.
 
-The rule: for every pixel of a ring, unite the tile's piece with the piece of the owner at that pixel.
+The rule: for every pixel of a ring, unite the tile's fragment with the fragment of the owner at that pixel.
 
-It is sound. Two pixels of one piece are joined by a path of links, and a tie unites two pieces that share a pixel. So
-whatever is united is connected by links in the frame.
+It is sound. Two pixels of one fragment are joined by a path of links, and a tie unites two fragments that share a
+pixel. So whatever is united is connected by links in the frame.
 
-It is complete. Take a link between p and q. If both lie in one core they are in one piece of that tile. Otherwise let
-p lie in the core of tile A and q in that of tile B. q is at most `link` px from p, so it is in the valid box of A,
-with the whole link: A has p and q in one piece, and q is a ring pixel of A. The tie at q unites that piece of A with
-the piece of B that has q. By induction along a path of links, all pixels of an object are united, however many tiles
-it crosses.
+It is complete. Take a link between p and q. If both lie in one core they are in one fragment of that tile. Otherwise
+let p lie in the core of tile A and q in that of tile B. q is at most `link` px from p, so it is in the valid box of A,
+with the whole link: A has p and q in one fragment, and q is a ring pixel of A. The tie at q unites that fragment of A
+with the fragment of B that has q. By induction along a path of links, all pixels of an object are united, however many
+tiles it crosses.
 
 No threshold and no limit on an object's size enters, and nothing depends on where the cores end. Decisions about whole
-objects (sizes, borders, markers) are taken once, after the pieces are united, from tables that add up over tiles.
+objects (sizes, borders, markers) are taken once, after the fragments are united, from tables that add up over tiles.
 That the tile and the owner agree on the foreground of a ring pixel follows from the argument; it is checked, because a
 method whose `decode_reach` or `link` is too small breaks it.
 
-Pieces with anchors need no ring: pieces with equal anchors are one object, and the ring is a check only.
+Fragments with anchors need no ring: fragments with equal anchors are one object, and the ring is a check only.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.kernels.tables import tables_of
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Pieces, Table
+from cellscale.types import Box, Fragments, Table
 
 Bands: TypeAlias = tuple[NDArray[np.int32], ...]
-"""Arrays (y, x) of pieces above, below, left and right of a box."""
+"""Arrays (y, x) of fragments above, below, left and right of a box."""
 UNKNOWN = -1
 """Value of the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileRecord:
-    """What is kept of a decoded tile besides the pieces of its core."""
+    """Data kept of a decoded tile besides the fragments of its core."""
 
     tile: int
     """Number in the grid."""
     count: int
-    """Number of pieces of the valid box."""
-    ring: Bands
-    """Pieces of the valid box outside the core: top and bottom over its whole width, left and right in its rows."""
-    rim: Bands
-    """Pieces of the core within `link` px of each side, each over the core's whole length."""
+    """Number of fragments of the valid box."""
+    overlap: Bands
+    """Fragments of the valid box outside the core: top and bottom over its whole width, left and right in its rows."""
+    border: Bands
+    """Fragments of the core within `link` px of each side, each over the core's whole length."""
     nodes: Table
-    """One row for each piece: what `piece_table` measures, and further columns that add up."""
+    """One row for each fragment: what `fragment_table` measures, and further columns that add up."""
     edges: Table
-    """One row for each pair of adjacent pieces; empty without a relief."""
+    """One row for each pair of adjacent fragments; empty without a relief."""
 
 
 def _bands(labels: NDArray[np.int32], core: Box) -> Bands:
@@ -74,29 +74,29 @@ def _copies(*bands: NDArray[np.int32]) -> Bands:
     return above, below, left, right
 
 
-def record(pieces: Pieces, grid: Grid, tile: int, link: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Divide the pieces of a valid box into the core's pixels, int32 (y, x), and the record of the tile."""
+def record(fragments: Fragments, grid: Grid, tile: int, link: int) -> tuple[NDArray[np.int32], TileRecord]:
+    """Divide the fragments of a valid box into the core's pixels, int32 (y, x), and the record of the tile."""
     core, valid = grid.core(tile), grid.valid(tile, link)
     inner = core.within(valid)
-    owned = np.ascontiguousarray(pieces.labels[inner.slices])
-    nodes, edges = tables_of(pieces, inner, origin=(core.y0, core.x0), width=grid.shape[1])
+    owned = np.ascontiguousarray(fragments.labels[inner.slices])
+    nodes, edges = tables_of(fragments, inner, origin=(core.y0, core.x0), width=grid.shape[1])
     made = TileRecord(
         tile=tile,
         count=len(nodes["area"]),
-        ring=_bands(pieces.labels, inner),
-        rim=_copies(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
-        nodes={**nodes, **_own(pieces, grid, valid)},
+        overlap=_bands(fragments.labels, inner),
+        border=_copies(owned[:link], owned[-link:], owned[:, :link], owned[:, -link:]),
+        nodes={**nodes, **_own(fragments, grid, valid)},
         edges=edges,
     )
     return owned, made
 
 
-def _own(pieces: Pieces, grid: Grid, valid: Box) -> Table:
-    """Columns that the method adds for its pieces: flags, and the raster index of the anchor in the frame."""
-    if pieces.anchors is None:
-        return pieces.flags
-    y, x = pieces.anchors.astype(np.int64).reshape(-1, 2).T
-    return {**pieces.flags, "anchor": (y + valid.y0) * grid.shape[1] + x + valid.x0}
+def _own(fragments: Fragments, grid: Grid, valid: Box) -> Table:
+    """Columns that the method adds for its fragments: flags, and the raster index of the anchor in the frame."""
+    if fragments.anchors is None:
+        return fragments.flags
+    y, x = fragments.anchors.astype(np.int64).reshape(-1, 2).T
+    return {**fragments.flags, "anchor": (y + valid.y0) * grid.shape[1] + x + valid.x0}
 
 
 def _side(box: Box, core: Box) -> int:
@@ -108,8 +108,8 @@ def _side(box: Box, core: Box) -> int:
     return 2 if box.x1 <= core.x0 else 3
 
 
-def _ring_part(made: TileRecord, grid: Grid, link: int, box: Box) -> NDArray[np.int32]:
-    """Pieces (y, x) of the tile in a box of its ring that lies in one other core."""
+def _overlap_part(made: TileRecord, grid: Grid, link: int, box: Box) -> NDArray[np.int32]:
+    """Fragments (y, x) of the tile in a box of its ring that lies in one other core."""
     core, valid = grid.core(made.tile), grid.valid(made.tile, link)
     origins = (
         Box(valid.y0, valid.x0, 0, 0),
@@ -118,11 +118,11 @@ def _ring_part(made: TileRecord, grid: Grid, link: int, box: Box) -> NDArray[np.
         Box(core.y0, core.x1, 0, 0),
     )
     side = _side(box, core)
-    return made.ring[side][box.within(origins[side]).slices]
+    return made.overlap[side][box.within(origins[side]).slices]
 
 
-def _rim_part(made: TileRecord, grid: Grid, link: int, box: Box, seen_from: Box) -> NDArray[np.int32]:
-    """Pieces (y, x) of the owner in a box that lies in the ring of another tile, whose core is `seen_from`."""
+def _border_part(made: TileRecord, grid: Grid, link: int, box: Box, seen_from: Box) -> NDArray[np.int32]:
+    """Fragments (y, x) of the owner in a box that lies in the ring of another tile, whose core is `seen_from`."""
     core = grid.core(made.tile)
     rows, columns = max(core.y0, core.y1 - link), max(core.x0, core.x1 - link)
     origins = (
@@ -132,11 +132,11 @@ def _rim_part(made: TileRecord, grid: Grid, link: int, box: Box, seen_from: Box)
         Box(core.y0, columns, 0, 0),
     )
     side = _side(seen_from, core)
-    return made.rim[side][box.within(origins[side]).slices]
+    return made.border[side][box.within(origins[side]).slices]
 
 
 def ties(made: TileRecord, other: TileRecord, grid: Grid, link: int) -> NDArray[np.int64]:
-    """Pairs of pieces that a pixel of the tile's ring in the other's core ties together: int64, (m, 2), from 0.
+    """Pairs of fragments that a pixel of the tile's ring in the other's core ties together: int64, (m, 2), from 0.
 
     Raises
     ------
@@ -145,8 +145,8 @@ def ties(made: TileRecord, other: TileRecord, grid: Grid, link: int) -> NDArray[
     """
     core = grid.core(made.tile)
     box = grid.valid(made.tile, link).clip(grid.core(other.tile))
-    mine = _ring_part(made, grid, link, box).ravel()
-    theirs = _rim_part(other, grid, link, box, core).ravel()
+    mine = _overlap_part(made, grid, link, box).ravel()
+    theirs = _border_part(other, grid, link, box, core).ravel()
     known = (mine != UNKNOWN) & (theirs != UNKNOWN)
     mine, theirs = mine[known], theirs[known]
     # Both numbers are positive int32: a pair packs into one int64, and equal pairs are found by one sort.

@@ -1,9 +1,9 @@
-"""Strips: the tiles of a frame joined row by row, so that no process holds the cells of a whole frame.
+"""RowGroups: the tiles of a frame joined row by row, so that no process holds the cells of a whole frame.
 
-A strip is a few rows of tiles, at least `span` px high, so that its pieces are tied to those of the strips above and
-below it and to no others: by the ring rule, or by equal anchors. Each strip is joined by itself; a sweep from the first
-to the last unites what crosses them. Objects that hang together by ties or common borders are judged once, as soon as
-they reach no further strip.
+A row group is a few rows of tiles, at least `span` px high, so that its fragments are tied to those of the row groups
+above and below it and to no others: by the ring rule, or by equal anchors. Each group is joined by itself; a sweep from
+the first to the last merges what crosses them. Objects that hang together by ties or common borders are decided once,
+as soon as they reach no further group.
 """
 
 from __future__ import annotations
@@ -22,68 +22,68 @@ from cellscale.tiling.tiles import Grid
 from cellscale.types import Table
 
 Rows: TypeAlias = NDArray[np.int64]
-Unite: TypeAlias = Callable[[Table, Table], Rows]
-"""`Method.unite`; what it decides about objects without a common border does not depend on one another."""
+MergeObjects: TypeAlias = Callable[[Table, Table], Rows]
+"""`Method.merge_objects`; what it decides about objects without a common border does not depend on one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strips:
-    """The strips of a frame."""
+class RowGroups:
+    """The row groups of a frame."""
 
     grid: Grid
     link: int
     """Longest distance between two pixels that the decoding ties, px."""
     span: int
-    """Longest distance between the tiles of two pieces that can be tied directly, px, at least `link`."""
+    """Longest distance between the tiles of two fragments that can be tied directly, px, at least `link`."""
     least_px: int = 1
     """Strips are made of as many rows of tiles as it takes to have so many pixels."""
 
     @property
-    def rows(self) -> int:
-        """Rows of tiles in a strip; the last one may have fewer."""
+    def tile_rows(self) -> int:
+        """Rows of tiles in a row group; the last one may have fewer."""
         return max(-(-self.span // self.grid.size), -(-self.least_px // (self.grid.size * self.grid.shape[1])))
 
     def __len__(self) -> int:
-        return (self.grid.rows + self.rows - 1) // self.rows
+        return (self.grid.rows + self.tile_rows - 1) // self.tile_rows
 
-    def tiles(self, strip: int) -> range:
-        """Numbers of the strip's tiles; none for a strip below the last."""
-        size = self.rows * self.grid.columns
-        return range(min(strip * size, len(self.grid)), min((strip + 1) * size, len(self.grid)))
+    def tiles(self, group: int) -> range:
+        """Numbers of the row group's tiles; none for a row group below the last."""
+        size = self.tile_rows * self.grid.columns
+        return range(min(group * size, len(self.grid)), min((group + 1) * size, len(self.grid)))
 
-    def at_top(self, strip: int) -> range:
-        """Numbers of the strip's tiles whose pieces may be tied to the strip above."""
+    def at_top(self, group: int) -> range:
+        """Numbers of the row group's tiles whose fragments may be tied to the row group above."""
         rows = -(-self.span // self.grid.size)
-        return self.tiles(strip)[: rows * self.grid.columns]
+        return self.tiles(group)[: rows * self.grid.columns]
 
     def of_tile(self, tile: int) -> int:
-        """The strip of a tile."""
-        return tile // (self.rows * self.grid.columns)
+        """The row group of a tile."""
+        return tile // (self.tile_rows * self.grid.columns)
 
     def of_pixel(self, index: Rows) -> Rows:
-        """The strips of pixels y · width + x."""
-        return index // (self.grid.shape[1] * self.rows * self.grid.size)
+        """The row groups of pixels y · width + x."""
+        return index // (self.grid.shape[1] * self.tile_rows * self.grid.size)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strip:
-    """The tiles of a strip, joined."""
+class RowGroup:
+    """The tiles of a group, joined."""
 
     offsets: Rows
-    """(tiles + 1,): pieces of its tile i are rows offsets[i] … offsets[i + 1] − 1 of `objects`."""
+    """(tiles + 1,): fragments of its tile i are rows offsets[i] … offsets[i + 1] − 1 of `objects`."""
     objects: Rows
-    """(pieces,): the object of each piece, 0 … n − 1."""
+    """(fragments,): the object of each fragment, 0 … n − 1."""
     nodes: Table
     """One row for each object."""
     edges: Table
     """One row for each pair of objects with a common border."""
     below: Rows
-    """(m, 2): objects, and the rows of the pieces of the strip below that they are tied to."""
+    """(m, 2): objects, and the rows of the fragments of the row group below that they are tied to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tiles:
-    """Some tiles with their records; `starts` are the rows of their first pieces, and the number of all."""
+    """Some tiles with their records; `starts` are the rows of their first fragments, and the number of all."""
 
     numbers: range
     records: Sequence[TileRecord]
@@ -98,18 +98,18 @@ class _Tiles:
 
     @property
     def nodes(self) -> Table:
-        """One row for each piece."""
+        """One row for each fragment."""
         return concatenated([made.nodes for made in self.records]) if self.records else {}
 
 
-def _tied(strips: Strips, tiles: _Tiles, owners: _Tiles) -> Rows:
-    """All pairs of pieces that rings of `tiles` tie to cores of `owners`: rows of either, (m, 2)."""
+def _tied(row_groups: RowGroups, tiles: _Tiles, owners: _Tiles) -> Rows:
+    """All pairs of fragments that rings of `tiles` tie to cores of `owners`: rows of either, (m, 2)."""
     pairs = [np.zeros((0, 2), np.int64)]
     for made, start in zip(tiles.records, tiles.starts, strict=False):
-        for owner in strips.grid.touching(strips.grid.valid(made.tile, strips.link)):
+        for owner in row_groups.grid.touching(row_groups.grid.valid(made.tile, row_groups.link)):
             if owner != made.tile and owner in owners.numbers:
                 place = owner - owners.numbers.start
-                found = ties(made, owners.records[place], strips.grid, strips.link)
+                found = ties(made, owners.records[place], row_groups.grid, row_groups.link)
                 pairs.append(found + np.array([start, owners.starts[place]]))
     return np.concatenate(pairs)
 
@@ -126,48 +126,52 @@ def _same_anchors(nodes: Table, others: Table) -> Rows:
     return np.stack([mine, order[theirs]], axis=1)
 
 
-def join_strip(records: Mapping[int, TileRecord], strips: Strips, strip: int) -> Strip:
-    """Unite the pieces of a strip's tiles, by ties or by anchors.
+def join_row_group(records: Mapping[int, TileRecord], row_groups: RowGroups, group: int) -> RowGroup:
+    """Merge the fragments of a row group's tiles, by ties or by anchors.
 
     Parameters
     ----------
     records : mapping of int to TileRecord
-        Of the strip's tiles, and of those at the top of the strip below.
-    strips : Strips
-        All strips of the frame.
-    strip : int
-        Number of the strip.
+        Of the row group's tiles, and of those at the top of the row group below.
+    row_groups : RowGroups
+        All row groups of the frame.
+    group : int
+        Number of the group.
 
     Raises
     ------
     RunError
         If two tiles disagree on the foreground or the anchor of a pixel.
     """
-    tiles, under = (_Tiles.of(numbers, records) for numbers in (strips.tiles(strip), strips.at_top(strip + 1)))
-    pieces = tiles.nodes
-    pairs = np.concatenate([_tied(strips, tiles, tiles), _same_anchors(pieces, pieces)])
+    tiles, under = (_Tiles.of(numbers, records) for numbers in (row_groups.tiles(group), row_groups.at_top(group + 1)))
+    fragments = tiles.nodes
+    pairs = np.concatenate([_tied(row_groups, tiles, tiles), _same_anchors(fragments, fragments)])
     ids, objects = np.unique(merge(int(tiles.starts[-1]), pairs), return_inverse=True)
     edges = [
         {**made.edges, **{end: objects[made.edges[end] - 1 + start] for end in ("a", "b")}}
         for made, start in zip(tiles.records, tiles.starts, strict=False)
     ]
-    below = [_tied(strips, tiles, under), _tied(strips, under, tiles)[:, ::-1], _same_anchors(pieces, under.nodes)]
+    below = [
+        _tied(row_groups, tiles, under),
+        _tied(row_groups, under, tiles)[:, ::-1],
+        _same_anchors(fragments, under.nodes),
+    ]
     across = np.concatenate(below)
-    return Strip(
+    return RowGroup(
         offsets=tiles.starts,
         objects=objects,
-        nodes=reduced(pieces, objects, len(ids)),
+        nodes=reduced(fragments, objects, len(ids)),
         edges=summed_pairs(concatenated(edges)),
         below=np.unique(np.stack([objects[across[:, 0]], across[:, 1]], axis=1), axis=0),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """Objects that are settled after one more strip."""
+class MergeDecision:
+    """Objects that are finalized after one more group."""
 
-    strips: Rows
-    """(k,): the strip of each object of a strip."""
+    row_groups: Rows
+    """(k,): the row group of each object of a group."""
     numbers: Rows
     """(k,): its number there."""
     firsts: Rows
@@ -178,57 +182,57 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class _Open:
-    """Objects that reach the next strip, and all that hang together with them."""
+    """Objects that reach the next group, and all that hang together with them."""
 
     nodes: Table
     edges: Table
-    strips: Rows
+    row_groups: Rows
     numbers: Rows
     of: Rows
-    """(k,): the row of `nodes` that object `numbers` of strip `strips` belongs to."""
+    """(k,): the row of `nodes` that object `numbers` of group `row_groups` belongs to."""
     below: Rows
-    """(m, 2): rows of `nodes`, and rows of the pieces of the next strip."""
+    """(m, 2): rows of `nodes`, and rows of the fragments of the next group."""
 
 
-def sweep(strips: Iterable[Strip], unite: Unite) -> Iterator[Judged]:
-    """Unite what crosses the strips, from the first to the last; yield after each what is settled by then.
+def sweep(row_groups: Iterable[RowGroup], merge_objects: MergeObjects) -> Iterator[MergeDecision]:
+    """Merge what crosses the row_groups, from the first to the last; yield after each what is finalized by then.
 
     Parameters
     ----------
-    strips : iterable of Strip
-        In order; one at a time is held, with the objects that are not settled yet.
-    unite : callable
-        `Method.unite`.
+    row_groups : iterable of RowGroup
+        In order; one at a time is held, with the objects that are not finalized yet.
+    merge_objects : callable
+        `Method.merge_objects`.
     """
     none = np.zeros(0, np.int64)
-    held = _Open(nodes={}, edges={}, strips=none, numbers=none, of=none, below=none.reshape(0, 2))
-    for number, strip in enumerate(strips):
-        objects = _added(held, strip, number)
-        settled = ~_unsettled(objects)
-        yield _judged(objects, settled, unite)
-        held = _rest(objects, ~settled)
+    held = _Open(nodes={}, edges={}, row_groups=none, numbers=none, of=none, below=none.reshape(0, 2))
+    for number, group in enumerate(row_groups):
+        objects = _added(held, group, number)
+        finalized = ~_still_open(objects)
+        yield _decide(objects, finalized, merge_objects)
+        held = _rest(objects, ~finalized)
 
 
-def _added(held: _Open, strip: Strip, number: int) -> _Open:
-    """Put a strip's objects to those that are held; unite what is tied."""
-    before, count = len(held.nodes.get("area", ())), len(strip.nodes["area"])
-    pairs = np.stack([held.below[:, 0], strip.objects[held.below[:, 1]] + before], axis=1)
+def _added(held: _Open, group: RowGroup, number: int) -> _Open:
+    """Put a row group's objects to those that are held; merge what is tied."""
+    before, count = len(held.nodes.get("area", ())), len(group.nodes["area"])
+    pairs = np.stack([held.below[:, 0], group.objects[held.below[:, 1]] + before], axis=1)
     ids, of = np.unique(merge(before + count, pairs), return_inverse=True)
-    nodes = concatenated([held.nodes, strip.nodes]) if before else strip.nodes
-    moved = {**strip.edges, **{end: strip.edges[end] + before for end in ("a", "b")}}
+    nodes = concatenated([held.nodes, group.nodes]) if before else group.nodes
+    moved = {**group.edges, **{end: group.edges[end] + before for end in ("a", "b")}}
     edges = concatenated([held.edges, moved]) if before else moved
     return _Open(
         nodes=reduced(nodes, of, len(ids)),
         edges=summed_pairs({**edges, "a": of[edges["a"]], "b": of[edges["b"]]}),
-        strips=np.concatenate([held.strips, np.full(count, number, np.int64)]),
+        row_groups=np.concatenate([held.row_groups, np.full(count, number, np.int64)]),
         numbers=np.concatenate([held.numbers, np.arange(count)]),
         of=np.concatenate([of[held.of], of[before:]]),
-        below=np.stack([of[strip.below[:, 0] + before], strip.below[:, 1]], axis=1),
+        below=np.stack([of[group.below[:, 0] + before], group.below[:, 1]], axis=1),
     )
 
 
-def _unsettled(objects: _Open) -> NDArray[np.bool_]:
-    """Which objects hang together with one that is tied to the next strip."""
+def _still_open(objects: _Open) -> NDArray[np.bool_]:
+    """Which objects hang together with one that is tied to the next group."""
     groups = merge(len(objects.nodes["area"]), np.stack([objects.edges["a"], objects.edges["b"]], axis=1))
     reaching = np.zeros(len(groups), bool)
     reaching[groups[objects.below[:, 0]]] = True
@@ -243,17 +247,17 @@ def _part(objects: _Open, kept: NDArray[np.bool_]) -> tuple[Table, Table, Rows]:
     return {name: column[kept] for name, column in objects.nodes.items()}, edges, renumbered
 
 
-def _judged(objects: _Open, settled: NDArray[np.bool_], unite: Unite) -> Judged:
-    nodes, edges, renumbered = _part(objects, settled)
-    targets = unite(nodes, edges)
+def _decide(objects: _Open, finalized: NDArray[np.bool_], merge_objects: MergeObjects) -> MergeDecision:
+    nodes, edges, renumbered = _part(objects, finalized)
+    targets = merge_objects(nodes, edges)
     kept = np.flatnonzero(targets >= 0)
     ids, groups = np.unique(targets[kept], return_inverse=True)
     cells = reduced({name: column[kept] for name, column in nodes.items()}, groups, len(ids))
     firsts = np.full(len(targets), -1, np.int64)
     firsts[kept] = cells["first"][groups]
-    order, members = np.argsort(cells["first"]), settled[objects.of]
-    return Judged(
-        strips=objects.strips[members],
+    order, members = np.argsort(cells["first"]), finalized[objects.of]
+    return MergeDecision(
+        row_groups=objects.row_groups[members],
         numbers=objects.numbers[members],
         firsts=firsts[renumbered[objects.of[members]]],
         cells={name: column[order] for name, column in cells.items()},
@@ -266,7 +270,7 @@ def _rest(objects: _Open, kept: NDArray[np.bool_]) -> _Open:
     return _Open(
         nodes=nodes,
         edges=edges,
-        strips=objects.strips[members],
+        row_groups=objects.row_groups[members],
         numbers=objects.numbers[members],
         of=renumbered[objects.of[members]],
         below=np.stack([renumbered[objects.below[:, 0]], objects.below[:, 1]], axis=1),

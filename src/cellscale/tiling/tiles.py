@@ -46,7 +46,7 @@ class Grid:
         return self.core(tile).grow(link).clip(Box.of(self.shape))
 
     def read(self, tile: int, link: int, reach: int) -> Box:
-        """What decoding the tile needs of the maps: the core ⊕ (reach + link), clipped to the frame."""
+        """Box of the maps that decoding the tile needs: the core ⊕ (reach + link), clipped to the frame."""
         return self.core(tile).grow(link + reach).clip(Box.of(self.shape))
 
     def touching(self, box: Box) -> Iterator[int]:

@@ -31,7 +31,7 @@ class _Axis:
 
     count: int
     size: int
-    """Of a window, px."""
+    """Side of a window, px."""
     low: int
     """Where the first window begins, px; below 0 it is mirrored."""
     high: int

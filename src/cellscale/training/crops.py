@@ -29,12 +29,12 @@ class Seen:
     """How a frame's channels are mapped."""
 
     mappings: tuple[Mapping, ...]
-    """Of each channel."""
+    """Mapping of each channel."""
     blank: tuple[float, ...]
-    """What stands where nobody has annotated: the median of the other pixels of each channel, mapped."""
+    """Value of pixels that nobody has annotated: the median of the other pixels of each channel, mapped."""
 
 
-def strips_of(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
+def row_blocks(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
     """Boxes that cover a frame: whole rows of blocks, or parts of them where a row is too large."""
     height, width = shape
     rows = max(1, STRIP_PX // width // block[0]) * block[0]
@@ -44,7 +44,7 @@ def strips_of(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
             yield Box(y, x, min(y + rows, height), min(x + columns, width))
 
 
-def survey(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int = 0) -> Seen:
+def statistics_of(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int = 0) -> Seen:
     """Fit the intensity rule on all pixels of a frame, as a segmentation does.
 
     Parameters
@@ -63,7 +63,7 @@ def survey(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int 
     InputError
         If a pixel is not a finite number.
     """
-    boxes = list(strips_of(frames.shape(index), frames.block_shape(index)))
+    boxes = list(row_blocks(frames.shape(index), frames.block_shape(index)))
     dtype = frames.read_image(index, Box(0, 0, 1, 1)).dtype
     scale = scale_of_type(dtype)
     read = ((box, frames.read_image(index, box)) for box in boxes)
@@ -88,13 +88,13 @@ def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
     return np.asarray(scale.start + scale.width * np.searchsorted(counts, max(1, (counts[-1] + 1) // 2)))
 
 
-def surveyed(
+def frame_statistics(
     frames: StoredFrames, rule: Intensity, ignore_label: int, workers: Workers, on_progress: Progress = silent
 ) -> dict[int, Seen]:
     """Survey all frames, each on one of the workers; every worker gets what all have found."""
     mine, found = range(workers.rank, len(frames), workers.world), {}
     for done, index in enumerate(mine, 1):
-        found[index] = survey(frames, index, rule, ignore_label)
+        found[index] = statistics_of(frames, index, rule, ignore_label)
         on_progress("prepare", done, len(mine))
     return {index: seen for part in workers.gather(found) for index, seen in part.items()}
 
@@ -113,7 +113,7 @@ class Crops:
     ) -> None:
         """Keep at most `budget_bytes` of blocks, but always one.
 
-        What has the label `ignore_label` is blank. Frames that are not in `seen` are surveyed when they are first read.
+        What has the label `ignore_label` is blank. Frames that are not in `seen` are measured when they are first read.
         """
         self.frames = stored(frames)
         self._rule, self._budget, self._ignore_label = rule, budget_bytes, ignore_label
@@ -170,7 +170,7 @@ class Crops:
     def seen(self, index: int) -> Seen:
         """How the frame's channels are mapped."""
         if index not in self._seen:
-            self._seen[index] = survey(self.frames, index, self._rule, self._ignore_label)
+            self._seen[index] = statistics_of(self.frames, index, self._rule, self._ignore_label)
         return self._seen[index]
 
     def labels(self, index: int, box: Box) -> Labels:
@@ -182,7 +182,7 @@ class Crops:
         """Number of pixels of cells in each row of a frame and those above it, (y,)."""
         shape = self.frames.shape(index)
         counts = np.zeros(shape[0], np.int64)
-        for box in strips_of(shape, self.frames.block_shape(index)):
+        for box in row_blocks(shape, self.frames.block_shape(index)):
             counts[box.y0 : box.y1] += np.count_nonzero(self.labels(index, box), axis=1)
         return np.cumsum(counts)
 

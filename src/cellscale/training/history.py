@@ -18,7 +18,7 @@ Row = tuple[int, str, str, float]
 
 @dataclass(kw_only=True)
 class History:
-    """What was logged so far."""
+    """Entries logged so far."""
 
     every: int
     """Steps that make one point."""

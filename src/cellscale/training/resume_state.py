@@ -24,7 +24,7 @@ from cellscale.training.loop import State
 STATE, CLAIM = "state.pt", "training.json"
 """Files of an unfinished training: its state, and whose it is; they go when the model is there."""
 DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError)
-"""What torch and we raise at a state that is not whole."""
+"""Errors raised for an incomplete training state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def _unfinished(folder: Folder) -> ExistsError:
 
 
 def _claim_in(content: bytes | None) -> dict[str, Any]:
-    """What a claim says; nothing for one that is damaged."""
+    """Content of a claim; nothing for one that is damaged."""
     try:
         found = parsed(content or b"{}", "the claim")
     except DamagedError:

@@ -20,7 +20,7 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
-from cellscale.training.crops import Crops, Seen, surveyed
+from cellscale.training.crops import Crops, Seen, frame_statistics
 from cellscale.training.frames import Frames, Joined, StoredFrames, TrainingData, check_data, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
@@ -63,7 +63,7 @@ class Training:
     device: torch.device
     claim: Claim
     description: Mapping[str, Any]
-    """What was asked for: a resumed training must ask for the same."""
+    """Arguments of the training: a resumed training must ask for the same."""
     state: loop.State
     history: History
     workers: Workers = field(default_factory=Workers)
@@ -142,21 +142,21 @@ class Training:
             hooks=hooks,
         )
 
-    def tuned(self) -> tuple[Method, dict[str, float]]:
+    def calibrate(self) -> tuple[Method, dict[str, float]]:
         """Tune thresholds on the held-out frames; return the method and its scores on them."""
         if self.held_out is None:
             return self.method, {}
         tiles = held_out_tiles(self.held_out.frames)
         chosen = tuning_tiles(tiles)
         pairs = list(self.predictions(self.held_out, chosen, self.networks))
-        method = self.method.tuned(pairs)
+        method = self.method.calibrate(pairs)
         return method, scored(
             method, pairs if chosen == tiles else self.predictions(self.held_out, tiles, self.networks)
         )
 
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Tune thresholds on the held-out frames and save the model."""
-        tuned, found = self.tuned()
+        tuned, found = self.calibrate()
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
         summary = {
             "steps": self.state.step,
@@ -308,9 +308,9 @@ def _begun(  # noqa: PLR0913
         "workers": "any" if workers.elastic else workers.world,
         **({"start": digest(init_from)} if init_from else {}),
     }
-    seen = surveyed(frames, method.intensity, settings.ignore_label, workers, on_progress)
+    seen = frame_statistics(frames, method.intensity, settings.ignore_label, workers, on_progress)
     earlier = claim.kept()
-    fitted = replaced(method, earlier.fitted) if earlier else prepared(method, frames, settings, on_progress, seen)
+    fitted = replaced(method, earlier.fitted) if earlier else fitted_to(method, frames, settings, on_progress, seen)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
@@ -368,12 +368,12 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
 
 
 def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
-    """The validation frames, each surveyed once, before the first step."""
-    seen = surveyed(frames, method.intensity, settings.ignore_label, Workers())
+    """The validation frames, each frame_statistics once, before the first step."""
+    seen = frame_statistics(frames, method.intensity, settings.ignore_label, Workers())
     return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
 
 
-def prepared(
+def fitted_to(
     method: Method,
     frames: StoredFrames,
     settings: TrainingSettings,
@@ -397,4 +397,4 @@ def prepared(
             yield samples.labels(i)
             on_progress("count classes", i + 1, count)
 
-    return method.prepared(whole(), views())
+    return method.fit_statistics(whole(), views())

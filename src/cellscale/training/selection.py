@@ -150,7 +150,7 @@ def held_out_images(
     return [training_data(image, layer, channels) for image in validation]
 
 
-def spread(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
+def subsample(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
     """Some training frames of all, as far apart as they can be: number ⌊(k + ½) n / count⌋ for k = 0 … count − 1.
 
     Parameters

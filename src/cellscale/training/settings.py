@@ -47,7 +47,7 @@ class TrainingSettings:
     decay_epochs: float = 3.0
     """Epochs after which the learning rate falls (schedule = step)."""
     decay_factor: float = 0.1
-    """What it is multiplied by then (schedule = step)."""
+    """Factor on the learning rate then (schedule = step)."""
     warmup: int = 0
     """Steps at a stage's beginning in which the learning rate grows from 0."""
     test_time_flips: bool = False

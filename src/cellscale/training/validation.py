@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.methods.inference import Precision, folded, windows_to_maps
+from cellscale.methods.inference import Precision, fuse_batchnorm, windows_to_maps
 from cellscale.methods.protocol import Method, Networks
 from cellscale.metrics import scores
 from cellscale.tiling.candidates import owned
@@ -69,7 +69,7 @@ def predictions(
     method: Method, networks: Networks, crops: Crops, tiles: Iterable[tuple[int, Box]], how: Inference
 ) -> Iterator[tuple[Prediction, Labels]]:
     """Predictions and true labels of tiles, one after the other; a tile is predicted with what surrounds it."""
-    quick = folded(networks)
+    quick = fuse_batchnorm(networks)
     # Tiles then begin at the same pixels as the pooling of the whole frame.
     halo = -(-method.reach // method.multiple) * method.multiple
     for index, box in tiles:

@@ -1,1 +1,1 @@
-"""What people look at: stores served to neuroglancer and napari, and contact sheets."""
+"""Viewers: stores served to neuroglancer and napari, and contact sheets."""

@@ -39,12 +39,12 @@ LARGEST_PX = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """What was drawn."""
+    """Result of drawing a contact sheet."""
 
     picture: str
     """URL of the PNG."""
     level: int
-    """Of the image's pyramid."""
+    """Level of the image's pyramid."""
     layer: str | None
     ground_truth: str | None
     frames: Mapping[int, Mapping[str, int]]
@@ -96,8 +96,8 @@ def _frames(image: NgffImage, layer: LabelLayer | None, frames: Sequence[int] | 
         return list(frames)
     whole = range(image.size("t"))
     known = (annotated(layer, whole) if layer else None) or whole
-    spread = np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)
-    return [int(known[i]) for i in spread]
+    even = np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)
+    return [int(known[i]) for i in even]
 
 
 def preview(

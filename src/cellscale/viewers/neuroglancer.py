@@ -26,7 +26,7 @@ class View:
     """A page that shows a scene while its servers run."""
 
     url: str
-    """Of the page."""
+    """URL of the page."""
     stores: Mapping[str, str]
     """HTTP address of each store, by its URL: for other programs on this machine, not for pages of other origins."""
     servers: contextlib.ExitStack

@@ -1,4 +1,4 @@
-"""What neuroglancer shows, as the JSON that its pages and links carry: layers, dimensions, place, contrast.
+"""State of neuroglancer, as the JSON that its pages and links carry: layers, dimensions, place, contrast.
 
 Positions count voxels of the image's finest level along x, y, z and t; a channel is a layer of its own.
 """
@@ -84,7 +84,7 @@ def scale_on_screen(image: NgffImage) -> float:
 def state(
     image: NgffImage, labels: Sequence[LabelLayer], addresses: Mapping[str, str], *, t: int = 0, z: int = 0
 ) -> dict[str, Any]:
-    """What neuroglancer shows of an image and label layers that lie on it.
+    """Return the state of neuroglancer for an image and label layers that lie on it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is looked at: an image, its label layers, a frame and a slice."""
+"""Scene of a viewer: an image, its label layers, a frame and a slice."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cellscale.methods.parts.decoding import above, contact_pixels, gaps, large_enough, pieces, renumbered
+from cellscale.methods.parts.decoding import above, contact_pixels, fragments, gaps, large_enough, renumbered
 from cellscale.types import Box, Labels
 
 
@@ -35,24 +35,24 @@ def test_rims_are_the_pixels_at_another_cell() -> None:
 def test_touching_pixels_go_to_the_nearest_cell_and_far_ones_to_none() -> None:
     row = np.array([[1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]], bool)
     touching = np.array([[0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0]], bool)
-    found = pieces(row, touching, 2, Box(0, 0, 1, 12)).labels
+    found = fragments(row, touching, 2, Box(0, 0, 1, 12)).labels
     assert found.tolist() == [[1, 1, 1, 1, 2, 2, 2, 2, 2, 0, 0, 0]]
 
 
 def test_a_pixel_of_both_masks_is_touching() -> None:
     cells = np.ones((1, 5), bool)
     touching = np.array([[0, 0, 1, 0, 0]], bool)
-    assert pieces(cells, touching, 1, Box(0, 0, 1, 5)).labels.tolist() == [[1, 1, 1, 2, 2]]
+    assert fragments(cells, touching, 1, Box(0, 0, 1, 5)).labels.tolist() == [[1, 1, 1, 2, 2]]
 
 
-def test_pieces_keep_links_outside_the_valid_box() -> None:
+def test_fragments_keep_links_outside_the_valid_box() -> None:
     cells = drawn("101 111") > 0
-    assert pieces(cells, np.zeros_like(cells), 1, Box(0, 0, 1, 3)).labels.tolist() == [[1, 0, 1]]
+    assert fragments(cells, np.zeros_like(cells), 1, Box(0, 0, 1, 3)).labels.tolist() == [[1, 0, 1]]
 
 
 def test_diagonal_neighbours_are_two_cells() -> None:
     cells = drawn("10 01") > 0
-    assert pieces(cells, np.zeros_like(cells), 1, Box(0, 0, 2, 2)).labels.tolist() == [[1, 0], [0, 2]]
+    assert fragments(cells, np.zeros_like(cells), 1, Box(0, 0, 2, 2)).labels.tolist() == [[1, 0], [0, 2]]
 
 
 @pytest.mark.parametrize(("labels", "wanted"), [([[0, 7, 3]], [[0, 2, 1]]), ([[0, 0]], [[0, 0]]), ([[5, 5]], [[1, 1]])])

@@ -212,6 +212,6 @@ def test_parting_pixels_beside_a_speck_go_to_a_cell() -> None:
 def test_nothing_set_is_components_alone() -> None:
     cells = np.random.default_rng(0).random((40, 50)) < 0.6
     probability = 255 * cells.astype(np.uint8)
-    found = Postprocessing().pieces(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40), probability).labels
+    found = Postprocessing().fragments(cells, np.zeros_like(cells), 0, Box(5, 5, 30, 40), probability).labels
     assert np.array_equal(found > 0, cells[5:30, 5:40])
     assert found.max() == ndimage.label(cells[5:30, 5:40])[1]

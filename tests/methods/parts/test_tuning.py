@@ -27,7 +27,7 @@ def test_the_search_finds_threshold_and_minimum_area() -> None:
     maps, truth = frame()
     method: Any = load_method("unet2")
     assert quality(method, [(maps, truth)]) < 0.6
-    tuned = method.tuned([(maps, truth)])
+    tuned = method.calibrate([(maps, truth)])
     assert tuned.thresholds.gamma2 == 0.8
     assert 9 < tuned.thresholds.minimum_area <= 400
     assert len(np.unique(cells_of(tuned, maps))) == 3
@@ -42,7 +42,7 @@ def test_thresholds_that_share_a_pixel_move_together() -> None:
     assert quality(method, [(maps, truth)]) == 0
     alone = {"thresholds.gamma2": (0.3, 0.7), "thresholds.gamma1": (0.3, 0.7)}
     assert quality(searched(method, [(maps, truth)], alone), [(maps, truth)]) == 0
-    tuned = method.tuned([(maps, truth)])
+    tuned = method.calibrate([(maps, truth)])
     assert quality(tuned, [(maps, truth)]) > 0.95
     assert tuned.thresholds.gamma1 > 140 / 255
     assert tuned.thresholds.gamma2 < 90 / 255
@@ -53,7 +53,7 @@ def test_thresholds_that_share_a_pixel_move_together() -> None:
 def test_the_search_sees_the_cells_of_a_segmentation(name: str, seed: int) -> None:
     method: Any = load_method(name)
     noise = [blurred_noise((96, 110), 10 * seed + i) / 2000 - 1 for i in range(len(method.maps))]
-    ideal = method.ideal(ndimage.label(blurred_noise((96, 110), seed) > 2100)[0].astype(np.uint32))
+    ideal = method.perfect_prediction(ndimage.label(blurred_noise((96, 110), seed) > 2100)[0].astype(np.uint32))
     values = [ideal[name] + 0.4 * other for name, other in zip(method.maps, noise, strict=True)]
     maps = {name: (255 * value.clip(0, 1)).astype(np.uint8) for name, value in zip(method.maps, values, strict=True)}
     found, whole = cells_of(method, maps), whole_frame(method, maps)
@@ -72,7 +72,7 @@ def test_equal_settings_keep_what_was_there() -> None:
 
 def test_the_same_frames_give_the_same_settings() -> None:
     maps, truth = frame()
-    assert load_method("unet2").tuned([(maps, truth)]) == load_method("unet2").tuned([(maps, truth)])
+    assert load_method("unet2").calibrate([(maps, truth)]) == load_method("unet2").calibrate([(maps, truth)])
 
 
 def test_minimum_areas_are_shares_of_the_median() -> None:

@@ -14,9 +14,9 @@ from cellscale.types import Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """What the training frames say about cells: anchors, limits and windows follow from it.
+    """Sizes of cells in the training frames: anchors, limits and windows follow from it.
 
-    0: fitted by `prepared`; until then, and where there is no cell, as TYPICAL says.
+    0: fitted by `fit_statistics`; until then, and where there is no cell, as TYPICAL says.
     """
 
     size: float = setting(0.0, fitted=True)

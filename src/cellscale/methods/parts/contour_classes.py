@@ -12,29 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.kernels.touching import boundary_pixels
-from cellscale.methods.parts.decoding import pieces
+from cellscale.methods.parts.decoding import fragments
 from cellscale.methods.protocol import Maps
-from cellscale.types import Box, Labels, Mask, Pieces, StoredMaps
+from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps
 
 CLASSES = ("background", "cell", "contour")
 MAPS = ("cell", "contour")
-"""What is stored; the background's share is the rest."""
+"""Names of the stored maps; the background's share is the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contours:
-    """What becomes of contour pixels, and of small objects."""
+    """Settings for contour pixels and small objects."""
 
     contour_radius: int = 3
     """A contour pixel goes to the nearest cell at most this far away, px; others become background; not in the
     paper."""
     minimum_area: int = 0
-    """Smaller objects are dropped, px; fitted by `tuned`; not in the paper."""
+    """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
-    def decode(self, maps: StoredMaps, valid: Box) -> Pieces:
+    def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         """4-connected components of the cells' insides; contour pixels go to the nearest."""
         inside, contour = greatest(maps)
-        return pieces(inside, contour, self.contour_radius, valid)
+        return fragments(inside, contour, self.contour_radius, valid)
 
 
 def greatest(maps: StoredMaps) -> tuple[Mask, Mask]:
@@ -50,7 +50,7 @@ def contour_classes(labels: Labels) -> NDArray[np.uint8]:
     return classes
 
 
-def ideal_maps(labels: Labels) -> Maps:
+def perfect_maps(labels: Labels) -> Maps:
     """The classes as probabilities 0 and 1."""
     classes = contour_classes(labels)
     return {name: (classes == number).astype(np.float32) for number, name in enumerate(MAPS, 1)}

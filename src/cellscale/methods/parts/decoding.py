@@ -15,7 +15,7 @@ from scipy import ndimage
 from cellscale.kernels.components import connected_components
 from cellscale.kernels.touching import assign_touching
 from cellscale.kernels.watershed import basins, flooded, joined_shallow
-from cellscale.types import Box, Labels, Mask, Pieces, Table
+from cellscale.types import Box, Fragments, Labels, Mask, Table
 
 GAP_REACH = 2
 """How far a pixel's membership in a gap looks, px."""
@@ -46,7 +46,7 @@ def contact_pixels(labels: Labels, neighbours: Mask = CROSS) -> Mask:
     return found
 
 
-def pieces(cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
+def fragments(cells: Mask, touching: Mask, radius: int, valid: Box) -> Fragments:
     """Algorithm 2 of Guerrero-Peña et al. (2018): components of the cells, then touching pixels to the nearest cell.
 
     Parameters
@@ -56,11 +56,11 @@ def pieces(cells: Mask, touching: Mask, radius: int, valid: Box) -> Pieces:
     radius : int
         Touching pixels farther than this from any cell become background, px.
     valid : Box
-        The part of the region whose pieces are returned.
+        The part of the region whose fragments are returned.
     """
     components, _ = connected_components(cells & ~touching, connectivity=4)
     assigned = assign_touching(components, touching, radius=radius)
-    return Pieces(labels=renumbered(assigned[valid.slices]))
+    return Fragments(labels=renumbered(assigned[valid.slices]))
 
 
 def renumbered(labels: Labels) -> NDArray[np.int32]:
@@ -78,7 +78,7 @@ def large_enough(nodes: Table, minimum_area: int) -> NDArray[np.int64]:
     return np.where(area >= minimum_area, np.arange(len(area)), -1)
 
 
-def marked_basins(markers: Mask, heights: NDArray[np.uint8], mask: Mask, valid: Box) -> Pieces:
+def marked_basins(markers: Mask, heights: NDArray[np.uint8], mask: Mask, valid: Box) -> Fragments:
     """Basins of a watershed from markers, by steepest descent; `flooded_cells` puts them together.
 
     Parameters
@@ -88,11 +88,11 @@ def marked_basins(markers: Mask, heights: NDArray[np.uint8], mask: Mask, valid: 
     heights : uint8 array, (y, x)
         What is flooded, 1 … 254; markers lie at 0.
     valid : Box
-        The part whose pieces are returned; exact if the rest is exact 1 px beyond it.
+        The part whose fragments are returned; exact if the rest is exact 1 px beyond it.
     """
     relief = np.where(markers, np.uint8(0), heights)
     found, _ = basins(relief, mask | markers, box=valid)
-    return Pieces(labels=found, relief=relief[valid.slices])
+    return Fragments(labels=found, relief=relief[valid.slices])
 
 
 def flooded_cells(nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""From a mask to pieces with small holes filled, specks dropped and cells cut at short necks.
+"""From a mask to fragments with small holes filled, specks dropped and cells cut at short necks.
 
 Holes and specks of at most a px are seen a px around; basins by steepest descent are local. Which basins are one cell
 is decided on the tables of the whole frame.
@@ -25,8 +25,8 @@ from cellscale.kernels.watershed import (
     remove_small_holes,
     remove_small_objects,
 )
-from cellscale.methods.parts.decoding import pieces, renumbered
-from cellscale.types import Box, Mask, Pieces, Table
+from cellscale.methods.parts.decoding import fragments, renumbered
+from cellscale.types import Box, Fragments, Mask, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Postprocessing:
     min_object_px: int = 0
     """Segments smaller than this are dropped before touching pixels are given away, px."""
     split_neck_px: int = 0
-    """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `tuned`."""
+    """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `calibrate`."""
     cap: int = 16
     """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
     prominence: float = 1.0
@@ -64,7 +64,9 @@ class Postprocessing:
         """Fill small holes."""
         return remove_small_holes(cells, self.fill_holes_px)
 
-    def pieces(self, cells: Mask, touching: Mask, radius: int, valid: Box, probability: NDArray[np.uint8]) -> Pieces:
+    def fragments(
+        self, cells: Mask, touching: Mask, radius: int, valid: Box, probability: NDArray[np.uint8]
+    ) -> Fragments:
         """Basins, or components where nothing is cut; touching pixels go to the nearest.
 
         Parameters
@@ -74,7 +76,7 @@ class Postprocessing:
         radius : int
             Touching pixels farther than this from any cell become background, px.
         valid : Box
-            The part of the region whose pieces are returned.
+            The part of the region whose fragments are returned.
         probability : uint8 array, (y, x)
             Stored probability of a cell in the region.
         """
@@ -83,13 +85,13 @@ class Postprocessing:
         around = valid.grow(radius).clip(Box.of(cells.shape))
         near, inner = touching[around.slices], valid.within(around)
         if self.split_neck_px == 0:
-            return replace(pieces(solid[around.slices], near, radius, inner), probability=evidence)
+            return replace(fragments(solid[around.slices], near, radius, inner), probability=evidence)
         heights = np.where(touching, np.uint8(WALL), inner_distance(solid, cap=self.cap))
         found, _ = basins(heights, solid, box=around)
         assigned = assign_touching(found, near, radius=radius)
-        return Pieces(labels=renumbered(assigned[inner.slices]), relief=heights[valid.slices], probability=evidence)
+        return Fragments(labels=renumbered(assigned[inner.slices]), relief=heights[valid.slices], probability=evidence)
 
-    def unite(self, nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
+    def merge_objects(self, nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
         """Join the basins of one centre, then those with a long common border; drop small and doubtful objects."""
         groups = np.arange(len(nodes["area"]))
         if self.split_neck_px:
@@ -106,7 +108,7 @@ class Postprocessing:
         return np.where(kept[groups], groups, -1)
 
     def choices(self) -> dict[str, Sequence[Any]]:
-        """Return the values that are tried on validation frames, of the steps that are in use."""
+        """Candidate settings to try on validation frames, of the steps that are in use."""
         found: dict[str, Sequence[Any]] = {}
         if self.split_neck_px:
             found["postprocessing.split_neck_px"] = (4, 8, 12, 16, 24)

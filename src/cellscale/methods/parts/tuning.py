@@ -31,12 +31,12 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 def cells_of(method: Method, prediction: Prediction) -> Labels:
     """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
     frame = Box.of(shape_of(prediction))
-    pieces = method.decode(prediction, frame)
-    nodes, edges = tables_of(pieces, frame, origin=(0, 0), width=frame.x1)
-    # Pieces are numbered from 1, objects from 0.
-    targets = method.unite(nodes, {**edges, "a": edges["a"] - 1, "b": edges["b"] - 1})
+    fragments = method.decode(prediction, frame)
+    nodes, edges = tables_of(fragments, frame, origin=(0, 0), width=frame.x1)
+    # Fragments are numbered from 1, objects from 0.
+    targets = method.merge_objects(nodes, {**edges, "a": edges["a"] - 1, "b": edges["b"] - 1})
     table = np.concatenate([[0], targets + 1]).astype(np.uint32)
-    labels: Labels = table[pieces.labels]
+    labels: Labels = table[fragments.labels]
     return labels
 
 

@@ -154,7 +154,7 @@ def scores(truth: Labels, prediction: Labels) -> dict[str, float]:
     }
 
 
-def fates(truth: Labels, prediction: Labels) -> NDArray[np.int64]:
+def outcomes(truth: Labels, prediction: Labels) -> NDArray[np.int64]:
     """1 right, 2 missed, 3 split, 4 merged, 5 spurious, painted cell by cell; predicted cells over true ones."""
     painted = np.zeros(truth.shape, np.int64)
     true, found = cells(truth), cells(prediction)

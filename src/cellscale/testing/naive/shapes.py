@@ -91,7 +91,7 @@ def gaussian(image: NDArray[Any], sigma: float) -> NDArray[Any]:
 
 
 def shape_aware_weights(
-    labels: NDArray[Any], *, tau: float, sigma: float, radius: int, spread: Literal["both", "inside"], offset: float
+    labels: NDArray[Any], *, tau: float, sigma: float, radius: int, propagate: Literal["both", "inside"], offset: float
 ) -> NDArray[np.float64]:
     """Weight map (y, x) of Guerrero-Peña et al. (2018), equations 3 and 4; parameters as in `kernels.weights`."""
     distances, contours = contour_complexity(labels)
@@ -100,7 +100,7 @@ def shape_aware_weights(
     sources[contours] = np.arange(1, contours.sum() + 1)
     nearest, _ = nearest_label(sources, radius)
     copied = np.concatenate([[0], complexity[contours]])[nearest]
-    if spread == "inside":
+    if propagate == "inside":
         copied = np.where((labels > 0) | contours, copied, 0)
     smooth: NDArray[np.float64] = gaussian(copied, sigma) / (1 + offset)
     return smooth
