@@ -43,7 +43,7 @@ class Postprocessing:
     """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
     prominence: float = 1.0
     """A centre is this much farther from the rim than its pass to a deeper centre, px."""
-    minimum_confidence: float = 0.0
+    minimum_confidence: float = setting(0.0, before=0.0)
     """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; not in the
     papers."""
 
