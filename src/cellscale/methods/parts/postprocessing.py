@@ -26,6 +26,7 @@ from cellscale.kernels.watershed import (
     remove_small_objects,
 )
 from cellscale.methods.parts.decoding import fragments, renumbered
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Fragments, Mask, Table
 
 
