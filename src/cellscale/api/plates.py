@@ -35,7 +35,7 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
-from cellscale.storage.folder import Folder
+from cellscale.storage.folder import Folder, write_file
 from cellscale.storage.urls import address as full_url
 from cellscale.storage.urls import check_apart
 from cellscale.viewers.pictures import plate_of_counts
@@ -381,8 +381,5 @@ def plate_overview(
         well = name.rpartition("/")[0] or name
         found = sum(len(part) for part in parts(open_labels(url, layer, storage_options=storage_options)))
         counts[well] = counts.get(well, 0) + found
-    place, _, name = full_url(output).rpartition("/")
-    Folder(url=place, storage_options=dict(storage_options or {})).write(
-        name, plate_of_counts(counts, f"cells in {layer!r}")
-    )
+    write_file(output, plate_of_counts(counts, f"cells in {layer!r}"), storage_options)
     return counts

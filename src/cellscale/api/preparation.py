@@ -91,8 +91,8 @@ def prepare(
     True
     """
     check_apart(image, output)
-    _check({"flat_field_um": flat_field_um, "background_um": background_um}, least=0.0)
-    _check({"median_px": median_px, "gaussian_px": gaussian_px, "chunk_px": chunk_px - 1}, least=-1e-9)
+    _check({"flat_field_um": flat_field_um, "background_um": background_um, "chunk_px": chunk_px}, above=0.0)
+    _check({"median_px": median_px, "gaussian_px": gaussian_px}, above=-1e-9)
     source = open_image(image, storage_options=storage_options)
     steps = filters.Steps(
         dark=dark,
@@ -132,6 +132,8 @@ def prepare(
                 done = dataclasses.replace(steps, flat=flats.get((c, z)))
                 plane = filters.prepared(_plane(source, t, c, z, project_z), done, chunk_px=chunk_px)
                 if drift and (c, z) == (0, 0):
+                    # Computed once, for its drift and to be moved.
+                    plane = plane.persist()
                     now = plane.compute()
                     step = (0.0, 0.0) if before is None else filters.drift(before, now)
                     moved, before = (moved[0] + step[0], moved[1] + step[1]), now
@@ -140,9 +142,9 @@ def prepare(
     return target.url
 
 
-def _check(values: Mapping[str, float | None], *, least: float) -> None:
+def _check(values: Mapping[str, float | None], *, above: float) -> None:
     for name, value in values.items():
-        if value is not None and not (np.isfinite(value) and value > least):
+        if value is not None and not (np.isfinite(value) and value > above):
             raise InputError(f"{name} = {value} is not valid; expected a positive number, or leave it out.")
 
 

@@ -11,13 +11,18 @@ import click
 
 import cellscale
 from cellscale.api import plates
-from cellscale.cli.terminal import FRAMES, as_json, counted, out, print_scores, progress, storage_options, wells
+from cellscale.cli.terminal import (
+    FRAMES,
+    as_json,
+    counted,
+    out,
+    print_scores,
+    progress,
+    several_images,
+    storage_options,
+    wells,
+)
 from cellscale.storage.json_text import json_text
-
-
-def _several(image: str, wells: str | None, options: dict[str, Any]) -> bool:
-    """Whether a URL is a plate or collection of several images, or wells are chosen of it."""
-    return wells is not None or len(cellscale.plate_images(image, storage_options=options["storage_options"])) > 1
 
 
 @click.command("evaluate")
@@ -35,7 +40,7 @@ def _several(image: str, wells: str | None, options: dict[str, Any]) -> bool:
 @storage_options
 def evaluate_command(image: str, output: str | None, as_json: bool, wells: str | None, **options: Any) -> None:
     """Score a label layer of IMAGE, or of all images of a plate or collection, against the ground truth."""
-    if _several(image, wells, options):
+    if several_images(image, wells, options):
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
         scores = plates.evaluate_plate(image, wells=wells, **options)
@@ -59,7 +64,7 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
 @storage_options
 def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
-    if _several(image, wells, options):
+    if several_images(image, wells, options):
         rows = plates.export_plate_table(image, output, wells=wells, **options)
     else:
         rows = cellscale.export_table(image, output, **options)
@@ -79,7 +84,7 @@ def table_command(image: str, output: str, as_json: bool, wells: str | None, **o
 def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
-        if _several(image, wells, options):
+        if several_images(image, wells, options):
             rows = plates.measure_plate(image, wells=wells, on_progress=show, **options)
         else:
             rows = cellscale.measure(image, on_progress=show, **options)
@@ -109,7 +114,7 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
 
     Of a plate or collection, the number of cells of each well is drawn.
     """
-    if _several(image, wells, options):
+    if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
         counts = plates.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
         click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), 'well')}")

@@ -21,6 +21,7 @@ from cellscale.cli.terminal import (
     progress,
     ray_options,
     settings_option,
+    several_images,
     storage_options,
     trust_model,
     wells,
@@ -71,8 +72,7 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wel
 
     A plate, or another collection of images, is one job: each image gets its layer.
     """
-    images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
-    several = wells is not None or len(images) > 1
+    several = several_images(image, wells, options)
     with progress(quiet) as show:
         common: dict[str, Any] = {"backend": backend(serial), "on_progress": show, "on_status": show.note, **options}
         result = (

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO, TypeVar
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+import cellscale
 from cellscale.redaction import redacted
 from cellscale.settings.files import assignments
 
@@ -138,6 +139,12 @@ settings_option = click.option(
 )
 
 wells = click.option("--wells", metavar="PATTERNS", help="Wells of a plate, e.g. A/1,B/*. [default: all]")
+
+
+def several_images(image: str, wells: str | None, options: Mapping[str, Any]) -> bool:
+    """Return whether a URL is a plate or collection of several images, or wells are chosen of it."""
+    return wells is not None or len(cellscale.plate_images(image, storage_options=options["storage_options"])) > 1
+
 
 ray_options = (
     click.option("--address", help="Address of a Ray cluster. [default: RAY_ADDRESS, or a Ray started locally]"),

@@ -160,10 +160,8 @@ def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] |
     >>> cellscale.load_model("copied").method.name
     'unet-ronneberger'
     """
-    weights, folder = (
-        save(tensors(model.networks)),
-        Folder(url=url_of(url, "model"), storage_options=storage_options or {}),
-    )
+    weights = save(tensors(model.networks))
+    folder = Folder(url=url_of(url, "model"), storage_options=storage_options or {})
     written = hashlib.sha256(weights).hexdigest()
     # A model that is there keeps its weights until its description names the new ones.
     file = WEIGHTS if folder.size(WEIGHTS) is None else f"weights-{written[:16]}.safetensors"

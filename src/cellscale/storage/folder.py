@@ -26,7 +26,7 @@ from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
-from cellscale.storage.urls import file_system, is_local, local_path
+from cellscale.storage.urls import address, file_system, is_local, local_path
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
 """Ending of a file that is being written, by cellscale or by zarr."""
@@ -208,6 +208,12 @@ class Folder:
     def _json(self, name: str) -> Any:
         data = self.read(name)
         return None if data is None else parsed(data, f"{self.url}/{name}")
+
+
+def write_file(url: str, data: bytes, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Write one file at a URL; it appears when it is complete."""
+    place, _, name = address(url).rpartition("/")
+    Folder(url=place, storage_options=dict(storage_options or {})).write(name, data)
 
 
 def _of_writers(path: str) -> bool:

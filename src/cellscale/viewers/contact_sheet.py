@@ -18,8 +18,8 @@ from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.upsampling import labels_at
-from cellscale.storage.folder import Folder
-from cellscale.storage.urls import Location, address, url_of
+from cellscale.storage.folder import write_file
+from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Image, Labels
 from cellscale.viewers.pictures import colours, grey, sheet
 from cellscale.viewers.scenes import TRUTH, Scene, scene
@@ -166,7 +166,6 @@ def preview(
         drawn = [labels_at(one, shown.image, level, box, t=t, z=z) if one else None for one in (found, true)]
         rows[f"frame {t}"], counts[t] = _row(pixels, *drawn)
     legend = {name: SHADES[outcome] for outcome, name in outcomes.NAMES.items()} if found and true else {}
-    place, _, name = address(output).rpartition("/")
-    Folder(url=place, storage_options=dict(storage_options or {})).write(name, sheet(rows, legend))
+    write_file(output, sheet(rows, legend), storage_options)
     names = [one.name if one else None for one in (found, true)]
     return Sheet(picture=output, level=level, layer=names[0], ground_truth=names[1], frames=counts)
