@@ -221,6 +221,14 @@ def _collection(node: Node) -> str | None:
     return next((kind for key, kind in kinds.items() if key in node.ome), None)
 
 
+def _check_no_file(store: Store) -> None:
+    """Refuse a file that is not a zipped store, before a store is looked for inside it."""
+    if is_local(store.url) and store.zip_file is None and local_path(store.url).is_file():
+        raise InputError(
+            f"{store.url} is a file; expected an OME-Zarr image. `cellscale import` makes one of TIFF, npz and npy."
+        )
+
+
 def resolve(store: Store) -> tuple[Store, Node]:
     """Find the multiscale group at a URL: the node itself, or the only image that it holds.
 
@@ -231,10 +239,7 @@ def resolve(store: Store) -> tuple[Store, Node]:
     InputError
         If it is a file or no OME-Zarr image, or several.
     """
-    if is_local(store.url) and store.zip_file is None and local_path(store.url).is_file():
-        raise InputError(
-            f"{store.url} is a file; expected an OME-Zarr image. `cellscale import` makes one of TIFF, npz and npy."
-        )
+    _check_no_file(store)
     node = read_node(store)
     if node is None and (inner := store.zipped_folder()):
         return resolve(store.child(inner))
@@ -276,8 +281,16 @@ def list_images(url: str, *, storage_options: Mapping[str, Any] | None = None) -
     -------
     tuple of str
         Their URLs, in the order of the collection.
+
+    Raises
+    ------
+    InputError
+        If it is a file.
+    StoreError
+        If the store cannot be read.
     """
     store = Store(url=address(url), storage_options=dict(storage_options or {}))
+    _check_no_file(store)
     node = read_node(store)
     if node is None or "multiscales" in node.ome or _collection(node) is None:
         return (store.url,)
