@@ -77,12 +77,12 @@ class ImageWriter:
     def _put(self, values: NDArray[Any], box: Box, place: tuple[int, int, int], level: int) -> None:
         t, c, z = place
         index = self._index(box, t, c, z=z, level=level)
-        array_io.write_plane(self.store, self.levels[level].path, self.axes, index, values, empty=True)
+        array_io.write_plane(self.store, self.levels[level], self.axes, index, values, empty=True)
 
     def _get(self, box: Box, place: tuple[int, int, int], level: int) -> NDArray[Any]:
         t, c, z = place
         index = self._index(box, t, c, z=z, level=level)
-        plane: NDArray[Any] = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        plane: NDArray[Any] = array_io.read_plane(self.store, self.levels[level], self.axes, index)[0]
         return plane
 
     def write(self, array: NDArray[Any], *, t: int = 0, c: int = 0, z: int = 0, box: Box | None = None) -> None:
@@ -313,7 +313,10 @@ def create_image(
     )
     prefix = claimed(writer.place)
     writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))
-    for level in writer.levels:
-        settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, version)
-        writer.store.create_array(level.path, **settings)
-    return writer
+    return replace(writer, levels=tuple(_created(writer, level) for level in writer.levels))
+
+
+def _created(writer: ImageWriter, level: Level) -> Level:
+    """Create the array of a level."""
+    settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, writer.version)
+    return replace(level, document=writer.store.create_array(level.path, **settings))

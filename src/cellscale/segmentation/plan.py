@@ -281,7 +281,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
             "scale": level.scale,
             "units": image.units,
             "channels": image.channels,
-            "levels": [dataclasses.asdict(level) for level in image.levels],
+            "levels": [dataclasses.asdict(dataclasses.replace(level, document=None)) for level in image.levels],
         },
         "model": digest(model),
         "method_source": source_digest(method),
