@@ -85,7 +85,7 @@ def strips_of(row_groups: RowGroups, made: TileRecord, seconds: list[float]) -> 
 def driver(tiles: int) -> dict[str, float]:
     """What the driver holds of a step of so many tiles: its tasks and the names of their records."""
     began, before = time.perf_counter(), peak_mb()
-    step = Step(name="decode", sizes=(1, tiles), bundle=64, unit_px=1024**2)
+    step = Step(name="decode", planes=1, units_yx=(1, tiles), block=(1, 1, 64), unit_px=1024**2)
     done = frozenset(step.record_name(task) for task in range(0, len(step), 2))
     todo = [(step.record_name(t), step.units(t)) for t in range(len(step)) if step.record_name(t) not in done]
     return {"tasks": len(step), "to_do": len(todo), "s": time.perf_counter() - began, "mb": peak_mb() - before}

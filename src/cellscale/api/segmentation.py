@@ -17,6 +17,7 @@ from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.forecast import Forecast, forecast
+from cellscale.segmentation.plan import for_one_worker
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.storage.urls import Location, url_of
@@ -101,9 +102,10 @@ def segment(
     """
     job = segmentation_job(image, model, options_from(options))
     about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
+    run = for_one_worker(job.run) if backend == "serial" else job.run
     with nullcontext() if backend == "serial" else cluster(address):
         found = run_segmentation(
-            job.run,
+            run,
             job.model.networks,
             job.target,
             executor=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)

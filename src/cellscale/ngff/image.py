@@ -164,6 +164,12 @@ class NgffImage:
             sides = dict(zip(self.axes, array.chunks, strict=True))
         return sides["y"], sides["x"]
 
+    def object_shape(self, level: int = 0) -> tuple[int, int]:
+        """Height and width of what is stored as one object, a chunk or a shard of chunks, px."""
+        with array_io.opened(self.store, self.levels[level]) as array:
+            sides = dict(zip(self.axes, array_io.object_shape(array), strict=True))
+        return sides["y"], sides["x"]
+
     def chunk_keys(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, channel: int = 0) -> list[str]:
         """Keys of the chunks (or shards) that hold a box of the finest level, below the image's URL."""
         index = self._index(box, t, z, c=slice(channel, channel + 1), level=0)

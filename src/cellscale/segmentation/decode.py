@@ -19,10 +19,10 @@ from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
 from cellscale.segmentation.plan import Records, Run, Unit
-from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
+from cellscale.segmentation.predict import limits, maps_name, predicted_frames, reached_in
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, get, put
-from cellscale.segmentation.source import read_checked, reference_of
+from cellscale.segmentation.source import read_each, reference_of
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
@@ -74,13 +74,12 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
 
 
 def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
-    made, reached, records = [], Counter[str](), Records(run.scratch)
-    for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in units]):
+    made, reached = [], Counter[str]()
+    for plane, found, pixels in predicted_frames(run, networks, [plane for (plane,) in units]):
         reached += reached_in(found)
-        reference = reference_of(run, plane, records)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
-            image = read_checked(run, plane, run.grid.core(tile), reference)
+            image = pixels[(slice(None), *run.grid.core(tile).slices)]
             made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
     return _recorded(run, made) | limits(reached)
 
@@ -94,10 +93,12 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
         return found
 
     boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
-    parts = prefetch(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
-    made, records = [], Records(run.scratch)
-    for (plane, tile), part in zip(units, parts, strict=True):
-        image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
+    records = Records(run.scratch)
+    references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in units})}
+    images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in units], references)
+    parts = (_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
+    made = []
+    for (plane, tile), (image, part) in zip(units, prefetch(zip(images, parts, strict=True)), strict=True):
         made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
     return _recorded(run, made)
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from cellscale.methods.protocol import Networks
-from cellscale.ngff.array_io import grid_boxes
 from cellscale.segmentation.plan import Run, Step
 from cellscale.segmentation.trial import trial
 from cellscale.types import Box
@@ -63,10 +62,8 @@ class Forecast:
 
 def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
-    image = run.image
-    shards = [len(grid_boxes((image.size("y", i), image.size("x", i)))) for i in range(len(image.levels))]
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
-    return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), run.tables]
+    return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, run.tables]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:

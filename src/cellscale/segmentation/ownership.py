@@ -9,9 +9,11 @@ driver write where no one reads. Tasks look at the plan before they write a reco
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cellscale.errors import DamagedError, OvertakenError
@@ -20,7 +22,34 @@ from cellscale.storage.folder import Folder
 
 PLAN = "plan.json"
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
-_ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
+_ENTRIES = {
+    "token": str,
+    "attempt": str,
+    "digest": str,
+    "description": dict,
+    "allow_failed_tiles": bool,
+    "task_px": int,
+}
+GLANCE_S = 5.0
+"""How long a process relies on its last look at the plan, s."""
+
+
+class Pace:
+    """When something was done last in this process; in a copy in another process it has not been done."""
+
+    def __init__(self) -> None:
+        """Begin with something that is due."""
+        self._last = -math.inf
+
+    def __reduce__(self) -> tuple[type[Pace], tuple[()]]:
+        return Pace, ()
+
+    def due(self, period_s: float) -> bool:
+        """Whether it was not done within a period; it counts as done then."""
+        now = time.monotonic()
+        due = now - self._last >= period_s
+        self._last = now if due else self._last
+        return due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +64,8 @@ class Ownership:
     """Token of the driver."""
     dropped: tuple[str, ...] = ()
     """Attempts whose place this one has taken."""
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
+    """Of `glance`."""
 
     @property
     def scratch(self) -> Folder:
@@ -43,17 +74,31 @@ class Ownership:
 
     def check(self) -> None:
         """Raise OvertakenError if another driver has signed: the later one goes on, and cleans up at its end."""
+        error = self.overtaken()
+        if error is not None:
+            raise error
+
+    def glance(self) -> None:
+        """Check, unless this process has done so within the last seconds.
+
+        Nothing depends on it: what an overtaken driver writes is what its owner would write, or lies where no one reads.
+        """
+        if self.pace.due(GLANCE_S):
+            self.check()
+
+    def overtaken(self) -> OvertakenError | None:
+        """The error of a driver that was overtaken; None for one that still owns the run."""
         found = self.home.read_json(PLAN)
         if isinstance(found, dict) and found.get("token") == self.token:
-            return
+            return None
         if found is None:
-            raise OvertakenError(
+            return OvertakenError(
                 f"Another driver has signed the run in {self.home.url} and finished it, or the folder was deleted: its "
                 f"{PLAN} is gone. This one stops."
             )
         same = isinstance(found, dict) and found.get("attempt") == self.attempt
         labels = "its labels are the same" if same else "it has other settings or started over"
-        raise OvertakenError(
+        return OvertakenError(
             f"Another driver has signed the run in {self.home.url}, and goes on with it; {labels}. This one stops and "
             "leaves everything as it is."
         )
@@ -123,6 +168,7 @@ def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownershi
         home=home, attempt=attempt or f"{run.digest[:16]}-{uuid.uuid4().hex[:12]}", token=uuid.uuid4().hex
     )
     plan = {"digest": run.digest, "description": run.description, "allow_failed_tiles": allow_failed_tiles}
+    plan["task_px"] = run.task_px
     # Listed before the plan is written: what a driver writes that signs after this one is never among them.
     before = [] if resumed else _attempts(home)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})

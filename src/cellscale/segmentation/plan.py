@@ -11,8 +11,8 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
@@ -25,6 +25,7 @@ from cellscale.methods.inference import check_device, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
+from cellscale.ngff.array_io import SHARD_PX
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
@@ -44,6 +45,8 @@ MAX_SETTING = 2**20
 """Largest size, batch and number of threads: larger ones overflow what torch counts with."""
 BUNDLE = 64
 """Most units in one task: a record is read whole for each of its units."""
+MAX_TASK_PX = 2**24
+"""Most pixels predicted in one task."""
 
 
 KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tables": "row group"}
@@ -89,33 +92,58 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A part of a run: units of work, numbered in raster order and bundled into tasks; each task writes one record."""
+    """A part of a run: units of work, bundled into tasks; each task writes one record.
+
+    The units of a task are a block: neighbours share what they read, and a block has more of them than a row.
+    """
 
     name: str
-    sizes: tuple[int, ...]
-    """Number of planes, or of planes and of windows, tiles or shards in each."""
-    bundle: int
-    """Units in one task."""
+    planes: int
+    """Number of planes."""
+    units_yx: tuple[int, int] | None = None
+    """Rows and columns of windows, tiles or shards in each plane; None: the planes are the units."""
+    block: tuple[int, int, int]
+    """Planes, rows and columns of units in one task."""
     unit_px: int
     """Pixels of a unit; of the largest one where they differ."""
 
     @property
     def kind(self) -> str:
         """Kind of a unit: a frame, or one window, tile or shard of it."""
-        return KINDS.get(self.name, "shard") if len(self.sizes) > 1 else "frame"
+        return KINDS.get(self.name, "shard") if self.units_yx else "frame"
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        return (self.planes, *(self.units_yx or (1, 1)))
+
+    @property
+    def _blocks(self) -> tuple[int, int, int]:
+        planes, rows, columns = (-(-size // side) for size, side in zip(self._sizes, self.block, strict=True))
+        return planes, rows, columns
 
     def __len__(self) -> int:
         """Number of tasks."""
-        return math.ceil(math.prod(self.sizes) / self.bundle)
+        return math.prod(self._blocks)
+
+    def _ranges(self, place: Sequence[int]) -> list[range]:
+        """Planes, rows and columns of units of the task at a place among the blocks."""
+        sides = zip(place, self.block, self._sizes, strict=True)
+        return [range(i * side, min((i + 1) * side, size)) for i, side, size in sides]
 
     def units(self, task: int) -> list[Unit]:
-        """The units of a task."""
-        numbers = range(task * self.bundle, min((task + 1) * self.bundle, math.prod(self.sizes)))
-        return [tuple(int(i) for i in np.unravel_index(number, self.sizes)) for number in numbers]
+        """The units of a task: plane by plane, row by row."""
+        planes, rows, columns = self._ranges([int(i) for i in np.unravel_index(task, self._blocks)])
+        if self.units_yx is None:
+            return [(plane,) for plane in planes]
+        return [(plane, row * self.units_yx[1] + column) for plane in planes for row in rows for column in columns]
 
     def place(self, unit: Unit) -> tuple[int, int]:
         """The task of a unit, and the unit's position in it."""
-        return divmod(int(np.ravel_multi_index(unit, self.sizes)), self.bundle)
+        plane, row, column = (*unit, 0, 0) if self.units_yx is None else (unit[0], *divmod(unit[1], self.units_yx[1]))
+        block = [i // side for i, side in zip((plane, row, column), self.block, strict=True)]
+        planes, rows, columns = self._ranges(block)
+        position = ((plane - planes.start) * len(rows) + row - rows.start) * len(columns) + column - columns.start
+        return int(np.ravel_multi_index(block, self._blocks)), position
 
     def record_name(self, task: int, position: int | None = None) -> str:
         """Name of a task's record, or of the record of one of its units that was tried alone."""
@@ -146,43 +174,50 @@ class Run:
     def task_px(self) -> int:
         """Pixels predicted in one task: enough work for seconds, enough tasks for many workers."""
         total = len(self.planes) * self.grid.shape[0] * self.grid.shape[1]
-        return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
+        return self.settings.task_px or min(max(total // 16, 2**20), MAX_TASK_PX)
 
-    def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
-        bundle = min(max(1, task_px // max(1, unit_px)), BUNDLE)
-        return Step(name=name, sizes=sizes, bundle=bundle, unit_px=min(unit_px, Box.of(self.grid.shape).area))
+    def _step(self, name: str, units_yx: tuple[int, int] | None, unit_px: int, task_px: int) -> Step:
+        block = _block(task_px // max(1, unit_px), units_yx or (1, 1), len(self.planes))
+        unit_px = min(unit_px, Box.of(self.grid.shape).area)
+        return Step(name=name, planes=len(self.planes), units_yx=units_yx, block=block, unit_px=unit_px)
 
-    def publish(self, level: int, shards: int) -> Step:
+    def _shards(self, level: int) -> tuple[int, int]:
+        """Rows and columns of the shards of a level."""
+        rows, columns = (-(-self.image.size(axis, level) // SHARD_PX) for axis in "yx")
+        return rows, columns
+
+    def publish(self, level: int) -> Step:
         """One unit for each shard of each plane."""
-        return self._step(f"publish-{level}", (len(self.planes), shards), 2**22 // 4**level, 8 * self.task_px)
+        return self._step(f"publish-{level}", self._shards(level), 2**22 // 4**level, 8 * self.task_px)
 
-    def seams(self, shards: int) -> Step:
+    @property
+    def seams(self) -> Step:
         """One unit for each shard of the finest level of each plane."""
-        return self._step("seams", (len(self.planes), shards), 2**22, 32 * self.task_px)
+        return self._step("seams", self._shards(0), 2**22, 32 * self.task_px)
 
     @property
     def tables(self) -> Step:
         """One unit for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step("tables", (len(self.planes), len(self.row_groups)), group_px, 32 * self.task_px)
+        return self._step("tables", (len(self.row_groups), 1), group_px, 32 * self.task_px)
 
     @property
     def intensity_statistics(self) -> Step:
         """One unit for each plane."""
-        return self._step("intensity", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        return self._step("intensity", None, Box.of(self.grid.shape).area, 8 * self.task_px)
 
     @property
     def predict(self) -> Step:
         """One unit for each window of each plane."""
-        height, width = self.windows.window_shape
-        return self._step("predict", (len(self.planes), len(self.windows)), height * width, self.task_px)
+        units_yx = self.windows.rows, self.windows.columns
+        return self._step("predict", units_yx, self.windows.core_box(0).area, self.task_px)
 
     @property
     def decode(self) -> Step:
         """One unit for each tile of each plane; for each plane where prediction is part of it."""
         if self.fused:
-            return self._step("decode", (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
-        return self._step("decode", (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
+            return self._step("decode", None, Box.of(self.grid.shape).area, self.task_px)
+        return self._step("decode", (self.grid.rows, self.grid.columns), self.grid.size**2, 4 * self.task_px)
 
     @property
     def row_groups(self) -> RowGroups:
@@ -194,12 +229,34 @@ class Run:
     def join_row_groups(self) -> Step:
         """One unit for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step("row_groups", (len(self.planes), len(self.row_groups)), group_px, 8 * self.task_px)
+        return self._step("row_groups", (len(self.row_groups), 1), group_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:
         """One unit for each plane."""
-        return self._step("join", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        return self._step("join", None, Box.of(self.grid.shape).area, 8 * self.task_px)
+
+
+def _block(count: int, units_yx: tuple[int, int], planes: int) -> tuple[int, int, int]:
+    """Planes, rows and columns of a block of at most `count` units, nearly square; whole planes if there is room."""
+    rows, columns = units_yx
+    count = min(max(1, count), BUNDLE)
+    if rows * columns <= count:
+        return min(planes, count // (rows * columns)), rows, columns
+    width = min(columns, math.isqrt(count))
+    height = min(rows, count // width)
+    width = min(columns, count // height)
+    # Five columns in blocks of at most four are three and two, not four and one.
+    return 1, -(-rows // -(-rows // height)), -(-columns // -(-columns // width))
+
+
+def for_one_worker(run: Run) -> Run:
+    """The same run with tasks of whole frames: nobody else is there to take a part of one.
+
+    Windows and tiles of one task share the chunks that they read.
+    """
+    task_px = run.settings.task_px or max(run.task_px, min(Box.of(run.grid.shape).area, MAX_TASK_PX))
+    return replace(run, settings=replace(run.settings, task_px=task_px))
 
 
 class Records:
@@ -267,7 +324,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         For another number of channels than the model's.
     """
     method = model.method
-    settings = dataclasses.replace(settings, precision=resolved(settings.device, settings.precision))
+    settings = replace(settings, precision=resolved(settings.device, settings.precision))
     shape = (image.size("y"), image.size("x"))
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)
@@ -281,11 +338,12 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
             "scale": level.scale,
             "units": image.units,
             "channels": image.channels,
-            "levels": [dataclasses.asdict(dataclasses.replace(level, document=None)) for level in image.levels],
+            "levels": [dataclasses.asdict(replace(level, document=None)) for level in image.levels],
         },
         "model": digest(model),
         "method_source": source_digest(method),
-        "settings": dataclasses.asdict(settings),
+        # Labels do not depend on the size of tasks; a run that is resumed goes on with the tasks that it began with.
+        "settings": {name: value for name, value in dataclasses.asdict(settings).items() if name != "task_px"},
         "channels": channels,
         "window": {"shape": windows.window_shape, "core": windows.core, "halo": windows.halo},
         "versions": {

@@ -5,6 +5,7 @@ Maps are rounded to uint8 before anything reads them, so that all tiles decode t
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -21,34 +22,50 @@ from cellscale.segmentation.intensity_statistics import mappings_of
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, put
-from cellscale.segmentation.source import Reference, read_checked, reference_of
+from cellscale.segmentation.source import read_each, reference_of
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
-from cellscale.types import Box, Candidates, Prediction, part_of
+from cellscale.types import Box, Candidates, Image, Prediction, part_of
 
 
-def _window(
-    run: Run, plane: int, window: int, mappings: Sequence[Mapping], reference: Reference
-) -> NDArray[np.float32]:
-    """The network's input, (c, y, x), mirrored beyond the frame."""
+def _rows_and_columns(run: Run, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the frame that a window shows, mirrored beyond it."""
     box = run.windows.window_box(window)
-    rows = mirrored(box.y0, box.y1, run.grid.shape[0])
-    columns = mirrored(box.x0, box.x1, run.grid.shape[1])
-    source = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
-    values = read_checked(run, plane, source, reference, channels=run.channels)
-    mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, values, strict=True)])
-    return np.ascontiguousarray(mapped[:, rows - source.y0][:, :, columns - source.x0])
+    return mirrored(box.y0, box.y1, run.grid.shape[0]), mirrored(box.x0, box.x1, run.grid.shape[1])
 
 
-def _batches(run: Run, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], NDArray[np.float32]]]:
-    """Units and the network's inputs, (n, c, y, x); the last batch is filled up."""
+def _source_box(run: Run, window: int) -> Box:
+    """The pixels of the frame that a window shows."""
+    rows, columns = _rows_and_columns(run, window)
+    return Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+
+
+def _input(run: Run, window: int, mappings: Sequence[Mapping], pixels: Image) -> NDArray[np.float32]:
+    """The network's input, (c, y, x), mirrored beyond the frame, from the pixels of `_source_box`."""
+    rows, columns = _rows_and_columns(run, window)
+    mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, pixels, strict=True)])
+    return np.ascontiguousarray(mapped[:, rows - rows.min()][:, :, columns - columns.min()])
+
+
+def _batches(
+    run: Run, units: Sequence[Unit], channels: Sequence[int] | None
+) -> Iterator[tuple[list[Unit], NDArray[np.float32], list[Image]]]:
+    """Units, the network's inputs, (n, c, y, x), and the channels that were read; the last batch is filled up."""
     records, size = Records(run.scratch), run.settings.batch
     planes = sorted({unit[0] for unit in units})
-    known = {plane: (mappings_of(run, plane, records), reference_of(run, plane, records)) for plane in planes}
+    mappings = {plane: mappings_of(run, plane, records) for plane in planes}
+    references = {plane: reference_of(run, plane, records) for plane in planes}
+    boxes = [(plane, _source_box(run, window)) for plane, window in units]
+    read = read_each(run, boxes, references, channels=channels)
+    wanted = list(run.channels) if channels is None else slice(None)
     for start in range(0, len(units), size):
         batch = list(units[start : start + size])
-        inputs = [_window(run, plane, window, *known[plane]) for plane, window in batch]
-        yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs)))
+        images = list(itertools.islice(read, len(batch)))
+        inputs = [
+            _input(run, window, mappings[plane], pixels[wanted])
+            for (plane, window), pixels in zip(batch, images, strict=True)
+        ]
+        yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs))), images
 
 
 def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
@@ -56,23 +73,38 @@ def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Itera
 
     The next batch is read meanwhile. On a device of its own the network goes on while the caller works.
     """
+    for unit, found, _ in _predicted(run, networks, units, run.channels):
+        yield unit, found
+
+
+def predicted_frames(run: Run, networks: Networks, planes: Sequence[int]) -> Iterator[tuple[int, Prediction, Image]]:
+    """Predict frames that are one window each; yield them with all their channels, (c, y, x), which are read once."""
+    for (plane, _), found, image in _predicted(run, networks, [(plane, 0) for plane in planes], None):
+        yield plane, found, image
+
+
+def _predicted(
+    run: Run, networks: Networks, units: Sequence[Unit], channels: Sequence[int] | None
+) -> Iterator[tuple[Unit, Prediction, Image]]:
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
-    made = _predictions(run, networks, units)
+    made = _predictions(run, networks, units, channels)
     return made if run.settings.device == "cpu" else prefetch(made)
 
 
-def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
+def _predictions(
+    run: Run, networks: Networks, units: Sequence[Unit], channels: Sequence[int] | None
+) -> Iterator[tuple[Unit, Prediction, Image]]:
     how = run.settings
-    for batch, inputs in prefetch(_batches(run, units)):
+    for batch, inputs, images in prefetch(_batches(run, units, channels)):
         try:
             predicted = windows_to_maps(
                 run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
             )
         except NotFiniteError as error:
             raise InputError(f"{window_name(run, batch[min(error.sample, len(batch) - 1)])}: {error}") from error
-        for unit, found in zip(batch, predicted, strict=False):
-            yield unit, _of_core(run, unit[1], found)
+        for unit, found, image in zip(batch, predicted, images, strict=False):
+            yield unit, _of_core(run, unit[1], found), image
 
 
 def window_name(run: Run, unit: Unit) -> str:

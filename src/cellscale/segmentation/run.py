@@ -67,7 +67,7 @@ def _perform(shared: _Shared, task: Task) -> Any:
     """Do a task, then write its record, unless another driver has signed the run meanwhile."""
     name, units = task
     record = {"units": np.array(units, np.int64), **shared.work(shared.argument, units)}
-    shared.owner.check()
+    shared.owner.glance()
     put(shared.owner.scratch, name, record)
     release_memory()
     return shared.summary(record)
@@ -91,6 +91,8 @@ class Steps:
     on_status: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
     """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
+    begun: bool = True
+    """Whether an earlier driver may have left records."""
     records: dict[str, list[str]] = field(default_factory=dict)
     """Names of the records of each step that is done; a listing may not have the latest of them."""
 
@@ -120,7 +122,7 @@ class Steps:
         OvertakenError
             If another driver has signed the run.
         """
-        self.owner.check()
+        self.owner.glance()
         began = time.perf_counter()
         todo, records = self._todo(step)
         self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
@@ -153,7 +155,7 @@ class Steps:
 
     def _todo(self, step: Step) -> tuple[list[int], list[str]]:
         """Tasks without a record, and the records of the others: one of the task, or one of each unit."""
-        done = self.run.scratch.names(step.name)
+        done = self.run.scratch.names(step.name) if self.begun else frozenset()
         todo, records = [], []
         for task in range(len(step)):
             whole = step.record_name(task)
@@ -306,7 +308,7 @@ def segment(
     RunError
         If units were quarantined; nothing is published then, unless the target wants holes.
     """
-    attempt, finished = resumed(run, target)
+    run, attempt, finished = resumed(run, target)
     if target.report:
         target.report.check_writable()
     owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt)
@@ -314,16 +316,26 @@ def segment(
         owner.finish()
         return stored_report(finished)
     run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
-    steps = Steps(run=run, owner=owner, executor=executor, report=report, on_progress=on_progress, on_status=on_status)
+    steps = Steps(
+        run=run,
+        owner=owner,
+        executor=executor,
+        report=report,
+        on_progress=on_progress,
+        on_status=on_status,
+        begun=attempt is not None,
+    )
     if target.report:
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
         layer = _carried_out(steps, networks, target, model or {})
-    except OvertakenError:
-        if owner.leave():
-            _discard(run, target, owner.attempt)
-        raise
     except CellscaleError as error:
+        overtaken = error if isinstance(error, OvertakenError) else owner.overtaken()
+        if overtaken is not None:
+            # Whatever failed, it failed because another driver has deleted what this one needs, or does not matter.
+            if owner.leave():
+                _discard(run, target, owner.attempt)
+            raise overtaken from error
         if isinstance(error, ChangedError) and owner.owns():
             owner.scratch.write_json(CHANGED, str(error))
         if target.report:
@@ -366,7 +378,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     steps.owner.check()
     layer = _staged(run, target, steps.owner.attempt, layer_metadata(run, model, report.failed_regions))
     _write_layer(steps, layer, earlier)
-    report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
+    report.seams = layer_quality(run, steps.records[run.seams.name])
     return layer
 
 
@@ -375,10 +387,10 @@ def _write_layer(steps: Steps, layer: LabelLayer, earlier: Rows) -> None:
     run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0, earlier=earlier)
     written = {}
     for level in range(len(layer.levels)):
-        step = run.publish(level, len(layer.shards(level)))
+        step = run.publish(level)
         publication = dataclasses.replace(finest, level=level)
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
-    steps.do(run.seams(len(layer.shards())), count_seams, finest)
+    steps.do(run.seams, count_seams, finest)
     rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
     verification.check_levels(layer, written)
     verification.check_cells(run, layer, written[0], rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellscale.errors import ExistsError, InputError, StoreError
@@ -83,8 +84,10 @@ def _published(run: Run, target: Target) -> LabelLayer | None:
     return open_labels(target.store, target.name, storage_options=options)
 
 
-def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
-    """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
+def resumed(run: Run, target: Target) -> tuple[Run, str | None, LabelLayer | None]:
+    """Return the run, with the tasks of the attempt that is resumed, that attempt, and its layer if it is finished.
+
+    Of a finished attempt only cleaning up is left to do.
 
     Raises
     ------
@@ -97,12 +100,19 @@ def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
         attempt = old["attempt"] if old else None
         names = {"output": target.output, "version": target.version}
         check_target(run.image, target.name, **names, attempt=attempt, overwrite=target.overwrite)
-        return attempt, None
+        return _as_begun(run, old), attempt, None
     finished = old is not None and published.attempt == old["attempt"]
     if old is not None and finished and not target.overwrite:
-        return old["attempt"], published
+        return run, old["attempt"], published
     if not target.overwrite:
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
         )
-    return (old["attempt"] if old and not finished else None), None
+    if old is None or finished:
+        return run, None, None
+    return _as_begun(run, old), old["attempt"], None
+
+
+def _as_begun(run: Run, old: Mapping[str, Any] | None) -> Run:
+    """The run with the tasks of an earlier plan, whose records are those of its tasks."""
+    return run if old is None else replace(run, settings=replace(run.settings, task_px=old["task_px"]))
