@@ -18,11 +18,12 @@ from cellscale.kernels.exact_sums import exact_sums
 from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
-from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.predict import limits, maps_name, predicted_frames, reached_in
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.source import read_each, reference_of
+from cellscale.segmentation.tasks import Unit
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from cellscale.errors import CellscaleError, StoreError
 from cellscale.segmentation.memory import release_memory
-from cellscale.segmentation.plan import Unit
+from cellscale.segmentation.tasks import Unit
 
 log = logging.getLogger("cellscale")
 

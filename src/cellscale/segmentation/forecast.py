@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.plan import Run, Step
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.tasks import Step
 from cellscale.segmentation.trial import trial
 from cellscale.types import Box
 

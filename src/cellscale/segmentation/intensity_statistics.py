@@ -16,9 +16,10 @@ import numpy as np
 
 from cellscale.methods.intensity import BINS, Mapping, Scale, scale_of_type, scales_of
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
-from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.source import Reference, chunk_grid, read_checked
+from cellscale.segmentation.tasks import Unit
 from cellscale.types import Box, Image
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import unpacked
-from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.tasks import Unit
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
 from cellscale.types import Table

@@ -17,19 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cellscale.errors import DamagedError, OvertakenError
-from cellscale.segmentation.plan import Run
+from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
 
 PLAN = "plan.json"
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
-_ENTRIES = {
-    "token": str,
-    "attempt": str,
-    "digest": str,
-    "description": dict,
-    "allow_failed_tiles": bool,
-    "task_px": int,
-}
+_ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
 GLANCE_S = 5.0
 """How long a process relies on its last look at the plan, s."""
 
@@ -81,7 +74,8 @@ class Ownership:
     def glance(self) -> None:
         """Check, unless this process has done so within the last seconds.
 
-        Nothing depends on it: what an overtaken driver writes is what its owner would write, or lies where no one reads.
+        Nothing depends on it: what an overtaken driver writes, the owner would write, too, or it lies where no one
+        reads.
         """
         if self.pace.due(GLANCE_S):
             self.check()
@@ -151,12 +145,12 @@ def stored_plan(home: Folder) -> dict[str, Any] | None:
     return found
 
 
-def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
+def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
     """Become the run's owner.
 
     Parameters
     ----------
-    run : Run
+    run : Planned
         Its scratch is `.cellscale-NAME`.
     allow_failed_tiles : bool
         Whether records may be holes.
@@ -168,7 +162,6 @@ def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownershi
         home=home, attempt=attempt or f"{run.digest[:16]}-{uuid.uuid4().hex[:12]}", token=uuid.uuid4().hex
     )
     plan = {"digest": run.digest, "description": run.description, "allow_failed_tiles": allow_failed_tiles}
-    plan["task_px"] = run.task_px
     # Listed before the plan is written: what a driver writes that signs after this one is never among them.
     before = [] if resumed else _attempts(home)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})

@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from cellscale.ngff.array_io import SHARD_PX
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
+from cellscale.segmentation.tasks import Step, Unit, block_of
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
@@ -37,20 +37,12 @@ from cellscale.types import Box
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
-Unit: TypeAlias = tuple[int, ...]
-"""Coordinates of a work item: a plane; a plane and a window, tile or shard."""
 
 
 MAX_SETTING = 2**20
 """Largest size, batch and number of threads: larger ones overflow what torch counts with."""
-BUNDLE = 64
-"""Most units in one task: a record is read whole for each of its units."""
 MAX_TASK_PX = 2**24
 """Most pixels predicted in one task."""
-
-
-KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tables": "row group"}
-"""Kind of the units of a step, where they are not shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,64 +82,28 @@ class Settings:
             raise InputError(f"Setting 'frames' is {self.frames}; expected two numbers, the half-open range.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A part of a run: units of work, bundled into tasks; each task writes one record.
-
-    The units of a task are a block: neighbours share what they read, and a block has more of them than a row.
-    """
-
-    name: str
-    planes: int
-    """Number of planes."""
-    units_yx: tuple[int, int] | None = None
-    """Rows and columns of windows, tiles or shards in each plane; None: the planes are the units."""
-    block: tuple[int, int, int]
-    """Planes, rows and columns of units in one task."""
-    unit_px: int
-    """Pixels of a unit; of the largest one where they differ."""
+class Planned(Protocol):
+    """The part of a planned run that its target and its owner need."""
 
     @property
-    def kind(self) -> str:
-        """Kind of a unit: a frame, or one window, tile or shard of it."""
-        return KINDS.get(self.name, "shard") if self.units_yx else "frame"
+    def image(self) -> NgffImage:
+        """The image that the labels are of."""
+        ...
 
     @property
-    def _sizes(self) -> tuple[int, int, int]:
-        return (self.planes, *(self.units_yx or (1, 1)))
+    def scratch(self) -> Folder:
+        """`.cellscale-NAME`."""
+        ...
 
     @property
-    def _blocks(self) -> tuple[int, int, int]:
-        planes, rows, columns = (-(-size // side) for size, side in zip(self._sizes, self.block, strict=True))
-        return planes, rows, columns
+    def digest(self) -> str:
+        """Digest of the description."""
+        ...
 
-    def __len__(self) -> int:
-        """Number of tasks."""
-        return math.prod(self._blocks)
-
-    def _ranges(self, place: Sequence[int]) -> list[range]:
-        """Planes, rows and columns of units of the task at a place among the blocks."""
-        sides = zip(place, self.block, self._sizes, strict=True)
-        return [range(i * side, min((i + 1) * side, size)) for i, side, size in sides]
-
-    def units(self, task: int) -> list[Unit]:
-        """The units of a task: plane by plane, row by row."""
-        planes, rows, columns = self._ranges([int(i) for i in np.unravel_index(task, self._blocks)])
-        if self.units_yx is None:
-            return [(plane,) for plane in planes]
-        return [(plane, row * self.units_yx[1] + column) for plane in planes for row in rows for column in columns]
-
-    def place(self, unit: Unit) -> tuple[int, int]:
-        """The task of a unit, and the unit's position in it."""
-        plane, row, column = (*unit, 0, 0) if self.units_yx is None else (unit[0], *divmod(unit[1], self.units_yx[1]))
-        block = [i // side for i, side in zip((plane, row, column), self.block, strict=True)]
-        planes, rows, columns = self._ranges(block)
-        position = ((plane - planes.start) * len(rows) + row - rows.start) * len(columns) + column - columns.start
-        return int(np.ravel_multi_index(block, self._blocks)), position
-
-    def record_name(self, task: int, position: int | None = None) -> str:
-        """Name of a task's record, or of the record of one of its units that was tried alone."""
-        return f"{self.name}/{task:07d}" + ("" if position is None else f"-{position:05d}")
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """All that the labels depend on."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +133,7 @@ class Run:
         return self.settings.task_px or min(max(total // 16, 2**20), MAX_TASK_PX)
 
     def _step(self, name: str, units_yx: tuple[int, int] | None, unit_px: int, task_px: int) -> Step:
-        block = _block(task_px // max(1, unit_px), units_yx or (1, 1), len(self.planes))
+        block = block_of(task_px // max(1, unit_px), units_yx or (1, 1), len(self.planes))
         unit_px = min(unit_px, Box.of(self.grid.shape).area)
         return Step(name=name, planes=len(self.planes), units_yx=units_yx, block=block, unit_px=unit_px)
 
@@ -237,26 +193,21 @@ class Run:
         return self._step("join", None, Box.of(self.grid.shape).area, 8 * self.task_px)
 
 
-def _block(count: int, units_yx: tuple[int, int], planes: int) -> tuple[int, int, int]:
-    """Planes, rows and columns of a block of at most `count` units, nearly square; whole planes if there is room."""
-    rows, columns = units_yx
-    count = min(max(1, count), BUNDLE)
-    if rows * columns <= count:
-        return min(planes, count // (rows * columns)), rows, columns
-    width = min(columns, math.isqrt(count))
-    height = min(rows, count // width)
-    width = min(columns, count // height)
-    # Five columns in blocks of at most four are three and two, not four and one.
-    return 1, -(-rows // -(-rows // height)), -(-columns // -(-columns // width))
-
-
 def for_one_worker(run: Run) -> Run:
     """The same run with tasks of whole frames: nobody else is there to take a part of one.
 
     Windows and tiles of one task share the chunks that they read.
     """
     task_px = run.settings.task_px or max(run.task_px, min(Box.of(run.grid.shape).area, MAX_TASK_PX))
-    return replace(run, settings=replace(run.settings, task_px=task_px))
+    described = {**run.description, "settings": {**run.description["settings"], "task_px": task_px}}
+    return replace(run, settings=replace(run.settings, task_px=task_px), description=described)
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    """Digest of all but the size of tasks: a run that is resumed goes on with the tasks that it began with."""
+    settings = {name: value for name, value in description["settings"].items() if name != "task_px"}
+    text = json.dumps({**description, "settings": settings}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Records:
@@ -342,8 +293,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         },
         "model": digest(model),
         "method_source": source_digest(method),
-        # Labels do not depend on the size of tasks; a run that is resumed goes on with the tasks that it began with.
-        "settings": {name: value for name, value in dataclasses.asdict(settings).items() if name != "task_px"},
+        "settings": dataclasses.asdict(settings),
         "channels": channels,
         "window": {"shape": windows.window_shape, "core": windows.core, "halo": windows.halo},
         "versions": {
@@ -363,7 +313,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         windows=windows,
         grid=Grid(shape=shape, size=settings.tile_size),
         scratch=scratch,
-        digest=hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest(),
+        digest=_digest(description),
         description=description,
     )
 

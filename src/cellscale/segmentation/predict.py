@@ -19,10 +19,11 @@ from cellscale.methods.intensity import Mapping
 from cellscale.methods.protocol import Networks
 from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
-from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, put
 from cellscale.segmentation.source import read_each, reference_of
+from cellscale.segmentation.tasks import Unit
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
 from cellscale.types import Box, Candidates, Image, Prediction, part_of

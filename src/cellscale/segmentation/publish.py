@@ -18,8 +18,9 @@ from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import fragments_name
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.tasks import Unit
 from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.metrics.straightness import RUN, lines_beside, seam_quality, straight_pixels
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.publish import Publication, label_slice
 from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.tasks import Unit
 from cellscale.types import Box
 
 GROUPS = 4096

@@ -107,7 +107,7 @@ def read_each(
     *,
     channels: Sequence[int] | None = None,
 ) -> Iterator[Image]:
-    """Yield the pixels of boxes of planes, in their order; neighbours are read together, so that each chunk is read once.
+    """Yield the pixels of boxes of planes, in their order; neighbours are read together, each of their chunks once.
 
     Parameters
     ----------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff.labels import LabelLayer, check_target, list_labels, open_labels
 from cellscale.segmentation.ownership import stored_plan
-from cellscale.segmentation.plan import Run, differences
+from cellscale.segmentation.plan import Planned, differences
 from cellscale.storage.folder import Folder
 
 CHANGED = "changed.json"
@@ -39,7 +38,7 @@ class Target:
         return f"{self.store.rstrip('/')}/labels/{self.name}"
 
 
-def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
+def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
     """The plan of an unfinished run that this one resumes, or None.
 
     Raises
@@ -76,7 +75,7 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
     )
 
 
-def _published(run: Run, target: Target) -> LabelLayer | None:
+def _published(run: Planned, target: Target) -> LabelLayer | None:
     """The listed layer of the target's name, or None."""
     options = run.image.storage_options
     if target.name not in list_labels(target.store, storage_options=options):
@@ -84,10 +83,8 @@ def _published(run: Run, target: Target) -> LabelLayer | None:
     return open_labels(target.store, target.name, storage_options=options)
 
 
-def resumed(run: Run, target: Target) -> tuple[Run, str | None, LabelLayer | None]:
-    """Return the run, with the tasks of the attempt that is resumed, that attempt, and its layer if it is finished.
-
-    Of a finished attempt only cleaning up is left to do.
+def resumed(run: Planned, target: Target) -> tuple[str | None, LabelLayer | None]:
+    """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
 
     Raises
     ------
@@ -100,19 +97,12 @@ def resumed(run: Run, target: Target) -> tuple[Run, str | None, LabelLayer | Non
         attempt = old["attempt"] if old else None
         names = {"output": target.output, "version": target.version}
         check_target(run.image, target.name, **names, attempt=attempt, overwrite=target.overwrite)
-        return _as_begun(run, old), attempt, None
+        return attempt, None
     finished = old is not None and published.attempt == old["attempt"]
     if old is not None and finished and not target.overwrite:
-        return run, old["attempt"], published
+        return old["attempt"], published
     if not target.overwrite:
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
         )
-    if old is None or finished:
-        return run, None, None
-    return _as_begun(run, old), old["attempt"], None
-
-
-def _as_begun(run: Run, old: Mapping[str, Any] | None) -> Run:
-    """The run with the tasks of an earlier plan, whose records are those of its tasks."""
-    return run if old is None else replace(run, settings=replace(run.settings, task_px=old["task_px"]))
+    return (old["attempt"] if old and not finished else None), None
