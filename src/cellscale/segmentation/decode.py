@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellscale.errors import RunError
 from cellscale.kernels.exact_sums import exact_sums
@@ -19,9 +21,9 @@ from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
 from cellscale.segmentation.plan import Records, Run
-from cellscale.segmentation.predict import limits, maps_name, predicted_frames, reached_in
+from cellscale.segmentation.predict import MAPS, limits, predicted_frames, reached_in
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.records import Arrays, compressed, put, units_name
 from cellscale.segmentation.source import read_each, reference_of
 from cellscale.segmentation.tasks import Unit
 from cellscale.tiling.candidates import from_arrays, gathered
@@ -29,10 +31,8 @@ from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Image, Prediction, part_of
 
-
-def fragments_name(plane: int, tile: int) -> str:
-    """Name of the scratch object of a core's fragment numbers."""
-    return f"fragments/{plane:06d}/{tile:06d}"
+FRAGMENTS = "fragments"
+"""Kind of the scratch objects that hold the fragment numbers of cores."""
 
 
 def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arrays]) -> Prediction:
@@ -50,8 +50,18 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
     return maps
 
 
-def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> TileRecord:
-    """Decode one tile from the prediction of a box around it; write its fragments, unflushed, and return its record.
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A tile that was decoded."""
+
+    plane: int
+    record: TileRecord
+    fragments: NDArray[np.uint8]
+    """The fragment numbers of its core, compressed."""
+
+
+def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> Decoded:
+    """Decode one tile from the prediction of a box around it.
 
     `image` is all channels of the tile's core, (c, y, x).
     """
@@ -63,15 +73,8 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
         for c, values in enumerate(image)
         for name, column in exact_sums(owned, made.count, values).items()
     }
-    put(run.scratch, fragments_name(plane, tile), {"fragments": owned}, flush=False)
-    return TileRecord(
-        tile=tile,
-        count=made.count,
-        overlap=made.overlap,
-        border=made.border,
-        nodes={**made.nodes, **sums},
-        edges=made.edges,
-    )
+    found = replace(made, nodes={**made.nodes, **sums})
+    return Decoded(plane=plane, record=found, fragments=compressed({"fragments": owned}))
 
 
 def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
@@ -81,33 +84,35 @@ def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
             image = pixels[(slice(None), *run.grid.core(tile).slices)]
-            made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
-    return _recorded(run, made) | limits(reached)
+            made.append(decoded(run, plane, tile, part_of(found, box), box, image))
+    return stored(run, units, made) | limits(reached)
 
 
 def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
+    records = Records(run.scratch)
+
     @lru_cache(maxsize=9)
-    def stored(plane: int, window: int) -> Arrays:
-        found = get(run.scratch, maps_name(plane, window))
+    def maps_of(plane: int, window: int) -> Arrays:
+        found = records.stored(run.predict, MAPS, plane, window)
         if "hole" in found:
             raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
         return found
 
     boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
-    records = Records(run.scratch)
     references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in units})}
     images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in units], references)
-    parts = (_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
+    parts = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in units)
     made = []
     for (plane, tile), (image, part) in zip(units, prefetch(zip(images, parts, strict=True)), strict=True):
-        made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
-    return _recorded(run, made)
+        made.append(decoded(run, plane, tile, part, boxes[tile], image))
+    return stored(run, units, made)
 
 
-def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
-    """Columns of the record of tiles, whose fragments are on the disk."""
-    run.scratch.flush(fragments_name(plane, tile.tile) for plane, tile in made)
-    return packed(made)
+def stored(run: Run, units: Sequence[Unit], made: Sequence[Decoded]) -> Arrays:
+    """Write the fragments of a task's tiles as one scratch object; return the columns of their record."""
+    fragments = {f"{tile.plane}/{tile.record.tile}": tile.fragments for tile in made}
+    put(run.scratch, units_name(FRAGMENTS, units), fragments)
+    return packed([(tile.plane, tile.record) for tile in made])
 
 
 def decode(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
-from cellscale.segmentation.decode import fragments_name, packed
+from cellscale.segmentation.decode import Decoded, stored
 from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.predict import maps_name
-from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.predict import MAPS
+from cellscale.segmentation.records import Arrays, compressed, get, put, units_name
 from cellscale.segmentation.source import chunk_grid
 from cellscale.segmentation.tasks import Step, Unit
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
@@ -88,8 +88,9 @@ def _cut(low: int, high: int, side: int) -> int:
 
 def no_maps(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     """Let every tile that reads these windows fail."""
-    for plane, window in units:
-        put(failed.run.scratch, maps_name(plane, window), {"hole": np.array(failed.reasons[plane, window])})
+    holes = {f"{plane}/{window}": np.array(failed.reasons[plane, window]) for plane, window in units}
+    maps = {name: compressed({"hole": reason}) for name, reason in holes.items()}
+    put(failed.run.scratch, units_name(MAPS, units), maps)
     return _reasons(failed, units)
 
 
@@ -97,13 +98,12 @@ def no_fragments(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
     run = failed.run
     tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
-    return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
+    return stored(run, units, [_blank(run, plane, tile) for plane, tile in tiles]) | _reasons(failed, units)
 
 
-def _blank(run: Run, plane: int, tile: int) -> TileRecord:
+def _blank(run: Run, plane: int, tile: int) -> Decoded:
     owned, made = blank(run.method, run.grid, tile)
-    put(run.scratch, fragments_name(plane, tile), {"fragments": owned})
-    return made
+    return Decoded(plane=plane, record=made, fragments=compressed({"fragments": owned}))
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:

@@ -27,7 +27,7 @@ from cellscale.models.model import Model, digest
 from cellscale.ngff.array_io import SHARD_PX
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
-from cellscale.segmentation.records import Arrays, find, get
+from cellscale.segmentation.records import Arrays, decompressed, find, get, units_name
 from cellscale.segmentation.tasks import Step, Unit, block_of
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
@@ -216,6 +216,7 @@ class Records:
     def __init__(self, scratch: Folder) -> None:
         """Read nothing yet."""
         self._find = lru_cache(maxsize=4)(partial(find, scratch))
+        self._objects = lru_cache(maxsize=9)(partial(find, scratch))
         self._scratch = scratch
 
     def name(self, step: Step, unit: Unit) -> str:
@@ -231,6 +232,17 @@ class Records:
     def of(self, step: Step, unit: Unit) -> Arrays:
         """The record that holds a unit's results."""
         return self.named(self.name(step, unit))
+
+    def stored(self, step: Step, kind: str, plane: int, number: int) -> Arrays:
+        """What the task of a window or tile has stored for it, as one of its objects of a kind."""
+        unit = (plane, number) if step.units_yx else (plane,)
+        name = units_name(kind, step.units(step.place(unit)[0]))
+        found = self._objects(name)
+        if found is None:
+            # Its task has failed, and its units were tried one by one.
+            name = units_name(kind, [unit])
+            found = self._objects(name) or get(self._scratch, name)
+        return decompressed(found[f"{plane}/{number}"], f"{self._scratch.url}/{name}")
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:

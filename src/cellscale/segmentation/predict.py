@@ -21,12 +21,15 @@ from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, put
+from cellscale.segmentation.records import Arrays, compressed, put, units_name
 from cellscale.segmentation.source import read_each, reference_of
 from cellscale.segmentation.tasks import Unit
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
 from cellscale.types import Box, Candidates, Image, Prediction, part_of
+
+MAPS = "maps"
+"""Kind of the scratch objects that hold predictions."""
 
 
 def _rows_and_columns(run: Run, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -123,13 +126,14 @@ def _of_core(run: Run, window: int, found: Prediction) -> Prediction:
 
 
 def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
-    """Write the prediction of each window as one scratch object; return how often limits were reached."""
+    """Write the predictions of all windows as one scratch object; return how often limits were reached."""
     reached: Counter[str] = Counter()
+    maps = {}
     for (plane, window), found in predictions_of(run, networks, units):
         content = arrays_of(found) if isinstance(found, Candidates) else found
-        put(run.scratch, maps_name(plane, window), content, flush=False)
+        maps[f"{plane}/{window}"] = compressed(content)
         reached += reached_in(found)
-    run.scratch.flush(maps_name(plane, window) for plane, window in units)
+    put(run.scratch, units_name(MAPS, units), maps)
     return limits(reached)
 
 
@@ -141,8 +145,3 @@ def reached_in(prediction: Prediction) -> Counter[str]:
 def limits(reached: Counter[str]) -> Arrays:
     """Columns of a task's record: how often each limit was reached."""
     return {f"reached.{name}": np.array(count, np.int64) for name, count in reached.items()}
-
-
-def maps_name(plane: int, window: int) -> str:
-    """Name of the scratch object of a window's prediction."""
-    return f"maps/{plane:06d}/{window:06d}"

@@ -15,11 +15,11 @@ import numpy as np
 from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.decode import fragments_name
+from cellscale.segmentation.decode import FRAGMENTS
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.tasks import Unit
 from cellscale.segmentation.verification import counts
 from cellscale.storage.folder import Folder
@@ -59,7 +59,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
         for tile in run.grid.touching(box):
             core = run.grid.core(tile)
             part = core.clip(box)
-            fragments = get(run.scratch, fragments_name(plane, tile))["fragments"]
+            fragments = numbering.joined.records.stored(run.decode, FRAGMENTS, plane, tile)["fragments"]
             labels[part.within(box).slices] = numbering.table(plane, tile)[fragments[part.within(core).slices]]
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,6 +46,22 @@ def _unpacked(data: bytes, where: str) -> Arrays:
         arrays[name] = np.frombuffer(content, dtype, count, start).reshape(shape).copy()
         start += arrays[name].nbytes
     return arrays
+
+
+def compressed(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Named arrays as one array of bytes: what a task makes of one of its units, of which it writes all at once."""
+    return np.frombuffer(_packed(arrays), np.uint8)
+
+
+def decompressed(data: NDArray[np.uint8], where: str) -> Arrays:
+    """Named arrays of what `compressed` returned."""
+    return _unpacked(data.tobytes(), where)
+
+
+def units_name(kind: str, units: Sequence[Sequence[int]]) -> str:
+    """Name of the scratch object of a task: its first unit, and how many it has if there are several."""
+    plane, number = (*units[0], 0)[:2]
+    return f"{kind}/{plane:06d}/{number:06d}" + (f"-{len(units)}" if len(units) > 1 else "")
 
 
 def put(folder: Folder, name: str, arrays: Mapping[str, NDArray[Any]], *, flush: bool = True) -> None:
