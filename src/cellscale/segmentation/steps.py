@@ -182,7 +182,7 @@ class Steps(Generic[R]):
     def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
         found = [
             placeholders.described(step, units[0], self.place(self.run, step, units[0]), placeholders.reason_of(error))
-            for (_, units), error in failed
+            for (_, units), error in sorted(failed, key=lambda one: one[0][1][0])
         ]
         self.report.failed_tiles += found
         where = placeholders.first_of([placeholders.named(unit) for unit in found], " | ", self.full_report)
