@@ -40,7 +40,7 @@ AROUND = 0.5
 """σ of the window of a structure tensor, as a share of its gradient's."""
 RESPONSES = 8
 """Responses of a channel at each scale."""
-STRIP_PX = 512
+ROWS_AT_ONCE = 512
 """Rows that are looked at together."""
 
 
@@ -228,8 +228,8 @@ class PixelForest:
         forest, height = networks["forest"], windows.shape[2]
         found = np.empty((len(windows), len(CLASSES), *windows.shape[2:]), np.float32)
         for window, out in zip(windows.cpu().numpy(), found, strict=True):
-            for y in range(0, height, STRIP_PX):
-                first, stop = max(0, y - self.reach), min(height, y + STRIP_PX)
+            for y in range(0, height, ROWS_AT_ONCE):
+                first, stop = max(0, y - self.reach), min(height, y + ROWS_AT_ONCE)
                 seen = self.features(window[:, first : stop + self.reach])[:, y - first : stop - first]
                 shares = forest(np.ascontiguousarray(seen.reshape(len(seen), -1).T, np.float32))
                 out[:, y:stop] = shares.T.reshape(len(CLASSES), stop - y, -1)

@@ -21,7 +21,7 @@ from cellscale.types import Box, Image
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
 """Boxes by the number of their plane."""
-STRIP_PX = 2**24
+ROWS_PX = 2**24
 """Pixels of all channels read at once."""
 
 
@@ -29,7 +29,7 @@ def strips(run: Run, grid: ChunkGrid) -> Iterator[Box]:
     """Boxes of whole chunks that cover a frame, each small enough to be read at once, or one row of chunks."""
     height, width = run.grid.shape
     side = grid.chunk[0]
-    rows = max(1, STRIP_PX // (width * run.image.size("c")) // side) * side
+    rows = max(1, ROWS_PX // (width * run.image.size("c")) // side) * side
     for y in range(0, height, rows):
         yield Box(y, 0, min(y + rows, height), width)
 
