@@ -104,7 +104,7 @@ def _sag(values: NDArray[np.int64], absent: int, stack: NDArray[np.int64]) -> No
                 n -= 1
             stack[n] = y
             n += 1
-    # Between two corners a and b of the envelope, the line values[a] + (y − a) · rise / (b − a), rounded up: −(−n // d).
+    # Between two corners of the envelope: the line values[a] + (y − a) · rise / (b − a), rounded up by −(−n // d).
     for k in range(n - 1):
         a, b = stack[k], stack[k + 1]
         rise = values[b] - values[a]
