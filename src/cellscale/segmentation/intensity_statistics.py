@@ -25,7 +25,7 @@ ROWS_PX = 2**24
 """Pixels of all channels read at once."""
 
 
-def strips(run: Run, grid: ChunkGrid) -> Iterator[Box]:
+def row_boxes(run: Run, grid: ChunkGrid) -> Iterator[Box]:
     """Boxes of whole chunks that cover a frame, each small enough to be read at once, or one row of chunks."""
     height, width = run.grid.shape
     side = grid.chunk[0]
@@ -42,7 +42,7 @@ def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
 
 def measure_planes(run: Run, units: Sequence[Unit]) -> Arrays:
     """Statistics of whole planes."""
-    boxes = list(strips(run, grid := chunk_grid(run)))
+    boxes = list(row_boxes(run, grid := chunk_grid(run)))
     return measure_boxes(run, {plane: boxes for (plane,) in units}, grid)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import fragments_name, packed
-from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import Arrays, get, put
@@ -50,7 +50,7 @@ def measure_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in units:
-        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
+        found = [_readable(run, plane, box, grid.chunk) for box in row_boxes(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
     arrays = measure_boxes(run, boxes, grid) | _reasons(failed, units)
