@@ -40,7 +40,7 @@ class ExistsError(CellscaleError, FileExistsError):
 
 
 class RunError(CellscaleError, RuntimeError):
-    """A run that ended without its result: quarantined tiles, a broken promise, a stopped cluster."""
+    """A run that ended without its result: failed tiles, a violated guarantee, a stopped cluster."""
 
 
 class OvertakenError(RunError):

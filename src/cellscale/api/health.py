@@ -120,7 +120,7 @@ def doctor(
     Parameters
     ----------
     store : str, optional
-        URL of an image: it is opened, and a small object is written beside its arrays, read and deleted.
+        URL of an image: it is opened, and a small object is written next to its arrays, read and deleted.
     ray_address : str, optional
         Of a Ray cluster; None: one is started on this machine.
     storage_options : mapping, optional

@@ -83,7 +83,7 @@ def segment_plate(
 ) -> PlateResult:
     """Segment all images of a plate or collection as one job, and write a label layer into each.
 
-    All images are planned first. Those that have a single task each are spread over the workers whole; the tiles of
+    All images are planned first. Those that have a single task each are given to workers whole; the tiles of
     larger images are, one image after the other. A layer that was made of the same image, model and settings is kept,
     also with `overwrite`.
 

@@ -172,7 +172,7 @@ def _flat_fields(
     sigma_px: tuple[float, float] | None,
     chunk_px: int,
 ) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """Flat-field of each channel and slice, from frames evenly spread over time."""
+    """Flat-field of each channel and slice, from frames evenly spaced in time."""
     if sigma_px is None:
         return {}
     frames = np.unique(np.linspace(0, image.size("t") - 1, FLAT_FIELD_FRAMES).round().astype(int))

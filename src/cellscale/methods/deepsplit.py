@@ -53,7 +53,7 @@ class Decoder(nn.Module):
     """Up-sampling 2×2 to the nearest pixel; a block at each level sees this and the skips."""
 
     def __init__(self, shape: UNetShape, *, skips: int) -> None:
-        """Make the blocks for so many skips at each level, and a head of one channel."""
+        """Make the blocks for the given number of skips at each level, and a head of one channel."""
         super().__init__()
         sizes = shape.sizes[:-1]
         self.blocks = nn.ModuleList(shape.block((skips + 2) * size, size) for size in sizes)
@@ -173,7 +173,7 @@ class NoSeparation(nn.Module):
 
 
 def mask_of_stage_one(networks: Networks) -> Networks:
-    """Judge stage one by its own mask: the separation decoder is as it was drawn, above ½ on half of all pixels."""
+    """Validate stage one by its own mask: the untrained separation decoder is above ½ on half of all pixels."""
     return {**networks, "segmentation": networks["stage_one"], "separation": NoSeparation()}
 
 
@@ -288,7 +288,7 @@ class DeepSplit:
 
     @property
     def decode_reach(self) -> int:
-        """A parting pixel looks for its cell, whose pixels look at holes, specks and their rim, px."""
+        """Distance from a separating pixel to its cell, plus what decides the cell's pixels (holes, sizes), px."""
         return self.band_radius + self.postprocessing.reach
 
     @property

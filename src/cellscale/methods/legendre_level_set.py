@@ -72,7 +72,7 @@ def nearer_to_distances(phi: Plane, step: float = 0.5) -> Plane:
 
 
 def signed_distance(mask: Mask) -> Plane:
-    """Distance to the rim of a mask, positive inside, px; ±1 everywhere if there is no rim."""
+    """Distance to the boundary of a mask, positive inside, px; ±1 everywhere if there is none."""
     if mask.all() or not mask.any():
         return np.where(mask, 1.0, -1.0)
     phi: Plane = distance_transform(mask).astype(np.float64) - distance_transform(~mask)
@@ -105,7 +105,7 @@ class LegendreLevelSet:
     ridge: float = 1.0
     """λ."""
     smoothness: float = 0.1
-    """ν, beside a data force of at most 1."""
+    """ν; the data force is at most 1."""
     epsilon: float = 2.0
     """ε: width of H and δ, px."""
     iterations: int = 300

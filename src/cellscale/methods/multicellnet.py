@@ -103,7 +103,7 @@ def coupled_dice(networks: Networks, batch: Batch, weights: str, squared: bool) 
 
 
 def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
-    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight rim; (y, x)."""
+    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight outline; (y, x)."""
     out = np.zeros(labels.shape, np.float32)
     margin = int(np.ceil(4 * sigma)) + 1
     for number, found in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
@@ -132,7 +132,7 @@ class Seeding:
     """Components of more pixels wait for the next level; 0: fitted by `fit_statistics` (5,000 without any cell), then
     by `calibrate`."""
     extent: int = setting(0, fitted=True)
-    """Seeds have at most so many rows and columns, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
+    """Greatest number of rows and columns of a seed, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
 
     def or_else(self, levels: Iterable[int], largest: int, extent: int) -> Seeding:
         """Take what is not set from the arguments."""
@@ -158,7 +158,7 @@ class Balloon:
     full: float = 0.25
     """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `calibrate`."""
     fill: int = 6
-    """Region pixels beside a contour go to it within this distance, px; ours: 3 σ."""
+    """Greatest distance at which region pixels outside a contour are assigned to it, px; ours: 3 σ."""
 
     def evolve(self, force: NDArray[np.int32], seeds: Labels, within: Box) -> Contours:
         """Inflate seeds by a force 0 … 255²."""

@@ -33,7 +33,7 @@ from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 Plane = NDArray[np.floating[Any]]
 """A channel or a response, (y, x)."""
 TRUNCATE = 3.0
-"""Gaussians end at so many σ."""
+"""Radius at which Gaussians are cut, in σ."""
 FINER = 0.66
 """σ of the second Gaussian of a difference, as a share of the first's."""
 AROUND = 0.5
@@ -41,7 +41,7 @@ AROUND = 0.5
 RESPONSES = 8
 """Responses of a channel at each scale."""
 ROWS_AT_ONCE = 512
-"""Rows that are looked at together."""
+"""Rows that are processed together."""
 
 
 def radius(sigma: float) -> int:
@@ -85,7 +85,7 @@ class Forest(nn.Module):
     """Trees as flat arrays of fixed size; unfitted, each is one leaf that votes for all classes alike."""
 
     def __init__(self, trees: int, leaves: int) -> None:
-        """Make room for trees of so many leaves."""
+        """Allocate arrays for trees with this number of leaves."""
         super().__init__()
         nodes = (trees, 2 * leaves - 1)
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
@@ -146,7 +146,7 @@ class PixelForest:
     batches: int = 10
     """Batches of crops whose pixels the forest is fitted on."""
     pixels: int = 1500
-    """Pixels drawn from each batch, the same number of each class as far as there are so many."""
+    """Pixels drawn from each batch, the same number of each class as long as there are enough."""
     contours: Contours = field(default_factory=Contours)
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
@@ -224,7 +224,7 @@ class PixelForest:
         return values.reshape(len(values), -1)[:, chosen].T.astype(np.float32), classes.ravel()[chosen]
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
-        """Shares of the votes, (n, y, x); rows are looked at in strips, to hold few responses at once."""
+        """Shares of the votes, (n, y, x); rows are processed in bands, to hold few responses at once."""
         forest, height = networks["forest"], windows.shape[2]
         found = np.empty((len(windows), len(CLASSES), *windows.shape[2:]), np.float32)
         for window, out in zip(windows.cpu().numpy(), found, strict=True):

@@ -83,7 +83,7 @@ class Stage:
     patience: int | None = None
     """Stop the stage after this number of validations without a better score; None: never."""
     validated_as: Callable[[Networks], Networks] = lambda networks: networks
-    """The networks with which validation predicts during the stage: a stage must not be judged by networks that only
+    """The networks with which validation predicts during the stage: a stage must not be scored by networks that only
     a later one trains."""
     on_end: Callable[[Networks], None] | None = None
     """Called once at the end, e.g. one network copied into a frozen other."""

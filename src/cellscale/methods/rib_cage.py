@@ -127,7 +127,7 @@ def batch_statistics(network: nn.Module, on: bool) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Game:
-    """The turns of the two players, and what keeps them level."""
+    """Turns of estimator and discriminator, and settings that keep them balanced."""
 
     side: int = 64
     """Side of the squares that the discriminator looks at, px, a multiple of 16. Crops are cut into as many as fit; a
@@ -293,7 +293,7 @@ class CrossEntropy:
     summary: ClassVar[str] = "the estimator of ribcage, trained by cross-entropy"
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
-        """Nothing beside the estimator."""
+        """Only the estimator: no discriminator."""
         return {}
 
     def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:

@@ -1,4 +1,4 @@
-"""Lin and Norouzi (2021): a loss that looks at the rims of cells, with Mask R-CNN and with U-Net.
+"""Lin and Norouzi (2021): a loss with weights at the boundaries of cells, for Mask R-CNN and U-Net.
 
 Three losses of a mask (binary cross-entropy, focal, shape-aware: eq. 2 and 3) and two architectures. Mask R-CNN gives
 instances; U-Net gives a mask whose components are the cells.
@@ -45,9 +45,9 @@ class MaskLoss:
     kind: Kind = "shape-aware"
     """Shape-aware weights, none (bce), or (1 − p)^γ (focal)."""
     alpha: float = 10.0
-    """α: what is added on a rim (shape-aware)."""
+    """α: additional weight on a boundary pixel (shape-aware)."""
     sigma: float = 5.0
-    """σ: how fast that falls with the distance to the rim, px (shape-aware)."""
+    """σ: width of its decay with the distance to the boundary, px (shape-aware)."""
     gamma: float = 2.0
     """γ: how much less a pixel counts that is right already (focal); not stated in the paper."""
     balance: Balance = field(default_factory=Balance)
@@ -204,9 +204,9 @@ class Detection:
     samples: int = 64
     """Proposals of a crop that the box head learns from."""
     spare: float = 4.0
-    """At most so many times the training frames' density of cells are detected; ten times as many are proposed."""
+    """Limit on detections, as a multiple of the cell density of the training frames; proposals: ten times as many."""
     growth: float = 1.5
-    """Cells may be so many times longer than the longest of the training frames; larger boxes are dropped and
+    """Greatest length of a cell, as a multiple of the longest in the training frames; larger boxes are dropped and
     counted."""
     overlap: int = 0
     """How far windows reach beyond their cores, px; 0: the longest side of a box."""

@@ -169,7 +169,7 @@ class ShapeAware:
     summary: ClassVar[str] = "U-Net, 3 classes, shape-aware weights"
     classes: ClassVar[Literal[2, 3]] = 3
     sigma: float = 3.0
-    """Width of the Gaussian that spreads the contours' weights, px; not stated in the paper."""
+    """Width of the Gaussian that smooths the contours' weights, px; not stated in the paper."""
     radius: int = 20
     """Contour weights are copied to pixels at most this far away, px; not stated in the paper."""
     propagate: Literal["inside", "both"] = "both"
@@ -282,7 +282,7 @@ class MulticlassUNet:
 
     @property
     def link(self) -> int:
-        """Longest distance from a touching pixel to its cell, px; a gap pixel is beside its cell."""
+        """Greatest distance from a touching pixel to its cell, px; a gap pixel is adjacent to its cell."""
         return max(1, self.thresholds.touching_radius) if self.weighting.classes == 3 else 1
 
     @property

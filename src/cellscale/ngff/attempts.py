@@ -16,7 +16,7 @@ ATTEMPT, REPLACED, PLAIN = "attempt", "replaced", "plain"
 """Entries of a group's attributes under `cellscale`: the token, the names of what is no longer needed, and the token of
 an attempt that has the plain names and has not published."""
 COMPANIONS = ("objects.parquet", "report")
-"""Folders that lie beside a label layer's arrays."""
+"""Folders next to a label layer's arrays."""
 
 
 def noted(node: Node | None) -> Mapping[str, Any]:

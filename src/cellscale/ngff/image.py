@@ -235,7 +235,7 @@ def resolve(store: Store) -> tuple[Store, Node]:
     Raises
     ------
     MissingError
-        If there is no Zarr node.
+        If there is not a Zarr node.
     InputError
         If it is a file or no OME-Zarr image, or several.
     """
@@ -245,7 +245,7 @@ def resolve(store: Store) -> tuple[Store, Node]:
         return resolve(store.child(inner))
     if node is None:
         there = store.occupied() if is_local(store.url) else False
-        what = "is no Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
+        what = "is not a Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
         raise MissingError(
             f"{store.url} {what}. Give the URL of an OME-Zarr image's group; `cellscale import` makes one of TIFFs."
         )

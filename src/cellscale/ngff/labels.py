@@ -1,7 +1,7 @@
 """Label layers: staged unlisted, written shard by shard, published last.
 
 A layer has as many levels as its image, the same factors and scales, one channel, uint32 pixels, and is listed only
-when it is complete. What is published is never written over: the arrays of a layer that replaces another lie beside the
+when it is complete. Published data are never overwritten: the arrays of a layer that replaces another lie next to the
 old ones in the layer's group, under names of their own; the group's document then names them in one write, and only
 after it do the old ones go. Every attempt to make a layer has a token; it deletes what bears it, and what it replaces.
 """
@@ -159,7 +159,7 @@ def stage_labels(  # noqa: PLR0913
         Token of this attempt, of letters, digits, "-" and "_"; None: one that no other attempt has. An attempt that
         may be resumed names the same token again, and two attempts that may run at once have two.
     overwrite : bool
-        Whether the layer may replace one that is published, or lie beside what another program has put there.
+        Whether the layer may replace a published one, or be written next to files of another program.
 
     Returns
     -------
@@ -225,7 +225,7 @@ def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
         raise ExistsError(f"{home} already has a label layer {name!r}. Choose another --layer, or use --overwrite.")
     raise ExistsError(
         f"{group.url} holds data which the list of label layers does not name: another program's, or an unfinished "
-        "run's. Choose another --layer, or use --overwrite: the new layer then lies beside them."
+        "run's. Choose another --layer, or use --overwrite: the new layer is then written next to them."
     )
 
 

@@ -72,7 +72,7 @@ def fitting(image: NgffImage, level: str | int, size_um: tuple[float, float] | N
     Raises
     ------
     InputError
-        For "auto" where the image or the model has no pixel size, and for what is no level.
+        For "auto" if the image or the model has no pixel size, and for a value that is not a level.
     MissingError
         For a level that does not exist.
     """
@@ -83,7 +83,7 @@ def fitting(image: NgffImage, level: str | int, size_um: tuple[float, float] | N
         level = min(range(len(image.levels)), key=lambda n: abs(math.log(_factor(from_level(image, n), size_um))))
         log.info("level %d of %s fits the model", level, image.url)
     if not str(level).isdecimal():
-        raise InputError(f"{level!r} is no level; expected a number from 0, or auto.")
+        raise InputError(f"{level!r} is not a valid level; expected a number from 0, or auto.")
     chosen = from_level(image, int(level))
     found = chosen.pixel_size_um()
     if size_um is not None and found is not None:

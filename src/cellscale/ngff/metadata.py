@@ -86,7 +86,7 @@ def entries_of(value: Any) -> Mapping[str, Any]:
 
 
 def read_node(store: Store) -> Node | None:
-    """Read a node's documents; None where there is no Zarr node."""
+    """Read a node's documents; None where there is not a Zarr node."""
     document = store.read_json("zarr.json")
     if document is not None:
         attributes = document.get("attributes") or {}
@@ -126,7 +126,7 @@ def attributes_of(version: str, ome: Mapping[str, Any], extra: Mapping[str, Any]
 
 
 def write_group(store: Store, version: str, ome: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> None:
-    """Write a group's documents: NGFF's metadata, and other attributes beside them."""
+    """Write a group's documents: NGFF metadata and other attributes."""
     attributes = attributes_of(version, ome, extra)
     if version == "0.5":
         store.write_json("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})

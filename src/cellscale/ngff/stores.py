@@ -197,7 +197,7 @@ class Store:
                 try:
                     opened = read_again(lambda: zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode))
                 except FileNotFoundError as error:
-                    raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
+                    raise MissingError(f"{url} is not a Zarr array; it is missing or incomplete.") from error
                 check_array(opened, url)
                 bounded.check(opened, url)
             yield opened

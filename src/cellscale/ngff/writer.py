@@ -1,6 +1,6 @@
 """New images: arrays first, pixels plane by plane, metadata last, so that a half-made image is never one.
 
-An image that replaces another has arrays of other names beside the old ones. The group's document changes from the old
+An image that replaces another has arrays of other names next to the old ones. The group's document changes from the old
 arrays to the new ones in one write, and what is replaced goes after it. A writer holds nothing open and is picklable:
 several processes may write different boxes.
 """
@@ -228,9 +228,9 @@ class ImageOptions(TypedDict, total=False):
     """Options for creating an image."""
 
     version: str
-    """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""
+    """NGFF version, 0.4 or 0.5. Default: 0.5."""
     name: str
-    """Name of the image in its metadata; that of its URL where it is left out."""
+    """Name of the image in its metadata. Default: the last part of its URL."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel, µm."""
     z_step_um: float | None

@@ -107,7 +107,7 @@ def _blank(run: Run, plane: int, tile: int) -> TileRecord:
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
     """Pixels and record of a tile that nobody has seen: no fragments, overlap and border bands unknown.
 
-    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    Its tables have the columns of other tiles, which come from decoding an empty prediction.
     """
     valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
     like = method.decode(_empty(method, seen.shape), valid.within(seen))

@@ -75,7 +75,7 @@ def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write the object table of row groups (plane, group), one Parquet file each, beside the layer's arrays."""
+    """Write the object table of row groups (plane, group), one Parquet file each, next to the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)

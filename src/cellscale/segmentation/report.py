@@ -61,7 +61,7 @@ class Report:
     ring_violations: int = 0
     """Pixels that one tile sees as foreground and another does not; the join ends the run at the first."""
     seams: dict[str, Any] | None = None
-    """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
+    """Straight cell borders on tile and window lines and on lines near them, see `metrics.straightness`."""
 
 
 def reached_in_record(record: Arrays) -> Counter[str]:
@@ -142,7 +142,7 @@ def _seams(seams: Mapping[str, Any]) -> str:
     low, high = seams["interval"]
     verdict = "no seams" if low <= 0 <= high else "seams differ from other lines"
     return (
-        f"{seams['share']:.4f} of {seams['border_px']} border px, {seams['share_beside']:.4f} beside them; "
+        f"{seams['share']:.4f} of {seams['border_px']} border px, {seams['share_beside']:.4f} near them; "
         f"95 % interval of the difference {low:+.4f} … {high:+.4f}: {verdict}"
     )
 

@@ -1,7 +1,7 @@
 """A segmentation: Plan → Predict → Decode → Join → Publish → Clean.
 
 Each step may be repeated at any time: it writes only what it computes from inputs that do not change. Tasks with a
-record are not done again. How tasks are spread over workers is an argument; this module knows no Ray.
+record are not done again. The executor that runs tasks is an argument; this module does not know Ray.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ class Steps:
         instead: Work | None = None,
         summary: Summary = nothing,
     ) -> list[Any]:
-        """Do the tasks of a step that have no record; quarantine the units that fail alone, too.
+        """Do the tasks of a step that have no record; set aside the work items that fail again when tried alone.
 
-        Quarantined units end the run, unless `instead` makes holes of them.
+        Failed work items end the run, unless `instead` makes placeholders of them.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class Steps:
             failed = self._try(shared, [task for task, _ in failed], step, False, found)
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
-            raise RunError(self._quarantine(step, failed))
+            raise RunError(self._set_aside(step, failed))
         again = {name.rpartition("-")[0] for name, _ in alone}
         done = [name for name, _ in tasks if name not in again]
         self.records[step.name] = sorted([*records, *done, *(name for name, _ in alone)])
@@ -196,14 +196,14 @@ class Steps:
         """Units of a step that were recorded as placeholders, in order."""
         return placeholders.recorded(self.run, step, self.records[step.name])
 
-    def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
+    def _set_aside(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
         found = [
             placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
             for (_, units), error in failed
         ]
         self.report.failed_tiles += found
         where = placeholders.first_of([placeholders.named(unit) for unit in found], " | ", self.full_report)
-        return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
+        return f"{step.name}: {len(found)} work item(s) failed, nothing was published. {where}"
 
 
 def _measure_intensities(steps: Steps, target: Target) -> None:
@@ -304,7 +304,7 @@ def segment(
     OvertakenError
         If another driver signs the run; it goes on.
     RunError
-        If units were quarantined; nothing is published then, unless the target wants holes.
+        If work items failed; nothing is published then, unless the target allows failed tiles.
     """
     attempt, finished = resumed(run, target)
     if target.report:

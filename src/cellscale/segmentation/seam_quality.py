@@ -22,7 +22,7 @@ GROUPS = 4096
 
 
 def seam_lines(run: Run) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Rows and columns between two tiles or two windows, each with a partner beside it."""
+    """Rows and columns between two tiles or two windows, each with a nearby line for comparison."""
     found = []
     for axis in (0, 1):
         size = run.grid.shape[axis]

@@ -30,7 +30,7 @@ class Target:
     allow_failed_tiles: bool = False
     """Publish a layer although units failed; they are background, and named in its metadata and report."""
     report: Folder | None = None
-    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
+    """Additional place of the report; the only one if nothing is published."""
 
     @property
     def layer(self) -> str:

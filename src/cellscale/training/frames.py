@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cellscale.ngff.labels import LabelLayer
 
 WHOLE_PX = 2**22
-"""Frames of at most so many pixels are handled whole where all of a frame is looked at, larger ones in tiles."""
+"""Greatest number of pixels of a frame that is processed at once; larger frames are processed in tiles."""
 TILE_PX = 1024
 """Side of these tiles, px."""
 LEAST_BLOCK_PX = 512
@@ -202,7 +202,7 @@ class Joined:
 
 
 def shares(frames: Frames, weights: Sequence[float]) -> NDArray[np.float64] | None:
-    """Probability of each frame where data sets have weights: a set's part is spread evenly over its frames.
+    """Probability of each frame where data sets have weights: a set's share is divided equally among its frames.
 
     Raises
     ------

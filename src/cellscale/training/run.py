@@ -358,7 +358,7 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
     Raises
     ------
     InputError
-        Tells which.
+        With the name of the setting.
     """
     if init_from.method.name != name:
         raise InputError(

@@ -30,7 +30,7 @@ class TrainingSettings:
     crop: int = 256
     """Side of a sample, px; rounded up to the method's multiple."""
     margin: int = 32
-    """Rim around a sample in which targets see the cells that it cuts, px."""
+    """Margin around a sample in which targets take the cells that it cuts into account, px."""
     foreground_fraction: float = 0.0
     """Share of the samples that are drawn around a random pixel of a cell: for frames that are nearly empty."""
     seed: int = 0
@@ -38,7 +38,7 @@ class TrainingSettings:
     validate_every: int = 500
     """Steps between two validations; each also saves the training's state."""
     patience: int = 0
-    """End a stage after so many validations without gain, with the weights of the best; 0: as the method says."""
+    """Number of validations without gain after which a stage ends, with its best weights; 0: the method's default."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of the weights, e.g. 0.999, which is validated and saved; 0: none."""
     schedule: Literal["method", "cosine", "step"] = "method"
@@ -59,7 +59,7 @@ class TrainingSettings:
     compile: bool = False
     """Whether torch.compile makes code for the networks first; other rounding, and minutes at the start."""
     profile: bool = False
-    """Whether the model tells where the time of its training went."""
+    """Whether `model.json` records the times of the parts of the training."""
     device: str = "auto"
     """Where the networks run: cpu, cuda; auto: cuda where there is one."""
     threads: int = 0
@@ -128,7 +128,7 @@ class TrainingSettings:
         return replace(self, steps=steps, steps_per_epoch=epoch)
 
     def rate(self, own: Callable[[float], float], step: int, steps: int) -> float:
-        """Factor on the learning rate at a step of a stage of so many; `own` is the method's, of the progress."""
+        """Factor on the learning rate at a step of a stage of `steps` steps; `own` is the method's schedule."""
         progress = min(1.0, step / steps)
         if self.schedule == "step":
             factor = self.decay_factor ** math.floor(step / (self.decay_epochs * max(1, self.steps_per_epoch)))

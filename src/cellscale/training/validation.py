@@ -20,7 +20,7 @@ from cellscale.training.frames import Frames, StoredFrames, tiles_of
 from cellscale.types import Box, Candidates, Labels, Prediction, part_of
 
 TUNING_PX = 2**26
-"""Thresholds are tuned on all held-out tiles, or on evenly spread ones of at most so many pixels together."""
+"""Greatest number of pixels on which thresholds are calibrated, in evenly spaced held-out tiles if there are more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 
 
 def cells_of(method: Method, prediction: Prediction) -> Labels:
-    """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
+    """Decode a whole frame and decide about its objects, without final numbers: uint32, (y, x)."""
     frame = Box.of(shape_of(prediction))
     fragments = method.decode(prediction, frame)
     nodes, edges = tables_of(fragments, frame, origin=(0, 0), width=frame.x1)
