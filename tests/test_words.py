@@ -61,7 +61,7 @@ HOUSE_WORDS = [
     ),
     House(pattern=r"(?i)\bunit(?:e|es|ed|ing)\b", better="merge"),
     House(pattern=r"(?i)\bjudg(?:e|es|ed|ing)\b", better="decide, evaluate"),
-    House(pattern=r"(?i)\bspread(?:s|ing)?\b", better="evenly spaced; propagate; standard deviation"),
+    House(pattern=r"(?i)(?<!point-)\bspread(?:s|ing)?\b", better="evenly spaced; propagate; standard deviation"),
     House(pattern=r"(?i)\bgiv(?:e|es|en|ing) back\b", better="return, release"),
     House(pattern=r"(?i)\bfates?\b", better="outcome"),
     House(pattern=r"(?i)\bplayers?\b", better="update, network"),
