@@ -1,6 +1,6 @@
 """Coarser levels: labels keep one pixel of each block, images take the mean.
 
-Which pixel is kept depends on the shapes of two neighbouring levels alone, never on the box that is written.
+The pixel that is kept depends only on the shapes of two neighbouring levels, never on the box that is written.
 """
 
 from __future__ import annotations
