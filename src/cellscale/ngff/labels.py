@@ -300,7 +300,8 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
             break
     else:
         raise StoreError(
-            f"{group.url} did not keep the name {layer.name!r}: another process may keep overwriting the list. Repeat the command when no other run writes to this store."
+            f"{group.url} did not keep the name {layer.name!r}: another process may keep overwriting the list. "
+            "Repeat the command when no other run writes to this store."
         )
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
     consolidated.refresh(group, layer.name, ["", layer.name, *(f"{layer.name}/{part}" for part in parts)])

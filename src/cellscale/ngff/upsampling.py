@@ -16,7 +16,7 @@ from cellscale.types import Box, Labels
 def labels_at(layer: LabelLayer, image: NgffImage, level: int, box: Box, *, t: int, z: int) -> Labels:
     """Labels of a layer in a box of a level of its image, from the layer's level of the nearest size.
 
-    The layer may have other levels than the image, and a single frame or slice. Each pixel gets the label at its centre.
+    The layer may have other levels than the image, and one frame or slice. Each pixel gets the label at its centre.
     """
     shape = image.size("y", level), image.size("x", level)
     heights = [layer.size("y", number) for number in range(len(layer.levels))]

@@ -1,8 +1,8 @@
 """New images: arrays first, pixels plane by plane, metadata last, so that an incomplete image is never visible.
 
 An image that replaces another has arrays of other names next to the old ones. The group's document changes from the old
-arrays to the new ones in one write, and replaced data are deleted after it. A writer holds nothing open and is picklable:
-several processes may write different boxes.
+arrays to the new ones in one write, and replaced data are deleted after it. A writer holds nothing open and is
+picklable: several processes may write different boxes.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class ImageWriter:
         Returns
         -------
         Replaced
-            Data that are no longer needed; call `Replaced.delete` when everything that belongs to the image is complete.
+            Data that are no longer needed; call `Replaced.delete` when the image and its layers are complete.
 
         Raises
         ------

@@ -116,7 +116,7 @@ def page(told: Mapping[str, Any]) -> str:
         "<h2>Steps</h2>",
         _steps(told),
         _places("Holes", told["failed_regions"]),
-        _places("Quarantine", told["failed_tiles"]),
+        _places("Failed tiles", told["failed_tiles"]),
         _places("Blocks left out of the intensity mapping", told["unreadable_blocks"]),
         *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
         _pairs({"model": told["model"]}),
