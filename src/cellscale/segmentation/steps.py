@@ -28,7 +28,7 @@ from cellscale.segmentation.report import Report
 log = logging.getLogger("cellscale")
 
 R = TypeVar("R")
-"""What all tasks of a run share."""
+"""Arguments shared by all tasks of a step."""
 Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
 """Makes of a task's record, where the task is done, the little that the driver wants of it."""
