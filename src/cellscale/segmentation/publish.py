@@ -1,6 +1,6 @@
-"""Publish: the label layer, its pyramid and its object table; the layer's name last of all.
+"""Publish: write the label layer, its pyramid and its object table, and last the layer's name.
 
-The shards have a grid of their own, fixed by the image's shape alone. One task writes whole shards of one level;
+The grid of the shards depends only on the image's shape, not on tiles. One task writes whole shards of one level;
 level l starts when level l − 1 is complete.
 """
 
@@ -67,7 +67,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
-    """Return when the boxes of planes that were written to the level outlive a loss of power."""
+    """Flush the boxes of planes that were written to the level, so that they survive a loss of power."""
     run, layer = publication.run, publication.layer
     places = [(*label_slice(run, plane), box) for plane, box in boxes]
     indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]
@@ -92,7 +92,7 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Provenance metadata of the layer, under `cellscale` in its attributes; its holes, if it has any."""
+    """Provenance metadata of the layer, for `cellscale` in its attributes, with its failed regions."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
     names = ("frame", "slice", "box_px", "box_um")
     return made | ({"failed_regions": [{name: hole[name] for name in names} for hole in holes]} if holes else {})

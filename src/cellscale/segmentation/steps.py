@@ -28,10 +28,10 @@ from cellscale.segmentation.report import Report
 log = logging.getLogger("cellscale")
 
 R = TypeVar("R")
-"""Arguments shared by all tasks of a step."""
+"""Type of the data that all tasks of a run share."""
 Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
-"""Makes of a task's record, where the task is done, the little that the driver wants of it."""
+"""Reduces a task's record, in the process of the task, to the summary that the driver needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class _Shared:
 
 
 def nothing(record: Arrays) -> None:
-    """Want nothing of a record."""
+    """Return no summary of a record."""
 
 
 def _perform(shared: _Shared, task: Task) -> Any:
@@ -57,18 +57,18 @@ def _perform(shared: _Shared, task: Task) -> Any:
 
 
 def _close(results: Iterator[Any]) -> None:
-    """Close an executor's results early: tasks that are still to come are not done."""
+    """Close an executor's results early: remaining tasks are not started."""
     if isinstance(results, Generator):
         results.close()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Generic[R]):
-    """Carries out steps and keeps the report."""
+    """Executes steps and keeps the report."""
 
     run: R
     place: Callable[[R, Step, Unit], Mapping[str, Any]]
-    """Returns where a unit of a step lies, for the report: frame, slice, box."""
+    """Returns the place of a unit of a step, for the report: frame, slice, box."""
     owner: Ownership
     executor: Executor
     report: Report

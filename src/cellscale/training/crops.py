@@ -1,4 +1,4 @@
-"""Crops of annotated frames as a network sees them: mapped by the rule of the whole frame, the latest blocks kept.
+"""Crops of annotated frames as network inputs, mapped by the rule of the whole frame; recent blocks are cached.
 
 A frame's mapping follows from all of its pixels, which are read in groups of rows; a crop is assembled from the blocks
 in which the frame is stored. Neither needs the memory of a whole frame.
@@ -100,7 +100,7 @@ def frame_statistics(
 
 
 class Crops:
-    """Boxes of annotated frames, mapped; the latest blocks are kept in memory."""
+    """Boxes of annotated frames, mapped; recent blocks are cached in memory."""
 
     def __init__(
         self,
@@ -152,9 +152,9 @@ class Crops:
         return self._blocks[key]
 
     def _read(self, index: int, box: Box) -> tuple[NDArray[np.float32], Labels]:
-        """A box after the intensity rule; blank and without cells where nobody has annotated.
+        """Read a box and apply the intensity rule; pixels that are not annotated are blank and without cells.
 
-        No loss can then see what was there, whatever its form; the price is that the network does not see it either.
+        So no loss of any form depends on them; the drawback is that the network does not see them either.
         """
         seen, image = self.seen(index), self.frames.read_image(index, box)
         mapped = np.stack([mapping(channel) for mapping, channel in zip(seen.mappings, image, strict=True)])

@@ -1,4 +1,4 @@
-"""Settings of a training that are no method's."""
+"""Settings of a training that do not belong to a method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cellscale.training.augment import Augmentation
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How long, on what and how a training learns."""
+    """Settings of a training: length, samples, optimization and hardware."""
 
     steps: int = 2500
     """Number of updates of the networks that predict, over all stages; the turns of an adversary come on top."""
@@ -57,7 +57,7 @@ class TrainingSettings:
     precision: Precision = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor has it."""
     compile: bool = False
-    """Whether torch.compile makes code for the networks first; other rounding, and minutes at the start."""
+    """Whether to compile the networks with torch.compile; changes rounding, and takes minutes at the start."""
     profile: bool = False
     """Whether `model.json` records the times of the parts of the training."""
     device: str = "auto"
@@ -71,7 +71,7 @@ class TrainingSettings:
     same_scale: bool = False
     """Whether all samples have the pixel size of the first data set; else pixels are taken as they are."""
     ignore_label: int = 0
-    """Label of pixels that nobody has annotated: nothing is learned from them, or scored there; 0: there are none."""
+    """Label of pixels that were not annotated: ignored in training and scoring; 0: there are none."""
     cache_mb: int = 1024
     """Decoded frames kept by each of these processes, MB."""
     log_every: int = 10
@@ -122,7 +122,7 @@ class TrainingSettings:
             raise InputError(f"Setting 'ema_decay' is {self.ema_decay}; expected 0, or a decay such as 0.999.")
 
     def counted(self, frames: int, workers: int) -> TrainingSettings:
-        """Put the number of steps in the place of epochs of this many training frames."""
+        """Convert epochs to steps, for this number of training frames."""
         epoch = self.steps_per_epoch or math.ceil(frames / (self.batch_size * workers))
         steps = max(1, math.ceil(self.epochs * epoch)) if self.epochs else self.steps
         return replace(self, steps=steps, steps_per_epoch=epoch)

@@ -48,7 +48,7 @@ def follow(average: Weights, networks: Networks, decay: float, step: int) -> Non
 
 @contextmanager
 def holding(networks: Networks, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the networks hold other weights, if there are any, for the length of the context."""
+    """Give the networks other weights, if there are any, inside the context."""
     own = copied(networks) if weights else {}
     put(networks, weights)
     try:
