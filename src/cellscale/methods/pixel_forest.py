@@ -1,4 +1,4 @@
-"""A random forest on the responses of filters at several scales: the role that Ilastik plays in the papers.
+"""A random forest on the responses of filters at several scales, for comparison with ilastik in the papers.
 
 C. Sommer et al., Ilastik: interactive learning and segmentation toolkit, ISBI 2011; the list of filters follows it. The
 filters are direct convolutions with truncated kernels, so that a response is the same in every window. Three classes,
@@ -82,7 +82,7 @@ def responses(plane: Plane, sigma: float) -> Iterator[Plane]:
 
 
 class Forest(nn.Module):
-    """Trees as flat arrays of fixed size; unfitted, each is one leaf that votes for all classes alike."""
+    """Trees as flat arrays of fixed size; before fitting, each is one leaf that votes equally for all classes."""
 
     def __init__(self, trees: int, leaves: int) -> None:
         """Allocate arrays for trees with this number of leaves."""
@@ -94,7 +94,7 @@ class Forest(nn.Module):
         self.register_buffer("votes", torch.full((*nodes, len(CLASSES)), VOTE // len(CLASSES), dtype=torch.int32))
 
     def take(self, fitted: RandomForestClassifier) -> None:
-        """Copy the trees of a forest that knows some of the classes 0 … 2."""
+        """Copy the trees of a forest that was fitted on some of the classes 0 … 2."""
         known = fitted.classes_.astype(int)
         for arrays in zip(
             *(self._array(name) for name in ("feature", "threshold", "child", "votes")), fitted, strict=True
@@ -203,7 +203,7 @@ class PixelForest:
         cast(Forest, networks["forest"]).take(forest.fit(values, classes))
 
     def drawn(self, batch: Batch, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Responses (pixels, features) and classes (pixels,) of random pixels that see nothing beyond their crop.
+        """Responses (pixels, features) and classes (pixels,) of random pixels that depend only on their crop.
 
         Raises
         ------
