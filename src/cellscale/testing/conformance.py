@@ -45,7 +45,15 @@ from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates, Image, Labels, Mask, part_of
 
 QUICK = TrainingSettings(
-    steps=50, batch_size=4, crop=32, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
+    steps=50,
+    batch_size=4,
+    crop=32,
+    margin=8,
+    loader_workers=0,
+    threads=1,
+    precision="fp32",
+    device="cpu",
+    validate_every=1000,
 )
 """A training of a few seconds on one processor, for small networks."""
 WIDE_PX = 7
