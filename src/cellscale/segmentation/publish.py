@@ -44,7 +44,7 @@ def label_slice(run: Run, plane: int) -> tuple[int, int]:
 
 
 def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write shards (plane, shard) of a level; return the counts of what was written."""
+    """Write shards (plane, shard) of a level; return the counts of the written objects and pixels."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
     numbering, written = Numbering(run, publication.earlier), []
