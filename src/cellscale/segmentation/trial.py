@@ -1,6 +1,6 @@
-"""A trial on this machine: one window and one tile of a planned run, in a process of its own; nothing is stored.
+"""A trial on this machine: one window and one tile of a planned run, in a separate process; nothing is stored.
 
-Run as a program it reads a pickled run with its networks from its input and prints what it measured as JSON.
+Run as a program, it reads a pickled run with its networks from its input and prints its measurements as JSON.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _image(run: Run, tile: int, grid: Grid) -> Image:
 
 
 def _peak() -> int:
-    """Most memory that this process has held, bytes."""
+    """Peak memory of this process, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -96,7 +96,7 @@ def trial(run: Run, networks: Networks) -> Mapping[str, float]:
     Raises
     ------
     RunError
-        With what the process says, if it fails.
+        With the output of the process, if it fails.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "cellscale.segmentation.trial"]

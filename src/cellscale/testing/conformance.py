@@ -1,4 +1,4 @@
-"""Conformance checks: what every method must keep, one check for each clause of the contract.
+"""Conformance checks for methods: one check for each clause of the contract.
 
 `each_check` is a pytest parametrisation. The test of a method, in this package or outside it, is:
 
@@ -64,7 +64,7 @@ LEAST_JACCARD = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A method under test, and what the checks need besides. With a small variant of it a check takes seconds."""
+    """A method under test, with the data for the checks. With a small variant of it a check takes seconds."""
 
     method: Method
     frames: Sequence[tuple[Image, Labels]] = FRAMES
