@@ -214,7 +214,7 @@ class Store:
             document = read_again(partial(self.read_json, name))
             if document is not None:
                 return json.dumps({key: value for key, value in document.items() if key != "attributes"})
-        raise MissingError(f"{joined(self.url, path)} is no Zarr array; it is missing or incomplete.")
+        raise MissingError(f"{joined(self.url, path)} is not a Zarr array; it is missing or incomplete.")
 
     @contextlib.contextmanager
     def array(

@@ -28,17 +28,17 @@ ROWS_PX = 2**24
 """Pixels of all channels read at once."""
 
 
-def strips(run: Run, grid: ChunkGrid) -> Iterator[Box]:
+def row_boxes(run: Run, grid: ChunkGrid) -> Iterator[Box]:
     """Boxes that cover a frame, each small enough to be read at once: whole rows of shards or chunks, or parts of one.
 
     A shard that is wanted whole is read by one request.
     """
     (height, width), channels = run.grid.shape, run.image.size("c")
     sides = run.image.object_shape()
-    if math.prod(sides) * channels > 4 * STRIP_PX:
+    if math.prod(sides) * channels > 4 * ROWS_PX:
         sides = grid.chunk
-    wide = width if sides[0] * width * channels <= STRIP_PX else _multiple(STRIP_PX // (sides[0] * channels), sides[1])
-    rows = _multiple(STRIP_PX // (min(wide, width) * channels), sides[0])
+    wide = width if sides[0] * width * channels <= ROWS_PX else _multiple(ROWS_PX // (sides[0] * channels), sides[1])
+    rows = _multiple(ROWS_PX // (min(wide, width) * channels), sides[0])
     for y, x in itertools.product(range(0, height, rows), range(0, width, wide)):
         yield Box(y, x, min(y + rows, height), min(x + wide, width))
 
@@ -103,7 +103,7 @@ def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, 
     else:
         t, z = run.planes[plane]
         where = f"frame {t}, slice {z} of {run.image.url}"
-        if sum(box.area for box in boxes) * len(run.channels) <= STRIP_PX:
+        if sum(box.area for box in boxes) * len(run.channels) <= ROWS_PX:
             kept = list(first)
             scales, again = scales_of(run.image.dtype, iter(kept), where), iter(kept)
         else:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import Decoded, stored
-from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import MAPS
 from cellscale.segmentation.records import Arrays, compressed, get, put, units_name
