@@ -42,7 +42,7 @@ def _spaced(axes: int, spacing: Sequence[int] | None) -> tuple[tuple[int, ...], 
         return (1,) * axes, 1
     if len(spacing) != axes or any(int(step) != step or step < 1 for step in spacing):
         raise InputError(
-            f"spacing is {tuple(spacing)}; expected {axes} whole numbers from 1 on. Take a smaller unit, such as nm."
+            f"spacing is {tuple(spacing)}; expected {axes} whole numbers of at least 1. Use a smaller unit, such as nm."
         )
     measure = math.gcd(*(int(step) for step in spacing))
     return tuple((int(step) // measure) ** 2 for step in spacing), measure**2
