@@ -137,5 +137,5 @@ def test_a_forest_that_cannot_be_is_refused(settings: Any, message: str) -> None
 
 def test_a_crop_without_a_pixel_to_learn_from_is_refused(tmp_path: Path) -> None:
     wide = dataclasses.replace(METHOD, scales=(6.0,))
-    with pytest.raises(InputError, match=r"look 28 px far: a crop of 32 px .* Set crop to at least 57"):
+    with pytest.raises(InputError, match=r"reach of 28 px: in a crop of 32 px .* Set crop to at least 57"):
         train(wide, [FRAMES], output=str(tmp_path), settings=QUICK)

@@ -91,7 +91,7 @@ def test_stages_share_the_steps() -> None:
 
 
 def test_a_budget_counts_the_updates_of_the_networks_that_predict() -> None:
-    """Players that take turns need more batches for as many updates."""
+    """Updates that take turns need more batches."""
     turns = [
         update("maker", trains=("maker",), every=3, turn=(0, 1)),
         update("judge", trains=("judge",), every=3, turn=(1, 3)),

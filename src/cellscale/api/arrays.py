@@ -203,7 +203,7 @@ def save_labels(
     layer : str
         Name of the layer.
     frames : sequence of int
-        Frames of the image that are annotated, ascending. The labels have one time point for each of them, or one for each
+        Annotated frames of the image, ascending. The labels have one time point for each of them, or one for each
         frame of the image: then all are written. Training and evaluation use the annotated ones only; None: all frames.
     axes : str
         Meaning of the dimensions in their order, of t, z, y, x; None: the names of an xarray array's dimensions; else
