@@ -119,8 +119,8 @@ def test_the_printed_list_is_read_in_two_ways() -> None:
     assert of_spine == [[16, 16, 8], [64, 64, 32], [128, 128, 64]]
     assert close == []
     for printed, ribs in (("ribs", 8), ("spine", 16)):
-        network: Any = load_method("ribcage", printed=printed).networks()["discriminator"]
-        assert network.blocks[0].image[1].out_channels == ribs
+        discriminator: Any = load_method("ribcage", printed=printed).networks()["discriminator"]
+        assert discriminator.blocks[0].image[1].out_channels == ribs
 
 
 def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone() -> None:
