@@ -91,7 +91,7 @@ class ImageWriter:
         Parameters
         ----------
         array : array (y, x)
-            Of the image's type, or one that it holds exactly.
+            Pixels of the image's type, or of one that it holds exactly.
         t, c, z : int
             Frame, channel and slice.
         box : Box, optional

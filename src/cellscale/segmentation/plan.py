@@ -65,7 +65,7 @@ class Settings:
     test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
     device: str = "cpu"
-    """Where the networks run: cpu or cuda."""
+    """Device of the networks: cpu or cuda."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
     z_mode: Literal["slices", "max_projection"] = "slices"
