@@ -1,4 +1,4 @@
-"""The layer that an attempt makes: its arrays, which no list names, and what goes if they will not be published."""
+"""The layer of an attempt before it is published: its arrays, which no list names, and their removal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellscale.segmentation.target import Target
 
 
 def staged(run: Planned, target: Target, attempt: str, metadata: dict[str, Any], planes_z: int) -> LabelLayer:
-    """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
+    """Create the layer's arrays, unlisted; keep existing arrays of this attempt and the records of their content."""
     gone = read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
     layer = stage_labels(
         run.image,
@@ -38,7 +38,7 @@ def discard(run: Planned, target: Target, attempt: str) -> None:
 
 
 def _forget(run: Planned) -> None:
-    """Delete the records of what was published into other arrays."""
+    """Delete the records of data that were published into other arrays."""
     for step in run.scratch.names():
         if step in {"tables", "seams"} or step.startswith("publish-"):
             run.scratch.child(step).remove()
