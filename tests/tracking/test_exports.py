@@ -77,7 +77,7 @@ def test_layers_without_tracks_and_damaged_tables_are_named(tmp_path: Path) -> N
         cellscale.evaluate_tracks(
             image.url, layer="cells", ground_truth="cells", ground_truth_tracks=tmp_path / "t.txt"
         )
-    with pytest.raises(MissingError, match="There is no table of tracks"):
+    with pytest.raises(MissingError, match="No table of tracks was found at"):
         cellscale.evaluate_tracks(
             image.url, layer="cells", ground_truth="cells", ground_truth_tracks=tmp_path / "no.txt"
         )

@@ -198,7 +198,7 @@ def evaluate_tracks(
         folder, _, name = full_url(place).rpartition("/")
         text = Folder(url=folder, storage_options=dict(storage_options or {})).read(name)
         if text is None:
-            raise MissingError(f"There is no table of tracks {place}.")
+            raise MissingError(f"No table of tracks was found at {place}.")
         parents = read_parents(place, text)
     scores = score_tracks(found, true, chosen, parents=parents, on_progress=on_progress)
     return {"frames": len(chosen), **scores}

@@ -20,7 +20,7 @@ MOST_TRACKS = int(np.iinfo(np.uint32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the objects of a frame were before, n objects."""
+    """Earlier objects of the cells of a frame, n objects."""
 
     back: NDArray[np.int64]
     """(n,), how many frames before the same cell was last seen; 0: never."""
@@ -48,7 +48,7 @@ def earlier_of(
     gaps: Iterable[tuple[int, NDArray[np.int64]]],
     daughters: NDArray[np.int64],
 ) -> Earlier:
-    """Put together what the objects of a frame were before.
+    """Collect the earlier objects of the cells of a frame.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ class Tracks:
 
 
 def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write shards (frame, shard) of a level; return the counts of what was written."""
+    """Write shards (frame, shard) of a level; return the counts of objects and pixels."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards, tracks, written, places = layer.shards(level), Tracks(run), [], []
     for t, shard in units:
@@ -99,7 +99,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write the object table of frames (frame,), one Parquet file each, beside the layer's arrays."""
+    """Write the object table of frames (frame,), one Parquet file each, in the layer's folder."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     tracks, written = Tracks(run), []

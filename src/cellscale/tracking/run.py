@@ -30,7 +30,7 @@ from cellscale.tracking.tables import close_gaps, count_objects, find_divisions,
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a tracking run has found."""
+    """Counts of a tracking run."""
 
     objects: int
     """Objects in all frames."""
@@ -48,7 +48,7 @@ def track(
     Parameters
     ----------
     run : TrackRun
-        What `plan_tracks` returned.
+        Result of `plan_tracks`.
     target : Target
         The layer to write.
     executor : callable
@@ -59,7 +59,7 @@ def track(
     Returns
     -------
     tuple
-        What was found, and the report: tasks, reuse and times.
+        Counts of the run, and its report: tasks, reuse and times.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _counted(record: Arrays) -> Counts:
 
 
 def _write(layer: LabelLayer, run: TrackRun, counts: Counts, report: Report) -> None:
-    """Write what was found, and how, into the layer's folder."""
+    """Write counts and report into the layer's folder."""
     store = Store(url=layer.place("report"), storage_options=layer.storage_options)
     write_group(store, layer.version, {})
     told = {"layer": layer.url, "digest": run.digest, **run.description}

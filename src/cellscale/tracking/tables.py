@@ -101,7 +101,7 @@ class Frames:
         return np.setdiff1d(np.arange(len(self.objects(t)["area"])), np.concatenate(taken)[:, 1])
 
     def earlier(self, t: int) -> Earlier:
-        """What the objects of a frame were before."""
+        """Return the earlier objects of the cells of a frame."""
         gaps = [(gap, self.gaps(gap, t - 1 - gap)) for gap in range(1, self.run.rules.max_gap + 1)]
         return earlier_of(len(self.objects(t)["area"]), self.links(t - 1), gaps, self.divisions(t - 1))
 
