@@ -34,7 +34,7 @@ FLAT_FIELD_FRAMES = 31
 """Most frames whose median estimates a flat-field."""
 
 Scheduler: TypeAlias = Callable[..., Any] | str
-"""What dask takes as `scheduler=`."""
+"""A function or name for `scheduler=` of dask."""
 
 
 def prepare(
@@ -165,7 +165,7 @@ class _Work:
         return np.broadcast_to(planes, (self.source.size("c"), *expected)).astype(np.float64)
 
     def steps(self, c: int, flat: NDArray[np.float64] | None) -> filters.Steps:
-        """What is done to a plane of a channel."""
+        """Steps for the planes of a channel."""
         dark, given = self.references
         return filters.Steps(
             dark=dark if isinstance(dark, float) else dark[c],

@@ -1,4 +1,4 @@
-"""What is done to the frames of an image before it is segmented: one value, with one docstring a field."""
+"""Steps that correct the frames of an image before it is segmented: one value, with one docstring a field."""
 
 from __future__ import annotations
 
