@@ -177,7 +177,7 @@ class _Work:
         )
 
     def flat_fields(self) -> dict[tuple[int, int], NDArray[np.float64]]:
-        """Flat-field of each channel and slice, estimated from frames evenly spread over time; empty: not wanted."""
+        """Flat-field of each channel and slice, estimated from evenly spaced frames; empty: not wanted."""
         sigma_px = self.pixels(self.options.flat_field_um)
         if sigma_px is None:
             return {}
