@@ -229,9 +229,9 @@ class Run:
 class Records:
     """Records of a run's steps; the most recent ones are kept in memory, since units of one task share a record."""
 
-    def __init__(self, scratch: Folder) -> None:
-        """Read nothing yet."""
-        self._find = lru_cache(maxsize=4)(partial(find, scratch))
+    def __init__(self, scratch: Folder, kept: int = 4) -> None:
+        """Read nothing yet; `kept` records are kept."""
+        self._find = lru_cache(maxsize=kept)(partial(find, scratch))
         self._scratch = scratch
 
     def name(self, step: Step, unit: Unit) -> str:
