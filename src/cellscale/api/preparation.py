@@ -52,7 +52,7 @@ def prepare(
 
     Memory holds the slices of one frame's plane, and as many frames as the median of a flat-field needs. The result
     does not depend on chunks and backend. A run that was stopped resumes with the frame it was at when the same command
-    is repeated; frames whose pixels have changed meanwhile are computed again. What was done is noted in the image's
+    is repeated; frames whose pixels have changed meanwhile are computed again. The options are noted in the image's
     attributes under `cellscale`.
 
     Parameters
@@ -108,7 +108,7 @@ def prepare(
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """An image and what is done to it."""
+    """An image and the steps to apply to it."""
 
     source: NgffImage
     options: PreparationOptions
