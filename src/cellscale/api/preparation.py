@@ -240,7 +240,7 @@ def _writer(work: _Work, url: str, overwrite: bool) -> ImageWriter:
 
 
 def _records(writer: ImageWriter) -> Folder:
-    """Where the frames that are complete are recorded, next to the image's arrays."""
+    """Folder of the records of complete frames, next to the image's arrays."""
     return writer.store.folder.child(f"{writer.attempt}-frames")
 
 

@@ -36,7 +36,7 @@ class Steps:
     """Standard deviation of the Gaussian whose result is subtracted, or width of the median filter, px along y and x;
     None: no background."""
     background_filter: str = "gaussian"
-    """How the background is estimated: "gaussian" or "median"."""
+    """Estimator of the background: "gaussian" or "median"."""
     median_px: int = 0
     """Side of the median filter against noise, px; 0: none."""
     gaussian_px: float = 0.0

@@ -46,7 +46,7 @@ class PreparationOptions:
     background_um: float | None = None
     """Subtract the background: a Gaussian of this standard deviation, or a median filter of this width, µm."""
     background_filter: BackgroundFilter = "gaussian"
-    """How the background is estimated."""
+    """Estimator of the background."""
     median_px: int = 0
     """Side of a median filter against noise, px; 0: none."""
     gaussian_px: float = 0.0
