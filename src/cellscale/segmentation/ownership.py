@@ -8,15 +8,17 @@ that nobody reads. Tasks check the plan before they write a record.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellscale.errors import DamagedError, OvertakenError
+from cellscale.errors import CellscaleError, DamagedError, OvertakenError
 from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
 
@@ -79,6 +81,22 @@ class Ownership:
         """
         if self.pace.due(GLANCE_S):
             self.check()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise OvertakenError in the place of what fails while another driver owns the run.
+
+        It has deleted what this one needs, or does again what failed.
+        """
+        try:
+            yield
+        except OvertakenError:
+            raise
+        except CellscaleError as error:
+            overtaken = self.overtaken()
+            if overtaken is not None:
+                raise overtaken from error
+            raise
 
     def overtaken(self) -> OvertakenError | None:
         """The error of a driver that was overtaken; None for one that still owns the run."""
