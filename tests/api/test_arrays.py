@@ -159,7 +159,7 @@ def test_labels_that_do_not_fit_leave_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(ExistsError):
         cellscale.save_labels(good, image.url, "layer")
     for bad, frames, message in (
-        (np.full((2, 40, 50), -1), None, "does not fit into uint32"),
+        (np.full((2, 40, 50), -1), None, "holds -1 to -1; labels are 0 to 4294967295"),
         (np.full((2, 40, 50), 0.5), None, "labels are integers"),
         (good[:, :-1], None, "needs labels of"),
         (good[:1], None, "1 time points"),

@@ -10,9 +10,10 @@ import numpy as np
 
 from cellscale import metrics
 from cellscale.errors import InputError, MissingError
-from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
+from cellscale.ngff.frame_ranges import annotated, ranges
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Labels
 

@@ -24,7 +24,6 @@ from cellscale.engine.ray_map import cluster
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.protocol import Networks
 from cellscale.models.model import Model, load_model
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
@@ -35,6 +34,7 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import Folder, write_file
 from cellscale.storage.urls import address as full_url
 from cellscale.storage.urls import check_apart

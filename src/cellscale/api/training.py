@@ -13,10 +13,10 @@ from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
-from cellscale.ngff.frame_ranges import Frames
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
+from cellscale.settings.frame_range import Frames
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
 from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without

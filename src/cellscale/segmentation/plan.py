@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from cellscale.errors import InputError, MissingError, unknown
+from cellscale.errors import InputError, unknown
 from cellscale.methods.inference import check_device, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
@@ -28,6 +28,7 @@ from cellscale.models.model import Model, digest
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
+from cellscale.settings.frame_range import chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
@@ -247,13 +248,7 @@ def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
     slices: tuple[int | Literal["max"], ...] = (
         ("max",) if settings.z_mode == "max_projection" else tuple(range(image.size("z")))
     )
-    count = image.size("t")
-    start, stop = settings.frames or (0, count)
-    if not 0 <= start < stop <= count:
-        raise MissingError(
-            f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open."
-        )
-    return tuple((t, z) for t in range(start, stop) for z in slices)
+    return tuple((t, z) for t in chosen_frames(settings.frames, image.size("t"), image.url) for z in slices)
 
 
 def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) -> Run:

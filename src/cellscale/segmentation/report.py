@@ -58,8 +58,6 @@ class Report:
     links flag none, their cells have any size."""
     reached: dict[str, int] = field(default_factory=dict)
     """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
-    ring_violations: int = 0
-    """Pixels that one tile sees as foreground and another does not; the join ends the run at the first."""
     seams: dict[str, Any] | None = None
     """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
 
@@ -129,7 +127,6 @@ def page(told: Mapping[str, Any]) -> str:
 def _checks(told: Mapping[str, Any]) -> dict[str, Any]:
     seams = told["seams"]
     return {
-        "ring violations (must be 0)": told["ring_violations"],
         "objects cut at their extent": told["flagged"].get("cut", 0),
         "missing chunks of the source": told["missing_chunks"],
         "straight borders along tile and window lines": _seams(seams) if seams else "not measured",
