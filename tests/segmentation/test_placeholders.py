@@ -198,7 +198,7 @@ class Killed(BaseException):
 def killed_after(step: str) -> Executor:
     def executor(work: Any, shared: Any, tasks: Any, *, gpu: bool = False) -> Any:
         for task, result in one_by_one(work, shared, tasks, gpu=gpu):
-            if task[0].startswith(step):
+            if task.record.step.startswith(step):
                 raise Killed
             yield task, result
 

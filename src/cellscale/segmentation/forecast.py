@@ -13,7 +13,8 @@ import numpy as np
 
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.array_io import grid_boxes
-from cellscale.segmentation.plan import Run, Step
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.steps import Step
 from cellscale.segmentation.trial import trial
 from cellscale.types import Box
 

@@ -19,41 +19,42 @@ from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import fragments_name, packed
 from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
-from cellscale.segmentation.plan import Run, Step, Unit
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name
-from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.records import FAILED_REGION, WORK_ITEMS, Arrays, get, put
 from cellscale.segmentation.source import chunk_grid
+from cellscale.segmentation.steps import RecordName, Step, StepName, WorkItem
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
 
 FIRST = 10
-"""Failed units that a message names."""
+"""Failed work items that a message names."""
 LONGEST = 1000
 """Characters of one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Units that failed alone, too, with their reasons."""
+    """Work items that failed, also when they were tried alone, with their reasons."""
 
     run: Run
-    reasons: Mapping[Unit, str]
+    reasons: Mapping[WorkItem, str]
 
 
-def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
-    return {"hole": np.array([failed.reasons[unit] for unit in units])}
+def _reasons(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
+    return {FAILED_REGION: np.array([failed.reasons[item] for item in items])}
 
 
-def measure_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def measure_readable(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
     """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
-    for (plane,) in units:
+    for (plane,) in items:
         found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
-    arrays = measure_boxes(run, boxes, grid) | _reasons(failed, units)
+    arrays = measure_boxes(run, boxes, grid) | _reasons(failed, items)
     return arrays | {"skipped": np.array(skipped, np.int64).reshape(-1, 5)}
 
 
@@ -84,18 +85,18 @@ def _cut(low: int, high: int, side: int) -> int:
     return next((cut for cut in (below, below + side) if low < cut < high), 0)
 
 
-def no_maps(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def no_maps(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
     """Let every tile that reads these windows fail."""
-    for plane, window in units:
-        put(failed.run.scratch, maps_name(plane, window), {"hole": np.array(failed.reasons[plane, window])})
-    return _reasons(failed, units)
+    for plane, window in items:
+        put(failed.run.scratch, maps_name(plane, window), {FAILED_REGION: np.array(failed.reasons[plane, window])})
+    return _reasons(failed, items)
 
 
-def no_fragments(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def no_fragments(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
     """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
     run = failed.run
-    tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
-    return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
+    tiles = [(item[0], tile) for item in items for tile in (item[1:] or range(len(run.grid)))]
+    return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, items)
 
 
 def _blank(run: Run, plane: int, tile: int) -> TileRecord:
@@ -135,22 +136,22 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def described(run: Run, step: Step, unit: Unit, reason: str) -> dict[str, Any]:
-    """A unit that failed: what and where it is, in px and µm, and why."""
-    plane, *rest = unit
-    what = {"step": step.name, "kind": step.kind, "number": rest[0] if rest else None}
+def described(run: Run, step: Step, item: WorkItem, reason: str) -> dict[str, Any]:
+    """A work item that failed: what and where it is, in px and µm, and why."""
+    plane, *rest = item
+    what = {"step": step.name, "kind": step.item_kind, "number": rest[0] if rest else None}
     return {**what, **place(run, plane, _box(run, step, rest)), "reason": reason}
 
 
-def named(unit: Mapping[str, Any]) -> str:
-    """A failed unit in words."""
-    where = f"frame {unit['frame']}, slice {unit['slice']}"
-    if unit["number"] is not None:
-        where += f", {unit['kind']} {unit['number']}"
-        if unit["box_px"]:
-            y0, x0, y1, x1 = unit["box_px"]
+def named(item: Mapping[str, Any]) -> str:
+    """A failed work item in words."""
+    where = f"frame {item['frame']}, slice {item['slice']}"
+    if item["number"] is not None:
+        where += f", {item['kind']} {item['number']}"
+        if item["box_px"]:
+            y0, x0, y1, x1 = item["box_px"]
             where += f" (rows {y0}:{y1}, columns {x0}:{x1})"
-    return f"{where}: {unit['reason']}"
+    return f"{where}: {item['reason']}"
 
 
 def first_of(entries: Iterable[str], between: str, full_report: str) -> str:
@@ -171,7 +172,7 @@ def unreadable(
         tiles = first_of(map(str, run.grid.touching(box)), ", ", "tiles of this block")
         lines.append(f"frame {t}, slice {z}, tile {tiles} (rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1})")
     blocks = first_of(lines, "; ", full_report)
-    reasons = first_of(dict.fromkeys(unit["reason"] for unit in failed), " | ", full_report)
+    reasons = first_of(dict.fromkeys(item["reason"] for item in failed), " | ", full_report)
     return (
         f"intensity: {len(skipped)} block(s) cannot be read, nothing was published: {blocks}. {reasons} "
         "Or publish without them: --allow-failed-tiles."
@@ -181,8 +182,8 @@ def unreadable(
 def _box(run: Run, step: Step, rest: Sequence[int]) -> Box | None:
     if not rest:
         return Box.of(run.grid.shape)
-    boxes = {"predict": run.windows.core_box, "decode": run.grid.core}
-    return boxes[step.name](rest[0]) if step.name in boxes else None
+    boxes = {StepName.PREDICT: run.windows.core_box, StepName.DECODE: run.grid.core}
+    return boxes[step.kind](rest[0]) if step.kind in boxes else None
 
 
 def place(run: Run, plane: int, box: Box | None) -> dict[str, Any]:
@@ -194,17 +195,17 @@ def place(run: Run, plane: int, box: Box | None) -> dict[str, Any]:
     return {"frame": t, "slice": z, "box_px": sides, "box_um": um}
 
 
-def skipped_blocks(run: Run, records: Sequence[str]) -> list[tuple[int, Box]]:
+def skipped_blocks(run: Run, records: Sequence[RecordName]) -> list[tuple[int, Box]]:
     """Planes and blocks that could not be read, from the records of the intensity statistics."""
     return [(plane, Box(*sides)) for _, found in _records(run, records) for plane, *sides in found["skipped"].tolist()]
 
 
-def recorded(run: Run, step: Step, records: Sequence[str]) -> list[dict[str, Any]]:
-    """Units of a step that were recorded as holes, in order, from its records."""
-    return [described(run, step, unit, str(found["hole"][0])) for unit, found in _records(run, records)]
+def recorded(run: Run, step: Step, records: Sequence[RecordName]) -> list[dict[str, Any]]:
+    """Work items of a step that were recorded as failed regions, in order, from its records."""
+    return [described(run, step, item, str(found[FAILED_REGION][0])) for item, found in _records(run, records)]
 
 
-def _records(run: Run, records: Sequence[str]) -> list[tuple[Unit, Arrays]]:
-    """Records, among those of a step, of the units that were tried alone and failed."""
-    found = [get(run.scratch, name) for name in sorted(records) if "-" in name]
-    return [(tuple(one["units"][0].tolist()), one) for one in found if "hole" in one]
+def _records(run: Run, records: Sequence[RecordName]) -> list[tuple[WorkItem, Arrays]]:
+    """Records, among those of a step, of the work items that were tried alone and failed."""
+    found = [get(run.scratch, name.path) for name in sorted(records) if name.position is not None]
+    return [(tuple(one[WORK_ITEMS][0].tolist()), one) for one in found if FAILED_REGION in one]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,6 @@ from cellscale.ngff.metadata import write_group
 from cellscale.ngff.stores import Store
 from cellscale.redaction import redacted_values
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 
@@ -41,7 +39,7 @@ class Report:
     tasks: dict[str, int] = field(default_factory=dict)
     """Tasks of each step."""
     retried: dict[str, int] = field(default_factory=dict)
-    """Units of each step that were tried again alone, because their task had failed."""
+    """Work items of each step that were tried again alone, because their task had failed."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step, s."""
     cells: int = 0
@@ -50,7 +48,7 @@ class Report:
     unreadable_blocks: list[dict[str, Any]] = field(default_factory=list)
     """Blocks of frames whose intensity mapping was found without them."""
     failed_tiles: list[dict[str, Any]] = field(default_factory=list)
-    """Units that failed alone, too."""
+    """Work items that failed, also when they were tried alone."""
     failed_regions: list[dict[str, Any]] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
@@ -60,11 +58,6 @@ class Report:
     """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
     seams: dict[str, Any] | None = None
     """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
-
-
-def reached_in_record(record: Arrays) -> Counter[str]:
-    """Count how often each limit of the networks was reached, from the record of a prediction."""
-    return Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
 
 
 def stored_report(layer: LabelLayer) -> Report:
@@ -113,9 +106,9 @@ def page(told: Mapping[str, Any]) -> str:
         _pairs(_checks(told)),
         "<h2>Steps</h2>",
         _steps(told),
-        _places("Holes", told["failed_regions"]),
-        _places("Quarantine", told["failed_tiles"]),
-        _places("Blocks left out of the intensity mapping", told["unreadable_blocks"]),
+        _places("Failed regions", told["failed_regions"]),
+        _places("Failed tiles", told["failed_tiles"]),
+        _places("Blocks excluded from the intensity mapping", told["unreadable_blocks"]),
         *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
         _pairs({"model": told["model"]}),
     ]
@@ -151,7 +144,7 @@ def _steps(told: Mapping[str, Any]) -> str:
         for name, seconds in told["seconds"].items()
     ]
     bars = [f"<td><div class=bar style='width:{15 * float(row[-1]) / longest:.2f}rem'></div>" for row in rows]
-    return _table(["step", "tasks", "reused", "units tried again", "s", ""], rows, bars)
+    return _table(["step", "tasks", "reused", "work items retried", "s", ""], rows, bars)
 
 
 def _places(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
