@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cellscale.kernels.components import connected_components
 from cellscale.methods.parts.decoding import large_enough, renumbered
-from cellscale.segmentation.steps import Step, StepName
+from cellscale.segmentation.work_items import Step, StepName
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.row_groups import RowGroup, RowGroups, join_row_group, sweep
 from cellscale.tiling.tiles import Grid

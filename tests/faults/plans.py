@@ -30,7 +30,7 @@ from cellscale.models.model import save_model
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.segmentation.executor import Executor
-from cellscale.segmentation.steps import Task
+from cellscale.segmentation.work_items import Task
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
 from tests.support.runs import arrays, equal, scratch_of, segmented, written

@@ -16,8 +16,8 @@ from cellscale.segmentation.executor import one_by_one
 from cellscale.segmentation.ownership import sign, stored_plan
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import segment
-from cellscale.segmentation.steps import RecordName, Task
 from cellscale.segmentation.target import Target
+from cellscale.segmentation.work_items import RecordName, Task
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.support.runs import SHAPE, arrays, equal, scratch_of, segmented, table, written

@@ -13,7 +13,7 @@ from cellscale.errors import RunError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import one_by_one
-from cellscale.segmentation.steps import Task
+from cellscale.segmentation.work_items import Task
 from tests.blobs import blurred_noise
 from tests.support.runs import segmented, written
 

@@ -1,7 +1,7 @@
 """Lux and Matula (2019): a U-Net for markers and cells, and a watershed from the markers.
 
-Markers are cells without their boundaries, so that those of touching cells do not touch. The watershed's basins are local;
-what a marker floods is decided on the tables of the whole frame.
+Markers are cells without their boundaries, so that those of touching cells do not touch. The watershed's basins are
+local; what a marker floods is decided on the tables of the whole frame.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def marker_truth(labels: Labels, erosion: float) -> Mask:
 
 
 def inner_radii(labels: Labels, numbers: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Largest distance of a pixel of each of these cells to its boundary, px; a cell without a boundary has the frame's size."""
+    """Largest distance of a pixel of each of these cells to its boundary, px; without a boundary, the frame's size."""
     distances = np.minimum(label_distance_transform(labels), max(labels.shape))
     return np.asarray(ndimage.maximum(distances, labels, numbers), np.float64)
 

@@ -23,7 +23,7 @@ from cellscale.segmentation.predict import limits, maps_name, predictions_of, re
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import FAILED_REGION, Arrays, get, put, table_columns, table_in
 from cellscale.segmentation.source import read_checked, reference_of
-from cellscale.segmentation.steps import WorkItem
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid

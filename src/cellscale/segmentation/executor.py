@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from cellscale.errors import CellscaleError, StoreError
 from cellscale.segmentation.memory import release_memory
-from cellscale.segmentation.steps import Task
+from cellscale.segmentation.work_items import Task
 
 log = logging.getLogger("cellscale")
 

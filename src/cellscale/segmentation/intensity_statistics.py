@@ -17,7 +17,7 @@ from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import Arrays, row_of_plane
 from cellscale.segmentation.source import Reference, chunk_grid, read_checked
-from cellscale.segmentation.steps import WorkItem
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.types import Box, Image
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]

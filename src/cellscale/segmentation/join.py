@@ -18,7 +18,7 @@ from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import unpacked
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
-from cellscale.segmentation.steps import RecordName, WorkItem
+from cellscale.segmentation.work_items import RecordName, WorkItem
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
 from cellscale.types import Table

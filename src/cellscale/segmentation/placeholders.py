@@ -8,9 +8,8 @@ bands are unknown.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +20,12 @@ from cellscale.segmentation.decode import fragments_name, packed
 from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name
-from cellscale.segmentation.records import FAILED_REGION, WORK_ITEMS, Arrays, get, put
+from cellscale.segmentation.records import FAILED_REGION, Arrays, put
 from cellscale.segmentation.source import chunk_grid
-from cellscale.segmentation.steps import RecordName, Step, StepName, WorkItem
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
-
-FIRST = 10
-"""Failed work items that a message names."""
-LONGEST = 1000
-"""Characters of one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,83 +123,3 @@ def _empty(method: Method, shape: tuple[int, int]) -> Prediction:
     none = np.zeros((0, 4), np.int32)
     masks = np.zeros((0, 1, 1), np.uint8)
     return Candidates(shape=shape, boxes=none, anchors=none[:, :2], scores=np.zeros(0, np.uint16), masks=masks)
-
-
-def reason_of(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def described(run: Run, step: Step, item: WorkItem, reason: str) -> dict[str, Any]:
-    """A work item that failed: what and where it is, in px and µm, and why."""
-    plane, *rest = item
-    what = {"step": step.name, "kind": step.item_kind, "number": rest[0] if rest else None}
-    return {**what, **place(run, plane, _box(run, step, rest)), "reason": reason}
-
-
-def named(item: Mapping[str, Any]) -> str:
-    """A failed work item in words."""
-    where = f"frame {item['frame']}, slice {item['slice']}"
-    if item["number"] is not None:
-        where += f", {item['kind']} {item['number']}"
-        if item["box_px"]:
-            y0, x0, y1, x1 = item["box_px"]
-            where += f" (rows {y0}:{y1}, columns {x0}:{x1})"
-    return f"{where}: {item['reason']}"
-
-
-def first_of(entries: Iterable[str], between: str, full_report: str) -> str:
-    """The first ten entries of a list in one line; if there are more, how many, and where all of them are."""
-    found = list(entries)
-    line = between.join(entry if len(entry) <= LONGEST else f"{entry[:LONGEST]}…" for entry in found[:FIRST])
-    more = len(found) - FIRST
-    return f"{line} … and {more} more; {full_report}" if more > 0 else line
-
-
-def unreadable(
-    run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Mapping[str, Any]], full_report: str
-) -> str:
-    """Why a run ends whose frames cannot be read: each block, the tiles that it belongs to and the reasons."""
-    lines = []
-    for plane, box in skipped:
-        t, z = run.planes[plane]
-        tiles = first_of(map(str, run.grid.touching(box)), ", ", "tiles of this block")
-        lines.append(f"frame {t}, slice {z}, tile {tiles} (rows {box.y0}:{box.y1}, columns {box.x0}:{box.x1})")
-    blocks = first_of(lines, "; ", full_report)
-    reasons = first_of(dict.fromkeys(item["reason"] for item in failed), " | ", full_report)
-    return (
-        f"intensity: {len(skipped)} block(s) cannot be read, nothing was published: {blocks}. {reasons} "
-        "Or publish without them: --allow-failed-tiles."
-    )
-
-
-def _box(run: Run, step: Step, rest: Sequence[int]) -> Box | None:
-    if not rest:
-        return Box.of(run.grid.shape)
-    boxes = {StepName.PREDICT: run.windows.core_box, StepName.DECODE: run.grid.core}
-    return boxes[step.kind](rest[0]) if step.kind in boxes else None
-
-
-def place(run: Run, plane: int, box: Box | None) -> dict[str, Any]:
-    """Frame, slice and half-open box (y0, x0, y1, x1) in px and µm, None where it is unknown."""
-    t, z = run.planes[plane]
-    sides = None if box is None else [box.y0, box.x0, box.y1, box.x1]
-    size = run.image.pixel_size_um()
-    um = None if sides is None or size is None else [side * of for side, of in zip(sides, size * 2, strict=True)]
-    return {"frame": t, "slice": z, "box_px": sides, "box_um": um}
-
-
-def skipped_blocks(run: Run, records: Sequence[RecordName]) -> list[tuple[int, Box]]:
-    """Planes and blocks that could not be read, from the records of the intensity statistics."""
-    return [(plane, Box(*sides)) for _, found in _records(run, records) for plane, *sides in found["skipped"].tolist()]
-
-
-def recorded(run: Run, step: Step, records: Sequence[RecordName]) -> list[dict[str, Any]]:
-    """Work items of a step that were recorded as failed regions, in order, from its records."""
-    return [described(run, step, item, str(found[FAILED_REGION][0])) for item, found in _records(run, records)]
-
-
-def _records(run: Run, records: Sequence[RecordName]) -> list[tuple[WorkItem, Arrays]]:
-    """Records, among those of a step, of the work items that were tried alone and failed."""
-    found = [get(run.scratch, name.path) for name in sorted(records) if name.position is not None]
-    return [(tuple(one[WORK_ITEMS][0].tolist()), one) for one in found if FAILED_REGION in one]

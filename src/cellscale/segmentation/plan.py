@@ -27,7 +27,7 @@ from cellscale.models.model import Model, digest
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
-from cellscale.segmentation.steps import RecordName, Step, StepName, WorkItem
+from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkItem
 from cellscale.settings.frame_range import chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups

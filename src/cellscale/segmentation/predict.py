@@ -22,7 +22,7 @@ from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays, put, table_columns, table_in
 from cellscale.segmentation.source import Reference, read_checked, reference_of
-from cellscale.segmentation.steps import WorkItem
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
 from cellscale.types import Box, Candidates, Prediction, part_of

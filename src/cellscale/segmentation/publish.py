@@ -16,12 +16,13 @@ from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import fragments_name
+from cellscale.segmentation.failures import FailedTile
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays, get
-from cellscale.segmentation.steps import WorkItem
 from cellscale.segmentation.verification import counts
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box
@@ -92,12 +93,7 @@ def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     return counts(written)
 
 
-def layer_metadata(
-    run: Run, model: Mapping[str, Any], failed_regions: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
+def layer_metadata(run: Run, model: Mapping[str, Any], failed_regions: Sequence[FailedTile] = ()) -> dict[str, Any]:
     """Provenance metadata of the layer, under `cellscale` in its attributes; its failed regions, if it has any."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
-    names = ("frame", "slice", "box_px", "box_um")
-    if not failed_regions:
-        return made
-    return made | {"failed_regions": [{name: region[name] for name in names} for region in failed_regions]}
+    return made | ({"failed_regions": [one.region.to_dict() for one in failed_regions]} if failed_regions else {})

@@ -16,6 +16,7 @@ from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.ngff.stores import Store
 from cellscale.redaction import redacted_values
+from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.plan import Run
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
@@ -45,11 +46,11 @@ class Report:
     cells: int = 0
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
-    unreadable_blocks: list[dict[str, Any]] = field(default_factory=list)
+    unreadable_blocks: list[Region] = field(default_factory=list)
     """Blocks of frames whose intensity mapping was found without them."""
-    failed_tiles: list[dict[str, Any]] = field(default_factory=list)
+    failed_tiles: list[FailedTile] = field(default_factory=list)
     """Work items that failed, also when they were tried alone."""
-    failed_regions: list[dict[str, Any]] = field(default_factory=list)
+    failed_regions: list[FailedTile] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
     """Cells with a flag of their method: `cut` at the largest extent of an object, `unconverged`; methods that join by
@@ -59,11 +60,27 @@ class Report:
     seams: dict[str, Any] | None = None
     """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report in JSON's types."""
+        failures = {name: [one.to_dict() for one in getattr(self, name)] for name in _FAILURES}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | failures
+
+
+_FAILURES: dict[str, type[Region] | type[FailedTile]] = {
+    "unreadable_blocks": Region,
+    "failed_tiles": FailedTile,
+    "failed_regions": FailedTile,
+}
+"""Type of the entries of each field of a report that lists failures."""
+
 
 def stored_report(layer: LabelLayer) -> Report:
     """Read the report that lies in a layer's folder; an empty one where there is none."""
-    told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
-    return Report(**{field.name: told[field.name] for field in dataclasses.fields(Report) if field.name in told})
+    stored = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
+    found = {field.name: stored[field.name] for field in dataclasses.fields(Report) if field.name in stored}
+    for name, kind in _FAILURES.items():
+        found[name] = [kind.from_dict(entry) for entry in found.get(name, [])]
+    return Report(**found)
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:
@@ -75,7 +92,7 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
         "tiles": len(run.planes) * len(run.grid),
     }
     told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
-    found = json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))
+    found = json.loads(json_text({**told, **report.to_dict(), **run.description}))
     return redacted_values(found)  # type: ignore[no-any-return]
 
 

@@ -28,9 +28,10 @@ from cellscale.ngff.labels import (
 from cellscale.ngff.metadata import read_node
 from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
-from cellscale.segmentation import placeholders, verification
+from cellscale.segmentation import failures, placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Executor, one_by_one
+from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
 from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_row_groups
 from cellscale.segmentation.memory import release_memory
@@ -41,7 +42,8 @@ from cellscale.segmentation.publish import Publication, layer_metadata, publish,
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put
 from cellscale.segmentation.report import Report, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
-from cellscale.segmentation.steps import (
+from cellscale.segmentation.target import CHANGED, Target, resumed
+from cellscale.segmentation.work_items import (
     ABOUT_THE_LAYER,
     RecordName,
     Step,
@@ -49,7 +51,6 @@ from cellscale.segmentation.steps import (
     WorkItem,
     step_of_folder,
 )
-from cellscale.segmentation.target import CHANGED, Target, resumed
 from cellscale.tiling.row_groups import Rows
 
 log = logging.getLogger("cellscale")
@@ -146,7 +147,7 @@ class Steps:
             self.report.retried[step.name] = len(alone)
             failed = self._try(shared, alone, step, gpu, found)
         if failed and instead is not None:
-            reasons = {task.items[0]: placeholders.reason_of(error) for task, error in failed}
+            reasons = {task.items[0]: failures.reason_of(error) for task, error in failed}
             log.warning("%s: %d work items failed and become failed regions", step.name, len(failed))
             missing = placeholders.Failed(run=self.run, reasons=reasons)
             shared = dataclasses.replace(shared, work=instead, argument=missing)
@@ -201,17 +202,14 @@ class Steps:
         again = self.report.retried.get(step.name, 0)
         return pace + (f", {again} tried again" if again else "")
 
-    def placeholders(self, step: Step) -> list[dict[str, Any]]:
+    def placeholders(self, step: Step) -> list[FailedTile]:
         """Work items of a step that were recorded as placeholders, in order."""
-        return placeholders.recorded(self.run, step, self.records[step.name])
+        return failures.recorded(self.run, step, self.records[step.name])
 
     def _failure(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
-        found = [
-            placeholders.described(self.run, step, task.items[0], placeholders.reason_of(error))
-            for task, error in failed
-        ]
+        found = [FailedTile.of(self.run, step, task.items[0], failures.reason_of(error)) for task, error in failed]
         self.report.failed_tiles += found
-        where = placeholders.first_of([placeholders.named(item) for item in found], " | ", self.full_report)
+        where = failures.first_of(map(str, found), " | ", self.full_report)
         return f"{step.name}: {len(found)} work item(s) failed, nothing was published. {where}"
 
 
@@ -222,14 +220,14 @@ def _measure_intensities(steps: Steps, target: Target) -> None:
         missing = steps.do(
             run.intensity_statistics, measure_planes, run, instead=placeholders.measure_readable, summary=missing_chunks
         )
-        skipped = placeholders.skipped_blocks(run, steps.records[run.intensity_statistics.name])
+        skipped = failures.skipped_blocks(run, steps.records[run.intensity_statistics.name])
         if skipped and not target.allow_failed_tiles:
             report.failed_tiles += steps.placeholders(run.intensity_statistics)
-            raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
+            raise RunError(failures.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
         raise
-    report.unreadable_blocks = [placeholders.place(run, plane, box) for plane, box in skipped]
+    report.unreadable_blocks = [Region.of(run, plane, box) for plane, box in skipped]
     report.missing_chunks = sum(missing)
     if report.missing_chunks:
         log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)

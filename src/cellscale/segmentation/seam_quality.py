@@ -15,7 +15,7 @@ from cellscale.metrics.straightness import RUN, lines_beside, seam_quality, stra
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.publish import Publication, label_slice
 from cellscale.segmentation.records import Arrays, get
-from cellscale.segmentation.steps import RecordName, WorkItem
+from cellscale.segmentation.work_items import RecordName, WorkItem
 from cellscale.types import Box
 
 GROUPS = 4096
