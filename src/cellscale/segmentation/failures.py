@@ -86,14 +86,12 @@ class FailedTile:
     """Type and message of the error."""
 
     @classmethod
-    def of(cls, run: Run, step: Step, item: WorkItem, reason: str) -> Self:
-        """A work item of a step, with its reason."""
-        plane, *rest = item
-        region = Region.of(run, plane, _box(run, step, rest))
+    def of(cls, step: Step, item: WorkItem, region: Region, reason: str) -> Self:
+        """A work item of a step, where it lies and its reason."""
         return cls(
             step=step.name,
             kind=step.item_kind,
-            number=rest[0] if rest else None,
+            number=item[1] if len(item) > 1 else None,
             frame=region.frame,
             slice=region.slice,
             box_px=region.box_px,
@@ -123,6 +121,12 @@ class FailedTile:
                 y0, x0, y1, x1 = self.box_px
                 where += f" (rows {y0}:{y1}, columns {x0}:{x1})"
         return f"{where}: {self.reason}"
+
+
+def place_of(run: Run, step: Step, item: WorkItem) -> Region:
+    """Where a work item lies."""
+    plane, *rest = item
+    return Region.of(run, plane, _box(run, step, rest))
 
 
 def _box(run: Run, step: Step, rest: Sequence[int]) -> Box | None:
@@ -168,7 +172,7 @@ def skipped_blocks(run: Run, records: Sequence[RecordName]) -> list[tuple[int, B
 def recorded(run: Run, step: Step, records: Sequence[RecordName]) -> list[FailedTile]:
     """Work items of a step that were recorded as failed regions, in order, from its records."""
     found = _records(run, records)
-    return [FailedTile.of(run, step, item, str(record[FAILED_REGION][0])) for item, record in found]
+    return [FailedTile.of(step, item, place_of(run, step, item), str(one[FAILED_REGION][0])) for item, one in found]
 
 
 def _records(run: Run, records: Sequence[RecordName]) -> list[tuple[WorkItem, Arrays]]:

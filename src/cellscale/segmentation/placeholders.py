@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +28,22 @@ from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
+class Failed(Generic[R]):
     """Work items that failed, also when they were tried alone, with their reasons."""
 
-    run: Run
+    run: R
     reasons: Mapping[WorkItem, str]
 
 
-def _reasons(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
+def _reasons(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     return {FAILED_REGION: np.array([failed.reasons[item] for item in items])}
 
 
-def measure_readable(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
+def measure_readable(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
@@ -79,14 +82,14 @@ def _cut(low: int, high: int, side: int) -> int:
     return next((cut for cut in (below, below + side) if low < cut < high), 0)
 
 
-def no_maps(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
+def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     """Let every tile that reads these windows fail."""
     for plane, window in items:
         put(failed.run.scratch, maps_name(plane, window), {FAILED_REGION: np.array(failed.reasons[plane, window])})
     return _reasons(failed, items)
 
 
-def no_fragments(failed: Failed, items: Sequence[WorkItem]) -> Arrays:
+def no_fragments(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
     run = failed.run
     tiles = [(item[0], tile) for item in items for tile in (item[1:] or range(len(run.grid)))]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -80,6 +80,30 @@ class Settings:
         check_device(self.device)
         if self.frames is not None and len(self.frames) != 2:
             raise InputError(f"Setting 'frames' is {self.frames}; expected two numbers, the half-open range.")
+
+
+class Planned(Protocol):
+    """The part of a planned run that its target and its owner need."""
+
+    @property
+    def image(self) -> NgffImage:
+        """The image that the labels are of."""
+        ...
+
+    @property
+    def scratch(self) -> Folder:
+        """`.cellscale-NAME`."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Digest of the description."""
+        ...
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """All that the labels depend on."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
