@@ -191,7 +191,7 @@ def test_paths_are_taken_wherever_urls_are(tmp_path: Path) -> None:
     assert result.layer == f"{out}/labels/cells"
     assert (tmp_path / "report/report.html").exists()
     cellscale.predict_maps(movie, model=model, output=tmp_path / "maps.zarr", trust=trust)
-    assert cellscale.evaluate(movie, ground_truth="cells", ground_truth_store=out)["f1"] == 1
+    assert cellscale.evaluate(movie, ground_truth="cells", ground_truth_store=out).f1 == 1
     assert cellscale.export_table(movie, tmp_path / "objects.csv") == result.cells
     assert cellscale.measure(movie, layer="truth") == 2
     assert cellscale.preview(movie, output=tmp_path / "p.png", labels_store=out).picture == str(tmp_path / "p.png")

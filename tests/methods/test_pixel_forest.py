@@ -120,7 +120,7 @@ def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path: Path) -> None:
     first, second = (open_labels(store, f"t{tile}").read(Box(0, 0, 150, 130)) for tile in (32, 150))
     assert first.max() > 3
     assert np.array_equal(first, second)
-    assert cellscale.evaluate(store, layer="t32")["f1"] > 0.5
+    assert cellscale.evaluate(store, layer="t32").f1 > 0.5
 
 
 @pytest.mark.parametrize(

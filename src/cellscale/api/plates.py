@@ -254,6 +254,20 @@ def _result(
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlateScores:
+    """Scores of a plate or collection."""
+
+    total: metrics.Scores
+    """Scores of all cells of all images together."""
+    images: Mapping[str, metrics.Scores]
+    """Scores of each image, by its name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores of all cells by name, and under `images` those of each image."""
+        return {**self.total.to_dict(), "images": {name: scores.to_dict() for name, scores in self.images.items()}}
+
+
 def evaluate_plate(
     plate: str,
     *,
@@ -264,7 +278,7 @@ def evaluate_plate(
     ignore_label: int = 0,
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
-) -> dict[str, Any]:
+) -> PlateScores:
     """Score a label layer of each image of a plate or collection.
 
     Parameters
@@ -276,8 +290,8 @@ def evaluate_plate(
 
     Returns
     -------
-    dict
-        Scores of all cells of all images, the number of frames, and under `images` the same for each image.
+    PlateScores
+        Scores of all cells of all images, and those of each image.
 
     Raises
     ------
@@ -293,9 +307,11 @@ def evaluate_plate(
             found, true, chosen_frames(frames, found.size("t"), url), ignore_label=ignore_label
         )
         on_progress("evaluate", number, len(images))
-    scores = {name: {"frames": count, **metrics.summary(sums)} for name, (count, sums) in counted.items()}
-    whole = metrics.summary(metrics.total(sums for _, sums in counted.values()))
-    return {"frames": sum(count for count, _ in counted.values()), **whole, "images": scores}
+    total = metrics.total(sums for _, sums in counted.values())
+    return PlateScores(
+        total=metrics.Scores.of(sum(count for count, _ in counted.values()), total),
+        images={name: metrics.Scores.of(count, sums) for name, (count, sums) in counted.items()},
+    )
 
 
 def measure_plate(

@@ -149,8 +149,10 @@ def _vanishing(alpha: float, sigma: float, shape: tuple[int, ...]) -> int:
     return min(math.ceil(sigma * math.sqrt(2 * max(math.log(alpha), 0) + 2 * UNDERFLOW)), sum(shape) + 1)
 
 
-def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
-    """Weights near the rims of cells, inside and outside: α · exp(−D² / 2σ²).
+def boundary_weights(
+    labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0
+) -> NDArray[np.float32]:
+    """Weights near the boundaries of cells, inside and outside: α · exp(−D² / 2σ²).
 
     D is the distance to the nearest cell pixel with a 4-neighbour of another label, background included. S. Lin and
     N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, 2021, eq. 3, without
@@ -161,14 +163,14 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
     labels : integer array, (y, x)
         Cells.
     alpha : float
-        α: the weight on a rim.
+        α: the weight on a boundary.
     sigma : float
         σ: how fast it falls, px.
 
     Returns
     -------
     float32 array, (y, x)
-        0 everywhere without a rim.
+        0 everywhere without a boundary.
     """
     _check_positive(sigma, "sigma")
     far = boundary_pixels(label_image(labels))

@@ -288,7 +288,7 @@ class DeepSplit:
 
     @property
     def decode_reach(self) -> int:
-        """A parting pixel looks for its cell, whose pixels look at holes, specks and their rim, px."""
+        """A parting pixel looks for its cell, whose pixels look at holes, specks and their boundary, px."""
         return self.band_radius + self.postprocessing.reach
 
     @property

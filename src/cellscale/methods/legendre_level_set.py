@@ -72,7 +72,7 @@ def nearer_to_distances(phi: Plane, step: float = 0.5) -> Plane:
 
 
 def signed_distance(mask: Mask) -> Plane:
-    """Distance to the rim of a mask, positive inside, px; ±1 everywhere if there is no rim."""
+    """Distance to the boundary of a mask, positive inside, px; ±1 everywhere if there is no boundary."""
     if mask.all() or not mask.any():
         return np.where(mask, 1.0, -1.0)
     phi: Plane = distance_transform(mask).astype(np.float64) - distance_transform(~mask)

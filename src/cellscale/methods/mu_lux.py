@@ -1,7 +1,7 @@
 """Lux and Matula (2019): a U-Net for markers and cells, and a watershed from the markers.
 
-Markers are cells without their rims, so that those of touching cells do not touch. The watershed's basins are local;
-what a marker floods is decided on the tables of the whole frame.
+Markers are cells without their boundaries, so that those of touching cells do not touch. The watershed's basins are
+local; what a marker floods is decided on the tables of the whole frame.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def probabilities(networks: Networks, images: Tensor) -> dict[str, Tensor]:
 
 
 def marker_truth(labels: Labels, erosion: float) -> Mask:
-    """Cells without the pixels within min(r, half their largest inner distance) of their rims (ours)."""
+    """Cells without the pixels within min(r, half their largest inner distance) of their boundaries (ours)."""
     distances = label_distance_transform(labels)
     numbers, cells = np.unique(labels, return_inverse=True)
     limits = np.minimum(erosion, inner_radii(labels, numbers) / 2)
@@ -63,7 +63,7 @@ def marker_truth(labels: Labels, erosion: float) -> Mask:
 
 
 def inner_radii(labels: Labels, numbers: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Largest distance of a pixel of each of these cells to its rim, px; a cell without a rim has the frame's size."""
+    """Largest distance of a pixel of each of these cells to its boundary, px; without a boundary, the frame's size."""
     distances = np.minimum(label_distance_transform(labels), max(labels.shape))
     return np.asarray(ndimage.maximum(distances, labels, numbers), np.float64)
 
@@ -121,7 +121,7 @@ class MuLux:
     channels: int = 1
     """Number of image channels."""
     erosion: float = 8.0
-    """r: a marker's distance from its cell's rim, px; less in small cells; not in the paper."""
+    """r: a marker's distance from its cell's boundary, px; less in small cells; not in the paper."""
     border: float = 10.0
     """Term added to the weight 1 between two cells that meet; not in the paper."""
     sigma: float = 5.0
@@ -199,7 +199,7 @@ class MuLux:
         return searched(self, frames, grid)
 
     def perfect_prediction(self, labels: Labels) -> Maps:
-        """Markers and cells; the probability of cells falls towards their rims, so that floods meet there."""
+        """Markers and cells; the probability of cells falls towards their boundaries, so that floods meet there."""
         depth = np.minimum(label_distance_transform(labels), 64)
         cell = np.where(labels > 0, 0.87 + 0.002 * depth, 0)
         return {"marker": marker_truth(labels, self.erosion).astype(np.float32), "cell": cell.astype(np.float32)}

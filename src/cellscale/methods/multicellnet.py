@@ -103,7 +103,7 @@ def coupled_dice(networks: Networks, batch: Batch, weights: str, squared: bool) 
 
 
 def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
-    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight rim; (y, x)."""
+    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight boundary; (y, x)."""
     out = np.zeros(labels.shape, np.float32)
     margin = int(np.ceil(4 * sigma)) + 1
     for number, found in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):

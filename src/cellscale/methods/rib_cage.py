@@ -31,7 +31,7 @@ from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, E
 from cellscale.settings.fields import setting
 from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
-JUDGED_AFTER = 100
+DECIDED_AFTER = 100
 """Moves of the estimator before a training can be said to have collapsed."""
 MEMORY = 0.95
 """Share of its past that the agreement keeps at each move."""
@@ -69,10 +69,10 @@ def refuse_collapse(networks: Networks, least: float) -> None:
     Raises
     ------
     RunError
-        If κ is below `least`, after JUDGED_AFTER moves of the estimator or more.
+        If κ is below `least`, after DECIDED_AFTER moves of the estimator or more.
     """
     agreement = cast(Agreement, networks["agreement"])
-    if agreement.moves < JUDGED_AFTER or agreement.kappa() >= least:
+    if agreement.moves < DECIDED_AFTER or agreement.kappa() >= least:
         return
     estimated = (agreement.shares.sum(dim=0) / agreement.shares.sum()).tolist()
     shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(CLASSES, estimated, strict=True))

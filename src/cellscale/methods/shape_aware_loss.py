@@ -1,4 +1,4 @@
-"""Lin and Norouzi (2021): a loss that looks at the rims of cells, with Mask R-CNN and with U-Net.
+"""Lin and Norouzi (2021): a loss that looks at the boundaries of cells, with Mask R-CNN and with U-Net.
 
 Three losses of a mask (binary cross-entropy, focal, shape-aware: eq. 2 and 3) and two architectures. Mask R-CNN gives
 instances; U-Net gives a mask whose components are the cells.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cellscale.errors import InputError
 from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
-from cellscale.kernels.weights import rim_weights
+from cellscale.kernels.weights import boundary_weights
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability
 from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
@@ -45,9 +45,9 @@ class MaskLoss:
     kind: Kind = "shape-aware"
     """Shape-aware weights, none (bce), or (1 − p)^γ (focal)."""
     alpha: float = 10.0
-    """α: what is added on a rim (shape-aware)."""
+    """α: what is added on a boundary (shape-aware)."""
     sigma: float = 5.0
-    """σ: how fast that falls with the distance to the rim, px (shape-aware)."""
+    """σ: how fast that falls with the distance to the boundary, px (shape-aware)."""
     gamma: float = 2.0
     """γ: how much less a pixel counts that is right already (focal); not stated in the paper."""
     balance: Balance = field(default_factory=Balance)
@@ -64,7 +64,7 @@ class MaskLoss:
         if self.kind != "shape-aware":
             return np.ones(labels.shape, np.float32)
         balance = np.where(labels > 0, np.float32(self.ratio or 1), np.float32(1))
-        return balance + rim_weights(labels, alpha=self.alpha, sigma=self.sigma)
+        return balance + boundary_weights(labels, alpha=self.alpha, sigma=self.sigma)
 
     def of_masks(self, scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
         """Equation 2 as a weighted mean: Σ w · CE / Σ w of each mask (n, y, x), (n,)."""

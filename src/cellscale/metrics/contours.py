@@ -1,6 +1,6 @@
-"""F1 of contours: predicted rim pixels near a true rim pixel, and the reverse.
+"""F1 of contours: predicted boundary pixels near a true boundary pixel, and the reverse.
 
-A rim pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
+A boundary pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
 is no neighbour.
 
 Sources: F. A. Guerrero-Peña et al., Multiclass weighted loss for instance segmentation of cluttered cells, 2018 (F1
@@ -20,31 +20,31 @@ from cellscale.types import Box, Labels, Mask
 RADII = tuple(range(1, 8))
 """Tolerances, px."""
 HALO_PX = max(RADII) + 1
-"""How far counts look beyond a box: to the farthest rim pixel, and to that pixel's neighbours."""
+"""How far counts look beyond a box: to the farthest boundary pixel, and to that pixel's neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RimCounts:
-    """Rim pixels that add up over frames."""
+class BoundaryCounts:
+    """Boundary pixels that add up over frames."""
 
     truth: int = 0
     """Boundary pixels of true cells."""
     predicted: int = 0
     """Boundary pixels of predicted cells."""
     truth_near: tuple[int, ...] = (0,) * len(RADII)
-    """Those of true cells within each radius of a predicted rim pixel."""
+    """Those of true cells within each radius of a predicted boundary pixel."""
     predicted_near: tuple[int, ...] = (0,) * len(RADII)
-    """Those of predicted cells within each radius of a true rim pixel."""
+    """Those of predicted cells within each radius of a true boundary pixel."""
 
 
-def _near(rim: Mask, other: Mask, core: Box) -> tuple[int, ...]:
-    """Count the pixels of one rim in a box within each radius (Euclidean, centre to centre) of another."""
-    squared = distance_transform(~other, squared=True)[core.slices][rim[core.slices]]
+def _near(boundary: Mask, other: Mask, core: Box) -> tuple[int, ...]:
+    """Count the pixels of one boundary in a box within each radius (Euclidean, centre to centre) of another."""
+    squared = distance_transform(~other, squared=True)[core.slices][boundary[core.slices]]
     return tuple(int((squared <= radius**2).sum()) for radius in RADII)
 
 
-def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> RimCounts:
-    """Count one frame's rim pixels, and those near the other rim.
+def boundary_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> BoundaryCounts:
+    """Count one frame's boundary pixels, and those near the other boundary.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> Ri
         The pixels that are counted; None: all.
     """
     counted = core or Box.of(truth.shape)
-    true_rim, predicted_rim = boundary_pixels(truth), boundary_pixels(prediction)
-    return RimCounts(
-        truth=int(true_rim[counted.slices].sum()),
-        predicted=int(predicted_rim[counted.slices].sum()),
-        truth_near=_near(true_rim, predicted_rim, counted),
-        predicted_near=_near(predicted_rim, true_rim, counted),
+    true_boundary, predicted_boundary = boundary_pixels(truth), boundary_pixels(prediction)
+    return BoundaryCounts(
+        truth=int(true_boundary[counted.slices].sum()),
+        predicted=int(predicted_boundary[counted.slices].sum()),
+        truth_near=_near(true_boundary, predicted_boundary, counted),
+        predicted_near=_near(predicted_boundary, true_boundary, counted),
     )
 
 
-def contour_scores(counts: RimCounts) -> dict[str, float]:
+def contour_scores(counts: BoundaryCounts) -> dict[str, float]:
     """Harmonic mean of both shares at each radius as `contour_f1_1` … `contour_f1_7`.
 
-    Without any rim it is 1; with one of them only, 0.
+    Without any boundary pixel it is 1; with one of them only, 0.
     """
     empty = float(counts.truth + counts.predicted == 0)
     return {

@@ -114,7 +114,7 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Owne
     run : Planned
         Its scratch is `.cellscale-NAME`.
     allow_failed_tiles : bool
-        Whether records may be holes.
+        Whether records may be placeholders.
     attempt : str or None
         The attempt that is resumed; None starts a new one, and deletes those before it.
     """

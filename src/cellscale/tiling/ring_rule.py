@@ -41,7 +41,7 @@ from cellscale.types import Box, Fragments, Table
 Bands: TypeAlias = tuple[NDArray[np.int32], ...]
 """Arrays (y, x) of fragments above, below, left and right of a box."""
 UNKNOWN = -1
-"""Value of the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
+"""Value of the overlap and border bands of a tile that could not be decoded; its neighbours are joined without it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,9 +41,9 @@ class Postprocessing:
     split_neck_px: int = 0
     """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `calibrate`."""
     cap: int = 16
-    """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
+    """Inside a cell, distances from its boundary are equal from here on, px; at most 31."""
     prominence: float = 1.0
-    """A centre is this much farther from the rim than its pass to a deeper centre, px."""
+    """A centre is this much farther from the boundary than its pass to a deeper centre, px."""
     minimum_confidence: float = setting(0.0, before=0.0)
     """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; not in the
     papers."""
