@@ -51,7 +51,7 @@ class FanOut:
     gpus: float = 0.0
     """GPUs for each task that predicts, and for each training worker."""
     failures: int = 2
-    """How often training workers that died are restarted; they go on from the last checkpoint."""
+    """How often training workers that died are restarted; they continue from the last checkpoint."""
     least_workers: int = 0
     """Fewest training workers that go on when nodes come and go; 0: always as many as were asked for."""
 

@@ -1,7 +1,7 @@
 """The training loop on the workers of a Ray cluster.
 
 Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs.
-The unfinished training lives in the output folder: workers that fail are restarted and go on from there.
+The state of an unfinished training is kept in the output folder: workers that fail are restarted and continue from it.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Decoding:
     touching: float = 0.05
     """It is touching, whatever else, if that probability is greater (threshold); fitted by `calibrate`."""
     growth: int = 5
-    """Cells grow so many steps through touching pixels, px; not in the paper."""
+    """Number of steps by which cells grow through touching pixels, px; not in the paper."""
     seed: float = 0.95
     """A pixel is a seed's if its probability of a cell is greater (watershed)."""
     background: float = 0.9

@@ -41,7 +41,7 @@ LEAST = 0.05
 CHUNK = 256
 """Masks predicted at once."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the images that torchvision's weights have seen."""
+"""Channel statistics of the images on which torchvision's weights were trained."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ SHIFT_STEPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """What is done to a plane, in this order: dark frame, flat-field, background, noise."""
+    """Filters of a plane, applied in this order: dark frame, flat-field, background, noise."""
 
     dark: float = 0.0
     """Intensity without light, subtracted."""
@@ -46,7 +46,7 @@ def prepared(plane: NDArray[Any], steps: Steps, *, chunk_px: int) -> da.Array:
     plane : array, (y, x)
         Intensities.
     steps : Steps
-        What is done.
+        Filters to apply.
     chunk_px : int
         Side of the chunks in which it is done; the result does not depend on it.
 

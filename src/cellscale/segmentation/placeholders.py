@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import fragments_name, packed
-from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import FAILED_REGION, Arrays, put
@@ -48,7 +48,7 @@ def measure_readable(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in items:
-        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
+        found = [_readable(run, plane, box, grid.chunk) for box in row_boxes(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
     arrays = measure_boxes(run, boxes, grid) | _reasons(failed, items)
@@ -103,9 +103,9 @@ def _blank(run: Run, plane: int, tile: int) -> TileRecord:
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Pixels and record of a tile that nobody has seen: no fragments, overlap and border bands unknown.
+    """Pixels and record of a tile that could not be decoded: no fragments, overlap and border bands unknown.
 
-    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    Its tables have the columns of other tiles, which come from decoding an empty prediction.
     """
     valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
     like = method.decode(_empty(method, seen.shape), valid.within(seen))

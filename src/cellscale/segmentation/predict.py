@@ -58,7 +58,7 @@ def _batches(run: Run, items: Sequence[WorkItem]) -> Iterator[tuple[list[WorkIte
 def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:
     """Predict windows (plane, window) and yield what belongs to their cores.
 
-    The next batch is read meanwhile. On a device of its own the network goes on while the caller works.
+    The next batch is read meanwhile. On a GPU the networks continue while the caller works.
     """
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
@@ -105,7 +105,7 @@ def predict(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
 
 
 def reached_in(prediction: Prediction) -> Counter[str]:
-    """Which limits of the networks were reached, and how often."""
+    """How often each limit of the networks was reached."""
     return Counter(prediction.reached if isinstance(prediction, Candidates) else {})
 
 

@@ -1,6 +1,6 @@
-"""Publish: the label layer, its pyramid and its object table; the layer's name last of all.
+"""Publish: write the label layer, its pyramid and its object table, and last the layer's name.
 
-The shards have a grid of their own, fixed by the image's shape alone. One task writes whole shards of one level;
+The grid of the shards depends only on the image's shape, not on tiles. One task writes whole shards of one level;
 level l starts when level l − 1 is complete.
 """
 
@@ -69,7 +69,7 @@ def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
 
 
 def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
-    """Return when the boxes of planes that were written to the level outlive a loss of power."""
+    """Flush the boxes of planes that were written to the level, so that they survive a loss of power."""
     run, layer = publication.run, publication.layer
     places = [(*label_slice(run, plane), box) for plane, box in boxes]
     indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]

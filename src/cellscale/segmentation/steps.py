@@ -32,7 +32,7 @@ R = TypeVar("R")
 """What all tasks of a run share."""
 Work: TypeAlias = Callable[[Any, Sequence[WorkItem]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
-"""Makes of a task's record, where the task is done, the little that the driver wants of it."""
+"""Reduces a task's record, in the process of the task, to the summary that the driver needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class _Shared:
 
 
 def nothing(record: Arrays) -> None:
-    """Want nothing of a record."""
+    """Return no summary of a record."""
 
 
 def _perform(shared: _Shared, task: Task) -> Any:
@@ -57,14 +57,14 @@ def _perform(shared: _Shared, task: Task) -> Any:
 
 
 def _close(results: Iterator[Any]) -> None:
-    """Close an executor's results early: tasks that are still to come are not done."""
+    """Close an executor's results early: remaining tasks are not started."""
     if isinstance(results, Generator):
         results.close()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Generic[R]):
-    """Carries out steps and keeps the report."""
+    """Executes steps and keeps the report."""
 
     run: R
     place: Callable[[R, Step, WorkItem], Region]
