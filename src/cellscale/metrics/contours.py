@@ -1,7 +1,7 @@
 """F1 of contours: predicted boundary pixels near a true boundary pixel, and the reverse.
 
 A boundary pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
-is no neighbour.
+is not a neighbour.
 
 Sources: F. A. Guerrero-Peña et al., Multiclass weighted loss for instance segmentation of cluttered cells, 2018 (F1
 over radii of uncertainty); G. Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013 (both
@@ -49,7 +49,7 @@ def boundary_counts(truth: Labels, prediction: Labels, core: Box | None = None) 
     Parameters
     ----------
     truth, prediction : uint32 array, (y, x)
-        Labels of a frame, or of a box of it and what lies within HALO_PX around that.
+        Labels of a frame, or of a box of it with HALO_PX around it.
     core : Box
         The pixels that are counted; None: all.
     """

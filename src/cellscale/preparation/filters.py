@@ -1,8 +1,8 @@
-"""Preparation of a frame: what is done to its pixels, as one lazy graph for each plane.
+"""Preparation of a frame: filters of its pixels, as one lazy graph for each plane.
 
-The filters are those of dask-image, which give the same bytes for every chunking; all else is done pixel by pixel in
-float64. Shifts are whole multiples of 1/8 px: in binary numbers they add up without rounding, so that interpolation
-does not depend on the chunk either.
+The filters are those of dask-image, whose results are the same bytes for every chunking; everything else is computed
+pixel by pixel in float64. Shifts are whole multiples of 1/8 px: in binary numbers they add up without rounding, so that
+interpolation does not depend on the chunk either.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def prepared(plane: NDArray[Any], steps: Steps, *, chunk_px: int) -> da.Array:
     steps : Steps
         Filters to apply.
     chunk_px : int
-        Side of the chunks in which it is done; the result does not depend on it.
+        Side of the chunks; the result does not depend on it.
 
     Returns
     -------

@@ -70,7 +70,7 @@ class Joined:
         )
 
     def join_columns(self, plane: int) -> Arrays:
-        """What the join has recorded of a plane."""
+        """Columns that the join has recorded of a plane."""
         return table_in(self.records.of(self.run.join, (plane,)), _of_item(plane))
 
 

@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Generic[R]):
-    """Work items that failed, also when they were tried alone, with their reasons."""
+    """Work items that failed again when tried alone, with their reasons."""
 
     run: R
     reasons: Mapping[WorkItem, str]
@@ -44,7 +44,7 @@ def _reasons(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
 
 
 def measure_readable(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
-    """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
+    """Measure planes by their readable blocks; the others are listed in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in items:
@@ -83,14 +83,14 @@ def _cut(low: int, high: int, side: int) -> int:
 
 
 def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
-    """Let every tile that reads these windows fail."""
+    """Record windows without maps: every tile that reads them fails."""
     for plane, window in items:
         put(failed.run.scratch, maps_name(plane, window), {FAILED_REGION: np.array(failed.reasons[plane, window])})
     return _reasons(failed, items)
 
 
 def no_fragments(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
-    """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
+    """Record tiles of background, or whole planes of them; their neighbours are joined without them."""
     run = failed.run
     tiles = [(item[0], tile) for item in items for tile in (item[1:] or range(len(run.grid)))]
     return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, items)

@@ -56,7 +56,7 @@ def _batches(run: Run, items: Sequence[WorkItem]) -> Iterator[tuple[list[WorkIte
 
 
 def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:
-    """Predict windows (plane, window) and yield what belongs to their cores.
+    """Predict windows (plane, window) and yield the parts of the predictions in their cores.
 
     The next batch is read meanwhile. On a GPU the networks continue while the caller works.
     """
@@ -80,7 +80,7 @@ def _predictions(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Ite
 
 
 def window_name(run: Run, item: WorkItem) -> str:
-    """A window in words."""
+    """A window as text, for messages."""
     plane, window = item
     (t, z), core = run.planes[plane], run.windows.core_box(window)
     return f"Frame {t}, slice {z}, window {window} (rows {core.y0}:{core.y1}, columns {core.x0}:{core.x1})"

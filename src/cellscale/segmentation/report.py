@@ -47,9 +47,9 @@ class Report:
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
     unreadable_blocks: list[Region] = field(default_factory=list)
-    """Blocks of frames whose intensity mapping was found without them."""
+    """Unreadable blocks of frames; their frames' intensity mappings come from the other blocks."""
     failed_tiles: list[FailedTile] = field(default_factory=list)
-    """Work items that failed, also when they were tried alone."""
+    """Work items that failed again when tried alone."""
     failed_regions: list[FailedTile] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
@@ -75,7 +75,7 @@ _FAILURES: dict[str, type[Region] | type[FailedTile]] = {
 
 
 def stored_report(layer: LabelLayer) -> Report:
-    """Read the report that lies in a layer's folder; an empty one where there is none."""
+    """Read the report in a layer's folder; an empty one if there is none."""
     stored = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
     found = {field.name: stored[field.name] for field in dataclasses.fields(Report) if field.name in stored}
     for name, kind in _FAILURES.items():

@@ -45,7 +45,7 @@ log = logging.getLogger("cellscale")
 
 
 def _measure_intensities(steps: Steps[Run], target: Target) -> None:
-    """Read all frames once; blocks that cannot be read end the run here, unless placeholders are wanted."""
+    """Read all frames once; unreadable blocks end the run before anything is made, unless failed tiles are allowed."""
     run, report = steps.run, steps.report
     try:
         missing = steps.do(
@@ -124,7 +124,7 @@ def segment(
     on_progress : callable
         Called with a step's name, the number of finished tasks and their total.
     on_status : callable
-        Called before it with the step's name and a line on its pace: work items done, Mpx/s, work items tried again.
+        Called before it with the step's name and its rate: work items done, Mpx/s, work items tried again.
     model : dict
         Written into the layer's metadata.
 

@@ -29,7 +29,7 @@ from cellscale.segmentation.work_items import RecordName, Step, Task, WorkItem
 log = logging.getLogger("cellscale")
 
 R = TypeVar("R")
-"""What all tasks of a run share."""
+"""Type of the data that all tasks of a run share."""
 Work: TypeAlias = Callable[[Any, Sequence[WorkItem]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
 """Reduces a task's record, in the process of the task, to the summary that the driver needs."""
@@ -68,7 +68,7 @@ class Steps(Generic[R]):
 
     run: R
     place: Callable[[R, Step, WorkItem], Region]
-    """Returns where a work item of a step lies, for the report."""
+    """Returns the place of a work item of a step, for the report."""
     owner: Ownership
     executor: Executor
     report: Report
@@ -89,7 +89,7 @@ class Steps(Generic[R]):
         instead: Work | None = None,
         summary: Summary = nothing,
     ) -> list[Any]:
-        """Do the tasks of a step that have no record; try the work items of those that fail one by one.
+        """Do the tasks of a step that have no record; try the work items of failed tasks one by one.
 
         Work items that fail again end the run, unless `instead` makes placeholders for them.
 

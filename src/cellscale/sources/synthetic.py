@@ -230,7 +230,7 @@ class Scene:
     look: Literal["fluorescence", "brightfield"] = "fluorescence"
     """Bright nuclei, or relief as in differential interference contrast."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of all random numbers."""
     radius_px: float = 10.0
     """Mean radius of a cell."""
     division_rate: float = 0.01

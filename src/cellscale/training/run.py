@@ -285,7 +285,7 @@ def _begun(
 
 
 def _description(task: TrainingTask, settings: TrainingSettings, workers: Workers) -> dict[str, Any]:
-    """What a resumed training must ask for again."""
+    """Settings and data of a training: those of a resumed one must be equal."""
     return {
         **{f"method.{name}": value for name, value in settings_of(task.method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},

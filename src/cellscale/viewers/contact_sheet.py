@@ -1,6 +1,6 @@
 """A contact sheet: one row for each frame, with image, labels, outlines and differences from the ground truth.
 
-A coarse level of the pyramid is enough for looking, so that an image of any size makes a sheet in seconds.
+A coarse level of the pyramid is enough, so that an image of any size makes a sheet in seconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHADES = {
 """Colour of each outcome."""
 OUTLINE = (1.0, 0.8, 0.0)
 LARGEST_PX = 4096
-"""Side of what is read where even the coarsest level is larger: its middle."""
+"""Side of the middle part that is read if even the coarsest level is larger, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict
 
 
 def _chosen(shown: Scene, labels: str | None, truth: str) -> tuple[LabelLayer | None, LabelLayer | None]:
-    """The layer to show and the truth to hold it against; None for what there is not."""
+    """The layer to show and the ground truth to compare it with; None if it does not exist."""
     layers = {layer.name: layer for layer in shown.labels}
     if labels is not None and labels not in layers:
         raise unknown(f"label layer of {shown.image.url}", labels, layers)
@@ -117,7 +117,7 @@ def preview(
     longest: int = 1024,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Sheet:
-    """Draw frames of an image, a label layer, its outlines and its differences to the truth.
+    """Draw frames of an image, a label layer, its outlines and its differences from the ground truth.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def preview(
     Returns
     -------
     Sheet
-        Where the picture is, and the cells by outcome for each frame.
+        Place of the picture, and the cells by outcome for each frame.
 
     Raises
     ------
