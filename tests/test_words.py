@@ -70,7 +70,14 @@ HOUSE_WORDS = [
     House(pattern=r"(?i)(?<!images/)\brims?\b", better="boundary pixels; border band"),
     House(pattern=r"(?i)\bsilent holes?\b|\bholes? in the layer\b", better="failed region"),
     House(pattern=r"(?i)\bhangs? together\b", better="are connected"),
-    House(pattern=r"(?i)\bbetter so\b|\bas ever\b|\ball the same\b", better="say it directly"),
+    House(pattern=r"(?i)\bas ever\b|\ball the same\b|\bhalf-made\b", better="say it directly"),
+    House(pattern=r"(?i)\bheld against\b", better="compared with"),
+    House(pattern=r"(?i)\bstrangers?\b", better="of unknown origin; other programs"),
+    House(pattern=r"(?i)\blearn(?:s|ed)? from\b.*\bframes\b", better="trained on"),
+    House(pattern=r"(?i)\bhow far\b.*\blooks?\b|\blooks? \w+ px far\b", better="reach; radius of the receptive field"),
+    House(pattern=r"(?i)\bwhat (?:is|was) (?:there|made|written|done|asked for)\b", better="name the thing"),
+    House(pattern=r"(?i)\bwhat becomes of\b|\bwhat became of\b", better="outcome"),
+    House(pattern=r"(?i)\bput(?:s|ting)? together\b", better="join, assemble, merge"),
 ]
 
 

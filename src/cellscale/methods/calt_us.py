@@ -159,12 +159,12 @@ class CaltUS:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A touching pixel looks for its cell; a watershed's, at its neighbours, px."""
+        """Radius for a touching pixel: its cell, or with a watershed its neighbours, px."""
         return 1 if self.decoding.rule == "watershed" else self.decoding.growth
 
     @property

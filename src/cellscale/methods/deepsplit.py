@@ -280,7 +280,7 @@ class DeepSplit:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         if self.architecture == "deepsplit":
             return crossed_reach(self.unet.depth)
         more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else self.second.reach

@@ -138,12 +138,12 @@ class MuLux:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks at its neighbours, and at a marker's surroundings, px.
+        """Radius for a pixel: its neighbours, and the surroundings of a marker, px.
 
         Beyond that, markers can only be too many: a link to them leaves the box and is not followed.
         """

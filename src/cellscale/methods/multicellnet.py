@@ -209,14 +209,15 @@ class MultiCellNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px: the edge network follows the region network."""
+        """Radius of the receptive field of a prediction, px: the edge network follows the region network."""
         return chained_reach(self.unet.depth, self.unet.up)
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks for a contour (fill), it for its seed (radius), this for its pixels (extent − 1).
+        """Radius of the part of the maps that decides a pixel, px: the sum of a chain of dependencies.
 
-        These for their basin (radius), it for other seeds (radius), and they for what makes them seeds (extent), px.
+        A pixel depends on a contour (fill), a contour on its seed (radius), a seed on its pixels (extent − 1), their
+        basin on its pixels (radius), these on other seeds (radius), and seeds on their pixels (extent).
         """
         if self.decoding != "contours":
             return self.balloon.fill

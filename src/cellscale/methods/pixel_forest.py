@@ -165,12 +165,12 @@ class PixelForest:
 
     @property
     def decode_reach(self) -> int:
-        """A contour pixel looks for its cell, px."""
+        """Radius for a contour pixel: its cell, px."""
         return self.contours.contour_radius
 
     @property
     def link(self) -> int:
-        """Longest distance from a contour pixel to its cell, px."""
+        """Greatest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:

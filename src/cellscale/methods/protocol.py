@@ -137,17 +137,17 @@ class Method(Protocol):
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px: the receptive field of the networks in series."""
+        """Radius of the receptive field of a prediction, px, of all networks in series."""
         ...
 
     @property
     def decode_reach(self) -> int:
-        """How far the foreground and the links of a pixel look into the maps, one side, px."""
+        """Radius of the part of the maps that decides the foreground and the links of a pixel, px."""
         ...
 
     @property
     def link(self) -> int:
-        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
+        """Greatest distance between two pixels that decoding links directly, px, at least 1."""
         ...
 
     @property

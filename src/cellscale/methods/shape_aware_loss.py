@@ -110,17 +110,17 @@ class BinaryUNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A gap pixel looks for its cell and at the cells around it, px."""
+        """Radius for a gap pixel: its cell, and the cells around it, px."""
         return max(self.fill_radius, GAP_REACH)
 
     @property
     def link(self) -> int:
-        """Longest distance from a gap pixel to its cell, px."""
+        """Greatest distance from a gap pixel to its cell, px."""
         return max(1, self.fill_radius)
 
     @property

@@ -272,12 +272,12 @@ class MulticlassUNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A touching pixel looks for its cell; with two classes, a gap pixel looks at the cells around it, px."""
+        """Radius for a touching pixel: its cell; with two classes, for a gap pixel: the cells around it, px."""
         return self.thresholds.touching_radius if self.weighting.classes == 3 else GAP_REACH
 
     @property

@@ -32,9 +32,9 @@ def unet_multiple(depth: int) -> int:
 def unet_reach(depth: int, up: Up = "transposed") -> int:
     """Radius of the receptive field of an output pixel, px: R(0) = c, R(d) = c + 2 R(d − 1) + 1 + u + c.
 
-    c is the number of convolutions of a block. A pixel that looks r pixels far in the pooled plane looks 2r + 1 far in
-    the plane before the pooling; u is 1 where pooled pixels are interpolated, 0 where they are not: a pixel then also
-    sees the next pooled one, from the side that is nearer to it.
+    c is the number of convolutions of a block. A radius of r px in the pooled plane is one of 2r + 1 px in the plane
+    before the pooling. u is 1 if pooled pixels are interpolated, since a pixel then also depends on the next pooled one
+    on its nearer side, and 0 otherwise.
     """
     if depth == 0:
         return CONVOLUTIONS
@@ -51,7 +51,7 @@ def farthest(pixel: int, depth: int, up: Up = "transposed") -> int:
 
 
 def chained_reach(depth: int, up: Up = "transposed") -> int:
-    """How far an output pixel of a U-Net looks that sees the output of another one, px: less than twice as far."""
+    """Radius of the receptive field of two U-Nets in series, px: less than twice that of one."""
     return max(farthest(farthest(pixel, depth, up), depth, up) - pixel for pixel in range(unet_multiple(depth)))
 
 
@@ -159,7 +159,7 @@ class UNetShape:
 
     @property
     def reach(self) -> int:
-        """How far an output pixel looks, one side, px."""
+        """Radius of the receptive field of an output pixel, px."""
         return unet_reach(self.depth, self.up)
 
     def network(self, channels: int, classes: int) -> UNet:
