@@ -2,7 +2,7 @@
 
     CELLSCALE_DATA=… python benchmarks/multicellnet_table.py --steps 1000 --work models --output table.jsonl
 
-Models stay in --work; one that is there is not trained again. λ* over the training is drawn beside them.
+Models are kept in --work; existing ones are not trained again. λ* over the training is drawn as well.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
 from cellscale.settings.fields import replaced
 from cellscale.training.run import TrainingSettings, train
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
 
 SCORES = ("dice", "pixel_error", "cell_dice", "cell_pixel_error", "seg", "f1", "splits", "merges")
@@ -32,7 +33,7 @@ TRAININGS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "l2s-dark": ("l2s", {"bright": False}),
 }
 DECODINGS = {"multicellnet": ("difference", "region")}
-"""Decodings of a trained model that are tuned and scored beside its own."""
+"""Decodings of a trained model that are calibrated and scored in addition to its own."""
 
 
 def lambda_plot(history: Path, file: Path) -> None:
@@ -79,7 +80,14 @@ def main() -> None:
         folder = given.work / title
         started = time.process_time()
         model = train(
-            load_method(name, **changes, **shape), [learn], [choose], output=str(folder), settings=settings, resume=True
+            TrainingTask(
+                method=load_method(name, **changes, **shape),
+                data=[learn],
+                validation=[choose],
+                output=str(folder),
+                settings=settings,
+                resume=True,
+            )
         )
         seconds = time.process_time() - started
         chosen, pairs = (

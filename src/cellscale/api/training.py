@@ -1,4 +1,4 @@
-"""Train a method, and list the methods and models there are."""
+"""Train a method; list the available methods and models."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
 from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 
 Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
@@ -49,7 +50,7 @@ def list_methods() -> list[dict[str, Any]]:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """List the models that come with cellscale: name, summary, method, pixel_size_um, bytes.
+    """List the models included with cellscale: name, summary, method, pixel_size_um, bytes.
 
     Examples
     --------
@@ -99,19 +100,19 @@ def train(
     layer : str
         Label layer with the ground truth.
     frames, validation_frames : tuple of int
-        Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
-        used for training.
+        Half-open ranges; the latter are held out, and thresholds are calibrated on them. Without `frames`, all others
+        are used for training.
     validation : sequence of str
-        URLs of images that are held out whole, with the same label layer; of any size and pixel type.
+        URLs of held-out images with the same label layer; of any size and pixel type.
     max_train_frames : int
         Number of annotated frames to train on, evenly spaced; None: all.
     config : str
         TOML file with [method], [training] and [engine].
     settings : mapping
-        Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they win over the file.
+        Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they override the file.
     preset : str
-        Settings that go together: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
-        `settings` win over it. None: "default", or the settings of `init_from`.
+        Named set of settings: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
+        `settings` override it. None: "default", or the settings of `init_from`.
     workers : int
         Number of training workers on the cluster.
     backend : {"ray", "serial"}
@@ -119,7 +120,7 @@ def train(
     resume : bool
         Continue an interrupted training.
     steps : int
-        Number of training steps; wins over `settings` and the file.
+        Number of training steps; overrides `settings` and the file.
     address : str
         Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     overwrite : bool
@@ -134,7 +135,7 @@ def train(
     Returns
     -------
     Model
-        With fitted thresholds, as it was saved.
+        The saved model, with fitted thresholds.
 
     Raises
     ------
@@ -184,19 +185,17 @@ def train(
     apart = labelled_images([url_of(image, "image") for image in validation], layer, storage_options)
     held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else subsample(learn, max_train_frames)
+    task = TrainingTask(
+        method=chosen,
+        data=learn,
+        validation=held_out,
+        output=address_of(output),
+        storage_options=dict(storage_options or {}),
+        settings=chosen_settings,
+        init_from=begun,
+        resume=resume,
+        overwrite=overwrite,
+        pixel_size_um=learn[0].image.pixel_size_um(),
+    )
     with cluster(address) if backend == "ray" else nullcontext():
-        return train_method(
-            chosen,
-            learn,
-            held_out,
-            output=address_of(output),
-            settings=chosen_settings,
-            init_from=begun,
-            workers=workers if backend == "ray" else 0,
-            engine=engine,
-            resume=resume,
-            overwrite=overwrite,
-            storage_options=storage_options,
-            pixel_size_um=learn[0].image.pixel_size_um(),
-            on_progress=on_progress,
-        )
+        return train_method(task, workers=workers if backend == "ray" else 0, engine=engine, on_progress=on_progress)

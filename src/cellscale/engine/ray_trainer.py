@@ -1,13 +1,14 @@
 """The training loop on the workers of a Ray cluster.
 
-Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs.
-The unfinished training lives in the output folder: workers that fail are restarted and go on from there.
+Each worker runs the training of a single process; gradients are averaged by gloo on processors and nccl on GPUs.
+The state of an unfinished training is kept in the output folder: workers that fail are restarted and continue from it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,37 +22,29 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.methods import module_of
-from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.progress import Progress, silent
-from cellscale.storage.folder import Folder
 from cellscale.storage.urls import file_system
-from cellscale.training.frames import Frames, check_data
 from cellscale.training.resume_state import Claim, claim
 from cellscale.training.run import train
-from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.workers import Workers
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that spin while they wait slow each other, and the sample loaders, down many times on a busy machine."""
 RESIZE_S = 60.0
-"""Pause between two looks for room for more workers of a training whose number may change, s."""
+"""Pause between two checks for room for more workers, for a training whose number of workers may change, s."""
 POLL_S = 0.5
-"""Pause between two looks at the workers' progress, s."""
+"""Pause between two checks of the workers' progress, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """Arguments shared by all training workers."""
 
-    method: Method
-    data: Sequence[Frames]
-    validation: Sequence[Frames]
+    task: TrainingTask
     claim: Claim
     """Claim on the model's folder."""
-    settings: TrainingSettings
-    init_from: Model | None
-    pixel_size_um: tuple[float, float] | None
     progress_actor: Any
     """Handle of the ProgressActor."""
     elastic: bool
@@ -59,18 +52,18 @@ class Job:
 
 
 class ProgressActor:
-    """An actor on which worker 0 writes how far it is, and what made it stop."""
+    """An actor that passes worker 0's progress and errors to the driver."""
 
     def __init__(self) -> None:
         self._latest: tuple[str, int, int] | None = None
         self._error: CellscaleError | None = None
 
     def write(self, step: str, done: int, total: int) -> None:
-        """Note the progress."""
+        """Store the progress."""
         self._latest = (step, done, total)
 
     def refuse(self, error: CellscaleError) -> None:
-        """Note an error of cellscale."""
+        """Store an error of cellscale."""
         self._error = error
 
     def read(self) -> tuple[tuple[str, int, int] | None, CellscaleError | None]:
@@ -78,34 +71,21 @@ class ProgressActor:
         return self._latest, self._error
 
 
-def train_method(  # noqa: PLR0913
-    method: Method,
-    data: Sequence[Frames],
-    validation: Sequence[Frames] = (),
-    *,
-    output: str,
-    settings: TrainingSettings | None = None,
-    init_from: Model | None = None,
-    workers: int = 1,
-    engine: FanOut | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
-    pixel_size_um: tuple[float, float] | None = None,
-    on_progress: Progress = silent,
+def train_method(
+    task: TrainingTask, *, workers: int = 1, engine: FanOut | None = None, on_progress: Progress = silent
 ) -> Model:
     """Train a method on a Ray cluster, or in this process for 0 workers.
 
     Parameters
     ----------
-    method, data, validation, output, settings, init_from, resume, overwrite
-        As `cellscale.training.run.train`.
-    storage_options, pixel_size_um, on_progress
-        As `cellscale.training.run.train`.
+    task : TrainingTask
+        Method, data, settings and the folder of the model.
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
     engine : FanOut
-        GPUs of each worker, how often workers are restarted after a crash, and with how few the training goes on.
+        GPUs of each worker, number of restarts after a crash, and least number of workers.
+    on_progress : callable
+        Called with stage, steps done and all steps.
 
     Returns
     -------
@@ -119,44 +99,23 @@ def train_method(  # noqa: PLR0913
     RunError
         If the workers failed more often than the engine allows.
     """
-    settings, options, engine = settings or TrainingSettings(), dict(storage_options or {}), engine or FanOut()
+    engine = engine or FanOut()
     if workers == 0:
-        return train(
-            method,
-            data,
-            validation,
-            output=output,
-            settings=settings,
-            init_from=init_from,
-            resume=resume,
-            overwrite=overwrite,
-            storage_options=options,
-            pixel_size_um=pixel_size_um,
-            on_progress=on_progress,
-        )
-    check_data(data, validation, method.channels, settings.ignore_label)
+        return train(task, on_progress=on_progress)
+    # Workers that are restarted go on with what is in the folder.
+    shared = dataclasses.replace(task, resume=True)
+    shared.check()
     check_workers(engine.least_workers or workers, engine.gpus)
-    folder = Folder(url=output, storage_options=options)
-    claimed = claim(folder, resume=resume, overwrite=overwrite)
+    claimed = claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
-    job = Job(
-        method=method,
-        data=data,
-        validation=validation,
-        claim=claimed,
-        settings=settings,
-        init_from=init_from,
-        pixel_size_um=pixel_size_um,
-        progress_actor=progress_actor,
-        elastic=0 < engine.least_workers < workers,
-    )
+    job = Job(task=shared, claim=claimed, progress_actor=progress_actor, elastic=0 < engine.least_workers < workers)
     with watched(progress_actor, on_progress), claimed.given_up_on_error():
         _fit(job, engine, workers)
-    return load_model(output, options, trust=[module_of(method.name)])
+    return load_model(task.output, task.storage_options, trust=[module_of(task.method.name)])
 
 
 def check_workers(workers: int, gpus: float) -> None:
-    """Refuse more workers than a cluster has room for: they would wait without end.
+    """Refuse more workers than the cluster has room for: they would wait forever.
 
     Raises
     ------
@@ -173,7 +132,7 @@ def check_workers(workers: int, gpus: float) -> None:
 
 
 def _fit(job: Job, engine: FanOut, workers: int) -> None:
-    """Run the job on the workers; their scratch folder goes at the end."""
+    """Run the job on the workers; delete their scratch folder at the end."""
     folder = job.claim.folder
     fs, root = file_system(folder.url, folder.storage_options)
     # The token tells this folder from one that somebody else has put there.
@@ -212,7 +171,7 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
 
 
 def _final(job: Job) -> CellscaleError | None:
-    """The error that stopped the workers and would stop them again; a store may answer the next time."""
+    """The error that stopped the workers and would stop them again; an error of a store may be temporary."""
     _, refused = ray.get(job.progress_actor.read.remote())
     passing = isinstance(refused, StoreError) and not isinstance(refused, DamagedError)
     return None if passing else refused
@@ -229,16 +188,8 @@ def _work(config: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     try:
         train(
-            job.method,
-            job.data,
-            job.validation,
-            output=job.claim.folder.url,
+            job.task,
             claimed=job.claim,
-            settings=job.settings,
-            init_from=job.init_from,
-            resume=True,
-            storage_options=job.claim.folder.storage_options,
-            pixel_size_um=job.pixel_size_um,
             workers=Workers(rank=rank, world=world, local=context.get_local_world_size(), elastic=job.elastic),
             on_progress=_posting(job) if rank == 0 else silent,
         )
@@ -251,7 +202,7 @@ def _posting(job: Job) -> Progress:
     """Write every `log_every`-th step, and the last, on the progress_actor."""
 
     def post(step: str, done: int, total: int) -> None:
-        if done % job.settings.log_every == 0 or done == total:
+        if done % job.task.settings.log_every == 0 or done == total:
             job.progress_actor.write.remote(step, done, total)
 
     return post
@@ -259,7 +210,7 @@ def _posting(job: Job) -> Progress:
 
 @contextmanager
 def watched(progress_actor: Any, on_progress: Progress) -> Iterator[None]:
-    """Call `on_progress` with what is written on the progress_actor, from a thread, for the length of the context."""
+    """Call `on_progress` with the progress of the actor, from a thread, inside the context."""
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(progress_actor, on_progress, over), daemon=True)
     thread.start()

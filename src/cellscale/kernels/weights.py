@@ -47,7 +47,7 @@ def class_balance(
     Returns
     -------
     float32 array, (classes,)
-        0 for classes without a pixel: they are left out of the comparison, too.
+        0 for classes without a pixel, which are not the rarest class either.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def boundary_weights(
     labels : integer array, (y, x)
         Cells.
     alpha : float
-        α: the weight on a boundary.
+        α: the weight on a boundary pixel.
     sigma : float
         σ: how fast it falls, px.
 
@@ -177,9 +177,12 @@ def boundary_weights(
     np.logical_not(far, out=far)
     cap = _vanishing(alpha, sigma, far.shape)
     squared = distance_transform(far, squared=True, cap=cap)
+    # Squared distances are integers 0 … cap², so every weight is computed once, in a table (cap² + 1,). The rounding to
+    # float32 in between makes the weights those of the formula on the float32 distances of `distance_transform`.
     distances = np.sqrt(np.arange(cap**2 + 1), dtype=np.float64).astype(np.float32)
     table = (alpha * np.exp(-(distances.astype(np.float64) ** 2) / (2 * sigma**2))).astype(np.float32)
-    table[-1] = 0
+    table[-1] = 0  # cap² stands for all pixels that are at least that far away
+    # int32 and float32 have the same size: each weight overwrites its squared distance.
     weights = squared.view(np.float32)
     _look_up(squared.reshape(-1), table, weights.reshape(-1))
     return weights
@@ -236,6 +239,7 @@ def saw_tau(
     smooth, prune
         As for `contour_complexity`.
     """
+    # φ_K is the root of an integer, so it takes few values: a table of counts has all that a percentile needs.
     counts: Counter[float] = Counter()
     for labels in frames:
         distances, contours = contour_complexity(labels, smooth=smooth, prune=prune)
@@ -264,8 +268,9 @@ def _weigh(squared: NDArray[np.int32], contours: Mask, tau: float, offset: float
 
 def _contour_weights(contours: Mask, skeletons: Mask, tau: float, offset: float) -> NDArray[np.float32]:
     """Return the weights of contours (y, x) before they are copied to their surroundings, 0 elsewhere."""
+    # φ_K of τ or more weighs 0, so nothing beyond ⌈τ⌉ px is searched; no distance exceeds the sum of the sides.
     squared = squared_at(contours, skeletons, cap=min(math.ceil(tau), sum(contours.shape) + 1))
-    _weigh(squared.reshape(-1), contours.reshape(-1), tau or math.inf, offset)
+    _weigh(squared.reshape(-1), contours.reshape(-1), tau or math.inf, offset)  # φ_K / ∞ = 0: τ = 0 gives w_c = 1
     return squared.view(np.float32)
 
 

@@ -13,7 +13,7 @@ from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkIt
 from cellscale.types import Box
 
 FIRST = 10
-"""Failed work items that a message names."""
+"""Greatest number of failed work items named in a message."""
 LONGEST = 1000
 """Characters of one of them."""
 Pixels: TypeAlias = tuple[int, int, int, int]
@@ -67,7 +67,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedTile:
-    """A work item that failed, also when it was tried alone."""
+    """A work item that failed again when tried alone."""
 
     step: str
     """Name of its step."""
@@ -150,7 +150,7 @@ def first_of(entries: Iterable[str], between: str, full_report: str) -> str:
 
 
 def unreadable(run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[FailedTile], full_report: str) -> str:
-    """Why a run ends whose frames cannot be read: each block, the tiles that it belongs to and the reasons."""
+    """Error message for unreadable frames: each block, its tiles and the reasons."""
     lines = []
     for plane, box in skipped:
         t, z = run.planes[plane]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import fragments_name, packed
-from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import FAILED_REGION, Arrays, put
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Generic[R]):
-    """Work items that failed, also when they were tried alone, with their reasons."""
+    """Work items that failed again when tried alone, with their reasons."""
 
     run: R
     reasons: Mapping[WorkItem, str]
@@ -44,11 +44,11 @@ def _reasons(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
 
 
 def measure_readable(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
-    """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
+    """Measure planes by their readable blocks; the others are listed in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in items:
-        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
+        found = [_readable(run, plane, box, grid.chunk) for box in row_boxes(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
     arrays = measure_boxes(run, boxes, grid) | _reasons(failed, items)
@@ -83,14 +83,14 @@ def _cut(low: int, high: int, side: int) -> int:
 
 
 def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
-    """Let every tile that reads these windows fail."""
+    """Record windows without maps: every tile that reads them fails."""
     for plane, window in items:
         put(failed.run.scratch, maps_name(plane, window), {FAILED_REGION: np.array(failed.reasons[plane, window])})
     return _reasons(failed, items)
 
 
 def no_fragments(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
-    """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
+    """Record tiles of background, or whole planes of them; their neighbours are joined without them."""
     run = failed.run
     tiles = [(item[0], tile) for item in items for tile in (item[1:] or range(len(run.grid)))]
     return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, items)
@@ -103,9 +103,9 @@ def _blank(run: Run, plane: int, tile: int) -> TileRecord:
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Pixels and record of a tile that nobody has seen: no fragments, overlap and border bands unknown.
+    """Pixels and record of a tile that could not be decoded: no fragments, overlap and border bands unknown.
 
-    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    Its tables have the columns of other tiles, which come from decoding an empty prediction.
     """
     valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
     like = method.decode(_empty(method, seen.shape), valid.within(seen))

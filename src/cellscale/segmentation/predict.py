@@ -56,9 +56,9 @@ def _batches(run: Run, items: Sequence[WorkItem]) -> Iterator[tuple[list[WorkIte
 
 
 def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:
-    """Predict windows (plane, window) and yield what belongs to their cores.
+    """Predict windows (plane, window) and yield the parts of the predictions in their cores.
 
-    The next batch is read meanwhile. On a device of its own the network goes on while the caller works.
+    The next batch is read meanwhile. On a GPU the networks continue while the caller works.
     """
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
@@ -80,7 +80,7 @@ def _predictions(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Ite
 
 
 def window_name(run: Run, item: WorkItem) -> str:
-    """A window in words."""
+    """A window as text, for messages."""
     plane, window = item
     (t, z), core = run.planes[plane], run.windows.core_box(window)
     return f"Frame {t}, slice {z}, window {window} (rows {core.y0}:{core.y1}, columns {core.x0}:{core.x1})"
@@ -105,7 +105,7 @@ def predict(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
 
 
 def reached_in(prediction: Prediction) -> Counter[str]:
-    """Which limits of the networks were reached, and how often."""
+    """How often each limit of the networks was reached."""
     return Counter(prediction.reached if isinstance(prediction, Candidates) else {})
 
 

@@ -29,10 +29,10 @@ from cellscale.segmentation.work_items import RecordName, Step, Task, WorkItem
 log = logging.getLogger("cellscale")
 
 R = TypeVar("R")
-"""What all tasks of a run share."""
+"""Type of the data that all tasks of a run share."""
 Work: TypeAlias = Callable[[Any, Sequence[WorkItem]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
-"""Makes of a task's record, where the task is done, the little that the driver wants of it."""
+"""Reduces a task's record, in the process of the task, to the summary that the driver needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class _Shared:
 
 
 def nothing(record: Arrays) -> None:
-    """Want nothing of a record."""
+    """Return no summary of a record."""
 
 
 def _perform(shared: _Shared, task: Task) -> Any:
@@ -57,18 +57,18 @@ def _perform(shared: _Shared, task: Task) -> Any:
 
 
 def _close(results: Iterator[Any]) -> None:
-    """Close an executor's results early: tasks that are still to come are not done."""
+    """Close an executor's results early: remaining tasks are not started."""
     if isinstance(results, Generator):
         results.close()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Generic[R]):
-    """Carries out steps and keeps the report."""
+    """Executes steps and keeps the report."""
 
     run: R
     place: Callable[[R, Step, WorkItem], Region]
-    """Returns where a work item of a step lies, for the report."""
+    """Returns the place of a work item of a step, for the report."""
     owner: Ownership
     executor: Executor
     report: Report
@@ -89,7 +89,7 @@ class Steps(Generic[R]):
         instead: Work | None = None,
         summary: Summary = nothing,
     ) -> list[Any]:
-        """Do the tasks of a step that have no record; try the work items of those that fail one by one.
+        """Do the tasks of a step that have no record; try the work items of failed tasks one by one.
 
         Work items that fail again end the run, unless `instead` makes placeholders for them.
 

@@ -1,4 +1,4 @@
-"""Where a run's labels go, and what may be there already: a layer, an unfinished run, or this very run at its end."""
+"""Target of a run, and checks of existing data there: a layer, an unfinished run, or this run after its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGED = "changed.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where the labels go."""
+    """Place of the labels."""
 
     store: str
     """URL of the image that gets the layer, or of another store."""
@@ -30,7 +30,7 @@ class Target:
     allow_failed_tiles: bool = False
     """Publish a layer although work items failed; they are background, and named in its metadata and report."""
     report: Folder | None = None
-    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
+    """Additional place of the report; the only one if nothing is published."""
 
     @property
     def layer(self) -> str:

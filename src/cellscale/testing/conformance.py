@@ -1,4 +1,4 @@
-"""Conformance checks: what every method must keep, one check for each clause of the contract.
+"""Conformance checks for methods: one check for each clause of the contract.
 
 `each_check` is a pytest parametrisation. The test of a method, in this package or outside it, is:
 
@@ -40,12 +40,21 @@ from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import frame_prediction, predicted
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates, Image, Labels, Mask, part_of
 
 QUICK = TrainingSettings(
-    steps=50, batch_size=4, crop=32, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
+    steps=50,
+    batch_size=4,
+    crop=32,
+    margin=8,
+    loader_workers=0,
+    threads=1,
+    precision="fp32",
+    device="cpu",
+    validate_every=1000,
 )
 """A training of a few seconds on one processor, for small networks."""
 WIDE_PX = 7
@@ -56,7 +65,7 @@ LEAST_JACCARD = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A method under test, and what the checks need besides. With a small variant of it a check takes seconds."""
+    """A method under test, with the data for the checks. With a small variant of it a check takes seconds."""
 
     method: Method
     frames: Sequence[tuple[Image, Labels]] = FRAMES
@@ -247,7 +256,9 @@ def check_training(subject: Subject) -> None:
     before = Model(method=method, networks=method.networks())
     with tempfile.TemporaryDirectory() as folder:
         first, second = (
-            train(method, [subject.frames], output=f"{folder}/{name}", settings=subject.training)
+            train(
+                TrainingTask(method=method, data=[subject.frames], output=f"{folder}/{name}", settings=subject.training)
+            )
             for name in ("first", "second")
         )
     for name, network in first.networks.items():
