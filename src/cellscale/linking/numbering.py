@@ -20,7 +20,7 @@ MOST_TRACKS = int(np.iinfo(np.uint32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the objects of a frame were before, n objects."""
+    """The n objects of a frame, as rows of the frames before."""
 
     back: NDArray[np.int64]
     """(n,), how many frames before the same cell was last seen; 0: never."""
