@@ -86,12 +86,12 @@ class FailedTile:
     """Type and message of the error."""
 
     @classmethod
-    def of(cls, step: Step, item: WorkItem, region: Region, reason: str) -> Self:
-        """A work item of a step, where it lies and its reason."""
+    def of(cls, step: Step, number: int | None, region: Region, reason: str) -> Self:
+        """A work item of a step: its number in the frame, its place and its reason."""
         return cls(
             step=step.name,
             kind=step.item_kind,
-            number=item[1] if len(item) > 1 else None,
+            number=number,
             frame=region.frame,
             slice=region.slice,
             box_px=region.box_px,
@@ -123,10 +123,10 @@ class FailedTile:
         return f"{where}: {self.reason}"
 
 
-def place_of(run: Run, step: Step, item: WorkItem) -> Region:
-    """Where a work item lies."""
+def place_of(run: Run, step: Step, item: WorkItem) -> tuple[int | None, Region]:
+    """Number of a work item in its frame, None for the whole frame, and its place."""
     plane, *rest = item
-    return Region.of(run, plane, _box(run, step, rest))
+    return rest[0] if rest else None, Region.of(run, plane, _box(run, step, rest))
 
 
 def _box(run: Run, step: Step, rest: Sequence[int]) -> Box | None:
@@ -172,7 +172,7 @@ def skipped_blocks(run: Run, records: Sequence[RecordName]) -> list[tuple[int, B
 def recorded(run: Run, step: Step, records: Sequence[RecordName]) -> list[FailedTile]:
     """Work items of a step that were recorded as failed regions, in order, from its records."""
     found = _records(run, records)
-    return [FailedTile.of(step, item, place_of(run, step, item), str(one[FAILED_REGION][0])) for item, one in found]
+    return [FailedTile.of(step, *place_of(run, step, item), str(one[FAILED_REGION][0])) for item, one in found]
 
 
 def _records(run: Run, records: Sequence[RecordName]) -> list[tuple[WorkItem, Arrays]]:

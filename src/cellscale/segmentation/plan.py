@@ -133,11 +133,11 @@ class Run:
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
     def _step(
-        self, kind: StepName, sizes: tuple[int, ...], item_px: int, task_px: int, level: int | None = None
+        self, kind: StepName, sizes: tuple[int, ...], item_px: int, task_px: int, index: int | None = None
     ) -> Step:
         bundle = min(max(1, task_px // max(1, item_px)), BUNDLE)
         return Step(
-            kind=kind, level=level, sizes=sizes, bundle=bundle, item_px=min(item_px, Box.of(self.grid.shape).area)
+            kind=kind, index=index, sizes=sizes, bundle=bundle, item_px=min(item_px, Box.of(self.grid.shape).area)
         )
 
     def publish(self, level: int, shards: int) -> Step:
@@ -193,9 +193,9 @@ class Run:
 class Records:
     """Records of a run's steps, the latest ones kept: work items of one task share theirs."""
 
-    def __init__(self, scratch: Folder) -> None:
-        """Read nothing yet."""
-        self._find = lru_cache(maxsize=4)(partial(find, scratch))
+    def __init__(self, scratch: Folder, kept: int = 4) -> None:
+        """Read nothing yet; `kept` records are kept."""
+        self._find = lru_cache(maxsize=kept)(partial(find, scratch))
         self._scratch = scratch
 
     def name(self, step: Step, item: WorkItem) -> RecordName:

@@ -10,7 +10,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
@@ -60,6 +60,14 @@ class Report:
     seams: dict[str, Any] | None = None
     """Straight cell borders on tile and window lines and on lines near them, see `metrics.straightness`."""
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` returned; other entries are ignored."""
+        found = {field.name: stored[field.name] for field in dataclasses.fields(cls) if field.name in stored}
+        for name, kind in _FAILURES.items():
+            found[name] = [kind.from_dict(entry) for entry in found.get(name, [])]
+        return cls(**found)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report in JSON's types."""
         failures = {name: [one.to_dict() for one in getattr(self, name)] for name in _FAILURES}
@@ -77,10 +85,7 @@ _FAILURES: dict[str, type[Region] | type[FailedTile]] = {
 def stored_report(layer: LabelLayer) -> Report:
     """Read the report in a layer's folder; an empty one if there is none."""
     stored = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
-    found = {field.name: stored[field.name] for field in dataclasses.fields(Report) if field.name in stored}
-    for name, kind in _FAILURES.items():
-        found[name] = [kind.from_dict(entry) for entry in found.get(name, [])]
-    return Report(**found)
+    return Report.from_dict(stored)
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:

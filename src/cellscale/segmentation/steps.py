@@ -67,8 +67,8 @@ class Steps(Generic[R]):
     """Executes steps and keeps the report."""
 
     run: R
-    place: Callable[[R, Step, WorkItem], Region]
-    """Returns the place of a work item of a step, for the report."""
+    place: Callable[[R, Step, WorkItem], tuple[int | None, Region]]
+    """Returns the number of a work item in its frame, and its place, for the report."""
     owner: Ownership
     executor: Executor
     report: Report
@@ -181,7 +181,7 @@ class Steps(Generic[R]):
 
     def _failure(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
         items = [(task.items[0], failures.reason_of(error)) for task, error in failed]
-        found = [FailedTile.of(step, item, self.place(self.run, step, item), reason) for item, reason in items]
+        found = [FailedTile.of(step, *self.place(self.run, step, item), reason) for item, reason in items]
         self.report.failed_tiles += found
         where = failures.first_of(map(str, found), " | ", self.full_report)
         return f"{step.name}: {len(found)} work item(s) failed, nothing was published. {where}"

@@ -19,7 +19,7 @@ WorkItem: TypeAlias = tuple[int, ...]
 
 
 class StepName(StrEnum):
-    """The kinds of steps, in the order of a run; publishing has one step for each level."""
+    """Kinds of steps: those of a segmentation in their order, then those of a tracking run."""
 
     INTENSITY = "intensity"
     PREDICT = "predict"
@@ -29,6 +29,11 @@ class StepName(StrEnum):
     PUBLISH = "publish"
     SEAMS = "seams"
     TABLES = "tables"
+    OBJECTS = "objects"
+    LINKS = "links"
+    GAPS = "gaps"
+    DIVISIONS = "divisions"
+    NUMBERS = "numbers"
 
 
 _PARTS = {
@@ -84,8 +89,8 @@ class Step:
     """A part of a run: work items, bundled into tasks."""
 
     kind: StepName
-    level: int | None = None
-    """Level of the pyramid that is published."""
+    index: int | None = None
+    """Distinguishes steps of one kind: the level that is published, or the frames of the gaps that are closed."""
     sizes: tuple[int, ...]
     """Number of planes, or of planes and of windows, tiles, row groups or shards in each."""
     bundle: int
@@ -96,7 +101,7 @@ class Step:
     @property
     def name(self) -> str:
         """Name of the step in reports, and of the folder of its records."""
-        return self.kind.value if self.level is None else f"{self.kind}-{self.level}"
+        return self.kind.value if self.index is None else f"{self.kind}-{self.index}"
 
     @property
     def item_kind(self) -> str:
