@@ -75,7 +75,7 @@ class Steps(Generic[R]):
     on_progress: Progress
     on_status: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
-    """Where all failed work items are listed, or how to get the list, for messages that name the first ones."""
+    """Place of the full list of failed work items, or a way to get it, for messages that name the first ones."""
     records: dict[str, list[RecordName]] = field(default_factory=dict)
     """Names of the records of each step that is done; a listing may not have the latest of them."""
 
@@ -173,7 +173,7 @@ class Steps(Generic[R]):
         return failed
 
     def _status(self, step: Step, items: int, seconds: float) -> str:
-        """Status message: how many work items are done, how fast, and how many of the step were tried again."""
+        """Status message: work items done, their rate, and work items of the step that were tried again."""
         pace = f"{items * step.item_px / 1e6 / max(seconds, 1e-9):.1f} Mpx/s"
         pace = f"{items} {step.item_kind}{'s' * (items != 1)}, {pace}"
         again = self.report.retried.get(step.name, 0)
