@@ -115,7 +115,7 @@ def limits(reached: Counter[str]) -> Arrays:
 
 
 def reached_in_record(record: Arrays) -> Counter[str]:
-    """How often each limit of the networks was reached, from the record of a prediction."""
+    """Count how often each limit of the networks was reached, from the record of a prediction."""
     return Counter({name: int(count) for name, count in table_in(record, REACHED).items()})
 
 

@@ -19,7 +19,7 @@ class TrainingTask:
     """A training that is asked for; the API makes it, and driver and workers take it as it is."""
 
     method: Method
-    """Which networks, losses and decoding."""
+    """Networks, losses and decoding."""
     data: Sequence[Frames]
     """Images (c, y, x) with instance labels (y, x)."""
     validation: Sequence[Frames] = ()
