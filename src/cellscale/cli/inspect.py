@@ -133,6 +133,10 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
 @click.option("--frame", type=click.IntRange(min=0), help="First frame to show. [default: the first with labels]")
 @click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="First slice to show.")
 @click.option("--napari", is_flag=True, help="Open a napari window instead of a page in the browser.")
+@click.option(
+    "--correct", metavar="LAYER", help="Correct this layer with --napari; changed frames are saved at the end."
+)
+@click.option("--save-as", metavar="NAME", help="Layer that gets the corrected frames. [default: LAYER-corrected]")
 @click.option("--no-browser", is_flag=True, help="Print the link and open nothing.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option(
@@ -150,6 +154,9 @@ def view_command(
 
     Of a plate or collection, the first image is shown, or the first one of the chosen wells.
     """
+    correct, save_as = options.pop("correct"), options.pop("save_as")
+    if (correct or save_as) and not (napari and correct):
+        raise click.UsageError("Labels are corrected in napari: --napari --correct LAYER, with --save-as NAME or not.")
     images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
     if len(images) > 1:
         image = next(iter(images.values()))
@@ -158,7 +165,9 @@ def view_command(
         image = next(iter(images.values()))
     shown = cellscale.scene(image, **{**options, "layers": options["layers"] or None})
     if napari:
-        cellscale.view_in_napari(shown)
+        frames = cellscale.view_in_napari(shown, correct=correct, save_as=save_as)
+        if frames is not None:
+            out.print(f"{counted(len(frames), 'corrected frame')} → {save_as or f'{correct}-corrected'}")
         return
     with cellscale.view(shown, host=host, port=port) as page:
         out.print(page.url)
