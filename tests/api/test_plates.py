@@ -14,7 +14,7 @@ import yaozarrs
 from click.testing import CliRunner
 
 import cellscale
-from cellscale.api.plates import evaluate_plate, export_plate_table, measure_plate, plate_overview
+from cellscale.api.plate_results import evaluate_plate, export_plate_table, measure_plate, plate_overview
 from cellscale.cli.main import cli
 from cellscale.errors import InputError, MissingError, RunError
 from cellscale.ngff.labels import open_labels

@@ -1,7 +1,7 @@
-"""Segment, score and measure all images of a plate or another collection, as one job.
+"""Segment all images of a plate or another collection, as one job.
 
-Every image is a run of its own, with its own records, report and layer, so that a failing image stops no other one.
-An image whose layer was made of the same image, model and settings is done: the same command again resumes the job.
+Every image is a separate run, with its own records, report and layer, so that a failing image stops no other one. An
+image whose layer was made from the same image, model and settings is done: repeating the command resumes the job.
 """
 
 from __future__ import annotations
@@ -13,19 +13,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Unpack
 
-import pyarrow as pa
-
-from cellscale import metrics
-from cellscale.api.evaluation import count_layers
 from cellscale.api.files import imported
-from cellscale.api.objects import count_objects, measure, parts, write_csv
 from cellscale.api.request import Job, SegmentationKeywords, SegmentationOptions, options_from, segmentation_job
 from cellscale.api.segmentation import SegmentationResult
 from cellscale.engine.ray_map import cluster
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.protocol import Networks
 from cellscale.models.model import Model, load_model
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
@@ -36,10 +30,9 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
-from cellscale.storage.folder import Folder, write_file
-from cellscale.storage.urls import Location, check_apart, url_of
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import Location, url_of
 from cellscale.storage.urls import address as full_url
-from cellscale.viewers.pictures import plate_of_counts
 
 log = logging.getLogger("cellscale")
 T = TypeVar("T")
@@ -53,7 +46,7 @@ class PlateResult:
     images: Mapping[str, SegmentationResult]
     """Result of each image by its name, such as A/1/0."""
     failed: Mapping[str, str]
-    """Why nothing was published for an image, by its name."""
+    """Reason why nothing was published for an image, by its name."""
     reused: tuple[str, ...]
     """Names of the images that an earlier call of the same job had finished."""
 
@@ -86,7 +79,7 @@ def segment_plate(
 ) -> PlateResult:
     """Segment all images of a plate or collection as one job, and write a label layer into each.
 
-    All images are planned first. Those that have a single task each are spread over the workers whole; the tiles of
+    All images are planned first. Those that have a single task each are given to workers whole; the tiles of
     larger images are, one image after the other. A layer that was made of the same image, model and settings is kept,
     also with `overwrite`.
 
@@ -179,7 +172,7 @@ def _failed(name: str, error: Exception) -> str:
 
 
 def _finished(job: Job) -> SegmentationResult | None:
-    """The result of an image whose layer was made by the same run before and of which nothing is left to do."""
+    """The result of an image whose layer the same run has completed before."""
     target, options = job.target, job.run.image.storage_options
     if target.name not in list_labels(target.store, storage_options=options) or stored_plan(job.run.scratch):
         return None
@@ -272,135 +265,3 @@ def _result(
         name, reason = next(iter(failed.items()))
         raise RunError(f"All {len(failed)} images failed; {name}: {reason}")
     return found
-
-
-def evaluate_plate(
-    plate: Location,
-    *,
-    wells: str | Sequence[str] | None = None,
-    layer: str = "cells",
-    ground_truth: str = "truth",
-    frames: Frames = None,
-    ignore_label: int = 0,
-    storage_options: Mapping[str, Any] | None = None,
-    on_progress: Progress = silent,
-) -> dict[str, Any]:
-    """Score a label layer of each image of a plate or collection.
-
-    Parameters
-    ----------
-    plate, wells
-        As for `segment_plate`.
-    layer, ground_truth, frames, ignore_label, storage_options, on_progress
-        As for `evaluate`.
-
-    Returns
-    -------
-    dict
-        Scores of all cells of all images, the number of frames, and under `images` the same for each image.
-
-    Raises
-    ------
-    CellscaleError
-        As `evaluate` does, for any of the images.
-    """
-    images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=storage_options)
-    counted = {}
-    for number, (name, url) in enumerate(images.items(), 1):
-        found = open_labels(url, layer, storage_options=storage_options)
-        true = open_labels(url, ground_truth, storage_options=storage_options)
-        counted[name] = count_layers(
-            found, true, chosen_frames(frames, found.size("t"), url), ignore_label=ignore_label
-        )
-        on_progress("evaluate", number, len(images))
-    scores = {name: {"frames": count, **metrics.summary(sums)} for name, (count, sums) in counted.items()}
-    whole = metrics.summary(metrics.total(sums for _, sums in counted.values()))
-    return {"frames": sum(count for count, _ in counted.values()), **whole, "images": scores}
-
-
-def measure_plate(
-    plate: Location, *, wells: str | Sequence[str] | None = None, on_progress: Progress = silent, **options: Any
-) -> int:
-    """Make the object table of a layer of each image; return the number of rows. `options` are those of `measure`."""
-    images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=options.get("storage_options"))
-    rows = 0
-    for number, url in enumerate(images.values(), 1):
-        rows += measure(url, **options)
-        on_progress("measure", number, len(images))
-    return rows
-
-
-def export_plate_table(
-    plate: Location,
-    output: Location,
-    *,
-    wells: str | Sequence[str] | None = None,
-    layer: str = "cells",
-    storage_options: Mapping[str, Any] | None = None,
-) -> int:
-    """Write the object tables of all images as one CSV file, whose first column `image` is the name of the image.
-
-    Parameters
-    ----------
-    plate, wells
-        As for `segment_plate`.
-    output, layer, storage_options
-        As for `export_table`.
-
-    Returns
-    -------
-    int
-        Number of rows.
-
-    Raises
-    ------
-    CellscaleError
-        As `export_table` does, for any of the images; also if their tables differ in columns.
-    """
-    plate, output = url_of(plate, "plate"), url_of(output, "output")
-    check_apart(plate, output)
-    images = plate_images(plate, wells=wells, storage_options=storage_options)
-    tables = (
-        part.add_column(0, "image", pa.array([name] * len(part), pa.string()))
-        for name, url in images.items()
-        for part in parts(open_labels(url, layer, storage_options=storage_options))
-    )
-    return write_csv(tables, output, storage_options)
-
-
-def plate_overview(
-    plate: Location,
-    *,
-    output: Location = "preview.png",
-    layer: str = "cells",
-    wells: str | Sequence[str] | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> dict[str, int]:
-    """Draw the number of cells of each well of a plate, rows by columns, as one PNG.
-
-    Parameters
-    ----------
-    plate, wells, storage_options
-        As for `segment_plate`.
-    output : str or path
-        The PNG, any fsspec URL.
-    layer : str
-        Layer whose cells are counted, by its object tables.
-
-    Returns
-    -------
-    dict of str to int
-        Number of cells in all frames and fields of each well; of each image in a collection that is not a plate.
-
-    Raises
-    ------
-    CellscaleError
-        For images without the layer or its object table, or a picture that cannot be written.
-    """
-    counts: dict[str, int] = {}
-    for name, url in plate_images(plate, wells=wells, storage_options=storage_options).items():
-        well = name.rpartition("/")[0] or name
-        found = count_objects(open_labels(url, layer, storage_options=storage_options))
-        counts[well] = counts.get(well, 0) + found
-    write_file(url_of(output, "output"), plate_of_counts(counts, f"cells in {layer!r}"), storage_options)
-    return counts

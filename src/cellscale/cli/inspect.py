@@ -1,4 +1,4 @@
-"""Commands that look at and measure results: evaluate, measure, table, preview, view."""
+"""Commands that inspect and measure results: evaluate, measure, table, preview, view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.api import plates
+from cellscale.api import plate_results
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -43,7 +43,7 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
     if several_images(image, wells, options):
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
-        scores = plates.evaluate_plate(image, wells=wells, **options)
+        scores = plate_results.evaluate_plate(image, wells=wells, **options)
     else:
         scores = cellscale.evaluate(image, **options)
     if output:
@@ -65,7 +65,7 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
 def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
     if several_images(image, wells, options):
-        rows = plates.export_plate_table(image, output, wells=wells, **options)
+        rows = plate_results.export_plate_table(image, output, wells=wells, **options)
     else:
         rows = cellscale.export_table(image, output, **options)
     click.echo(json_text({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
@@ -85,7 +85,7 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
         if several_images(image, wells, options):
-            rows = plates.measure_plate(image, wells=wells, on_progress=show, **options)
+            rows = plate_results.measure_plate(image, wells=wells, on_progress=show, **options)
         else:
             rows = cellscale.measure(image, on_progress=show, **options)
     click.echo(json_text({"rows": rows}) if as_json else f"{counted(rows, 'object')} of layer {options['layer']}")
@@ -116,7 +116,7 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     """
     if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
-        counts = plates.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
+        counts = plate_results.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
         click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), 'well')}")
         return
     drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})

@@ -20,7 +20,7 @@ from cellscale.types import Labels
 @kernel
 def _runs_of_pairs(left: Labels, right: Labels, pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> int:
     """Write key and length (n,) of each run of equal pairs of two flat label images; return the number of runs."""
-    n = -1
+    n = -1  # index of the current run
     for i in range(left.size):
         if i == 0 or left[i] != left[i - 1] or right[i] != right[i - 1]:
             n += 1

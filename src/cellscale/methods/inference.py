@@ -1,4 +1,4 @@
-"""Networks applied to windows: the one place where probabilities become stored maps."""
+"""Networks applied to windows: the only place where probabilities become stored maps."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ def device_here(wanted: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def device_of(name: str) -> torch.device:
+    """The device of a setting; auto: a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        For cuda on a machine where torch finds none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
+    return torch.device(device_here(name))
+
+
 def has_bf16(device: str) -> bool:
     """Whether the processor multiplies bf16 natively."""
     if device.startswith("cuda"):
@@ -54,9 +67,9 @@ def has_bf16(device: str) -> bool:
 
 
 def resolved(device: str, precision: Precision) -> Literal["bf16", "fp32"]:
-    """The arithmetic that a precision means on this machine.
+    """Return the arithmetic for a precision on this machine.
 
-    A machine without the GPUs that a run is for takes them to have bf16; a node whose have not refuses its tasks.
+    A machine without the GPUs of a run assumes that they have bf16; nodes whose GPUs do not have it refuse their tasks.
     """
     if precision != "auto":
         return precision
@@ -81,7 +94,7 @@ def autocast(device: str, precision: Precision) -> AbstractContextManager[object
 
 
 def fuse_batchnorm(networks: Networks) -> dict[str, nn.Module]:
-    """Copies in evaluation mode whose convolutions do the scaling of the BatchNorm behind them: a sixth faster."""
+    """Copy networks in evaluation mode, with each BatchNorm fused into the preceding convolution: a sixth faster."""
     copies = {name: copy.deepcopy(network).eval() for name, network in networks.items()}
     rows = [part for network in copies.values() for part in network.modules() if isinstance(part, nn.Sequential)]
     for row in rows:
@@ -92,7 +105,7 @@ def fuse_batchnorm(networks: Networks) -> dict[str, nn.Module]:
 
 
 def stored(probabilities: Mapping[str, Tensor]) -> list[StoredMaps]:
-    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and take the samples apart.
+    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and split them into samples.
 
     Raises
     ------

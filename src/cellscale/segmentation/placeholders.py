@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import fragments_name, packed
-from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import Arrays, get, put
@@ -27,30 +27,31 @@ from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
 
+R = TypeVar("R")
 FIRST = 10
-"""Failed units that a message names."""
+"""Greatest number of failed work items named in a message."""
 LONGEST = 1000
 """Characters of one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
-    """Units that failed alone, too, with their reasons."""
+class Failed(Generic[R]):
+    """Work items that failed again when tried alone, with their reasons."""
 
-    run: Run
+    run: R
     reasons: Mapping[Unit, str]
 
 
-def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def _reasons(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     return {"hole": np.array([failed.reasons[unit] for unit in units])}
 
 
-def measure_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
-    """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
+def measure_readable(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
+    """Measure planes by their readable blocks; the others are listed in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in units:
-        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
+        found = [_readable(run, plane, box, grid.chunk) for box in row_boxes(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
     arrays = measure_boxes(run, boxes, grid) | _reasons(failed, units)
@@ -84,15 +85,15 @@ def _cut(low: int, high: int, side: int) -> int:
     return next((cut for cut in (below, below + side) if low < cut < high), 0)
 
 
-def no_maps(failed: Failed, units: Sequence[Unit]) -> Arrays:
-    """Let every tile that reads these windows fail."""
+def no_maps(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
+    """Record windows without maps: every tile that reads them fails."""
     for plane, window in units:
         put(failed.run.scratch, maps_name(plane, window), {"hole": np.array(failed.reasons[plane, window])})
     return _reasons(failed, units)
 
 
-def no_fragments(failed: Failed, units: Sequence[Unit]) -> Arrays:
-    """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
+def no_fragments(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
+    """Record tiles of background, or whole planes of them; their neighbours are joined without them."""
     run = failed.run
     tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
     return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
@@ -105,9 +106,9 @@ def _blank(run: Run, plane: int, tile: int) -> TileRecord:
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Pixels and record of a tile that nobody has seen: no fragments, overlap and border bands unknown.
+    """Pixels and record of a tile that could not be decoded: no fragments, overlap and border bands unknown.
 
-    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    Its tables have the columns of other tiles, which come from decoding an empty prediction.
     """
     valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
     like = method.decode(_empty(method, seen.shape), valid.within(seen))
@@ -135,15 +136,20 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def described(run: Run, step: Step, unit: Unit, reason: str) -> dict[str, Any]:
-    """A unit that failed: what and where it is, in px and µm, and why."""
+def described(step: Step, unit: Unit, where: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """A failed work item: kind, place and reason."""
+    what = {"step": step.name, "kind": step.kind, "number": unit[1] if len(unit) > 1 else None}
+    return {**what, **where, "reason": reason}
+
+
+def place_of(run: Run, step: Step, unit: Unit) -> dict[str, Any]:
+    """Frame, slice and box of a unit, in px and µm."""
     plane, *rest = unit
-    what = {"step": step.name, "kind": step.kind, "number": rest[0] if rest else None}
-    return {**what, **place(run, plane, _box(run, step, rest)), "reason": reason}
+    return place(run, plane, _box(run, step, rest))
 
 
 def named(unit: Mapping[str, Any]) -> str:
-    """A failed unit in words."""
+    """A failed work item as text."""
     where = f"frame {unit['frame']}, slice {unit['slice']}"
     if unit["number"] is not None:
         where += f", {unit['kind']} {unit['number']}"
@@ -164,7 +170,7 @@ def first_of(entries: Iterable[str], between: str, full_report: str) -> str:
 def unreadable(
     run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Mapping[str, Any]], full_report: str
 ) -> str:
-    """Why a run ends whose frames cannot be read: each block, the tiles that it belongs to and the reasons."""
+    """Error message for unreadable frames: each block, its tiles and the reasons."""
     lines = []
     for plane, box in skipped:
         t, z = run.planes[plane]
@@ -201,7 +207,10 @@ def skipped_blocks(run: Run, records: Sequence[str]) -> list[tuple[int, Box]]:
 
 def recorded(run: Run, step: Step, records: Sequence[str]) -> list[dict[str, Any]]:
     """Units of a step that were recorded as holes, in order, from its records."""
-    return [described(run, step, unit, str(found["hole"][0])) for unit, found in _records(run, records)]
+    return [
+        described(step, unit, place_of(run, step, unit), str(found["hole"][0]))
+        for unit, found in _records(run, records)
+    ]
 
 
 def _records(run: Run, records: Sequence[str]) -> list[tuple[Unit, Arrays]]:

@@ -1,4 +1,4 @@
-"""Where a run's labels go, and what may be there already: a layer, an unfinished run, or this very run at its end."""
+"""Target of a run, and checks of existing data there: a layer, an unfinished run, or this run after its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff.labels import LabelLayer, check_target, list_labels, open_labels
 from cellscale.segmentation.ownership import stored_plan
-from cellscale.segmentation.plan import Run, differences
+from cellscale.segmentation.plan import Planned, differences
 from cellscale.storage.folder import Folder
 
 CHANGED = "changed.json"
@@ -17,7 +17,7 @@ CHANGED = "changed.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where the labels go."""
+    """Place of the labels."""
 
     store: str
     """URL of the image that gets the layer, or of another store."""
@@ -28,9 +28,9 @@ class Target:
     """NGFF version of another store; None: the image's."""
     overwrite: bool = False
     allow_failed_tiles: bool = False
-    """Publish a layer although units failed; they are background, and named in its metadata and report."""
+    """Publish a layer although work items failed; they become background, named in its metadata and report."""
     report: Folder | None = None
-    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
+    """Additional place of the report; the only one if nothing is published."""
 
     @property
     def layer(self) -> str:
@@ -38,7 +38,7 @@ class Target:
         return f"{self.store.rstrip('/')}/labels/{self.name}"
 
 
-def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
+def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
     """The plan of an unfinished run that this one resumes, or None.
 
     Raises
@@ -65,7 +65,7 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
         return None
     if fits:
         raise InputError(
-            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
+            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that allows failed tiles. "
             "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
         )
     changed = "; ".join(differences(old["description"], run.description))
@@ -75,7 +75,7 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
     )
 
 
-def _published(run: Run, target: Target) -> LabelLayer | None:
+def _published(run: Planned, target: Target) -> LabelLayer | None:
     """The listed layer of the target's name, or None."""
     options = run.image.storage_options
     if target.name not in list_labels(target.store, storage_options=options):
@@ -83,7 +83,7 @@ def _published(run: Run, target: Target) -> LabelLayer | None:
     return open_labels(target.store, target.name, storage_options=options)
 
 
-def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
+def resumed(run: Planned, target: Target) -> tuple[str | None, LabelLayer | None]:
     """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
 
     Raises

@@ -21,7 +21,7 @@ SAVE, CORRECT = "F5", "F6"
 
 
 def _pyramid(levels: Sequence[Any]) -> dict[str, Any]:
-    """Napari's words for a pyramid; it takes a single level as a plain array."""
+    """Napari's arguments for a pyramid; a single level is a plain array."""
     return {"data": list(levels), "multiscale": True} if len(levels) > 1 else {"data": levels[0], "multiscale": False}
 
 
@@ -31,7 +31,7 @@ def add_layers(viewer: Any, shown: Scene) -> None:
     Parameters
     ----------
     viewer : napari.Viewer or napari.components.ViewerModel
-        What gets the layers.
+        The viewer.
     shown : Scene
         Image and labels.
     """
@@ -107,7 +107,7 @@ def view_in_napari(
     Parameters
     ----------
     shown : Scene or str
-        What `scene` returns, or the URL of an image, with all its layers.
+            Result of `scene`, or the URL of an image, with all its layers.
     correct : str, optional
         Name of a layer to correct, of the size of the image.
     save_as : str, optional
