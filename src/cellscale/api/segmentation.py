@@ -68,7 +68,7 @@ def segment(
     ----------
     image : str or path
         URL of an OME-Zarr image; or a file or folder that `import_images` reads, which is imported as the image
-        `output` first. The same call again goes on with what is there.
+        `output` first. The same call again resumes.
     model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
     backend : {"ray", "serial"}

@@ -24,7 +24,7 @@ log = logging.getLogger("cellscale")
 
 
 class Found(NamedTuple):
-    """What torch finds in a task that has a GPU."""
+    """Devices that torch finds in a task that has a GPU."""
 
     cuda: bool
     bf16: bool

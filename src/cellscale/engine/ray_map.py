@@ -107,7 +107,7 @@ class FanOut:
 
 @lru_cache(maxsize=1)
 def _unpacked(reference: Any) -> Any:
-    """What the tasks of a map share, unpacked once in each worker: networks stay on the device between tasks."""
+    """Value that the tasks of a map share, unpacked once in each worker: networks stay on the device between tasks."""
     return ray.get(reference)
 
 

@@ -102,7 +102,7 @@ def view_in_napari(
 
     With `correct`, a copy of a layer is shown to be painted on. The frames that were changed are saved when the window
     is closed, and at any time with F5; F6 adds the shown frame as it is. The saved layer names them as annotated, so
-    that `train` learns from these frames alone; the layer that is corrected stays as it is.
+    that `train` uses these frames alone; the layer that is corrected stays as it is.
 
     Parameters
     ----------
