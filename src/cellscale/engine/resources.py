@@ -54,7 +54,7 @@ def room_for(cpus: float, gpus: float, most: int) -> int:
 
 
 def _fitting(node: dict[str, float], cpus: float, gpus: float, most: int) -> int:
-    """How many tasks fit into a node, at most `most`."""
+    """Number of tasks that fit into a node, at most `most`."""
     shares = [node[name] / wanted for name, wanted in (("cpus", cpus), ("gpus", gpus)) if wanted]
     return int(min([*shares, most]))
 
