@@ -90,7 +90,7 @@ def test_nothing_is_written_for_nothing(tmp_path: Path) -> None:
 def test_it_reads_and_writes_as_an_array_of_numpy(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
     image, labels = movie(tmp_path, shape, axes)
     correction, rng = begun(image), np.random.default_rng(0)
-    assert (correction.shape, correction.ndim, correction.dtype) == (shape, len(shape), np.uint32)
+    assert (correction.shape, correction.ndim, correction.dtype) == (shape, len(shape), np.dtype(np.uint32))
     lead = len(shape) - 2
     points = tuple(rng.integers(0, size, 12) for size in shape)
     keys: list[Any] = [
