@@ -6,11 +6,10 @@ The state of an unfinished training is kept in the output folder: workers that f
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -19,6 +18,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from cellscale.engine.placement import placement
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.methods import module_of
@@ -102,10 +102,13 @@ def train_method(
     engine = engine or FanOut()
     if workers == 0:
         return train(task, on_progress=on_progress)
+    fewest, settings = engine.least_workers or workers, task.settings
+    place = placement(engine, settings.device, settings.precision, workers=fewest)
+    engine, settings = place.on(engine), replace(settings, device=place.device, precision=place.precision)
     # Workers that are restarted go on with what is in the folder.
-    shared = dataclasses.replace(task, resume=True)
+    shared = replace(task, settings=settings, resume=True)
     shared.check()
-    check_workers(engine.least_workers or workers, engine.gpus)
+    check_workers(fewest, place.gpus)
     claimed = claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
     job = Job(task=shared, claim=claimed, progress_actor=progress_actor, elastic=0 < engine.least_workers < workers)
@@ -136,15 +139,15 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
     folder = job.claim.folder
     fs, root = file_system(folder.url, folder.storage_options)
     # The token tells this folder from one that somebody else has put there.
-    scratch = f"ray-{job.claim.owner}"
+    scratch, gpus = f"ray-{job.claim.owner}", engine.gpus_of_tasks()
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if engine.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]
             num_workers=(engine.least_workers, workers) if job.elastic else workers,  # type: ignore[arg-type]
-            use_gpu=engine.gpus > 0,
-            resources_per_worker={"CPU": 1, **({"GPU": engine.gpus} if engine.gpus else {})},
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         # mypy sees the RunConfig of Train V1.
