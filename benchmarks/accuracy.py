@@ -18,11 +18,12 @@ from typing import Any
 
 from annotated import DATA, parts
 from cellscale.methods import load_method
+from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.settings.fields import flat, replaced
 from cellscale.settings.files import assignments, names_of, read_config
-from cellscale.training.run import TrainingSettings, device_of, train
+from cellscale.training.run import TrainingSettings, train
 from cellscale.training.validation import predicted, scored
 
 AP = tuple(f"ap_{percent}" for percent in range(50, 95, 5))

@@ -128,7 +128,9 @@ def import_images(
         if read:
             check_apart(read, destination)
     found = _opened(source, masks, axes, frames, series)
-    _log_gaps([image for image, _ in found])
+    images = [image for image, _ in found]
+    _log_gaps(images)
+    options.setdefault("origin", sources.origin_of(images, source, chosen=(series, axes, frames)))
     if series == "all":
         return import_collection(found, destination, **options)
     image, labels = found[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -18,6 +18,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from cellscale.engine.placement import placement
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.methods import module_of
@@ -135,7 +136,10 @@ def train_method(  # noqa: PLR0913
             on_progress=on_progress,
         )
     check_data(data, validation, method.channels, settings.ignore_label)
-    check_workers(engine.least_workers or workers, engine.gpus)
+    fewest = engine.least_workers or workers
+    place = placement(engine, settings.device, settings.precision, workers=fewest)
+    engine, settings = place.on(engine), replace(settings, device=place.device, precision=place.precision)
+    check_workers(fewest, place.gpus)
     folder = Folder(url=output, storage_options=options)
     claimed = claim(folder, resume=resume, overwrite=overwrite)
     progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
@@ -177,15 +181,15 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
     folder = job.claim.folder
     fs, root = file_system(folder.url, folder.storage_options)
     # The token tells this folder from one that somebody else has put there.
-    scratch = f"ray-{job.claim.owner}"
+    scratch, gpus = f"ray-{job.claim.owner}", engine.gpus_of_tasks()
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if engine.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]
             num_workers=(engine.least_workers, workers) if job.elastic else workers,  # type: ignore[arg-type]
-            use_gpu=engine.gpus > 0,
-            resources_per_worker={"CPU": 1, **({"GPU": engine.gpus} if engine.gpus else {})},
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         # mypy sees the RunConfig of Train V1.
@@ -219,7 +223,7 @@ def _final(job: Job) -> CellscaleError | None:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Run the training on one worker; after an error that no second attempt mends, a restarted worker has nothing to
+    """Run the training on one worker; after an error that would occur again, a restarted worker has nothing to
     do.
     """
     job: Job = config["job"]

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from cellscale.errors import InputError, MissingError, unknown
-from cellscale.methods.inference import check_device, resolved
+from cellscale.methods.inference import check_device, device_here, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
@@ -64,8 +64,8 @@ class Settings:
     """Arithmetic of the networks; auto: bf16 where the processor that plans the run has it."""
     test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
-    device: str = "cpu"
-    """Device of the networks: cpu or cuda."""
+    device: str = "auto"
+    """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
     z_mode: Literal["slices", "max_projection"] = "slices"
@@ -291,7 +291,8 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         For another number of channels than the model's.
     """
     method = model.method
-    settings = dataclasses.replace(settings, precision=resolved(settings.device, settings.precision))
+    device = device_here(settings.device)
+    settings = dataclasses.replace(settings, device=device, precision=resolved(device, settings.precision))
     shape = (image.size("y"), image.size("x"))
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)

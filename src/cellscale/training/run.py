@@ -14,6 +14,7 @@ from torch import nn
 
 from cellscale.errors import InputError, StoreError
 from cellscale.methods import module_of, settings_of
+from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Batch, Method, Networks, Stage
 from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
@@ -35,19 +36,6 @@ __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
 VIEWS = 256
 """Greatest number of samples on which class frequencies are counted."""
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a setting; auto: cuda where there is one.
-
-    Raises
-    ------
-    InputError
-        For cuda on a machine where torch finds none.
-    """
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 @dataclass(frozen=True, kw_only=True)
