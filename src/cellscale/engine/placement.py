@@ -1,4 +1,4 @@
-"""Where networks run on a cluster: on one GPU for each task, where nodes have GPUs that torch can use.
+"""Place of the networks on a cluster: one GPU for each task, if nodes have GPUs that torch can use.
 
 A task without a GPU must not look for one: Ray no longer hides the GPUs of a node from it. So the device of a run is
 fixed before its tasks start, and only tasks that ask for a GPU touch one.
@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where the networks of a run are, and what each task that uses them asks for."""
+    """Device of the networks of a run, and the GPUs that each task with networks asks for."""
 
     device: str
     """A setting `device` that is not "auto"."""

@@ -215,7 +215,7 @@ def correction_of(image: NgffImage, layer: LabelLayer, name: str | None = None) 
     image : NgffImage
         The image.
     layer : LabelLayer
-        What is corrected.
+        The layer that is corrected.
     name : str, optional
         Name of the layer that gets the corrected frames; None: that of the layer with `-corrected`.
 

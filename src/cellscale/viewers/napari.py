@@ -57,7 +57,7 @@ def add_correction(viewer: Any, correction: Correction) -> Any:
     Parameters
     ----------
     viewer : napari.Viewer or napari.components.ViewerModel
-        What gets the layer.
+        The viewer.
     correction : Correction
         Its array.
     """
