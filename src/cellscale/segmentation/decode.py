@@ -23,13 +23,17 @@ from cellscale.segmentation.object_table import intensity_prefix
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.predict import MAPS, limits, predicted_frames, reached_in
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, compressed, put, units_name
+from cellscale.segmentation.records import FAILED_REGION, Arrays, compressed, items_name, put, table_columns, table_in
 from cellscale.segmentation.source import read_each, reference_of
-from cellscale.segmentation.tasks import Unit
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Image, Prediction, part_of
+
+NODES, EDGES = "nodes", "edges"
+"""Tables of a record: fragments, and pairs of adjacent fragments."""
+
 
 FRAGMENTS = "fragments"
 """Kind of the scratch objects that hold the fragment numbers of cores."""
@@ -77,47 +81,47 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
     return Decoded(plane=plane, record=found, fragments=compressed({"fragments": owned}))
 
 
-def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
     made, reached = [], Counter[str]()
-    for plane, found, pixels in predicted_frames(run, networks, [plane for (plane,) in units]):
+    for plane, found, pixels in predicted_frames(run, networks, [plane for (plane,) in items]):
         reached += reached_in(found)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.link, run.method.decode_reach)
             image = pixels[(slice(None), *run.grid.core(tile).slices)]
             made.append(decoded(run, plane, tile, part_of(found, box), box, image))
-    return stored(run, units, made) | limits(reached)
+    return stored(run, items, made) | limits(reached)
 
 
-def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
+def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
     records = Records(run.scratch)
 
     @lru_cache(maxsize=9)
     def maps_of(plane: int, window: int) -> Arrays:
         found = records.stored(run.predict, MAPS, plane, window)
-        if "hole" in found:
-            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
+        if FAILED_REGION in found:
+            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found[FAILED_REGION]}")
         return found
 
-    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
-    references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in units})}
-    images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in units], references)
-    parts = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in units)
+    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in items}
+    references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in items})}
+    images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in items], references)
+    parts = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in items)
     made = []
-    for (plane, tile), (image, part) in zip(units, prefetch(zip(images, parts, strict=True)), strict=True):
+    for (plane, tile), (image, part) in zip(items, prefetch(zip(images, parts, strict=True)), strict=True):
         made.append(decoded(run, plane, tile, part, boxes[tile], image))
-    return stored(run, units, made)
+    return stored(run, items, made)
 
 
-def stored(run: Run, units: Sequence[Unit], made: Sequence[Decoded]) -> Arrays:
+def stored(run: Run, items: Sequence[WorkItem], made: Sequence[Decoded]) -> Arrays:
     """Write the fragments of a task's tiles as one scratch object; return the columns of their record."""
     fragments = {f"{tile.plane}/{tile.record.tile}": tile.fragments for tile in made}
-    put(run.scratch, units_name(FRAGMENTS, units), fragments)
+    put(run.scratch, items_name(FRAGMENTS, items), fragments)
     return packed([(tile.plane, tile.record) for tile in made])
 
 
-def decode(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+def decode(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
     """Decode tiles (plane, tile), or predict and decode whole planes; return the records as flat arrays."""
-    return _fused(run, networks, units) if run.fused else _from_scratch(run, units)
+    return _fused(run, networks, items) if run.fused else _from_scratch(run, items)
 
 
 def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
@@ -128,9 +132,8 @@ def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
         "tiles": np.array([(plane, tile.tile, tile.count, len(tile.edges["a"])) for plane, tile in made], np.int64),
         "bands": np.concatenate(bands),
     }
-    for prefix, tables in (("nodes.", [tile.nodes for tile in tiles]), ("edges.", [tile.edges for tile in tiles])):
-        arrays |= {f"{prefix}{name}": column for name, column in concatenated(tables).items()}
-    return arrays
+    arrays |= table_columns(NODES, concatenated([tile.nodes for tile in tiles]))
+    return arrays | table_columns(EDGES, concatenated([tile.edges for tile in tiles]))
 
 
 def _band_shapes(grid: Grid, tile: int, link: int) -> list[tuple[int, int]]:
@@ -152,22 +155,21 @@ def _band_shapes(grid: Grid, tile: int, link: int) -> list[tuple[int, int]]:
 def unpacked(arrays: Arrays, grid: Grid, link: int) -> list[tuple[int, TileRecord]]:
     """Records (plane, tile record) from flat arrays."""
     made, band, node, edge = [], 0, 0, 0
+    all_nodes, all_edges = table_in(arrays, NODES), table_in(arrays, EDGES)
     for plane, tile, count, edges in arrays["tiles"].tolist():
         bands = []
         for shape in _band_shapes(grid, tile, link):
             size = shape[0] * shape[1]
             bands.append(arrays["bands"][band : band + size].reshape(shape))
             band += size
-        tables = [
-            {name[6:]: values[start : start + n] for name, values in arrays.items() if name.startswith(prefix)}
-            for prefix, start, n in (("nodes.", node, count), ("edges.", edge, edges))
-        ]
-        node, edge = node + count, edge + edges
-        overlap, border = tuple(bands[:4]), tuple(bands[4:])
-        made.append(
-            (
-                plane,
-                TileRecord(tile=tile, count=count, overlap=overlap, border=border, nodes=tables[0], edges=tables[1]),
-            )
+        record = TileRecord(
+            tile=tile,
+            count=count,
+            overlap=tuple(bands[:4]),
+            border=tuple(bands[4:]),
+            nodes={name: column[node : node + count] for name, column in all_nodes.items()},
+            edges={name: column[edge : edge + edges] for name, column in all_edges.items()},
         )
+        node, edge = node + count, edge + edges
+        made.append((plane, record))
     return made

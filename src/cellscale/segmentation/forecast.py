@@ -13,8 +13,8 @@ import numpy as np
 
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.tasks import Step
 from cellscale.segmentation.trial import trial
+from cellscale.segmentation.work_items import Step
 from cellscale.types import Box
 
 LABELS = np.dtype(np.uint32)

@@ -19,16 +19,17 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from cellscale.errors import InputError, MissingError, unknown
-from cellscale.methods.inference import check_device, resolved
+from cellscale.errors import InputError, unknown
+from cellscale.methods.inference import check_device, device_here, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
 from cellscale.ngff.array_io import SHARD_PX
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
-from cellscale.segmentation.records import Arrays, decompressed, find, get, units_name
-from cellscale.segmentation.tasks import Step, Unit, block_of
+from cellscale.segmentation.records import Arrays, decompressed, find, get, items_name
+from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkItem, block_of
+from cellscale.settings.frame_range import chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
@@ -40,9 +41,11 @@ Plane: TypeAlias = tuple[int, int | Literal["max"]]
 
 
 MAX_SETTING = 2**20
-"""Largest size, batch and number of threads: larger ones overflow what torch counts with."""
+"""Largest size, batch and number of threads: larger ones overflow torch's integers."""
 MAX_TASK_PX = 2**24
 """Most pixels predicted in one task."""
+BUNDLE = 64
+"""Most work items in one task: a record is read whole for each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +62,8 @@ class Settings:
     """Arithmetic of the networks; auto: bf16 where the processor that plans the run has it."""
     test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
-    device: str = "cpu"
-    """Device of the networks: cpu or cuda."""
+    device: str = "auto"
+    """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
     z_mode: Literal["slices", "max_projection"] = "slices"
@@ -132,10 +135,18 @@ class Run:
         total = len(self.planes) * self.grid.shape[0] * self.grid.shape[1]
         return self.settings.task_px or min(max(total // 16, 2**20), MAX_TASK_PX)
 
-    def _step(self, name: str, units_yx: tuple[int, int] | None, unit_px: int, task_px: int) -> Step:
-        block = block_of(task_px // max(1, unit_px), units_yx or (1, 1), len(self.planes))
-        unit_px = min(unit_px, Box.of(self.grid.shape).area)
-        return Step(name=name, planes=len(self.planes), units_yx=units_yx, block=block, unit_px=unit_px)
+    def _step(
+        self,
+        kind: StepName,
+        items_yx: tuple[int, int] | None,
+        item_px: int,
+        task_px: int,
+        index: int | None = None,
+    ) -> Step:
+        planes = len(self.planes)
+        block = block_of(min(task_px // max(1, item_px), BUNDLE), items_yx or (1, 1), planes)
+        item_px = min(item_px, Box.of(self.grid.shape).area)
+        return Step(kind=kind, index=index, planes=planes, items_yx=items_yx, block=block, item_px=item_px)
 
     def _shards(self, level: int) -> tuple[int, int]:
         """Rows and columns of the shards of a level."""
@@ -143,37 +154,38 @@ class Run:
         return rows, columns
 
     def publish(self, level: int) -> Step:
-        """One unit for each shard of each plane."""
-        return self._step(f"publish-{level}", self._shards(level), 2**22 // 4**level, 8 * self.task_px)
+        """One work item for each shard of each plane."""
+        return self._step(StepName.PUBLISH, self._shards(level), 2**22 // 4**level, 8 * self.task_px, level)
 
     @property
     def seams(self) -> Step:
-        """One unit for each shard of the finest level of each plane."""
-        return self._step("seams", self._shards(0), 2**22, 32 * self.task_px)
+        """One work item for each shard of the finest level of each plane."""
+        return self._step(StepName.SEAMS, self._shards(0), 2**22, 32 * self.task_px)
 
     @property
     def tables(self) -> Step:
-        """One unit for each row group of each plane."""
+        """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step("tables", (len(self.row_groups), 1), group_px, 32 * self.task_px)
+        return self._step(StepName.TABLES, (len(self.row_groups), 1), group_px, 32 * self.task_px)
 
     @property
     def intensity_statistics(self) -> Step:
-        """One unit for each plane."""
-        return self._step("intensity", None, Box.of(self.grid.shape).area, 8 * self.task_px)
+        """One work item for each plane."""
+        return self._step(StepName.INTENSITY, None, Box.of(self.grid.shape).area, 8 * self.task_px)
 
     @property
     def predict(self) -> Step:
-        """One unit for each window of each plane."""
-        units_yx = self.windows.rows, self.windows.columns
-        return self._step("predict", units_yx, self.windows.core_box(0).area, self.task_px)
+        """One work item for each window of each plane."""
+        items_yx = self.windows.rows, self.windows.columns
+        return self._step(StepName.PREDICT, items_yx, self.windows.core_box(0).area, self.task_px)
 
     @property
     def decode(self) -> Step:
-        """One unit for each tile of each plane; for each plane where prediction is part of it."""
+        """One work item for each tile of each plane; for each plane where prediction is part of it."""
         if self.fused:
-            return self._step("decode", None, Box.of(self.grid.shape).area, self.task_px)
-        return self._step("decode", (self.grid.rows, self.grid.columns), self.grid.size**2, 4 * self.task_px)
+            return self._step(StepName.DECODE, None, Box.of(self.grid.shape).area, self.task_px)
+        items_yx = self.grid.rows, self.grid.columns
+        return self._step(StepName.DECODE, items_yx, self.grid.size**2, 4 * self.task_px)
 
     @property
     def row_groups(self) -> RowGroups:
@@ -183,18 +195,18 @@ class Run:
 
     @property
     def join_row_groups(self) -> Step:
-        """One unit for each row group of each plane."""
+        """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step("row_groups", (len(self.row_groups), 1), group_px, 8 * self.task_px)
+        return self._step(StepName.ROW_GROUPS, (len(self.row_groups), 1), group_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:
-        """One unit for each plane."""
-        return self._step("join", None, Box.of(self.grid.shape).area, 8 * self.task_px)
+        """One work item for each plane."""
+        return self._step(StepName.JOIN, None, Box.of(self.grid.shape).area, 8 * self.task_px)
 
 
 def for_one_worker(run: Run) -> Run:
-    """The same run with tasks of whole frames: nobody else is there to take a part of one.
+    """The same run with tasks of whole frames: there are no other workers to take a part of one.
 
     Windows and tiles of one task share the chunks that they read.
     """
@@ -211,7 +223,7 @@ def _digest(description: Mapping[str, Any]) -> str:
 
 
 class Records:
-    """Records of a run's steps; the most recent ones are kept in memory, since units of one task share a record."""
+    """Records of a run's steps, the latest ones kept: work items of one task share theirs."""
 
     def __init__(self, scratch: Folder, kept: int = 4) -> None:
         """Read nothing yet; `kept` records are kept."""
@@ -219,28 +231,27 @@ class Records:
         self._objects = lru_cache(maxsize=9)(partial(find, scratch))
         self._scratch = scratch
 
-    def name(self, step: Step, unit: Unit) -> str:
-        """The record of a unit's task, or of the unit alone if it was tried alone."""
-        task, position = step.place(unit)
-        name = step.record_name(task)
-        return step.record_name(task, position) if self._find(name) is None else name
+    def name(self, step: Step, item: WorkItem) -> RecordName:
+        """The record of a work item's task, or its own if it was tried alone."""
+        whole, alone = step.records_of(item)
+        return alone if self._find(whole.path) is None else whole
 
-    def named(self, name: str) -> Arrays:
+    def named(self, name: RecordName) -> Arrays:
         """The record of this name."""
-        return self._find(name) or get(self._scratch, name)
+        return self._find(name.path) or get(self._scratch, name.path)
 
-    def of(self, step: Step, unit: Unit) -> Arrays:
-        """The record that holds a unit's results."""
-        return self.named(self.name(step, unit))
+    def of(self, step: Step, item: WorkItem) -> Arrays:
+        """The record that holds a work item's results."""
+        return self.named(self.name(step, item))
 
     def stored(self, step: Step, kind: str, plane: int, number: int) -> Arrays:
-        """What the task of a window or tile has stored for it, as one of its objects of a kind."""
-        unit = (plane, number) if step.units_yx else (plane,)
-        name = units_name(kind, step.units(step.place(unit)[0]))
+        """Results that the task of a window or tile has stored for it, in its object of a kind."""
+        item = (plane, number) if step.items_yx else (plane,)
+        name = items_name(kind, step.task(step.task_of(item)[0]).items)
         found = self._objects(name)
         if found is None:
-            # Its task has failed, and its units were tried one by one.
-            name = units_name(kind, [unit])
+            # Its task has failed, and its work items were tried one by one.
+            name = items_name(kind, [item])
             found = self._objects(name) or get(self._scratch, name)
         return decompressed(found[f"{plane}/{number}"], f"{self._scratch.url}/{name}")
 
@@ -267,13 +278,7 @@ def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
     slices: tuple[int | Literal["max"], ...] = (
         ("max",) if settings.z_mode == "max_projection" else tuple(range(image.size("z")))
     )
-    count = image.size("t")
-    start, stop = settings.frames or (0, count)
-    if not 0 <= start < stop <= count:
-        raise MissingError(
-            f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open."
-        )
-    return tuple((t, z) for t in range(start, stop) for z in slices)
+    return tuple((t, z) for t in chosen_frames(settings.frames, image.size("t"), image.url) for z in slices)
 
 
 def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) -> Run:
@@ -287,7 +292,8 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         For another number of channels than the model's.
     """
     method = model.method
-    settings = replace(settings, precision=resolved(settings.device, settings.precision))
+    device = device_here(settings.device)
+    settings = dataclasses.replace(settings, device=device, precision=resolved(device, settings.precision))
     shape = (image.size("y"), image.size("x"))
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)

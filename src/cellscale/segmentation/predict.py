@@ -21,12 +21,16 @@ from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, compressed, put, units_name
+from cellscale.segmentation.records import Arrays, compressed, items_name, put, table_columns, table_in
 from cellscale.segmentation.source import read_each, reference_of
-from cellscale.segmentation.tasks import Unit
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
 from cellscale.types import Box, Candidates, Image, Prediction, part_of
+
+REACHED = "reached"
+"""Table of a record: how often each limit of the networks was reached."""
+
 
 MAPS = "maps"
 """Kind of the scratch objects that hold predictions."""
@@ -52,18 +56,18 @@ def _input(run: Run, window: int, mappings: Sequence[Mapping], pixels: Image) ->
 
 
 def _batches(
-    run: Run, units: Sequence[Unit], channels: Sequence[int] | None
-) -> Iterator[tuple[list[Unit], NDArray[np.float32], list[Image]]]:
-    """Units, the network's inputs, (n, c, y, x), and the channels that were read; the last batch is filled up."""
+    run: Run, items: Sequence[WorkItem], channels: Sequence[int] | None
+) -> Iterator[tuple[list[WorkItem], NDArray[np.float32], list[Image]]]:
+    """Work items, the network's inputs, (n, c, y, x), and the channels that were read; the last batch is filled up."""
     records, size = Records(run.scratch), run.settings.batch
-    planes = sorted({unit[0] for unit in units})
+    planes = sorted({item[0] for item in items})
     mappings = {plane: mappings_of(run, plane, records) for plane in planes}
     references = {plane: reference_of(run, plane, records) for plane in planes}
-    boxes = [(plane, _source_box(run, window)) for plane, window in units]
+    boxes = [(plane, _source_box(run, window)) for plane, window in items]
     read = read_each(run, boxes, references, channels=channels)
     wanted = list(run.channels) if channels is None else slice(None)
-    for start in range(0, len(units), size):
-        batch = list(units[start : start + size])
+    for start in range(0, len(items), size):
+        batch = list(items[start : start + size])
         images = list(itertools.islice(read, len(batch)))
         inputs = [
             _input(run, window, mappings[plane], pixels[wanted])
@@ -72,13 +76,13 @@ def _batches(
         yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs))), images
 
 
-def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
+def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:
     """Predict windows (plane, window) and yield the parts of the predictions in their cores.
 
     The next batch is read meanwhile. On a GPU the networks continue while the caller works.
     """
-    for unit, found, _ in _predicted(run, networks, units, run.channels):
-        yield unit, found
+    for item, found, _ in _predicted(run, networks, items, run.channels):
+        yield item, found
 
 
 def predicted_frames(run: Run, networks: Networks, planes: Sequence[int]) -> Iterator[tuple[int, Prediction, Image]]:
@@ -88,32 +92,32 @@ def predicted_frames(run: Run, networks: Networks, planes: Sequence[int]) -> Ite
 
 
 def _predicted(
-    run: Run, networks: Networks, units: Sequence[Unit], channels: Sequence[int] | None
-) -> Iterator[tuple[Unit, Prediction, Image]]:
+    run: Run, networks: Networks, items: Sequence[WorkItem], channels: Sequence[int] | None
+) -> Iterator[tuple[WorkItem, Prediction, Image]]:
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
-    made = _predictions(run, networks, units, channels)
+    made = _predictions(run, networks, items, channels)
     return made if run.settings.device == "cpu" else prefetch(made)
 
 
 def _predictions(
-    run: Run, networks: Networks, units: Sequence[Unit], channels: Sequence[int] | None
-) -> Iterator[tuple[Unit, Prediction, Image]]:
+    run: Run, networks: Networks, items: Sequence[WorkItem], channels: Sequence[int] | None
+) -> Iterator[tuple[WorkItem, Prediction, Image]]:
     how = run.settings
-    for batch, inputs, images in prefetch(_batches(run, units, channels)):
+    for batch, inputs, images in prefetch(_batches(run, items, channels)):
         try:
             predicted = windows_to_maps(
                 run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
             )
         except NotFiniteError as error:
             raise InputError(f"{window_name(run, batch[min(error.sample, len(batch) - 1)])}: {error}") from error
-        for unit, found, image in zip(batch, predicted, images, strict=False):
-            yield unit, _of_core(run, unit[1], found), image
+        for item, found, image in zip(batch, predicted, images, strict=False):
+            yield item, _of_core(run, item[1], found), image
 
 
-def window_name(run: Run, unit: Unit) -> str:
+def window_name(run: Run, item: WorkItem) -> str:
     """A window as text, for messages."""
-    plane, window = unit
+    plane, window = item
     (t, z), core = run.planes[plane], run.windows.core_box(window)
     return f"Frame {t}, slice {z}, window {window} (rows {core.y0}:{core.y1}, columns {core.x0}:{core.x1})"
 
@@ -125,15 +129,15 @@ def _of_core(run: Run, window: int, found: Prediction) -> Prediction:
     return part_of(found, run.windows.core_box(window).within(run.windows.window_box(window)))
 
 
-def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+def predict(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
     """Write the predictions of all windows as one scratch object; return how often limits were reached."""
     reached: Counter[str] = Counter()
     maps = {}
-    for (plane, window), found in predictions_of(run, networks, units):
+    for (plane, window), found in predictions_of(run, networks, items):
         content = arrays_of(found) if isinstance(found, Candidates) else found
         maps[f"{plane}/{window}"] = compressed(content)
         reached += reached_in(found)
-    put(run.scratch, units_name(MAPS, units), maps)
+    put(run.scratch, items_name(MAPS, items), maps)
     return limits(reached)
 
 
@@ -144,4 +148,9 @@ def reached_in(prediction: Prediction) -> Counter[str]:
 
 def limits(reached: Counter[str]) -> Arrays:
     """Columns of a task's record: how often each limit was reached."""
-    return {f"reached.{name}": np.array(count, np.int64) for name, count in reached.items()}
+    return table_columns(REACHED, {name: np.array(count, np.int64) for name, count in reached.items()})
+
+
+def reached_in_record(record: Arrays) -> Counter[str]:
+    """Count how often each limit of the networks was reached, from the record of a prediction."""
+    return Counter({name: int(count) for name, count in table_in(record, REACHED).items()})

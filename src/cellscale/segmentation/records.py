@@ -20,9 +20,29 @@ from numpy.typing import NDArray
 from cellscale.errors import DamagedError, StoreError
 from cellscale.storage.folder import Folder
 from cellscale.storage.reading import read_again
-from cellscale.types import Table
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+"""Columns of a record by their keys. A key is a name, or the name of a table, a dot and the name of its column."""
+WORK_ITEMS = "work_items"
+"""Key of the work items of a record, (n, 1 or 2)."""
+FAILED_REGION = "failed_region"
+"""Key of the reasons why work items failed, (n,), in a record that stands in for their results."""
+
+
+def table_columns(table: str, columns: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The columns of a table under the keys that they have in a record."""
+    return {f"{table}.{name}": column for name, column in columns.items()}
+
+
+def table_in(record: Mapping[str, NDArray[Any]], table: str) -> Arrays:
+    """The columns of a table in a record, by their names."""
+    prefix = f"{table}."
+    return {key.removeprefix(prefix): column for key, column in record.items() if key.startswith(prefix)}
+
+
+def row_of_plane(record: Mapping[str, NDArray[Any]], plane: int) -> int:
+    """Row of a plane in the columns of a record whose work items are planes."""
+    return int(np.flatnonzero(record[WORK_ITEMS][:, 0] == plane)[0])
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -50,7 +70,7 @@ def _unpacked(data: bytes, where: str) -> Arrays:
 
 
 def compressed(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """Named arrays as one array of bytes: what a task makes of one of its units, of which it writes all at once."""
+    """Named arrays as one array of bytes: the results of one work item; a task writes those of all at once."""
     return np.frombuffer(_packed(arrays), np.uint8)
 
 
@@ -59,10 +79,10 @@ def decompressed(data: NDArray[np.uint8], where: str) -> Arrays:
     return _unpacked(data.tobytes(), where)
 
 
-def units_name(kind: str, units: Sequence[Sequence[int]]) -> str:
-    """Name of the scratch object of a task: its first unit, and how many it has if there are several."""
-    plane, number = (*units[0], 0)[:2]
-    return f"{kind}/{plane:06d}/{number:06d}" + (f"-{len(units)}" if len(units) > 1 else "")
+def items_name(kind: str, items: Sequence[Sequence[int]]) -> str:
+    """Name of the scratch object of a task: its first work item, and their number if there are several."""
+    plane, number = (*items[0], 0)[:2]
+    return f"{kind}/{plane:06d}/{number:06d}" + (f"-{len(items)}" if len(items) > 1 else "")
 
 
 def put(folder: Folder, name: str, arrays: Mapping[str, NDArray[Any]], *, flush: bool = True) -> None:
@@ -92,13 +112,3 @@ def get(folder: Folder, name: str) -> Arrays:
     if arrays is None:
         raise StoreError(f"{folder.url}/{name} is missing although its record exists. Start the run again.")
     return arrays
-
-
-def flat_table(table: Table, prefix: str) -> Arrays:
-    """Columns of a table as arrays of a record, under names with a prefix."""
-    return {f"{prefix}{name}": column for name, column in table.items()}
-
-
-def table_in(arrays: Arrays, prefix: str) -> Table:
-    """The table whose columns have a prefix in a record."""
-    return {name[len(prefix) :]: column for name, column in arrays.items() if name.startswith(prefix)}
