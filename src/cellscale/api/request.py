@@ -51,6 +51,8 @@ class SegmentationOptions:
     """Channels by number or name, in the model's order; None: the first ones."""
     z_mode: Literal["slices", "max_projection"] | None = None
     """Segment each slice, or the maximum over all slices. None: "slices"."""
+    unique_ids: bool = False
+    """Number cells through all frames, so that no number occurs in two of them."""
     level: str | int = 0
     """Level of the pyramid; "auto": the one whose pixel size is nearest to the model's. Labels have its size."""
     overwrite: bool = False
@@ -96,6 +98,7 @@ class PlanKeywords(PredictionKeywords, total=False):
 class SegmentationKeywords(PlanKeywords, total=False):
     """Keyword arguments of `cellscale.segment`; `SegmentationOptions` says what each means."""
 
+    unique_ids: bool
     overwrite: bool
     allow_failed_tiles: bool
     report: Location | None
@@ -152,6 +155,7 @@ def _explicit(options: SegmentationOptions) -> dict[str, Any]:
     """Settings that the caller gave as explicit arguments."""
     channels = options.channels.split(",") if isinstance(options.channels, str) else options.channels
     given = {"tile_size": options.tile_size, "z_mode": options.z_mode, "channels": channels}
+    given["unique_ids"] = options.unique_ids or None
     return {name: value for name, value in given.items() if value is not None}
 
 

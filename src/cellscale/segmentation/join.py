@@ -106,7 +106,7 @@ class Numbering:
     """Labels of a run's cells, read on demand."""
 
     def __init__(self, run: Run, earlier: Rows) -> None:
-        """Read nothing yet; `earlier` is what `cells_in_earlier_slices` returned."""
+        """Read nothing yet; `earlier` is the result of `cells_before`."""
         self.run, self.joined, self._earlier = run, Joined(run), earlier
         self._decide = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
         self._cells = lru_cache(maxsize=4)(self._cells_of)
@@ -158,8 +158,10 @@ class Numbering:
         return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, group)[start:stop]])
 
 
-def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
-    """Count the cells in earlier slices of each plane's frame, since labels are numbered through the slices.
+def cells_before(run: Run, records: Iterable[Arrays]) -> Rows:
+    """Count the cells that are numbered before those of each plane.
+
+    Labels are numbered through the slices of a frame, with `unique_ids` through all frames.
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
     Raises
     ------
     RunError
-        If a frame has more cells than uint32 has labels.
+        If a frame, or with `unique_ids` all of them, has more cells than uint32 has labels.
     """
     cells = np.zeros(len(run.planes), np.int64)
     for record in records:
@@ -186,12 +188,11 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
     # Planes are in the order of frames, then slices: sums over all planes before, less those of earlier frames.
     before = np.cumsum(cells) - cells
     _, first, frame = np.unique([t for t, _ in run.planes], return_index=True, return_inverse=True)
-    earlier: Rows = before - before[first][frame]
+    earlier: Rows = before if run.settings.unique_ids else before - before[first][frame]
     most = int(np.argmax(earlier + cells))
     if earlier[most] + cells[most] > MOST_CELLS:
-        raise RunError(
-            f"Frame {run.planes[most][0]} has {earlier[most] + cells[most]} cells; uint32 labels end at {MOST_CELLS}."
-        )
+        where = "All frames together have" if run.settings.unique_ids else f"Frame {run.planes[most][0]} has"
+        raise RunError(f"{where} {earlier[most] + cells[most]} cells; uint32 labels end at {MOST_CELLS}.")
     return earlier
 
 

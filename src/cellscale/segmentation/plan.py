@@ -70,6 +70,8 @@ class Settings:
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
     z_mode: Literal["slices", "max_projection"] = "slices"
     """Segment each slice, or the maximum over all slices."""
+    unique_ids: bool = False
+    """Whether cells are numbered through all frames, so that no number occurs in two of them."""
     frames: tuple[int, int] | None = None
     """Half-open range of frames; None: all."""
     # ---

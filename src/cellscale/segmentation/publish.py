@@ -34,7 +34,7 @@ class Publication:
     layer: LabelLayer
     level: int
     earlier: Rows
-    """Cells in earlier slices of a plane's frame, (planes,)."""
+    """Cells that are numbered before those of a plane, (planes,)."""
 
 
 def label_slice(run: Run, plane: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
-from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_row_groups
+from cellscale.segmentation.join import cells_before, counted, join, join_row_groups
 from cellscale.segmentation.ownership import sign
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.predict import predict
@@ -167,7 +167,7 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     steps.do(run.join_row_groups, join_row_groups, run)
     joined = steps.do(run.join, join, run, summary=dict)
     report.cells, report.flagged = counted(joined)
-    earlier = cells_in_earlier_slices(run, joined)
+    earlier = cells_before(run, joined)
     report.reached = dict(sum(reached, Counter[str]()))
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
