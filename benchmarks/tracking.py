@@ -1,7 +1,7 @@
 """Tracks of ground-truth masks against the truth, and time and memory of many frames.
 
-`python benchmarks/tracking.py real FOLDER` takes the sequences of the Cell Tracking Challenge in FOLDER, gives the masks
-of every frame random numbers, tracks them and scores the tracks; for comparison also by overlap alone and by laptrack.
+`python benchmarks/tracking.py real FOLDER` takes the sequences of the Cell Tracking Challenge in FOLDER, gives the
+masks of every frame random numbers, tracks them and scores the tracks; also those by overlap alone and by laptrack.
 `python benchmarks/tracking.py scale FRAMES CELLS` tracks synthetic cells that walk.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import unknown
@@ -17,7 +17,7 @@ from cellscale.models.model import Model, load_model
 from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
-from cellscale.segmentation.plan import Run, Settings, plan
+from cellscale.segmentation.plan import Run, Settings, ZMode, plan
 from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
@@ -49,8 +49,9 @@ class SegmentationOptions:
     """Half-open range of frames, (first, end); None: all."""
     channels: str | Sequence[str | int] | None = None
     """Channels by number or name, in the model's order; None: the first ones."""
-    z_mode: Literal["slices", "max_projection"] | None = None
-    """Segment each slice, or the maximum over all slices. None: "slices"."""
+    z_mode: ZMode | None = None
+    """Segment each slice, or the maximum over all slices; "linked": join the objects of slices to 3-D objects. None:
+    "slices"."""
     unique_ids: bool = False
     """Number cells through all frames, so that no number occurs in two of them."""
     level: str | int = 0
@@ -78,7 +79,7 @@ class PredictionKeywords(TypedDict, total=False):
 
     frames: Frames
     channels: str | Sequence[str | int] | None
-    z_mode: Literal["slices", "max_projection"] | None
+    z_mode: ZMode | None
     level: str | int
     config: Location | None
     settings: Mapping[str, Any] | None

@@ -38,8 +38,8 @@ PREDICTION = (
     click.option("--channels", help="Channels by number or name, separated by commas. [default: the first ones]"),
     click.option(
         "--z-mode",
-        type=click.Choice(["slices", "max_projection"]),
-        help="Segment each slice, or the maximum over all slices. [default: slices]",
+        type=click.Choice(["slices", "max_projection", "linked"]),
+        help="Segment each slice, or the maximum over all; linked: join slices to 3-D objects. [default: slices]",
     ),
     click.option(
         "--level",

@@ -30,6 +30,8 @@ REDUCTIONS = {
     "anchor": "min",
     "cut": "max",
     "unconverged": "max",
+    "z0": "min",
+    "z1": "max",
 }
 """How the rows of the fragments of one object are combined; columns that are not named here are summed."""
 FLAGS = ("cut", "unconverged")

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
-from cellscale.segmentation.decode import unpacked
+from cellscale.segmentation.decode import fragments_name, unpacked
 from cellscale.segmentation.plan import Records, Run, Unit
 from cellscale.segmentation.records import Arrays, get, put, table_in
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
-from cellscale.types import Table
+from cellscale.types import Box, Labels, Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
 
@@ -150,6 +150,16 @@ class Numbering:
             labels[here] = labels_of(firsts[here], known, self.before(plane, other))
         return labels[joined.objects]
 
+    def labels(self, plane: int, box: Box) -> Labels:
+        """Labels of a box of a plane, (y, x)."""
+        grid, labels = self.run.grid, np.zeros(box.shape, np.uint32)
+        for tile in grid.touching(box):
+            core = grid.core(tile)
+            part = core.clip(box)
+            fragments = get(self.run.scratch, fragments_name(plane, tile))["fragments"]
+            labels[part.within(box).slices] = self.table(plane, tile)[fragments[part.within(core).slices]]
+        return labels
+
     def table(self, plane: int, tile: int) -> NDArray[np.uint32]:
         """Lookup from the fragment numbers 0 … n of a tile to labels."""
         group = self.run.row_groups.of_tile(tile)
@@ -158,10 +168,10 @@ class Numbering:
         return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, group)[start:stop]])
 
 
-def cells_before(run: Run, records: Iterable[Arrays]) -> Rows:
+def cells_before(run: Run, records: Iterable[Arrays], *, through_frames: bool) -> Rows:
     """Count the cells that are numbered before those of each plane.
 
-    Labels are numbered through the slices of a frame, with `unique_ids` through all frames.
+    Labels are numbered through the slices of a frame, or through all frames.
 
     Parameters
     ----------
@@ -169,6 +179,8 @@ def cells_before(run: Run, records: Iterable[Arrays]) -> Rows:
         The run.
     records : iterable of Arrays
         All records of the join.
+    through_frames : bool
+        Whether labels are numbered through all frames.
 
     Returns
     -------
@@ -177,7 +189,7 @@ def cells_before(run: Run, records: Iterable[Arrays]) -> Rows:
     Raises
     ------
     RunError
-        If a frame, or with `unique_ids` all of them, has more cells than uint32 has labels.
+        If a frame, or with `through_frames` all of them, has more cells than uint32 has labels.
     """
     cells = np.zeros(len(run.planes), np.int64)
     for record in records:
@@ -188,10 +200,10 @@ def cells_before(run: Run, records: Iterable[Arrays]) -> Rows:
     # Planes are in the order of frames, then slices: sums over all planes before, less those of earlier frames.
     before = np.cumsum(cells) - cells
     _, first, frame = np.unique([t for t, _ in run.planes], return_index=True, return_inverse=True)
-    earlier: Rows = before if run.settings.unique_ids else before - before[first][frame]
+    earlier: Rows = before if through_frames else before - before[first][frame]
     most = int(np.argmax(earlier + cells))
     if earlier[most] + cells[most] > MOST_CELLS:
-        where = "All frames together have" if run.settings.unique_ids else f"Frame {run.planes[most][0]} has"
+        where = "All frames together have" if through_frames else f"Frame {run.planes[most][0]} has"
         raise RunError(f"{where} {earlier[most] + cells[most]} cells; uint32 labels end at {MOST_CELLS}.")
     return earlier
 

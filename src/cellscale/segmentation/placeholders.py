@@ -145,6 +145,10 @@ def described(step: Step, unit: Unit, where: Mapping[str, Any], reason: str) -> 
 def place_of(run: Run, step: Step, unit: Unit) -> dict[str, Any]:
     """Frame, slice and box of a unit, in px and µm."""
     plane, *rest = unit
+    if step.name == "slice_tables":
+        return {**place(run, rest[0], None), "number": plane}
+    if step.name in ("slice_links", "tables") and not rest:
+        return place(run, plane * run.slices, None)
     return place(run, plane, _box(run, step, rest))
 
 

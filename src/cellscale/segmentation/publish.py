@@ -15,12 +15,12 @@ import numpy as np
 from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.decode import fragments_name
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run, Unit
-from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.verification import counts
+from cellscale.segmentation.volumes import VolumeNumbers, Volumes, volume_rows
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box
@@ -35,6 +35,8 @@ class Publication:
     level: int
     earlier: Rows
     """Cells that are numbered before those of a plane, (planes,)."""
+    volumes: Volumes | None = None
+    """Numbers of 3-D objects, if slices are joined."""
 
 
 def label_slice(run: Run, plane: int) -> tuple[int, int]:
@@ -48,18 +50,16 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
     numbering, written = Numbering(run, publication.earlier), []
+    volumes = None if publication.volumes is None else VolumeNumbers(run, publication.volumes)
     for plane, shard in units:
         box = shards[shard]
         t, z = label_slice(run, plane)
         if level:
             written.append((downsample(layer, level, box, t=t, z=z), 0, 0))
             continue
-        labels = np.zeros(box.shape, np.uint32)
-        for tile in run.grid.touching(box):
-            core = run.grid.core(tile)
-            part = core.clip(box)
-            fragments = get(run.scratch, fragments_name(plane, tile))["fragments"]
-            labels[part.within(box).slices] = numbering.table(plane, tile)[fragments[part.within(core).slices]]
+        labels = numbering.labels(plane, box)
+        if volumes is not None:
+            labels = volumes.numbered(plane, labels)
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
     _flush(publication, [(plane, shards[shard]) for plane, shard in units])
@@ -88,6 +88,21 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
         folder.write(part_name(plane, group), parquet(rows), flush=False)
         written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
     folder.flush(part_name(plane, group) for plane, group in units)
+    return counts(written)
+
+
+def volume_tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
+    """Write the object table of 3-D objects of frames (frame,), one Parquet file each."""
+    run, layer, written = publication.run, publication.layer, []
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    numbering = Numbering(run, publication.earlier)
+    numbers = VolumeNumbers(run, publication.volumes or Volumes(before=np.zeros(len(run.frames), np.int64)))
+    for (frame,) in units:
+        rows = volume_rows(numbering, numbers, frame)
+        folder.write(part_name(run.frames[frame], 0), parquet(rows), flush=False)
+        volume, labels = (rows[name].to_numpy() for name in ("volume_px", "label"))
+        written.append((1, int(volume.sum()), int(labels.max(initial=0))))
+    folder.flush(part_name(run.frames[frame], 0) for (frame,) in units)
     return counts(written)
 
 
