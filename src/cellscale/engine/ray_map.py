@@ -31,7 +31,7 @@ LOOK_S = 0.05
 GROWTH_S = 1.0
 """Pause between two checks of the size of the cluster, s."""
 TOKEN = Path("~/.ray/auth_token")
-"""Where Ray keeps the token of clusters that it starts."""
+"""File in which Ray keeps the token of clusters that it starts."""
 MOST_PENDING = 50_000
 """Greatest number of submitted tasks on any cluster; 100,000 stall Ray's scheduler."""
 
@@ -51,7 +51,7 @@ class FanOut:
     gpus: float = 0.0
     """GPUs for each task that predicts, and for each training worker."""
     failures: int = 2
-    """How often training workers that died are restarted; they continue from the last checkpoint."""
+    """Number of restarts of training workers that died; they continue from the last checkpoint."""
     least_workers: int = 0
     """Least number of training workers when nodes are added or lost; 0: always the requested number."""
 
@@ -112,7 +112,7 @@ def _result(reference: Any) -> Any:
 def _on_loopback() -> Iterator[None]:
     """Bind the Ray that is started meanwhile to 127.0.0.1, with a token that only this user can read.
 
-    Ray takes an address that other machines reach in the place of a loopback address, but where this constant says that
+    Ray takes an address that other machines reach instead of a loopback address, but where this constant says that
     clusters are of one machine, as on macOS and Windows. It writes its token for every user of the machine to read.
     """
     known = ray_constants.ENABLE_RAY_CLUSTER

@@ -64,15 +64,15 @@ class BorderWeights:
     """Ronneberger et al. (2015): w = w0(p) + a · u · exp(−(d1 + d2)² / 2σ²), the second term outside cells.
 
     u is the mean of w0(p) over the training pixels, so that a means the same for two and three classes: with three, w0
-    of cells and background is about 0.01, and a = 10 alone would drown them. The paper does not say.
+    of cells and background is about 0.01, and a = 10 would outweigh them. The paper does not say.
     """
 
     classes: Literal[2, 3] = 3
     """2: touching pixels are background (unet2); 3: a class of their own (unet3)."""
     border: float = 10.0
-    """a: what is added between two cells that meet."""
+    """a: additional weight where two cells meet."""
     sigma: float = 5.0
-    """How fast that falls with the distances to the nearest two cells, px."""
+    """Width of its decay with the distances to the nearest two cells, px."""
     unit: float = setting(0.0, fitted=True)
     """u; 1: the border term as printed; 0: fitted by `fit_statistics`, and 1 until then."""
 
@@ -173,7 +173,7 @@ class ShapeAware:
     radius: int = 20
     """Contour weights are copied to pixels at most this far away, px; not stated in the paper."""
     propagate: Literal["inside", "both"] = "both"
-    """Where contour weights are copied to: into cells, or to both sides of the contour."""
+    """Sides to which contour weights are copied: into cells, or to both sides of the contour."""
     offset: float = 0.0
     """Added to w_c on contours; 0 is equation 4 as printed."""
     smooth: int = setting(5, before=1)

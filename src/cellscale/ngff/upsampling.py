@@ -42,9 +42,9 @@ def upsample(image: NgffImage, layer: LabelLayer, name: str, *, on_progress: Pro
     image : NgffImage
         With all levels.
     layer : LabelLayer
-        Of the same frames and slices, or with one slice.
+        Layer with the same frames and slices, or with one slice.
     name : str
-        Of the new layer.
+        Name of the new layer.
     on_progress : callable
         Called with a step, done and total.
 

@@ -38,7 +38,7 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _unpacked(data: bytes, where: str) -> Arrays:
     if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "big"):
-        raise DamagedError(f"{where} is damaged: its checksum does not fit. Delete the run's folder and start again.")
+        raise DamagedError(f"{where} is damaged: its checksum does not match. Delete the run's folder and start again.")
     content = Blosc().decode(data[4:])
     start = 4 + int.from_bytes(content[:4], "big")
     arrays = {}

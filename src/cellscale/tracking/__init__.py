@@ -1,1 +1,1 @@
-"""Tracking: the run that follows the objects of a label layer through time and writes the layer of their tracks."""
+"""Tracking: a run that links the objects of a label layer through time and writes a layer of their tracks."""

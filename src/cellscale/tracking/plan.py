@@ -1,4 +1,4 @@
-"""Plan of a tracking run: what it will do, fixed before the first pixel is read."""
+"""Plan of a tracking run: all parameters, fixed before the first pixel is read."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def place_of(run: TrackRun, step: Step, unit: Unit) -> dict[str, Any]:
 
 
 def plan_tracks(image: NgffImage, source: LabelLayer, rules: LinkRules, scratch: Folder, window: int = 64) -> TrackRun:
-    """Fix everything about a tracking run.
+    """Fix all parameters of a tracking run.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def plan_tracks(image: NgffImage, source: LabelLayer, rules: LinkRules, scratch:
     source : LabelLayer
         The layer whose objects are tracked.
     rules : LinkRules
-        How cells are followed; lengths in px of the layer. Their scale is replaced by the image's.
+        Parameters of the linking; lengths in px of the layer. Their scale is replaced by the image's.
     scratch : Folder
         Folder of the run.
     window : int

@@ -57,7 +57,7 @@ def number(run: TrackRun, units: Sequence[Unit]) -> Arrays:
 
 
 class Tracks:
-    """Numbers of the objects of a run's frames, read as they are asked for."""
+    """Numbers of the objects of a run's frames, read on demand."""
 
     def __init__(self, run: TrackRun) -> None:
         """Read nothing yet."""

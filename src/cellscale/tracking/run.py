@@ -43,7 +43,7 @@ class Counts:
 def track(
     run: TrackRun, target: Target, *, executor: Executor = one_by_one, on_progress: Progress = silent
 ) -> tuple[Counts, Report]:
-    """Carry out a planned tracking run; the same command again resumes it.
+    """Execute a planned tracking run; call it again to resume an interrupted run.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def track(
     target : Target
         The layer to write.
     executor : callable
-        How tasks are mapped over workers.
+        Runs the tasks.
     on_progress : callable
         Called with a step's name, tasks done and tasks in all.
 
@@ -66,7 +66,7 @@ def track(
     ExistsError
         If the layer exists and `overwrite` is not set.
     InputError
-        If an unfinished run with other settings is in the way.
+        If there is an unfinished run with other settings.
     OvertakenError
         If another driver signs the run.
     RunError
@@ -103,7 +103,7 @@ def track(
 
 
 def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Counts]:
-    """Do all steps up to a layer that is complete, checked and not yet listed."""
+    """Execute all steps up to a complete, verified layer that is not yet listed."""
     run = steps.run
     steps.do(run.objects, count_objects, run)
     steps.do(run.links, link, run)
