@@ -73,7 +73,7 @@ def stitched(labels: Labels, threshold: float, *, mutual: bool) -> Labels:
 def inside(parts: Labels, whole: Labels) -> bool:
     """Whether each object of one image lies in one object of the other."""
     pairs = np.unique(np.stack([parts.ravel(), whole.ravel()]), axis=1)
-    return len(np.unique(pairs[0])) == pairs.shape[1]
+    return bool(len(np.unique(pairs[0])) == pairs.shape[1])
 
 
 @given(seed=st.integers(0, 2**32), threshold=st.sampled_from([0.1, 0.25, 0.5]))

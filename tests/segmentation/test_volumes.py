@@ -51,8 +51,10 @@ def test_rows_are_those_of_the_voxels(image: NgffImage) -> None:
     found, rows = arrays(image, "cells")[0], table(image, "cells")
     pixels = np.stack([[image.read(Box.of((90, 120)), t=t, z=z)[0] for z in range(4)] for t in range(2)])
     assert len(rows) == sum(int(volume.max()) for volume in found)
-    for row in rows.itertuples():
-        inside = found[row.frame] == row.label
+    means = rows["intensity_mean-0"].tolist()
+    for row, stored in zip(rows.itertuples(), means, strict=True):
+        frame = int(str(row.frame))
+        inside = found[frame] == row.label
         z, y, x = np.nonzero(inside)
         assert row.volume_px == len(z)
         assert (row.slice, row.slice_end) == (z.min(), z.max() + 1)
@@ -63,8 +65,8 @@ def test_rows_are_those_of_the_voxels(image: NgffImage) -> None:
         padded = np.pad(inside, 1)
         faces = sum(int(np.abs(np.diff(padded.astype(np.int8), axis=axis)).sum()) for axis in range(3))
         assert row.surface_faces == faces
-        mean = pixels[row.frame][inside].astype(np.float64).mean()
-        assert rows.loc[row.Index, "intensity_mean-0"] == pytest.approx(mean)
+        mean = pixels[frame][inside].astype(np.float64).mean()
+        assert stored == pytest.approx(mean)
 
 
 def test_numbers_through_frames(image: NgffImage) -> None:

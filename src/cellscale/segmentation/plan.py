@@ -38,7 +38,7 @@ from cellscale.types import Box
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
 ZMode: TypeAlias = Literal["slices", "max_projection", "linked"]
-"""How the slices of an image are segmented."""
+"""Treatment of the slices of an image."""
 Unit: TypeAlias = tuple[int, ...]
 """Coordinates of a work item: a plane; a plane and a window, tile or shard."""
 
