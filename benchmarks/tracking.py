@@ -7,6 +7,7 @@ masks of every frame random numbers, tracks them and scores the tracks; also tho
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import sys
@@ -206,7 +207,7 @@ class Walkers:
 
 
 def scale(frames: int, cells: int) -> None:
-    """Print time, peak memory and number of tracks, for windows of 50, 200 and all frames."""
+    """Print time, peak memory, number of tracks and a checksum of all rows, for windows of 50, 200 and all frames."""
     with tempfile.TemporaryDirectory() as place:
         image = stored(Path(place) / "i.zarr", Walkers(frames, cells))
         for window in (50, 200, min(frames, 4096)):
@@ -214,9 +215,11 @@ def scale(frames: int, cells: int) -> None:
             result = cellscale.track(image.url, backend="serial", window=window, overwrite=True)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             seconds = time.perf_counter() - began
+            parts = sorted(Path(result.layer).glob("*objects.parquet/*.parquet"))
+            checksum = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:16]
             print(
                 f"{frames} frames × {cells} cells, window {window}: {seconds:.0f} s, {peak:.0f} MB, "
-                f"{result.tracks} tracks"
+                f"{result.tracks} tracks, rows {checksum}"
             )
 
 
