@@ -21,8 +21,9 @@ from cellscale.linking.tables import overlap_sums
 from cellscale.ngff.array_io import grid_boxes
 from cellscale.segmentation.join import MOST_CELLS, Numbering
 from cellscale.segmentation.object_table import Measured, object_table
-from cellscale.segmentation.plan import Records, Run, Unit
-from cellscale.segmentation.records import Arrays, flat_table, get, put, table_in
+from cellscale.segmentation.plan import Records, Run
+from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box, Labels, Table
 
@@ -65,12 +66,12 @@ def _sizes(labels: Labels, seen: Box, core: Box) -> Table:
     return {"label": ids[kept].astype(np.int64), **{name: column[kept] for name, column in counts.items()}}
 
 
-def count_slices(shared: Slices, units: Sequence[Unit]) -> Arrays:
-    """Count the objects of planes in shards, and their overlaps with the next slices: units (shard, plane)."""
+def count_slices(shared: Slices, items: Sequence[WorkItem]) -> Arrays:
+    """Count the objects of planes in shards, and their overlaps with the next slices: work items (shard, plane)."""
     run, shards, arrays = shared.run, shards_of(shared.run), dict[str, NDArray[np.generic]]()
     numbering, reach = Numbering(run, shared.earlier), run.slice_rules.max_gap + 1
-    kept: dict[Unit, Labels] = {}
-    for shard, plane in units:
+    kept: dict[WorkItem, Labels] = {}
+    for shard, plane in items:
         box = shards[shard]
         seen = Box(box.y0, box.x0, box.y1 + 1, box.x1 + 1).clip(Box.of(run.grid.shape))
         near = range(plane, min(plane + reach + 1, planes_of(run, plane // run.slices).stop))
@@ -78,31 +79,31 @@ def count_slices(shared: Slices, units: Sequence[Unit]) -> Arrays:
         mine = kept[shard, plane]
         inner = box.within(seen).slices
         overlaps = [overlap_sums(mine[inner], kept[shard, p][inner]) for p in near[1:]]
-        arrays |= flat_table(_sizes(mine, seen, box), f"{shard}/{plane}/objects.")
-        arrays |= flat_table(grouped(overlaps, ("a", "b")) if overlaps else {}, f"{shard}/{plane}/overlaps.")
+        arrays |= table_columns(f"{shard}/{plane}/objects", _sizes(mine, seen, box))
+        arrays |= table_columns(f"{shard}/{plane}/overlaps", grouped(overlaps, ("a", "b")) if overlaps else {})
     return arrays
 
 
-def link_slices(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Join the objects of the slices of frames: units (frame,); the record counts the 3-D objects of each.
+def link_slices(run: Run, items: Sequence[WorkItem]) -> Arrays:
+    """Join the objects of the slices of frames: work items (frame,); the record counts the 3-D objects of each.
 
     A scratch object keeps, for each frame, the number of each object of a slice, and the faces of each 3-D object.
     """
-    shards, arrays = len(shards_of(run)), dict[str, NDArray[np.generic]]()
+    shards, counts = len(shards_of(run)), []
     records = Records(run.scratch, kept=2 * shards)
-    for (frame,) in units:
+    for (frame,) in items:
         objects, overlaps = [], []
         for z, plane in enumerate(planes_of(run, frame)):
             for shard in range(shards):
                 found = records.of(run.slice_tables(shards), (shard, plane))
-                part = table_in(found, f"{shard}/{plane}/objects.")
+                part = table_in(found, f"{shard}/{plane}/objects")
                 objects.append({**part, "z0": np.full(len(part["label"]), z)})
-                overlaps.append(table_in(found, f"{shard}/{plane}/overlaps."))
+                overlaps.append(table_in(found, f"{shard}/{plane}/overlaps"))
         table, pairs = grouped(objects, ("label",)), grouped([part for part in overlaps if part], ("a", "b"))
         made = _joined(run, table, pairs)
         put(run.scratch, volumes_name(frame), made)
-        arrays[f"{frame}/count"] = np.array([len(made["faces_z"])])
-    return arrays
+        counts.append(len(made["faces_z"]))
+    return {"count": np.array(counts)}
 
 
 def _joined(run: Run, table: Table, pairs: Table) -> Arrays:
@@ -149,9 +150,7 @@ class Volumes:
         """
         counts = np.zeros(len(run.frames), np.int64)
         for record in records:
-            for key, count in record.items():
-                if key.endswith("/count"):
-                    counts[int(key.partition("/")[0])] = count[0]
+            counts[record[WORK_ITEMS][:, 0]] = record["count"]
         before = np.cumsum(counts) - counts if run.settings.unique_ids else np.zeros(len(counts), np.int64)
         if int((before + counts).max(initial=0)) > MOST_CELLS:
             raise RunError(f"There are {(before + counts).max()} objects; uint32 labels end at {MOST_CELLS}.")
