@@ -287,9 +287,11 @@ def _begun(  # noqa: PLR0913
 ) -> Training:
     """A fresh training, or the interrupted one in the folder."""
     frames, held_out = check_data(data, validation, method.channels, settings.ignore_label)
+    device = device_of(settings.device)
     description = {
         **{f"method.{name}": value for name, value in settings_of(method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        "training.device": device.type,  # "auto" is the same training on Ray, where it is fixed before
         "method": method.name,
         "frames": len(frames),
         "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
@@ -301,7 +303,6 @@ def _begun(  # noqa: PLR0913
     fitted = replaced(method, earlier.fitted) if earlier else fitted_to(method, frames, settings, on_progress, seen)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
-    device = device_of(settings.device)
     if init_from:
         begin_with(init_from, networks)
     if earlier:
