@@ -128,7 +128,7 @@ def _result(reference: Any) -> Any:
 def _on_loopback() -> Iterator[None]:
     """Bind the Ray that is started meanwhile to 127.0.0.1, with a token that only this user can read.
 
-    Ray takes an address that other machines reach in the place of a loopback address, but where this constant says that
+    Ray takes an address that other machines reach instead of a loopback address, but where this constant says that
     clusters are of one machine, as on macOS and Windows. It writes its token for every user of the machine to read.
     """
     known = ray_constants.ENABLE_RAY_CLUSTER

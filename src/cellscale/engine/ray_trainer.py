@@ -223,7 +223,7 @@ def _final(job: Job) -> CellscaleError | None:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """Run the training on one worker; after an error that no second attempt mends, a restarted worker has nothing to
+    """Run the training on one worker; after an error that would occur again, a restarted worker has nothing to
     do.
     """
     job: Job = config["job"]

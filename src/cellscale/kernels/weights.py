@@ -88,7 +88,7 @@ def ronneberger(
     sigma : float
         Width of its decay, px.
     squares : bool
-        Put d1² + d2² in the place of (d1 + d2)².
+        Use d1² + d2² instead of (d1 + d2)².
     where : bool array, (y, x), optional
         Pixels that get a weight; those outside cells unless given.
 

@@ -133,7 +133,7 @@ class BinaryUNet:
         return dataclasses.replace(self, loss=self.loss.fit_statistics(frames if views is None else views, foreground))
 
     def targets(self, labels: Labels) -> Maps:
-        """`cell` (uint8) and `weight` (float32) of a crop; a gap of one pixel parts touching cells (ours)."""
+        """`cell` (uint8) and `weight` (float32) of a crop; a gap of one pixel separates touching cells (ours)."""
         cells = separated(labels)
         return {"cell": (cells > 0).astype(np.uint8), "weight": self.loss.weights(cells)}
 

@@ -105,7 +105,7 @@ class LabelLayer:
         return as_labels(labels, f"Frame {t} of {self.url}")
 
     def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
-        """Write a box of one frame and slice; return the number of stored objects: background alone is not stored.
+        """Write a box of one frame and slice; return the number of stored objects: those of background are not stored.
 
         Parameters
         ----------

@@ -84,7 +84,7 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
     frames : range
         The frames that are looked at.
     parents : Table, optional
-        track and parent, in the place of those of the object table; tracks without an object there are passed over.
+        track and parent, instead of those of the object table; tracks without an object there are passed over.
 
     Raises
     ------
