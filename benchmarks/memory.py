@@ -85,7 +85,7 @@ def measure(work: Path, size: int, step: str) -> None:
         settings = {**SMALL, "loader_workers": 0}
         cellscale.train("saw", [frame], output=output, steps=20, backend="serial", settings=settings, overwrite=True)
     else:
-        found["f1"] = cellscale.evaluate(frame, layer="truth")["f1"]
+        found["cells"] = cellscale.evaluate(frame, layer="truth").truth_cells
     print(json.dumps({"step": step, "size": size, "peak_mb": peak_mb(), "s": time.perf_counter() - began, **found}))
 
 

@@ -200,7 +200,7 @@ def test_results_of_a_plate(tmp_path: Path) -> None:
     names = made_plate(url)
     result = run(url)
     scores = evaluate_plate(url, ground_truth="cells")
-    assert (scores["f1"], scores["frames"], list(scores["images"])) == (1.0, 6, names)
+    assert (scores.total.f1, scores.total.frames, list(scores.images)) == (1.0, 6, names)
     output = tmp_path / "objects.csv"
     assert export_plate_table(url, str(output)) == result.cells
     lines = output.read_text().splitlines()

@@ -8,11 +8,12 @@ from typing import Any, Literal, Unpack, overload
 
 from cellscale import sources
 from cellscale.ngff.collections import import_collection
-from cellscale.ngff.frame_ranges import Frames, ranges
+from cellscale.ngff.frame_ranges import ranges
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.import_blocks import import_blocks
 from cellscale.ngff.import_planes import ImportOptions, import_planes
 from cellscale.progress import Progress, silent
+from cellscale.settings.frame_range import Frames
 from cellscale.sources.synthetic import Scene
 from cellscale.storage.urls import Location, check_apart, url_of
 

@@ -13,12 +13,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cellscale.errors import ExistsError, InputError, MissingError
-from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames
+from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, address, check_apart, file_system, url_of

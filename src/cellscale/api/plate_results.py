@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -10,13 +11,27 @@ import pyarrow as pa
 from cellscale import metrics
 from cellscale.api.evaluation import count_layers
 from cellscale.api.objects import count_objects, measure, parts, write_csv
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import write_file
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.viewers.pictures import plate_of_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateScores:
+    """Scores of a plate or collection."""
+
+    total: metrics.Scores
+    """Scores of all cells of all images together."""
+    images: Mapping[str, metrics.Scores]
+    """Scores of each image, by its name."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores of all cells by name, and under `images` those of each image."""
+        return {**self.total.to_dict(), "images": {name: scores.to_dict() for name, scores in self.images.items()}}
 
 
 def evaluate_plate(
@@ -29,7 +44,7 @@ def evaluate_plate(
     ignore_label: int = 0,
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
-) -> dict[str, Any]:
+) -> PlateScores:
     """Score a label layer of each image of a plate or collection.
 
     Parameters
@@ -41,8 +56,8 @@ def evaluate_plate(
 
     Returns
     -------
-    dict
-        Scores of all cells of all images, the number of frames, and under `images` the same for each image.
+    PlateScores
+        Scores of all cells of all images, and those of each image.
 
     Raises
     ------
@@ -58,9 +73,11 @@ def evaluate_plate(
             found, true, chosen_frames(frames, found.size("t"), url), ignore_label=ignore_label
         )
         on_progress("evaluate", number, len(images))
-    scores = {name: {"frames": count, **metrics.summary(sums)} for name, (count, sums) in counted.items()}
-    whole = metrics.summary(metrics.total(sums for _, sums in counted.values()))
-    return {"frames": sum(count for count, _ in counted.values()), **whole, "images": scores}
+    total = metrics.total(sums for _, sums in counted.values())
+    return PlateScores(
+        total=metrics.Scores.of(sum(count for count, _ in counted.values()), total),
+        images={name: metrics.Scores.of(count, sums) for name, (count, sums) in counted.items()},
+    )
 
 
 def measure_plate(

@@ -15,13 +15,13 @@ from cellscale.engine.placement import Placement, placement
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import unknown
 from cellscale.models.model import Model, load_model
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
 from cellscale.segmentation.plan import Run, Settings, plan
 from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, address, check_apart, url_of
 

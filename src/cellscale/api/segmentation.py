@@ -48,8 +48,8 @@ class SegmentationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result and its report as one flat dictionary of JSON's types."""
-        own = {name: value for name, value in dataclasses.asdict(self).items() if name != "report"}
-        return {**own, "channels": list(self.channels), **dataclasses.asdict(self.report)}
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "report"}
+        return {**own, "channels": list(self.channels), **self.report.to_dict()}
 
 
 def segment(

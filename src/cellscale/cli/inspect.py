@@ -43,9 +43,9 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
     if several_images(image, wells, options):
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
-        scores = plate_results.evaluate_plate(image, wells=wells, **options)
+        scores = plate_results.evaluate_plate(image, wells=wells, **options).to_dict()
     else:
-        scores = cellscale.evaluate(image, **options)
+        scores = cellscale.evaluate(image, **options).to_dict()
     if output:
         with click.open_file(output, "w", atomic=True) as stream:
             stream.write(json_text(scores, indent=1))
