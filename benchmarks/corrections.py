@@ -49,7 +49,7 @@ def scored(url: str, model: cellscale.Model, layer: str) -> dict[str, float]:
     frames = None if layer == "before" else HELD_OUT
     cellscale.segment(url, model=model, layer=layer, frames=frames, backend="serial")
     found = cellscale.evaluate(url, layer=layer, frames=HELD_OUT).to_dict()
-    return {name: round(getattr(found, name), 3) for name in SCORES}
+    return {name: round(found[name], 3) for name in SCORES}
 
 
 def main() -> None:
