@@ -97,4 +97,4 @@ def test_the_site_builds(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "image/png" in (tmp_path / "site" / "first_steps" / "index.html").read_text()
-    assert "Write a layer of the size of its image" in (tmp_path / "site" / "reference" / "index.html").read_text()
+    assert "Upsample a label layer that was segmented" in (tmp_path / "site" / "reference" / "index.html").read_text()
