@@ -21,8 +21,6 @@ from cellscale.kernels.exact_sums import means_of
 from cellscale.kernels.tables import FLAGS
 from cellscale.types import Table
 
-TABLE = "objects.parquet"
-"""Folder of the table in a layer."""
 _PART = re.compile(r"part-(\d{6,})-(\d{6,})\.parquet")
 SIDES = ("y0", "x0", "y1", "x1")
 

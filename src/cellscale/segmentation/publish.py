@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from cellscale.ngff import array_io
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import fragments_name
 from cellscale.segmentation.join import Numbering
-from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
+from cellscale.segmentation.object_table import Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.verification import counts
@@ -77,7 +78,7 @@ def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of row groups (plane, group), one Parquet file each, beside the layer's arrays."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run, publication.earlier), []
     for plane, group in units:

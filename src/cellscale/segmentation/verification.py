@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
@@ -105,7 +105,7 @@ def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: S
                 f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
             )
     expected = sum(int(task.objects.sum()) for task in rows)
-    parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    parts = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     found = _settled(lambda: len(parts.names()), expected)
     if found != expected:
         raise RunError(
