@@ -45,6 +45,9 @@ def test_a_size_whose_unit_is_not_known_is_named_unless_an_option_states_it(
     caplog.clear()
     assert import_planes(images, str(tmp_path / "b.zarr"), pixel_size_um=0.5).pixel_size_um() == (0.5, 0.5)
     assert caplog.messages == []
+    for option in ("pixel_size_um", "z_step_um", "frame_interval_s"):
+        with pytest.raises(InputError, match="must be positive"):
+            import_planes(images, str(tmp_path / "c.zarr"), **{option: 0.0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

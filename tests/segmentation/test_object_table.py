@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import cellscale
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.metadata import channel_names
-from cellscale.segmentation.object_table import OBJECTS, Measured, object_table, parquet, part_name, part_names, schema
+from cellscale.segmentation.object_table import Measured, object_table, parquet, part_name, part_names, schema
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.ngff.pictures import make

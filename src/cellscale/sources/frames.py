@@ -70,8 +70,9 @@ def rising(numbers: Sequence[int], path: str) -> list[int]:
     """Order in which the numbers rise; InputError for one that is there twice, or negative."""
     order = sorted(range(len(numbers)), key=lambda i: numbers[i])
     twice = [numbers[a] for a, b in itertools.pairwise(order) if numbers[a] == numbers[b]]
-    if twice or min(numbers) < 0:
-        raise InputError(f"{path}: frame number {twice[0] if twice else min(numbers)} is there twice or negative.")
+    wrong = [*twice, *(number for number in numbers if number < 0)]
+    if wrong:
+        raise InputError(f"{path}: frame number {wrong[0]} is there twice or negative.")
     return order
 
 
@@ -86,7 +87,7 @@ def stack(stored: Stored, numbers: tuple[int, ...] | None = None) -> Source:
     return Source(
         path=stored.path,
         name=stored.name,
-        shape=(max(frames) + 1, stored.size("c"), stored.size("z"), stored.size("y"), stored.size("x")),
+        shape=(max(frames, default=-1) + 1, stored.size("c"), stored.size("z"), stored.size("y"), stored.size("x")),
         dtype=stored.dtype.newbyteorder("="),
         frames=tuple(frames[i] for i in order),
         numbered=numbers is not None,
