@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import DamagedError, OvertakenError
-from cellscale.segmentation.plan import Run
+from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
 
 PLAN = "plan.json"
@@ -106,12 +106,12 @@ def stored_plan(home: Folder) -> dict[str, Any] | None:
     return found
 
 
-def sign(run: Run, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
+def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
     """Become the run's owner.
 
     Parameters
     ----------
-    run : Run
+    run : Planned
         Its scratch is `.cellscale-NAME`.
     allow_failed_tiles : bool
         Whether records may be holes.

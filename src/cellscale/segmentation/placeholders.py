@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Prediction
 
+R = TypeVar("R")
 FIRST = 10
 """Failed units that a message names."""
 LONGEST = 1000
@@ -34,18 +35,18 @@ LONGEST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
+class Failed(Generic[R]):
     """Units that failed alone, too, with their reasons."""
 
-    run: Run
+    run: R
     reasons: Mapping[Unit, str]
 
 
-def _reasons(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def _reasons(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     return {"hole": np.array([failed.reasons[unit] for unit in units])}
 
 
-def measure_readable(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def measure_readable(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
@@ -84,14 +85,14 @@ def _cut(low: int, high: int, side: int) -> int:
     return next((cut for cut in (below, below + side) if low < cut < high), 0)
 
 
-def no_maps(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def no_maps(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     """Let every tile that reads these windows fail."""
     for plane, window in units:
         put(failed.run.scratch, maps_name(plane, window), {"hole": np.array(failed.reasons[plane, window])})
     return _reasons(failed, units)
 
 
-def no_fragments(failed: Failed, units: Sequence[Unit]) -> Arrays:
+def no_fragments(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
     """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
     run = failed.run
     tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
@@ -135,11 +136,16 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def described(run: Run, step: Step, unit: Unit, reason: str) -> dict[str, Any]:
-    """A unit that failed: what and where it is, in px and µm, and why."""
+def described(step: Step, unit: Unit, where: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """A unit that failed: what and where it is, and why."""
+    what = {"step": step.name, "kind": step.kind, "number": unit[1] if len(unit) > 1 else None}
+    return {**what, **where, "reason": reason}
+
+
+def place_of(run: Run, step: Step, unit: Unit) -> dict[str, Any]:
+    """Frame, slice and box of a unit, in px and µm."""
     plane, *rest = unit
-    what = {"step": step.name, "kind": step.kind, "number": rest[0] if rest else None}
-    return {**what, **place(run, plane, _box(run, step, rest)), "reason": reason}
+    return place(run, plane, _box(run, step, rest))
 
 
 def named(unit: Mapping[str, Any]) -> str:
@@ -201,7 +207,10 @@ def skipped_blocks(run: Run, records: Sequence[str]) -> list[tuple[int, Box]]:
 
 def recorded(run: Run, step: Step, records: Sequence[str]) -> list[dict[str, Any]]:
     """Units of a step that were recorded as holes, in order, from its records."""
-    return [described(run, step, unit, str(found["hole"][0])) for unit, found in _records(run, records)]
+    return [
+        described(step, unit, place_of(run, step, unit), str(found["hole"][0]))
+        for unit, found in _records(run, records)
+    ]
 
 
 def _records(run: Run, records: Sequence[str]) -> list[tuple[Unit, Arrays]]:

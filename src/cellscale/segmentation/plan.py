@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -120,6 +120,30 @@ class Step:
     def record_name(self, task: int, position: int | None = None) -> str:
         """Name of a task's record, or of the record of one of its units that was tried alone."""
         return f"{self.name}/{task:07d}" + ("" if position is None else f"-{position:05d}")
+
+
+class Planned(Protocol):
+    """The part of a planned run that its target and its owner need."""
+
+    @property
+    def image(self) -> NgffImage:
+        """The image that the labels are of."""
+        ...
+
+    @property
+    def scratch(self) -> Folder:
+        """`.cellscale-NAME`."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Digest of the description."""
+        ...
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """All that the labels depend on."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cellscale.errors import CellscaleError, ChangedError, OvertakenError, RunError
 from cellscale.methods.inference import fuse_batchnorm
@@ -30,183 +26,24 @@ from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
-from cellscale.segmentation.executor import Executor, Task, one_by_one
+from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
 from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_row_groups
-from cellscale.segmentation.memory import release_memory
-from cellscale.segmentation.ownership import Ownership, sign
-from cellscale.segmentation.plan import Run, Step, Unit
+from cellscale.segmentation.ownership import sign
+from cellscale.segmentation.plan import Run, Unit
 from cellscale.segmentation.predict import predict
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
-from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
+from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import CHANGED, Target, resumed
 from cellscale.tiling.row_groups import Rows
 
 log = logging.getLogger("cellscale")
 
-Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
-Summary: TypeAlias = Callable[[Arrays], Any]
-"""Makes of a task's record, where the task is done, the little that the driver wants of it."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Shared:
-    owner: Ownership
-    work: Work
-    argument: Any
-    summary: Summary
-
-
-def nothing(record: Arrays) -> None:
-    """Want nothing of a record."""
-
-
-def _perform(shared: _Shared, task: Task) -> Any:
-    """Do a task, then write its record, unless another driver has signed the run meanwhile."""
-    name, units = task
-    record = {"units": np.array(units, np.int64), **shared.work(shared.argument, units)}
-    shared.owner.check()
-    put(shared.owner.scratch, name, record)
-    release_memory()
-    return shared.summary(record)
-
-
-def _close(results: Iterator[Any]) -> None:
-    """Close an executor's results early: tasks that are still to come are not done."""
-    if isinstance(results, Generator):
-        results.close()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Steps:
-    """Carries out steps and keeps the report."""
-
-    run: Run
-    owner: Ownership
-    executor: Executor
-    report: Report
-    on_progress: Progress
-    on_status: Callable[[str, str], None] = lambda step, note: None
-    full_report: str = "--report FOLDER lists all of them."
-    """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
-    records: dict[str, list[str]] = field(default_factory=dict)
-    """Names of the records of each step that is done; a listing may not have the latest of them."""
-
-    def do(
-        self,
-        step: Step,
-        work: Work,
-        argument: Any,
-        *,
-        gpu: bool = False,
-        instead: Work | None = None,
-        summary: Summary = nothing,
-    ) -> list[Any]:
-        """Do the tasks of a step that have no record; quarantine the units that fail alone, too.
-
-        Quarantined units end the run, unless `instead` makes holes of them.
-
-        Returns
-        -------
-        list
-            The summary of each record of the step.
-
-        Raises
-        ------
-        RunError
-            Naming the first units that failed, with their reasons.
-        OvertakenError
-            If another driver has signed the run.
-        """
-        self.owner.check()
-        began = time.perf_counter()
-        todo, records = self._todo(step)
-        self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
-        if len(todo) < len(step):
-            log.info("%s: %d of %d tasks reused", step.name, len(step) - len(todo), len(step))
-        found = [] if summary is nothing else [summary(get(self.run.scratch, name)) for name in records]
-        shared = _Shared(owner=self.owner, work=work, argument=argument, summary=summary)
-        tasks = [(step.record_name(task), step.units(task)) for task in todo]
-        failed = self._try(shared, tasks, step, gpu, found)
-        if failed:
-            self.owner.check()
-        alone = [(f"{name}-{i:05d}", [unit]) for (name, units), _ in failed for i, unit in enumerate(units)]
-        if alone:
-            log.warning("%s: %d tasks failed; their %d units are tried one by one", step.name, len(failed), len(alone))
-            self.report.retried[step.name] = len(alone)
-            failed = self._try(shared, alone, step, gpu, found)
-        if failed and instead is not None:
-            reasons = {units[0]: placeholders.reason_of(error) for (_, units), error in failed}
-            log.warning("%s: %d units failed and become holes", step.name, len(failed))
-            missing = placeholders.Failed(run=self.run, reasons=reasons)
-            shared = dataclasses.replace(shared, work=instead, argument=missing)
-            failed = self._try(shared, [task for task, _ in failed], step, False, found)
-        self.report.seconds[step.name] = time.perf_counter() - began
-        if failed:
-            raise RunError(self._quarantine(step, failed))
-        again = {name.rpartition("-")[0] for name, _ in alone}
-        done = [name for name, _ in tasks if name not in again]
-        self.records[step.name] = sorted([*records, *done, *(name for name, _ in alone)])
-        return found
-
-    def _todo(self, step: Step) -> tuple[list[int], list[str]]:
-        """Tasks without a record, and the records of the others: one of the task, or one of each unit."""
-        done = self.run.scratch.names(step.name)
-        todo, records = [], []
-        for task in range(len(step)):
-            whole = step.record_name(task)
-            alone = [step.record_name(task, i) for i in range(len(step.units(task)))] if whole not in done else []
-            if whole.split("/")[1] in done:
-                records.append(whole)
-            elif all(name.split("/")[1] in done for name in alone):
-                records += alone
-            else:
-                todo.append(task)
-        return todo, records
-
-    def _try(
-        self, shared: _Shared, tasks: list[Task], step: Step, gpu: bool, found: list[Any]
-    ) -> list[tuple[Task, Exception]]:
-        """Do tasks, add their summaries to `found` and return those that failed, with their errors."""
-        failed, units, began = [], 0, time.perf_counter()
-        self.on_progress(step.name, 0, len(tasks))
-        results = self.executor(_perform, shared, tasks, gpu=gpu)
-        for done, (task, result) in enumerate(results, 1):
-            if isinstance(result, (OvertakenError, ChangedError)):
-                _close(results)
-                raise result
-            if isinstance(result, Exception):
-                failed.append((task, result))
-            else:
-                found.append(result)
-            units += len(task[1])
-            self.on_status(step.name, self._note(step, units, time.perf_counter() - began))
-            self.on_progress(step.name, done, len(tasks))
-        return failed
-
-    def _note(self, step: Step, units: int, seconds: float) -> str:
-        """How many units are done, how fast, and how many of the step were tried again."""
-        pace = f"{units} {step.kind}{'s' * (units != 1)}, {units * step.unit_px / 1e6 / max(seconds, 1e-9):.1f} Mpx/s"
-        again = self.report.retried.get(step.name, 0)
-        return pace + (f", {again} tried again" if again else "")
-
-    def placeholders(self, step: Step) -> list[dict[str, Any]]:
-        """Units of a step that were recorded as placeholders, in order."""
-        return placeholders.recorded(self.run, step, self.records[step.name])
-
-    def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
-        found = [
-            placeholders.described(self.run, step, units[0], placeholders.reason_of(error))
-            for (_, units), error in failed
-        ]
-        self.report.failed_tiles += found
-        where = placeholders.first_of([placeholders.named(unit) for unit in found], " | ", self.full_report)
-        return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
-
-
-def _measure_intensities(steps: Steps, target: Target) -> None:
+def _measure_intensities(steps: Steps[Run], target: Target) -> None:
     """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
     run, report = steps.run, steps.report
     try:
@@ -215,7 +52,9 @@ def _measure_intensities(steps: Steps, target: Target) -> None:
         )
         skipped = placeholders.skipped_blocks(run, steps.records[run.intensity_statistics.name])
         if skipped and not target.allow_failed_tiles:
-            report.failed_tiles += steps.placeholders(run.intensity_statistics)
+            report.failed_tiles += placeholders.recorded(
+                run, run.intensity_statistics, steps.records[run.intensity_statistics.name]
+            )
             raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
@@ -314,7 +153,15 @@ def segment(
         owner.finish()
         return stored_report(finished)
     run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
-    steps = Steps(run=run, owner=owner, executor=executor, report=report, on_progress=on_progress, on_status=on_status)
+    steps = Steps(
+        run=run,
+        place=placeholders.place_of,
+        owner=owner,
+        executor=executor,
+        report=report,
+        on_progress=on_progress,
+        on_status=on_status,
+    )
     if target.report:
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
@@ -340,7 +187,7 @@ def segment(
     return report
 
 
-def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
+def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
     """Do all steps up to a layer that is complete, checked and not yet listed."""
     run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
     _measure_intensities(steps, target)
@@ -350,11 +197,11 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
         reached = steps.do(
             run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
         )
-        report.failed_tiles += steps.placeholders(run.predict)
+        report.failed_tiles += placeholders.recorded(run, run.predict, steps.records[run.predict.name])
     instead = placeholders.no_fragments if target.allow_failed_tiles else None
     shared = (run, networks if run.fused else {})
     reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
-    report.failed_regions = steps.placeholders(run.decode)
+    report.failed_regions = placeholders.recorded(run, run.decode, steps.records[run.decode.name])
     report.failed_tiles += report.failed_regions
     steps.do(run.join_row_groups, join_row_groups, run)
     joined = steps.do(run.join, join, run, summary=dict)
@@ -370,7 +217,7 @@ def _carried_out(steps: Steps, networks: Networks, target: Target, model: dict[s
     return layer
 
 
-def _write_layer(steps: Steps, layer: LabelLayer, earlier: Rows) -> None:
+def _write_layer(steps: Steps[Run], layer: LabelLayer, earlier: Rows) -> None:
     """Write all levels and the object table, and check what is there against what was written."""
     run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0, earlier=earlier)
     written = {}

@@ -8,7 +8,7 @@ from typing import Any
 from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff.labels import LabelLayer, check_target, list_labels, open_labels
 from cellscale.segmentation.ownership import stored_plan
-from cellscale.segmentation.plan import Run, differences
+from cellscale.segmentation.plan import Planned, differences
 from cellscale.storage.folder import Folder
 
 CHANGED = "changed.json"
@@ -38,7 +38,7 @@ class Target:
         return f"{self.store.rstrip('/')}/labels/{self.name}"
 
 
-def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
+def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
     """The plan of an unfinished run that this one resumes, or None.
 
     Raises
@@ -75,7 +75,7 @@ def _earlier(run: Run, target: Target) -> dict[str, Any] | None:
     )
 
 
-def _published(run: Run, target: Target) -> LabelLayer | None:
+def _published(run: Planned, target: Target) -> LabelLayer | None:
     """The listed layer of the target's name, or None."""
     options = run.image.storage_options
     if target.name not in list_labels(target.store, storage_options=options):
@@ -83,7 +83,7 @@ def _published(run: Run, target: Target) -> LabelLayer | None:
     return open_labels(target.store, target.name, storage_options=options)
 
 
-def resumed(run: Run, target: Target) -> tuple[str | None, LabelLayer | None]:
+def resumed(run: Planned, target: Target) -> tuple[str | None, LabelLayer | None]:
     """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
 
     Raises
