@@ -35,7 +35,7 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
-from cellscale.storage.folder import Folder, write_file
+from cellscale.storage.folder import Folder, check_file, write_file
 from cellscale.storage.urls import address as full_url
 from cellscale.storage.urls import check_apart
 from cellscale.viewers.pictures import plate_of_counts
@@ -376,6 +376,7 @@ def plate_overview(
     CellscaleError
         For images without the layer or its object table, or a picture that cannot be written.
     """
+    check_file(output, [plate], storage_options)
     counts: dict[str, int] = {}
     for name, url in plate_images(plate, wells=wells, storage_options=storage_options).items():
         well = name.rpartition("/")[0] or name
