@@ -8,8 +8,9 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/cellscale demo --output demo
 
+# Two processes; the tests of one file stay together and share its Ray.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Another interpreter has an environment of its own, of the newest versions that fit it: constraints.txt is for 3.11.
 test-python:

@@ -1,4 +1,4 @@
-"""Training and prediction beside the bare network, and trainings, on a machine with little more than torch.
+"""Training and prediction compared with the bare network, and trainings, on a machine with little more than torch.
 
     python benchmarks/gpu.py rates --methods saw unet2 --width 64 --crop 256 --batch 8
     CELLSCALE_DATA=… python benchmarks/gpu.py train saw dsb --steps 2500 --set unet.width=64 --output saw-dsb

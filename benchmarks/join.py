@@ -46,7 +46,7 @@ def prototype() -> TileRecord:
 
 
 def moved(made: TileRecord, grid: Grid, tile: int) -> TileRecord:
-    """The same record at another tile; beyond the frame there is no ring."""
+    """Move a record to another tile; its overlap bands end at the frame."""
     core, valid = grid.core(tile), grid.valid(tile, LINK)
     dy, dx = core.y0 - TILE, core.x0 - TILE
     area, seen = made.nodes["area"], made.nodes["area"] > 0
@@ -71,8 +71,8 @@ def moved(made: TileRecord, grid: Grid, tile: int) -> TileRecord:
     return replace(made, tile=tile, nodes=nodes, overlap=overlap)
 
 
-def strips_of(row_groups: RowGroups, made: TileRecord, seconds: list[float]) -> Iterator[RowGroup]:
-    """All strips of the plane, joined one after the other."""
+def joined_row_groups(row_groups: RowGroups, made: TileRecord, seconds: list[float]) -> Iterator[RowGroup]:
+    """Join the row groups of the plane, one after the other."""
     for group in range(len(row_groups)):
         tiles = (*row_groups.tiles(group), *row_groups.at_top(group + 1))
         records = {tile: moved(made, row_groups.grid, tile) for tile in tiles}
@@ -83,7 +83,7 @@ def strips_of(row_groups: RowGroups, made: TileRecord, seconds: list[float]) -> 
 
 
 def driver(tiles: int) -> dict[str, float]:
-    """What the driver holds of a step of so many tiles: its tasks and the names of their records."""
+    """Measure what the driver holds of a step of this number of tiles: its tasks and the names of their records."""
     began, before = time.perf_counter(), peak_mb()
     step = Step(name="decode", sizes=(1, tiles), bundle=64, unit_px=1024**2)
     done = frozenset(step.record_name(task) for task in range(0, len(step), 2))
@@ -101,8 +101,10 @@ def main() -> None:
     row_groups = RowGroups(grid=grid, link=LINK, span=LINK)
     start, joining, sweeping, cells, area = peak_mb(), list[float](), list[float](), 0, 0
     began = time.perf_counter()
-    for judged in sweep(strips_of(row_groups, prototype(), joining), lambda nodes, edges: large_enough(nodes, 1)):
-        cells, area = cells + len(judged.cells["area"]), area + int(judged.cells["area"].sum())
+    for decided in sweep(
+        joined_row_groups(row_groups, prototype(), joining), lambda nodes, edges: large_enough(nodes, 1)
+    ):
+        cells, area = cells + len(decided.cells["area"]), area + int(decided.cells["area"].sum())
         sweeping.append(time.perf_counter() - began - joining[-1])
         began = time.perf_counter()
     if len(grid) <= 400:

@@ -1,8 +1,8 @@
-"""Each kernel beside its best-known peer, in one process and by turns: times, floors, ratios, and a plot over size.
+"""Each kernel and its best-known peer, in one process and in turns: times, lower bounds, ratios, and a plot over size.
 
-Run `python benchmarks/kernels.py --size 1024 --volume 128`. Peers that are not installed are left out. One thread each
-but where the name says otherwise; times of one thread are processor times, so that a busy machine counts little. The
-floor of a kernel is the time in which this machine copies the bytes that it must read and write at least.
+Run `python benchmarks/kernels.py --size 1024 --volume 128`. Peers that are not installed are skipped. One thread each
+unless the name says otherwise; times of one thread are processor times, so that a busy machine has little influence.
+The lower bound of a kernel is the time in which this machine copies the bytes that it must at least read and write.
 """
 
 import argparse
@@ -47,12 +47,12 @@ from cellscale.types import Labels
 
 Call = Callable[[], Any]
 CROWDED = 24
-"""One cell for the square of so many px: 441 on 512², 28,900 on 4096²."""
+"""Side of the square that holds one cell, px: 441 cells on 512², 28,900 on 4096²."""
 SAMPLE = 8
-"""Of the transforms for each cell, so many are measured."""
+"""Number of the transforms, one for each cell, that are measured."""
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 SLOWEST = 2**21
-"""SciPy's and scikit-image's transforms are measured up to so many pixels."""
+"""Greatest number of pixels for which SciPy's and scikit-image's transforms are measured."""
 DRAWN = (
     "components, 26, 3-D",
     "components, 4, 2-D",
@@ -237,7 +237,7 @@ def components(labels: Labels) -> Iterator[Pair]:
 
 
 def two_nearest(name: str, labels: Labels) -> Pair:
-    """The two nearest cells beside a transform for each."""
+    """The two nearest cells, compared with a transform for each cell."""
     cells = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
     return Pair(
         name,
@@ -303,7 +303,7 @@ def weights(labels: Labels) -> Iterator[Pair]:
 
 
 def basins_and_forests(labels: Labels) -> Iterator[Pair]:
-    """What decoding needs besides, up to 1024² px."""
+    """Other kernels of decoding, up to 1024² px."""
     mask = labels > 0
     heights = inner_distance(mask, cap=31)
     yield Pair("inner_distance, 31 px", lambda: inner_distance(mask, cap=31), 2)
@@ -415,8 +415,8 @@ def main() -> None:
         for pair in (pair for group in groups for pair in group(labels)):
             if pair.name.startswith(arguments.only):
                 ours, ratios = measured(pair, repeats_of(labels.size, arguments.repeats))
-                floor = ours * copied / (pair.moved * labels.size)
-                cell = f"{1e6 * ours / labels.size:.1f} ns, {floor:.0f} floors"
+                bounds = ours * copied / (pair.moved * labels.size)
+                cell = f"{1e6 * ours / labels.size:.1f} ns, {bounds:.0f} × bound"
                 cell += f"; {median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f})" if ratios else ""
                 print(f"  {pair.name:28} {pair.peer:24} {ours:10.2f} ms  {cell}", flush=True)
                 tables[labels.ndim].setdefault((pair.name, pair.peer), {})[title] = cell

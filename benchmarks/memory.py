@@ -31,7 +31,7 @@ SMALL = {"width": 4, "depth": 2, "crop": 128, "validate_every": 1000, "threads":
 BLOCK = 2048
 
 
-def prepared(work: Path) -> None:
+def make_images(work: Path) -> None:
     """Synthesize a block of cells and train a small U-Net on a part of it, unless it was done before."""
     if not (work / "small" / "model.json").exists():
         cellscale.synthesize(str(work / "block.zarr"), shape=(1, BLOCK, BLOCK), cells=1900, seed=3, overwrite=True)
@@ -92,7 +92,7 @@ def main() -> None:
         measure(args.work, args.only)
         return
     args.work.mkdir(parents=True, exist_ok=True)
-    prepared(args.work)
+    make_images(args.work)
     found = []
     for size in map(int, args.sizes.split(",")):
         write_frame(args.work, size)

@@ -2,7 +2,7 @@
 
     CELLSCALE_DATA=… python benchmarks/multicellnet_table.py --steps 1000 --work models --output table.jsonl
 
-Models stay in --work; one that is there is not trained again. λ* over the training is drawn beside them.
+Models are kept in --work; existing ones are not trained again. λ* over the training is drawn as well.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TRAININGS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "l2s-dark": ("l2s", {"bright": False}),
 }
 DECODINGS = {"multicellnet": ("difference", "region")}
-"""Decodings of a trained model that are tuned and scored beside its own."""
+"""Decodings of a trained model that are calibrated and scored in addition to its own."""
 
 
 def lambda_plot(history: Path, file: Path) -> None:

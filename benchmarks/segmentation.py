@@ -1,8 +1,8 @@
-"""A segmentation beside its floor and beside the usual way, each in a process of its own: seconds and peak memory.
+"""A segmentation compared with its lower bound and with dask, each in its own process: seconds and peak memory.
 
     python benchmarks/segmentation.py --work /tmp/bench --size 4096 --frames 200 --frame-size 512
 
-floor       the bare forward pass of the network over the same pixels, in windows without overlap; no tiles, no files
+bound       the bare forward pass of the network over the same pixels, in windows without overlap; no tiles, no files
 cellscale   `cellscale.segment` in this process: windows, tiles, join, label layer with pyramid, object table
 dask        `dask.array.map_overlap` with the same network, `dask_image.ndmeasure.label`, `ome_zarr` writing
 
@@ -49,7 +49,7 @@ BLOCK = 2048
 """Side of the blocks of dask and of the windows' cores, px."""
 
 
-def prepared(work: Path, size: int, frames: int, frame_size: int) -> list[str]:
+def make_images(work: Path, size: int, frames: int, frame_size: int) -> list[str]:
     """Write the two images and train a network for a minute, unless it was done before."""
     stores = {
         f"image{size}": ((1, size, size), size**2 // 2200),
@@ -75,7 +75,7 @@ def probabilities(model: Model, image: np.ndarray) -> np.ndarray:
     return np.stack([maps["cell"], maps["touching"]])
 
 
-def floor(store: str, model: Model, output: str) -> dict[str, Any]:
+def lower_bound(store: str, model: Model, output: str) -> dict[str, Any]:
     """Forward passes over as many pixels as the image has."""
     image = open_image(store)
     height, width = image.size("y"), image.size("x")
@@ -136,7 +136,7 @@ def dasked(store: str, model: Model, output: str) -> dict[str, Any]:
         return {"cells": int(sum(frame.max().compute() for frame in labels))}
 
 
-WAYS = {"floor": floor, "cellscale": ours, "dask": dasked}
+WAYS = {"bound": lower_bound, "cellscale": ours, "dask": dasked}
 
 
 def measure(way: str, store: str, model: str, output: str) -> None:
@@ -168,7 +168,7 @@ def main() -> None:
     if args.only:
         measure(args.only, args.store, str(args.work / "model"), str(args.work / f"{args.only}.zarr"))
         return
-    for name in prepared(args.work, args.size, args.frames, args.frame_size):
+    for name in make_images(args.work, args.size, args.frames, args.frame_size):
         results = {}
         for way in args.ways.split(","):
             command = [sys.executable, __file__, "--work", str(args.work), "--only", way]
@@ -176,12 +176,12 @@ def main() -> None:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             results[way] = json.loads(done.stdout.splitlines()[-1])
             print(name, json.dumps(results[way]), flush=True)
-        base = results["floor"]
+        base = results["bound"]
         for way, found in results.items():
             wall, cpu = (found[key] / base[key] for key in ("s", "cpu_s"))
             wanted = base["overlap"]
             print(
-                f"{name}: {way:9} {wall:5.2f} × the floor, {wall / wanted:5.2f} × with the overlap of {wanted:.2f}; "
+                f"{name}: {way:9} {wall:5.2f} × the bound, {wall / wanted:5.2f} × with the overlap of {wanted:.2f}; "
                 f"in processor time {cpu:5.2f} ×, {cpu / wanted:5.2f} ×; peak {found['peak_mb']:.0f} MB"
             )
 

@@ -56,7 +56,7 @@ class Insides:
     maps: ClassVar[tuple[str, ...]] = ("cell", "inside")
     multiple: ClassVar[int] = 1
     reach: ClassVar[int] = 2 * sum(DILATIONS)
-    """How far a prediction looks, one side, px."""
+    """Radius of the receptive field of a prediction, px."""
     adam: Adam = field(default_factory=lambda: Adam(learning_rate=0.01))
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
@@ -72,7 +72,7 @@ class Insides:
 
     @property
     def decode_reach(self) -> int:
-        """How far decoding looks into the maps, px."""
+        """Radius of the part of the maps that decoding needs, px."""
         return self.radius
 
     @property

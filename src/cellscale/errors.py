@@ -1,7 +1,7 @@
 """Every exception that cellscale raises on purpose.
 
 A message says what was wrong, where, what was expected, what was found and what to do. The command line prints it as
-one line and exits with status 2. No message holds a secret that can be told by its place: see `redaction`.
+one line and exits with status 2. Secrets that `redaction` recognises are removed from every message.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class StoreError(CellscaleError, OSError):
 
 
 class DamagedError(StoreError):
-    """Bytes that are there and not whole: no second attempt mends them."""
+    """Bytes that exist but are damaged: a second attempt cannot succeed."""
 
 
 class ExistsError(CellscaleError, FileExistsError):
-    """Something that would be overwritten."""
+    """Existing data that would be overwritten."""
 
 
 class RunError(CellscaleError, RuntimeError):
-    """A run that ended without its result: quarantined tiles, a broken promise, a stopped cluster."""
+    """A run that ended without its result: failed tiles, a violated guarantee, a stopped cluster."""
 
 
 class OvertakenError(RunError):

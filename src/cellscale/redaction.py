@@ -1,4 +1,4 @@
-"""Secrets taken out of text that is written or printed: messages, logs, reports, attributes of layers.
+"""Redaction of secrets in text that is written or printed: messages, logs, reports, attributes of layers.
 
 Hidden are passwords in URLs, signatures and tokens in query strings, and values next to the name of a secret, as in
 `{"secret": "…"}` or `AccountKey=…`. A secret without such a name next to it cannot be known from the text; where the
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 HIDDEN = "***"
-"""Stands for a secret."""
+"""Replacement for a secret."""
 _LONG = (
     r"[\w.\-]*(?:secret|passw(?:or)?d|token|signature|credential|account_?key|access_?key|api_?key|shared_?key"
     r"|connection_?string|authorization)[\w.\-]*"
@@ -20,9 +20,9 @@ _LONG = (
 _NAMES = rf"(?:{_LONG}|key|sig|pwd)"
 """Names of secrets in options and query strings; the short ones are words elsewhere."""
 _PUBLIC = r"anon|cloud|browser|google_default|key\.json"
-"""Values of gcsfs's `token` that are no secrets, as the advice names them."""
+"""Values of gcsfs's `token` that are not secret."""
 _USER = re.compile(r"(?<=://)[^\s/@:]*:(?!\d{1,5}/)(?:[^\s/]*@|(?:(?!://)[^\s@])*@)")
-"""`user:password@` of a URL. A password may hold @ and, wrongly, a slash: then what follows the colon is no port."""
+"""`user:password@` of a URL. A password may contain @ and, wrongly, a slash, unless the colon precedes a port."""
 _WEB_USER = re.compile(r"(https?://)[^\s/@]+@")
 """A user alone: a token on web servers, but the name of a container in a URL of Azure."""
 _QUERY = re.compile(rf"([?&;]{_NAMES}=)[^&#;\s'\"]+", re.IGNORECASE)
@@ -34,12 +34,12 @@ _SHORTEST = 6
 
 
 def redacted(text: str, options: Mapping[str, Any] | None = None) -> str:
-    """Return a text with `***` in the place of passwords, tokens and signatures.
+    """Replace passwords, tokens and signatures in a text by `***`.
 
     Parameters
     ----------
     text : str
-        What is to be written or printed.
+        Text to be written or printed.
     options : mapping
         Storage options: what stands in them under the name of a secret is hidden wherever it stands in the text.
     """

@@ -1,6 +1,6 @@
-"""Shared words: what an image, a label image and a box are.
+"""Shared types: images, label images, boxes, predictions, fragments.
 
-Pixels are addressed (y, x), half-open, in whole numbers, from the frame's upper left corner.
+Pixels are addressed (y, x), half-open, in integers, from the frame's upper left corner.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Instances that networks propose in a region, n of them: what is stored in the place of maps."""
+    """Instances that networks propose in a region, n of them; stored instead of maps."""
 
     shape: tuple[int, int]
     """Height and width of the region, px."""
@@ -108,18 +108,18 @@ class Candidates:
     masks: NDArray[np.uint8]
     """(n, m, m): round(255 p) of the cells of a grid over the box."""
     reached: Mapping[str, int] = field(default_factory=dict)
-    """Limits of the networks by name: how often each was reached."""
+    """Number of times that each limit of the networks was reached, by name."""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def some(self, chosen: NDArray[Any]) -> Candidates:
-        """Those with these numbers, or where a mask is true."""
+        """Select candidates by number or by a mask."""
         parts = {name: getattr(self, name)[chosen] for name in ("boxes", "anchors", "scores", "masks")}
         return replace(self, **parts)
 
     def within(self, box: Box) -> Candidates:
-        """Those whose boxes have a pixel in a box, in its coordinates."""
+        """Select the candidates whose boxes have a pixel in a box, in its coordinates."""
         y0, x0, y1, x1 = self.boxes.T
         found = self.some((y0 < box.y1) & (x0 < box.x1) & (y1 > box.y0) & (x1 > box.x0))
         corner = np.array([box.y0, box.x0], np.int32)
@@ -150,7 +150,7 @@ class Fragments:
     """Fragments that decoding found in the valid box of a tile."""
 
     labels: NDArray[np.int32]
-    """(y, x) of the valid box: 0 is background; equal numbers 1 … n are tied by true links inside the box."""
+    """(y, x) of the valid box: 0 is background; equal numbers 1 … n are connected by links inside the box."""
     relief: NDArray[np.uint8] | None = None
     """(y, x) of the valid box, or None. With a relief, fragments have their least height, and the table of adjacent
     fragments has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""

@@ -86,7 +86,7 @@ def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method: 
         assert not equal(state["segmentation"], kept)
 
 
-def test_stage_one_is_judged_by_its_own_mask(method: Any, tmp_path: Path) -> None:
+def test_stage_one_is_scored_by_its_own_mask(method: Any, tmp_path: Path) -> None:
     """The separation that nothing has trained is above a half on half of all pixels, and would cut the mask to bits."""
     method = replaced(method, {"stage_one": 1.0, "learning_rate": 0.01})
     settings = dataclasses.replace(conformance.QUICK, steps=30, validate_every=30)

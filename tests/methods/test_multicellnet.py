@@ -181,7 +181,7 @@ def test_a_weight_may_hold_for_an_epoch() -> None:
     found = []
     for e1, e2 in ((0.3, 0.1), (0.5, 0.5), (0.1, 0.9), (0.2, 0.2)):
         found.append(float(weight.weight))
-        weight.note(torch.tensor(e1), torch.tensor(e2))
+        weight.add(torch.tensor(e1), torch.tensor(e2))
     assert found == pytest.approx([0.5**0.5, 0.5**0.5, 0.8, 0.8])
     method: Any = load_method("multicellnet", width=4, depth=1, lambda_every=3)
     assert method.stages()[0].updates[0].trains == ("region", "edge", "epoch")

@@ -163,11 +163,11 @@ def test_the_players_minimise_equations_3_and_4(name: str) -> None:
     networks = {name: network.eval() for name, network in method.networks().items()}
     estimate = torch.softmax(networks["estimator"](batch.image), dim=1)
     truth = torch.nn.functional.one_hot(inner(batch.targets["classes"]).long(), 3).movedim(3, 1).float()
-    judged = [torch.sigmoid(networks["discriminator"](inner(batch.image), one)) for one in (truth, estimate)]
+    odds = [torch.sigmoid(networks["discriminator"](inner(batch.image), one)) for one in (truth, estimate)]
     first, second = (update.loss(networks, batch) for update in method.stages()[0].updates)
-    torch.testing.assert_close(first["estimator"], -judged[1].log().mean())
-    torch.testing.assert_close(second["true"], -judged[0][::2].log().mean())
-    torch.testing.assert_close(second["estimated"], -(1 - judged[1][1::2]).log().mean())
+    torch.testing.assert_close(first["estimator"], -odds[1].log().mean())
+    torch.testing.assert_close(second["true"], -odds[0][::2].log().mean())
+    torch.testing.assert_close(second["estimated"], -(1 - odds[1][1::2]).log().mean())
 
 
 @torch.no_grad()
@@ -196,7 +196,7 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise:
 
     networks = {"discriminator": judge}
     truth = one_hot(torch.randint(3, (2, 32, 32)))
-    true, estimated = game.judged(networks, torch.zeros(4, 1, 32, 32), truth, truth, 0.0)
+    true, estimated = game.log_odds(networks, torch.zeros(4, 1, 32, 32), truth, truth, 0.0)
     assert true.shape == estimated.shape == (8,)
     for half in seen[0].tensor_split(2):
         assert float((half - patches(truth, 16)).std()) == pytest.approx(noise, rel=0.05)
@@ -236,7 +236,7 @@ def test_agreement_is_cohens_kappa() -> None:
     agreement = Agreement()
     classes = torch.tensor([[[0, 0, 0, 1, 1, 2]]])
     found = torch.tensor([[[0, 0, 1, 1, 1, 0]]])
-    agreement.note(torch.nn.functional.one_hot(found, 3).movedim(3, 1).float(), classes)
+    agreement.count(torch.nn.functional.one_hot(found, 3).movedim(3, 1).float(), classes)
     chance = (3 * 3 + 2 * 3 + 1 * 0) / 36
     assert agreement.kappa() == pytest.approx((4 / 6 - chance) / (1 - chance))
 
@@ -252,11 +252,13 @@ def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path: Path) -
     assert not (tmp_path / "m" / "model.json").exists()
 
 
-@pytest.mark.parametrize(("moves", "least", "refused"), [(100, 0.1, True), (99, 0.1, False), (100, -1.0, False)])
-def test_a_short_training_is_not_judged_and_the_judge_can_be_sent_away(moves: Any, least: float, refused: Any) -> None:
+@pytest.mark.parametrize(("updates", "least", "refused"), [(100, 0.1, True), (99, 0.1, False), (100, -1.0, False)])
+def test_a_short_training_cannot_collapse_and_the_check_can_be_switched_off(
+    updates: Any, least: float, refused: Any
+) -> None:
     agreement = Agreement()
-    for _ in range(moves):
-        agreement.note(torch.eye(3)[:1].reshape(1, 3, 1, 1).expand(1, 3, 4, 4), torch.randint(3, (1, 4, 4)))
+    for _ in range(updates):
+        agreement.count(torch.eye(3)[:1].reshape(1, 3, 1, 1).expand(1, 3, 4, 4), torch.randint(3, (1, 4, 4)))
     assert math.isclose(agreement.kappa(), 0, abs_tol=1e-6)
     if refused:
         with pytest.raises(RunError, match="background 100%, cell 0%, contour 0%"):

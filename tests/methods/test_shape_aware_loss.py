@@ -28,7 +28,15 @@ from cellscale.types import Candidates
 
 TINY: dict[str, Any] = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
 QUICK = TrainingSettings(
-    steps=4, batch_size=2, crop=64, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
+    steps=4,
+    batch_size=2,
+    crop=64,
+    margin=8,
+    loader_workers=0,
+    threads=1,
+    precision="fp32",
+    device="cpu",
+    validate_every=1000,
 )
 
 

@@ -345,7 +345,7 @@ def test_names_of_channels_are_unique(tmp_path: Path) -> None:
 REFUSED = {
     "invalid/image-01.zarr": (InputError, "without `multiscales`"),
     "invalid/image-02.zarr": (InputError, "empty `multiscales`"),
-    "invalid/image-03.zarr": (MissingError, "image-03.zarr/0 is no Zarr array"),
+    "invalid/image-03.zarr": (MissingError, "image-03.zarr/0 is not a Zarr array"),
     "invalid/image-04.zarr": (InputError, "'1' .* has 2 dimensions"),
     "valid/plate-01.zarr": (InputError, "a plate.*plate-01.zarr/A/1/0"),
     "bf2raw_dataset_v5.ome.zarr": (InputError, "collection of images.*ome.zarr/0"),

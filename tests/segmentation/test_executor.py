@@ -100,7 +100,7 @@ def test_a_message_names_the_first_units_and_where_all_of_them_are(
     with pytest.raises(RunError) as caught:
         run_it(image, report=told, executor=one_by_one, **settings)
     message = str(caught.value)
-    assert "312 unit(s)" in message
+    assert "312 work item(s)" in message
     assert "frame 0, slice 0, tile 9 " in message
     assert "tile 10 " not in message
     assert f"and 302 more; {told.url}/report.json lists all of them" in message

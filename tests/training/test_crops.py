@@ -72,7 +72,7 @@ def test_a_box_is_that_of_the_whole_frame(dtype: Any, rule: Any, block: Any) -> 
 
 
 def test_a_frame_is_read_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellscale.training.crops.STRIP_PX", 200)
+    monkeypatch.setattr("cellscale.training.crops.ROWS_PX", 200)
     pair = frame(dtype="float32")
     frames = Blocks([pair], (8, 8))
     crops = Crops(frames, Intensity(), 0)

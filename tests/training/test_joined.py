@@ -23,7 +23,15 @@ from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
 SETTINGS = TrainingSettings(
-    steps=50, batch_size=2, crop=32, margin=8, loader_workers=0, precision="fp32", validate_every=100, max_grad_norm=1e9
+    steps=50,
+    batch_size=2,
+    crop=32,
+    margin=8,
+    loader_workers=0,
+    threads=1,
+    precision="fp32",
+    validate_every=100,
+    max_grad_norm=1e9,
 )
 BARE: dict[str, Any] = {"width": 4, "depth": 1, "norm": False, "dropout": 0.0}
 QUICK = ("multicellnet",)

@@ -20,7 +20,7 @@ from cellscale.training.profiling import Stopwatch
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 
-SETTINGS = TrainingSettings(steps=8, validate_every=2, precision="fp32")
+SETTINGS = TrainingSettings(steps=8, validate_every=2, threads=1, precision="fp32")
 
 
 def networks() -> dict[str, Any]:

@@ -28,7 +28,15 @@ from cellscale.training.validation import predicted, scored
 from cellscale.types import Candidates
 
 SETTINGS = TrainingSettings(
-    steps=12, batch_size=2, crop=32, margin=8, validate_every=4, loader_workers=0, precision="fp32", log_every=2
+    steps=12,
+    batch_size=2,
+    crop=32,
+    margin=8,
+    validate_every=4,
+    loader_workers=0,
+    threads=1,
+    precision="fp32",
+    log_every=2,
 )
 METHOD: Any = load_method("dwm", width=4, depth=2, dropout=0.2)
 

@@ -1,1 +1,1 @@
-"""The Python API: everything that the command line calls."""
+"""The Python API, which the command line calls."""

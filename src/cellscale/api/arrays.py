@@ -1,4 +1,4 @@
-"""Arrays of NumPy, dask and xarray: segmented as they are, and written as OME-Zarr images and label layers."""
+"""Arrays of NumPy, dask and xarray: segment them, and write them as OME-Zarr images and label layers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def segment_array(
     """Segment an array; the labels are those that `segment` writes for a stored image with the same pixels.
 
     The pixels go through a temporary store on this machine (TMPDIR), without Ray. Of a dask array, or an xarray array
-    of one, the result is lazy as well: each time point is segmented when it is asked for, and is held in memory.
+    of one, the result is lazy as well: each time point is segmented on demand and held in memory.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def segment_array(
     Returns
     -------
     array of the same kind, uint32
-        Labels from 1 in each time point, 0 for background, with the array's axes but c (and z for a projection); an
-        xarray result has the coordinates of these.
+        Labels from 1 in each time point, 0 for background, with the array's axes except c (and z for a projection); an
+        xarray result has their coordinates.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _labelled(labels: Any, array: xr.DataArray, dims: Sequence[Any]) -> xr.DataA
 
 
 def _segmented(model: Model, stored: Stored, on_progress: Progress, options: Mapping[str, Any]) -> NDArray[np.uint32]:
-    """Labels of an image, (t, z, y, x), by way of a temporary store."""
+    """Labels of an image, (t, z, y, x), computed through a temporary store."""
     with TemporaryDirectory(prefix="cellscale-") as folder:
         image = import_planes(sources.stack(stored), f"{folder}/image.zarr")
         segment(image.url, model=model, backend="serial", on_progress=on_progress, **options)

@@ -1,4 +1,4 @@
-"""The Python API of making images: imported from other files, or synthesized."""
+"""The Python API to make images: import and synthesize."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def import_images(
         destination/0, destination/1, …; of a folder, each file is an image [default: the only image; the frames of a
         folder are one].
     axes : str
-        Meaning of the source's axes, e.g. "tyx" [default: what the source says; else 3-D arrays are t, y, x].
+        Meaning of the source's axes, e.g. "tyx" [default: from the source; else 3-D arrays are t, y, x].
     frames : tuple of int
         Half-open range of frames.
     **options
@@ -159,9 +159,9 @@ def synthesize(
     cells : int
         Number of cells at the first frame.
     look : {"fluorescence", "brightfield"}
-        What the microscope shows.
+        Kind of microscopy.
     seed : int
-        All randomness follows from it.
+        Seed of all random numbers.
     ome_zarr_version : {"0.5", "0.4"}
         Version to write.
     landmarks : bool

@@ -1,4 +1,4 @@
-"""The main job in small, with nothing but the package: synthesise, train, segment, score, draw."""
+"""A small example of the whole workflow: synthesize, train, segment, score, draw."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ STEPS = 400
 
 
 def demo(output: Location = "demo", *, on_progress: Progress = silent) -> dict[str, Any]:
-    """Make a time-lapse, train `saw` a little, segment it on a local Ray, score it and draw a picture.
+    """Make a time-lapse, train `saw` briefly, segment it on a local Ray, score it and draw a picture.
 
     Parameters
     ----------
     output : str or path
-        Folder to write to; what an earlier demo left there is replaced.
+        Folder to write to; the results of an earlier demo are replaced.
     on_progress : callable
         Called with step, done and total.
 
@@ -68,7 +68,7 @@ def demo(output: Location = "demo", *, on_progress: Progress = silent) -> dict[s
 
 
 def draw(movie: str, frame: int, picture: str) -> None:
-    """Write a PNG of a frame: image, truth and prediction."""
+    """Write a PNG of a frame: image, ground truth and prediction."""
     image, truth, cells = open_image(movie), open_labels(movie, "truth"), open_labels(movie, "cells")
     box = Box(0, 0, image.size("y"), image.size("x"))
     layers = {"truth": truth.read(box, t=frame), "prediction": cells.read(box, t=frame)}

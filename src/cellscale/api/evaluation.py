@@ -23,7 +23,7 @@ _LARGEST = (2**16 - 1, 2**32 - 1)
 
 
 def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
-    """Frames that have truth; each must have been segmented."""
+    """Frames that have ground truth; each must have been segmented."""
     chosen = annotated(true, frames)
     if not chosen:
         raise MissingError(f"No frame of {frames.start}:{frames.stop} has labels in layer {true.name!r}.")
@@ -40,16 +40,16 @@ def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
 def count_layers(
     found: LabelLayer, true: LabelLayer, frames: range, *, ignore_label: int = 0, on_progress: Progress = silent
 ) -> tuple[int, metrics.FrameScores]:
-    """Count what scores are made of, in every plane that has ground truth, tile by tile; only counts are held.
+    """Compute the counts for scores in every plane that has ground truth, tile by tile; only counts are held.
 
     Parameters
     ----------
     found, true : LabelLayer
-        The layer that is scored, and the ground truth.
+        The layer to score, and the ground truth.
     frames : range
-        The frames that are looked at.
+        Frames to score.
     ignore_label : int
-        Label of the ground truth's pixels that nobody has annotated: they are background in both layers; 0: there are
+        Label of pixels of the ground truth that were not annotated: they are background in both layers; 0: there are
         none.
     on_progress : callable
         Called with step, done and total.
@@ -64,7 +64,7 @@ def count_layers(
     InputError
         If the layers differ in size.
     MissingError
-        If no frame has truth, or one that has was not segmented.
+        If no frame has ground truth, or a frame with ground truth was not segmented.
     """
     sizes = [tuple(layer.size(axis) for axis in "tzyx") for layer in (found, true)]
     if sizes[0] != sizes[1]:
@@ -120,7 +120,7 @@ def evaluate(
     frames : tuple of int
         Half-open range of frames; None: all frames that have ground truth.
     ignore_label : int
-        Label of the ground truth's pixels that nobody has annotated: neither they nor predictions there are scored; 0:
+        Label of pixels of the ground truth that were not annotated: neither they nor predictions there are scored; 0:
         there are none.
     storage_options : mapping
         Options for fsspec.

@@ -1,4 +1,4 @@
-"""Is all well here? Versions, processors, Ray, viewers, and a store that can be read and written."""
+"""Environment checks for `cellscale doctor`: versions, processors, Ray, viewers, and access to a store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, address, url_of
 
 PACKAGES = ("cellscale", "torch", "torchvision", "numpy", "numba", "zarr", "ome-zarr", "fsspec", "ray", "pyarrow")
-"""Versions that the labels, or what writes them, depend on."""
+"""Packages whose versions may affect the labels or the written files."""
 OPTIONAL = {
     "neuroglancer": "view",
     "bioio": "bioio",
@@ -34,7 +34,7 @@ OPTIONAL = {
     "adlfs": "azure",
     "aiohttp": "http",
 }
-"""Packages that are only needed for some commands or stores, and their extras."""
+"""Packages needed only for some commands or stores, and their extras."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Finding:
 
     check: str
     status: Literal["ok", "note", "failed"]
-    """A note is no failure: something optional is missing."""
+    """A note is not a failure: something optional is missing."""
     text: str
 
 
@@ -120,7 +120,7 @@ def doctor(
     Parameters
     ----------
     store : str, optional
-        URL of an image: it is opened, and a small object is written beside its arrays, read and deleted.
+        URL of an image: it is opened, and a small object is written next to its arrays, read and deleted.
     ray_address : str, optional
         Of a Ray cluster; None: one is started on this machine.
     storage_options : mapping, optional
@@ -129,7 +129,7 @@ def doctor(
     Returns
     -------
     list of Finding
-        In the order of the checks; nothing is raised for what is not well.
+        In the order of the checks; problems are findings, not exceptions.
 
     Examples
     --------

@@ -141,7 +141,7 @@ def measure(
     layer_store : str
         Store that holds the layer; None: the image's own.
     frames : tuple of int
-        Half-open range of frames; None: all that the layer says have labels.
+        Half-open range of frames; None: all that the layer lists as annotated.
     overwrite : bool
         Replace the layer's table.
     storage_options : mapping

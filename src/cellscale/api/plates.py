@@ -1,7 +1,7 @@
 """Segment, score and measure all images of a plate or another collection, as one job.
 
-Every image is a run of its own, with its own records, report and layer, so that a failing image stops no other one.
-An image whose layer was made of the same image, model and settings is done: the same command again resumes the job.
+Every image is a separate run, with its own records, report and layer, so that a failing image stops no other one. An
+image whose layer was made from the same image, model and settings is done: repeating the command resumes the job.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PlateResult:
     images: Mapping[str, SegmentationResult]
     """Result of each image by its name, such as A/1/0."""
     failed: Mapping[str, str]
-    """Why nothing was published for an image, by its name."""
+    """Reason why nothing was published for an image, by its name."""
     reused: tuple[str, ...]
     """Names of the images that an earlier call of the same job had finished."""
 
@@ -83,7 +83,7 @@ def segment_plate(
 ) -> PlateResult:
     """Segment all images of a plate or collection as one job, and write a label layer into each.
 
-    All images are planned first. Those that have a single task each are spread over the workers whole; the tiles of
+    All images are planned first. Those that have a single task each are given to workers whole; the tiles of
     larger images are, one image after the other. A layer that was made of the same image, model and settings is kept,
     also with `overwrite`.
 
@@ -159,7 +159,7 @@ def _failed(name: str, error: Exception) -> str:
 
 
 def _finished(job: Job) -> SegmentationResult | None:
-    """The result of an image whose layer was made by the same run before and of which nothing is left to do."""
+    """The result of an image whose layer the same run has completed before."""
     target, options = job.target, job.run.image.storage_options
     if target.name not in list_labels(target.store, storage_options=options) or stored_plan(job.run.scratch):
         return None

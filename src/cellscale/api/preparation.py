@@ -18,7 +18,7 @@ from cellscale.storage.urls import check_apart
 from cellscale.types import Box
 
 FLAT_FIELD_FRAMES = 31
-"""Most frames whose median estimates a flat-field."""
+"""Greatest number of frames whose median estimates a flat-field."""
 
 
 def prepare(
@@ -39,8 +39,8 @@ def prepare(
 ) -> str:
     """Write an image whose shading, background, noise and drift are corrected, as another OME-Zarr image of float32.
 
-    One plane is held at a time, and as many as are needed for the median of a flat-field. The result does not depend on
-    `chunk_px`. What was done is noted in the image's attributes under `cellscale`.
+    Memory holds one plane at a time, and several for the median of a flat-field. The result does not depend on
+    `chunk_px`. The filters are recorded in the image's attributes under `cellscale`.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _flat_fields(
     sigma_px: tuple[float, float] | None,
     chunk_px: int,
 ) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """Flat-field of each channel and slice, from frames evenly spread over time."""
+    """Flat-field of each channel and slice, from frames evenly spaced in time."""
     if sigma_px is None:
         return {}
     frames = np.unique(np.linspace(0, image.size("t") - 1, FLAT_FIELD_FRAMES).round().astype(int))

@@ -1,4 +1,4 @@
-"""A model's probability maps as an OME-Zarr image: what decoding reads, to be looked at."""
+"""A model's probability maps, the input of decoding, as an OME-Zarr image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cellscale.types import Candidates
 
 
 def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """All maps of a plane, (map, y, x), from the very windows of a segmentation."""
+    """All maps of a plane, (map, y, x), from the same windows as in a segmentation."""
     scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
     alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
     mappings = measure_planes(alone, [(0,)])
@@ -92,7 +92,7 @@ def predict_maps(
     Returns
     -------
     str
-        URL of the maps. Frames that were not asked for stay empty.
+        URL of the maps. Frames outside the range stay empty.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationOptions:
-    """Options of a segmentation besides image and model; None stands for what settings, file or image say."""
+    """Options of a segmentation besides image and model; None: the value from settings, file or image."""
 
     layer: str = "cells"
     """Name of the label layer to write."""
@@ -127,7 +127,7 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     model : str, path or Model
         A trained model, or the URL of its folder.
     options : SegmentationOptions
-        Everything else that a user may choose.
+        All other options.
 
     Raises
     ------
@@ -149,14 +149,14 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
 
 
 def _explicit(options: SegmentationOptions) -> dict[str, Any]:
-    """Settings that the caller gave as arguments of their own."""
+    """Settings that the caller gave as explicit arguments."""
     channels = options.channels.split(",") if isinstance(options.channels, str) else options.channels
     given = {"tile_size": options.tile_size, "z_mode": options.z_mode, "channels": channels}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]) -> Target:
-    """Where the labels go: into the image's own store, or into one that is apart from it."""
+    """The target of the labels: the image's own store, or a separate one."""
     output = address(options.output) if options.output else None
     if output == image:
         output = None

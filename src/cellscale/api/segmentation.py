@@ -1,4 +1,4 @@
-"""Plan and carry out a segmentation; write a layer at the full size of its image."""
+"""Plan and execute a segmentation; upsample a layer to the full size of its image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Options = Mapping[str, Any] | None
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationResult:
-    """A finished segmentation: the layer that was published, and what the run did."""
+    """A finished segmentation: the published layer, and the report of the run."""
 
     layer: str
     """URL of the label layer."""
@@ -70,13 +70,13 @@ def segment(
     model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
     backend : {"ray", "serial"}
-        Work on a Ray cluster, or in this process without Ray.
+        Run on a Ray cluster, or in this process without Ray.
     address : str
         Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     on_progress : callable
         Called with step, done and total.
     on_status : callable
-        Called with a step and a status message, such as its pace.
+        Called with a step and a status message, such as its rate.
     **options
         layer, output, tile_size, frames, channels, z_mode, level, overwrite, allow_failed_tiles, report,
         ome_zarr_version, config, settings, trust, storage_options: as `cellscale.api.request.SegmentationOptions` says.

@@ -1,4 +1,4 @@
-"""Train a method, and list the methods and models there are."""
+"""Train a method; list the available methods and models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def list_methods() -> list[dict[str, Any]]:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """List the models that come with cellscale: name, summary, method, pixel_size_um, bytes.
+    """List the models included with cellscale: name, summary, method, pixel_size_um, bytes.
 
     Examples
     --------
@@ -99,19 +99,19 @@ def train(
     layer : str
         Label layer with the ground truth.
     frames, validation_frames : tuple of int
-        Half-open ranges; the latter are held out, and thresholds are tuned on them. Without `frames`, all others are
-        used for training.
+        Half-open ranges; the latter are held out, and thresholds are calibrated on them. Without `frames`, all others
+        are used for training.
     validation : sequence of str
-        URLs of images that are held out whole, with the same label layer; of any size and pixel type.
+        URLs of held-out images with the same label layer; of any size and pixel type.
     max_train_frames : int
         Number of annotated frames to train on, evenly spaced; None: all.
     config : str
         TOML file with [method], [training] and [engine].
     settings : mapping
-        Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they win over the file.
+        Single settings by name, e.g. {"steps": 2000, "unet.width": 32}; they override the file.
     preset : str
-        Settings that go together: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
-        `settings` win over it. None: "default", or the settings of `init_from`.
+        Named set of settings: "paper" as printed, "fast" for ten minutes on two processors, "default"; the file and
+        `settings` override it. None: "default", or the settings of `init_from`.
     workers : int
         Number of training workers on the cluster.
     backend : {"ray", "serial"}
@@ -119,7 +119,7 @@ def train(
     resume : bool
         Continue an interrupted training.
     steps : int
-        Number of training steps; wins over `settings` and the file.
+        Number of training steps; overrides `settings` and the file.
     address : str
         Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     overwrite : bool
@@ -134,7 +134,7 @@ def train(
     Returns
     -------
     Model
-        With fitted thresholds, as it was saved.
+        The saved model, with fitted thresholds.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Commands that look at and measure results: evaluate, measure, table, preview, view."""
+"""Commands that inspect and measure results: evaluate, measure, table, preview, view."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The command line: the functions of `cellscale.api` with the flags that every run needs.
+"""The command line: the functions of `cellscale.api` with common flags.
 
-Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for an interrupted run 130. A
-layer that was published with holes ends with status 3.
+Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for an interrupted run 130, and 3
+for a layer that was published with failed tiles.
 """
 
 from __future__ import annotations

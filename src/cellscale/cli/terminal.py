@@ -21,7 +21,7 @@ from cellscale.redaction import redacted
 from cellscale.settings.files import assignments
 
 out = Console(soft_wrap=True, markup=False, emoji=False)
-"""Where results go; brackets in names are not markup."""
+"""Console for results; brackets in names are not markup."""
 log = logging.getLogger("cellscale")
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -47,21 +47,21 @@ class FrameRange(click.ParamType[tuple[int, int | None]]):
 
 FRAMES = FrameRange()
 LINES = 10
-"""Progress lines for each step where the output is not a terminal."""
+"""Progress lines for each step if the output is not a terminal."""
 
 
 @dataclass
 class Shown:
-    """The steps of a run as bars on a terminal, or as about ten lines for each step elsewhere."""
+    """Progress of the steps of a run: bars on a terminal, about ten lines for each step elsewhere."""
 
     bars: Progress | None = None
     quiet: bool = False
     known: dict[str, Any] = field(default_factory=dict)
-    """Bar of each step, or when its first task was waited for, s."""
+    """Bar of each step, or the time at which it started, s."""
     notes: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, step: str, done: int, total: int) -> None:
-        """Show how far a step is."""
+        """Show the progress of a step."""
         if self.bars is not None:
             if step not in self.known:
                 self.known[step] = self.bars.add_task(step, total=total, note="")
@@ -70,7 +70,7 @@ class Shown:
             self._line(step, done, total)
 
     def note(self, step: str, text: str) -> None:
-        """Keep what the next bar or line says of a step's pace."""
+        """Keep a status message of a step for the next bar or line."""
         self.notes[step] = text
 
     def _line(self, step: str, done: int, total: int) -> None:
@@ -94,7 +94,7 @@ def progress(quiet: bool) -> Iterator[Shown]:
 
 
 OPTIONS_FORM = 'expected an object such as {"anon": true}, in single quotes for the shell.'
-"""How storage options are written."""
+"""Syntax of storage options in help texts."""
 
 
 def _options(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any] | None:
@@ -172,7 +172,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Redacting:
-    """A stream that hides passwords and tokens in all that is written to it."""
+    """A stream that hides passwords and tokens in everything written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         """Write to this stream."""
@@ -183,23 +183,23 @@ class Redacting:
         return self._stream.write(redacted(text))
 
     def __getattr__(self, name: str) -> Any:
-        """Return what else the stream has."""
+        """Return other attributes of the stream."""
         return getattr(self._stream, name)
 
 
 @contextmanager
 def redacted_output() -> Iterator[None]:
-    """Hide secrets in results, messages, logs and tracebacks while the context lasts."""
+    """Hide secrets in results, messages, logs and tracebacks inside the context."""
     with redirect_stdout(Redacting(sys.stdout)), redirect_stderr(Redacting(sys.stderr)):
         yield
 
 
 LONGEST_LINE = 4000
-"""Characters of an error that are printed: documents by strangers have names of any length."""
+"""Greatest number of printed characters of an error, since documents may contain names of any length."""
 
 
 def one_line(text: str) -> str:
-    """Return a message as one line of printable characters; others, which steer a terminal, are escaped."""
+    """Return a message as one line of printable characters; control characters are escaped."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…"
 

@@ -1,7 +1,7 @@
-"""A bounded parallel map over a Ray cluster: coordinates in, summaries out.
+"""A bounded parallel map over a Ray cluster: from coordinates to summaries.
 
 At most a few tasks for each processor are submitted at any time, so that a million tasks do not stall the scheduler.
-What all tasks share travels once, through the object store.
+Data shared by all tasks are sent once, through the object store.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from cellscale.errors import RunError
 from cellscale.segmentation.executor import attempted
 
 LOOK_S = 0.05
-"""Longest pause between two looks at the pending tasks, s."""
+"""Longest pause between two checks of the pending tasks, s."""
 GROWTH_S = 1.0
-"""Pause between two looks at the size of the cluster, s."""
+"""Pause between two checks of the size of the cluster, s."""
 TOKEN = Path("~/.ray/auth_token")
 """Where Ray keeps the token of clusters that it starts."""
 MOST_PENDING = 50_000
-"""Tasks submitted at any time on the largest cluster; 100,000 are known to stall Ray's scheduler."""
+"""Greatest number of submitted tasks on any cluster; 100,000 stall Ray's scheduler."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FanOut:
-    """Settings of the cluster, on which no result depends; called, it maps work over tasks."""
+    """An executor on a Ray cluster, with settings on which no result depends."""
 
     attempts: int = 3
-    """How often a task is tried before its error is returned."""
+    """Number of attempts before a task's error is returned."""
     backoff_s: float = 0.5
     """Pause before the second attempt, doubled for each further one, s."""
     pending_per_cpu: int = 3
@@ -51,9 +51,9 @@ class FanOut:
     gpus: float = 0.0
     """GPUs for each task that predicts, and for each training worker."""
     failures: int = 2
-    """How often training workers that died are restarted; they go on from the last checkpoint."""
+    """How often training workers that died are restarted; they continue from the last checkpoint."""
     least_workers: int = 0
-    """Fewest training workers that go on when nodes come and go; 0: always as many as were asked for."""
+    """Least number of training workers when nodes are added or lost; 0: always the requested number."""
 
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
@@ -94,7 +94,7 @@ class FanOut:
                 ray.cancel(reference)
 
     def _limit(self) -> int:
-        """Tasks to submit at any time; a cluster that grows gets more."""
+        """Greatest number of submitted tasks; it grows with the cluster."""
         resources: dict[str, float] = ray.cluster_resources()
         return min(MOST_PENDING, max(2, int(self.pending_per_cpu * resources.get("CPU", 0))))
 
@@ -132,7 +132,7 @@ def cluster(address: str | None) -> Iterator[None]:
     Parameters
     ----------
     address : str or None
-        Of the cluster, e.g. "auto" or "ray://host:10001"; None: RAY_ADDRESS where it is set, else this machine.
+        Address of the cluster, e.g. "auto" or "ray://host:10001"; None: RAY_ADDRESS if it is set, else this machine.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The training loop on the workers of a Ray cluster.
 
-Each worker runs the same training as one process does; gradients are averaged by gloo on processors and nccl on GPUs.
-The unfinished training lives in the output folder: workers that fail are restarted and go on from there.
+Each worker runs the training of a single process; gradients are averaged by gloo on processors and nccl on GPUs.
+The state of an unfinished training is kept in the output folder: workers that fail are restarted and continue from it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from cellscale.training.workers import Workers
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that spin while they wait slow each other, and the sample loaders, down many times on a busy machine."""
 RESIZE_S = 60.0
-"""Pause between two looks for room for more workers of a training whose number may change, s."""
+"""Pause between two checks for room for more workers, for a training whose number of workers may change, s."""
 POLL_S = 0.5
-"""Pause between two looks at the workers' progress, s."""
+"""Pause between two checks of the workers' progress, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +59,18 @@ class Job:
 
 
 class ProgressActor:
-    """An actor on which worker 0 writes how far it is, and what made it stop."""
+    """An actor that passes worker 0's progress and errors to the driver."""
 
     def __init__(self) -> None:
         self._latest: tuple[str, int, int] | None = None
         self._error: CellscaleError | None = None
 
     def write(self, step: str, done: int, total: int) -> None:
-        """Note the progress."""
+        """Store the progress."""
         self._latest = (step, done, total)
 
     def refuse(self, error: CellscaleError) -> None:
-        """Note an error of cellscale."""
+        """Store an error of cellscale."""
         self._error = error
 
     def read(self) -> tuple[tuple[str, int, int] | None, CellscaleError | None]:
@@ -105,7 +105,7 @@ def train_method(  # noqa: PLR0913
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
     engine : FanOut
-        GPUs of each worker, how often workers are restarted after a crash, and with how few the training goes on.
+        GPUs of each worker, number of restarts after a crash, and least number of workers.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def train_method(  # noqa: PLR0913
 
 
 def check_workers(workers: int, gpus: float) -> None:
-    """Refuse more workers than a cluster has room for: they would wait without end.
+    """Refuse more workers than the cluster has room for: they would wait forever.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def check_workers(workers: int, gpus: float) -> None:
 
 
 def _fit(job: Job, engine: FanOut, workers: int) -> None:
-    """Run the job on the workers; their scratch folder goes at the end."""
+    """Run the job on the workers; delete their scratch folder at the end."""
     folder = job.claim.folder
     fs, root = file_system(folder.url, folder.storage_options)
     # The token tells this folder from one that somebody else has put there.
@@ -212,7 +212,7 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
 
 
 def _final(job: Job) -> CellscaleError | None:
-    """The error that stopped the workers and would stop them again; a store may answer the next time."""
+    """The error that stopped the workers and would stop them again; an error of a store may be temporary."""
     _, refused = ray.get(job.progress_actor.read.remote())
     passing = isinstance(refused, StoreError) and not isinstance(refused, DamagedError)
     return None if passing else refused
@@ -259,7 +259,7 @@ def _posting(job: Job) -> Progress:
 
 @contextmanager
 def watched(progress_actor: Any, on_progress: Progress) -> Iterator[None]:
-    """Call `on_progress` with what is written on the progress_actor, from a thread, for the length of the context."""
+    """Call `on_progress` with the progress of the actor, from a thread, inside the context."""
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(progress_actor, on_progress, over), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A Ray cluster's resources, and whether it is alive."""
+"""Resources of a Ray cluster, and a check that it is alive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def check_fits(cpus: float, gpus: float, workers: int = 1) -> None:
-    """Refuse tasks that no node can ever run: Ray would wait for a larger node without a word.
+    """Refuse tasks that no node can run: Ray would wait silently for a larger node.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float, most: int) -> int
 
 
 def check_alive() -> None:
-    """Raise RunError if a process of the Ray that this process has started is dead; Ray itself would end this process.
+    """Raise RunError if a process of the Ray started by this process is dead; Ray itself would end this process.
 
-    Of a cluster that was there before, nothing is known here.
+    Clusters that existed before are not checked.
     """
     node = ray._private.worker._global_node
     dead: set[str] = {kind for kind, _ in node.dead_processes()} if node is not None else set()

@@ -1,4 +1,4 @@
-"""Ray's agents on this machine end with the process that has started them.
+"""A watchdog that ends Ray's agents on this machine with the process that has started them.
 
 When that process is killed, the kernel ends Ray's node process with it. Its agents notice, and then try for a minute to
 report to a head that is gone. A small process waits for the end of a pipe, which the kernel closes whatever happens to
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 GRACE_S = 5
-"""How long agents have to end by themselves, s."""
+"""Time in which agents may end by themselves, s."""
 _WATCH = """
 import os, signal, sys, time
 
@@ -60,7 +60,7 @@ def _of_ray() -> list[str]:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Let the agents of a Ray that this process has started end with it, for the length of the context; on Linux."""
+    """Let the agents of a Ray started by this process end with it, inside the context; on Linux."""
     ours = _of_ray() if sys.platform == "linux" else []
     if not ours:
         yield

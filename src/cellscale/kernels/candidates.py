@@ -62,8 +62,9 @@ def _suppress(
 def unsuppressed(candidates: Candidates, *, most: float) -> NDArray[np.bool_]:
     """Keep the candidates that overlap none with a higher key, and share their anchor with none.
 
-    A candidate is suppressed by a suppressed one too. So what becomes of it depends on the candidates whose boxes meet
-    its own and on no others; in a greedy suppression it would depend on chains of any length.
+    This is the Fast NMS of D. Bolya et al., YOLACT, 2019: a suppressed candidate still suppresses others. Whether a
+    candidate is kept therefore depends only on the candidates whose boxes meet its own; in a greedy suppression it
+    would depend on chains of any length.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Connected components by runs: one scan finds the horizontal runs of a mask and unites them, a second writes labels.
+"""Connected components by runs: one scan finds the horizontal runs of a mask and merges them, a second writes labels.
 
-A volume is scanned as one stack of rows, plane after plane. Runs are numbered in raster order and united under the
+A volume is scanned as one stack of rows, plane after plane. Runs are numbered in raster order and merged under the
 smallest number, so numbering the roots in order numbers components by their first pixels, for any number of threads.
 
 L. He, Y. Chao and K. Suzuki, A run-based two-scan labeling algorithm, IEEE Trans. Image Processing 17, 2008.
@@ -45,7 +45,7 @@ def _find_runs(rows: Mask, runs: NDArray[np.int32], counts: NDArray[np.int64]) -
 def _unite_rows(
     runs: NDArray[np.int32], above: tuple[int, int], here: tuple[int, int], gap: int, parent: NDArray[np.int64]
 ) -> None:
-    """Unite the overlapping runs of two rows; with `gap` 1, runs that touch at corners too.
+    """Merge the overlapping runs of two rows; with `gap` 1, runs that touch at corners too.
 
     `above` and `here` are the first run and the last + 1 of each row. Both lists are sorted: of two runs the one that
     ends first cannot meet anything after the other, as in a merge.
@@ -70,10 +70,10 @@ def _unite_runs(
     inside: bool,
     parent: NDArray[np.int64],
 ) -> None:
-    """Unite the runs of a band of rows with neighbouring runs inside the band, or with those before it.
+    """Merge the runs of a band of rows with neighbouring runs inside the band, or with those before it.
 
-    Bands are united inside in parallel: their entries of `parent` are disjoint. The links between bands follow in one
-    thread.
+    The insides of bands are merged in parallel: their entries of `parent` are disjoint. The links between bands follow
+    in one thread.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _unite_runs(
     band : tuple of int
         First row and last + 1.
     inside : bool
-        Whether to unite inside the band or with what comes before it.
+        Whether to merge inside the band or with the runs before it.
     parent : int64 array, (runs,)
         The union–find forest; changed.
     """

@@ -104,6 +104,7 @@ def _sag(values: NDArray[np.int64], absent: int, stack: NDArray[np.int64]) -> No
                 n -= 1
             stack[n] = y
             n += 1
+    # Between two corners of the envelope: the line values[a] + (y − a) · rise / (b − a), rounded up by −(−n // d).
     for k in range(n - 1):
         a, b = stack[k], stack[k + 1]
         rise = values[b] - values[a]
@@ -120,6 +121,7 @@ def _hull(runs: NDArray[np.int32], absent: int, rows: NDArray[np.int64]) -> int:
     """
     top, height = runs[0, 0], runs[-1, 0] + 1 - runs[0, 0]
     rows[:2, :height] = absent
+    # A row of the hull has last − first + 1 = 1 − rows[0] − rows[1] pixels: the ones are summed here, the rest below.
     surplus = int(height)
     for k in range(len(runs)):
         y, begin, end = runs[k, 0] - top, runs[k, 1], runs[k, 2]
@@ -136,6 +138,7 @@ def _hull(runs: NDArray[np.int32], absent: int, rows: NDArray[np.int64]) -> int:
 def _span(begin: int, end: int) -> np.uint64:
     """Return a word with the pixels `begin` … `end` − 1 set, both clipped to 0 … 64."""
     begin, end = max(begin, 0), min(end, WORD)
+    # Keep the lowest end − begin ones, then move them up to bit `begin`. The first shift is at most 63 if begin < end.
     whole = np.uint64(0xFFFFFFFFFFFFFFFF)
     return (whole >> np.uint64(WORD - end + begin)) << np.uint64(begin) if begin < end else np.uint64(0)
 

@@ -17,8 +17,8 @@ from cellscale.types import Labels
 def _vote(labels: Labels, half: int, out: Labels) -> None:
     """Write the label that holds more than half of each window; 0 if none does, or the background.
 
-    R. S. Boyer and J. S. Moore's vote: a label with a majority outlasts all others when unlike pixels cancel each other
-    out; a second look counts the survivor.
+    R. S. Boyer and J. S. Moore, MJRTY: a fast majority vote algorithm, 1991: a label with a majority outlasts all
+    others when unlike pixels cancel each other out; a second look counts the survivor.
     """
     height, width = labels.shape
     most = (2 * half + 1) ** 2 // 2

@@ -35,11 +35,14 @@ def hashed(seed: int, a: int, b: int) -> np.uint64:
 
 @kernel
 def smooth_noise(seed: int, y: float, x: float) -> float:
-    """Value noise in [0, 1) with grains of one unit: random values at integer points, blended by 3u² − 2u³."""
+    """Value noise in [0, 1) with grains of one unit: random values at integer points, blended by 3u² − 2u³.
+
+    The blend is that of K. Perlin, An image synthesizer, 1985.
+    """
     j, i = math.floor(y), math.floor(x)
     v, u = y - j, x - i
     v, u = v * v * (3 - 2 * v), u * u * (3 - 2 * u)
-    shift = np.uint64(11)
+    shift = np.uint64(11)  # 64 − 53 bits: the rest fits into the mantissa of a float64
     a = float(hashed(seed, j, i) >> shift) * UNIT
     b = float(hashed(seed, j, i + 1) >> shift) * UNIT
     c = float(hashed(seed, j + 1, i) >> shift) * UNIT

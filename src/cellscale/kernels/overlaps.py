@@ -20,13 +20,32 @@ from cellscale.types import Labels
 @kernel
 def _runs_of_pairs(left: Labels, right: Labels, pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> int:
     """Write key and length (n,) of each run of equal pairs of two flat label images; return the number of runs."""
-    n = -1
+    n = -1  # index of the current run
     for i in range(left.size):
         if i == 0 or left[i] != left[i - 1] or right[i] != right[i - 1]:
             n += 1
             pairs[n] = (np.uint64(left[i]) << np.uint64(32)) | np.uint64(right[i])
             lengths[n] = 0
         lengths[n] += 1
+    return n + 1
+
+
+@kernel
+def _runs_in_common(left: Labels, right: Labels, pairs: NDArray[np.uint64], lengths: NDArray[np.int64]) -> int:
+    """Write key and length (n,) of each run of equal pairs without background; return the number of runs.
+
+    Runs of one pair that background separates are two runs; their keys are sorted and added up like those of others.
+    """
+    n, last = -1, np.uint64(0)
+    for i in range(left.size):
+        key = np.uint64(0)
+        if left[i] > 0 and right[i] > 0:
+            key = (np.uint64(left[i]) << np.uint64(32)) | np.uint64(right[i])
+            if key != last:
+                n += 1
+                pairs[n], lengths[n] = key, 0
+            lengths[n] += 1
+        last = key
     return n + 1
 
 
@@ -99,3 +118,28 @@ def label_areas(labels: NDArray[np.integer[Any]], *, threads: int = 1) -> tuple[
     pairs, counts = _counted_pairs(image, image, threads)
     ids = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return ids[ids > 0], counts[ids > 0]
+
+
+def common_pixels(
+    a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count the pixels that each cell of one image shares with each of another, without background.
+
+    After one pass over the pixels, the work follows from the runs of pixels that are a cell in both.
+
+    Parameters
+    ----------
+    a, b : integer array, (y, x) or (z, y, x)
+        Label images of equal shape.
+
+    Returns
+    -------
+    ids_a, ids_b, counts : int64 array, (n,)
+        Pairs of labels that share pixels, in ascending order, and their number.
+    """
+    left, right = label_image(a, "a", axes=3), label_image(b, "b", axes=3)
+    check_equal_shapes(left, right, "a and b")
+    runs, lengths = np.empty(left.size, np.uint64), np.empty(left.size, np.int64)
+    n = _runs_in_common(left.reshape(-1), right.reshape(-1), runs, lengths)
+    pairs, counts = _summed(runs[:n], lengths[:n])
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64), counts

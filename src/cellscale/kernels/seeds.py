@@ -60,6 +60,7 @@ def _joined_at(values: NDArray[np.uint8], labels: Labels) -> NDArray[np.int64]:
     a = np.concatenate([labels[1:].ravel(), labels[:, 1:].ravel()])
     b = np.concatenate([labels[:-1].ravel(), labels[:, :-1].ravel()])
     touching = (a != b) & (a > 0) & (b > 0)
+    # Pairs of cells (lower label, higher label), one column for each pair of pixels.
     sides = np.stack([np.minimum(a, b)[touching], np.maximum(a, b)[touching]])
     pairs, which = np.unique(sides, axis=1, return_inverse=True)
     found = np.zeros(pairs.shape[1], np.int64)
@@ -124,6 +125,7 @@ def _any_before(mask: Mask, n: int) -> Mask:
 
 def _first_within(mask: Mask, radius: int) -> Mask:
     """Return the pixels of a mask with no other one earlier in raster order within `radius` rows and columns."""
+    # Earlier in raster order: in one of `radius` rows above, `radius` columns to both sides, or to the left in its row.
     rows = ndimage.maximum_filter1d(mask.astype(np.uint8), 2 * radius + 1, axis=1, mode="constant") > 0
     return mask & ~_any_before(rows.T, radius).T & ~_any_before(mask, radius)
 

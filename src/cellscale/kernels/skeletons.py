@@ -181,7 +181,7 @@ def _arcs(lines: Mask, y: int, x: int) -> int:
 
 @kernel
 def _next(lines: Mask, walked: Mask, y: int, x: int) -> tuple[int, int]:
-    """Return the first neighbour on the skeleton that was not walked on, beside before across; itself without one."""
+    """Return the first unvisited neighbour on the skeleton, sides before corners; the pixel itself without one."""
     for dy, dx in ((-1, 0), (0, 1), (1, 0), (0, -1), (-1, -1), (-1, 1), (1, 1), (1, -1)):
         if lines[y + dy, x + dx] and not walked[y + dy, x + dx]:
             return y + dy, x + dx

@@ -103,6 +103,7 @@ def _along_x(image: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
     """Replace each row by its sums along the row, border pixels repeated; stretches of BLOCK zeros are skipped."""
     height, width = image.shape
     reach = weights.size - 1
+    # BLOCK entries beyond the last neighbour stay 0, so that the test below may look at a whole block there.
     line, total = np.zeros(width + 2 * reach + BLOCK), np.empty(LONG)
     bits = line.view(np.int64)
     for y in range(height):
@@ -112,6 +113,7 @@ def _along_x(image: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
         for x in range(width):
             middle[x] = row[x]
         line[:reach], line[reach + width : 2 * reach + width] = row[0], row[width - 1]
+        # Pixels a … b − 1, at most LONG of them, are summed together: blocks with anything but 0 within reach.
         a = 0
         while a < width:
             b, near = a, True

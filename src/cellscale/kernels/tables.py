@@ -1,4 +1,8 @@
-"""Tables of fragments: integers that add up over tiles, so that objects are judged after the tiles are joined."""
+"""Tables of fragments: integers that add up over tiles, so that whole objects can be decided once tiles are joined.
+
+Each column is a sum, a minimum or a maximum over pixels (`REDUCTIONS`). These are associative and exact in integers:
+the table of an object is the same however tiles cut it.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +99,7 @@ def _number(labels: Labels, ids: NDArray[np.int64], out: NDArray[np.int32]) -> N
 
 
 def numbered(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Number the labels of an image (y, x) through.
+    """Renumber the labels of an image (y, x) consecutively.
 
     Returns
     -------
@@ -213,7 +217,7 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
 
 
 def concatenated(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
-    """Tables one below the other.
+    """Concatenate the rows of tables.
 
     A column of sums that some table does not name is 0 in all of its rows; other columns must be in every table that
     has rows.
@@ -229,7 +233,7 @@ def _column(table: Table, name: str) -> NDArray[np.int64]:
 
 
 def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, NDArray[np.int64]]:
-    """Put the rows of each group 0 … `count` − 1 together: sums, least or greatest values by REDUCTIONS."""
+    """Reduce the rows of each group 0 … `count` − 1 to one: sum, minimum or maximum of each column by REDUCTIONS."""
     order = np.argsort(groups, kind="stable")
     starts = np.searchsorted(groups[order], np.arange(count))
     ufuncs = {"sum": np.add, "min": np.minimum, "max": np.maximum}
@@ -242,7 +246,7 @@ def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, ND
 
 
 def grouped(tables: Sequence[Table], keys: tuple[str, ...]) -> Table:
-    """Put the rows of several tables that have equal keys together, in ascending order of the keys."""
+    """Concatenate tables and reduce rows with equal keys to one, in ascending order of the keys."""
     joined = concatenated(tables)
     if len(tables) == 1 or not joined:
         return joined
@@ -251,7 +255,7 @@ def grouped(tables: Sequence[Table], keys: tuple[str, ...]) -> Table:
 
 
 def summed_pairs(table: Table) -> dict[str, NDArray[np.int64]]:
-    """Order each pair a < b, drop pairs of one object with itself, and put equal pairs together."""
+    """Order each pair a < b, drop pairs of one object with itself, and reduce equal pairs to one row."""
     a, b = np.minimum(table["a"], table["b"]), np.maximum(table["a"], table["b"])
     keep = a < b
     pairs, groups = np.unique(np.stack([a[keep], b[keep]], axis=1), axis=0, return_inverse=True)

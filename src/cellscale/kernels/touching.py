@@ -154,14 +154,14 @@ def contact_regions(labels: NDArray[np.integer[Any]], *, width: float) -> Mask:
 
 
 def assign_touching(cells: NDArray[np.integer[Any]], touching: Mask, *, radius: int, threads: int = 1) -> Labels:
-    """Give each touching pixel to its nearest cell (Algorithm 2).
+    """Assign each touching pixel to its nearest cell (Algorithm 2).
 
     Parameters
     ----------
     cells : integer array, (y, x)
         Labels; cell pixels keep theirs.
     touching : bool array, (y, x)
-        Pixels to be given away.
+        Pixels to assign.
     radius : int
         Touching pixels farther than this from every cell (Euclidean, px) become background.
     threads : int

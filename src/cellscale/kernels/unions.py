@@ -1,7 +1,7 @@
 """Union–find and relabelling: from fragments to objects to final labels.
 
-R. E. Tarjan and J. van Leeuwen, Worst-case analysis of set union algorithms, 1984: path halving. Sets are united under
-their smallest member, not by rank, so that the result does not depend on the order of the unions.
+R. E. Tarjan and J. van Leeuwen, Worst-case analysis of set union algorithms, 1984: path halving. The root of a set is
+its smallest member, not that of greatest rank, so that the result does not depend on the order of the unions.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from cellscale.types import Labels
 def root(parent: NDArray[np.int64], i: int) -> int:
     """Return the root of member `i`, halving the path to it; for compiled callers."""
     while parent[i] != i:
-        parent[i] = parent[parent[i]]
+        parent[i] = parent[parent[i]]  # skip one: every walk halves the path for the next
         i = parent[i]
     return i
 
 
 @kernel
 def unite(parent: NDArray[np.int64], i: int, j: int) -> None:
-    """Unite the sets of `i` and `j` under the smaller root; for compiled callers."""
+    """Merge the sets of `i` and `j` under the smaller root; for compiled callers."""
     a, b = root(parent, i), root(parent, j)
     parent[max(a, b)] = min(a, b)
 
@@ -37,13 +37,14 @@ def unite(parent: NDArray[np.int64], i: int, j: int) -> None:
 def _merge(parent: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
     for k in range(pairs.shape[0]):
         unite(parent, pairs[k, 0], pairs[k, 1])
-    # Roots are the smallest members, so parents come before their children: one pass flattens all trees.
+    # Roots are the smallest members, so parents come before their children and point to their root already when a child
+    # is reached: one pass in ascending order flattens all trees.
     for i in range(parent.size):
         parent[i] = parent[parent[i]]
 
 
 def merge(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Unite pairs of the members 0 … `count` − 1.
+    """Merge the sets of each pair of the members 0 … `count` − 1.
 
     Parameters
     ----------

@@ -1,7 +1,9 @@
 """Labels at points between pixels, without the notches that the nearest pixel leaves in a turned outline.
 
-Each label is warped as a smooth membership: the cubic B-spline of its indicator. The greatest membership wins, so an
-outline follows the level line of the smoothed mask instead of the stairs of its pixels.
+Each label is warped as a smooth membership: the cubic B-spline of its indicator function, without prefilter. The
+greatest membership wins, so an outline follows the level line of the smoothed mask instead of the stairs of its pixels.
+
+M. Unser, Splines: a perfect fit for signal and image processing, IEEE Signal Processing Magazine 16, 1999.
 """
 
 from __future__ import annotations
@@ -40,15 +42,18 @@ def _spline(rest: float, weights: NDArray[np.float64]) -> None:
 
 @kernel
 def _warp(labels: NDArray[L], points: NDArray[np.float64], out: NDArray[L]) -> None:
+    """Write the label with the greatest membership at each point; shapes as in `warped_labels`."""
     height, width = labels.shape
     by_row, by_column = np.empty(SUPPORT), np.empty(SUPPORT)
     rows, columns = np.empty(SUPPORT, np.int64), np.empty(SUPPORT, np.int64)
+    # The labels of the 4 × 4 pixels around a point, each once, and the sums of their weights.
     seen, shares = np.empty(SUPPORT**2, labels.dtype), np.empty(SUPPORT**2)
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             y, x = int(np.floor(points[0, i, j])), int(np.floor(points[1, i, j]))
             for k in range(SUPPORT):
                 rows[k], columns[k] = _mirrored(y - 1 + k, height), _mirrored(x - 1 + k, width)
+            # Away from outlines all 16 pixels have one label: no weights are needed.
             first, alike = labels[rows[0], columns[0]], True
             for k in range(SUPPORT):
                 for m in range(SUPPORT):

@@ -136,7 +136,7 @@ def inner_distance(mask: Mask, *, cap: int) -> NDArray[np.uint8]:
 
 
 def remove_small_objects(mask: Mask, area: int) -> Mask:
-    """Remove the 4-connected components of at most `area` px; a pixel's fate depends on the `area` px around it."""
+    """Remove the 4-connected components of at most `area` px; a pixel depends on the `area` px around it."""
     if area == 0:
         return mask_image(mask)
     labels, _ = connected_components(mask, connectivity=4)

@@ -47,7 +47,7 @@ def class_balance(
     Returns
     -------
     float32 array, (classes,)
-        0 for classes without a pixel: they are left out of the comparison, too.
+        0 for classes without a pixel, which are not the rarest class either.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _vanishing(alpha: float, sigma: float, shape: tuple[int, ...]) -> int:
 
 
 def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
-    """Weights near the rims of cells, inside and outside: α · exp(−D² / 2σ²).
+    """Weights near the boundaries of cells, inside and outside: α · exp(−D² / 2σ²).
 
     D is the distance to the nearest cell pixel with a 4-neighbour of another label, background included. S. Lin and
     N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, 2021, eq. 3, without
@@ -161,23 +161,26 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
     labels : integer array, (y, x)
         Cells.
     alpha : float
-        α: the weight on a rim.
+        α: the weight on a boundary pixel.
     sigma : float
         σ: how fast it falls, px.
 
     Returns
     -------
     float32 array, (y, x)
-        0 everywhere without a rim.
+        0 everywhere without a boundary.
     """
     _check_positive(sigma, "sigma")
     far = boundary_pixels(label_image(labels))
     np.logical_not(far, out=far)
     cap = _vanishing(alpha, sigma, far.shape)
     squared = distance_transform(far, squared=True, cap=cap)
+    # Squared distances are integers 0 … cap², so every weight is computed once, in a table (cap² + 1,). The rounding to
+    # float32 in between makes the weights those of the formula on the float32 distances of `distance_transform`.
     distances = np.sqrt(np.arange(cap**2 + 1), dtype=np.float64).astype(np.float32)
     table = (alpha * np.exp(-(distances.astype(np.float64) ** 2) / (2 * sigma**2))).astype(np.float32)
-    table[-1] = 0
+    table[-1] = 0  # cap² stands for all pixels that are at least that far away
+    # int32 and float32 have the same size: each weight overwrites its squared distance.
     weights = squared.view(np.float32)
     _look_up(squared.reshape(-1), table, weights.reshape(-1))
     return weights
@@ -234,6 +237,7 @@ def saw_tau(
     smooth, prune
         As for `contour_complexity`.
     """
+    # φ_K is the root of an integer, so it takes few values: a table of counts has all that a percentile needs.
     counts: Counter[float] = Counter()
     for labels in frames:
         distances, contours = contour_complexity(labels, smooth=smooth, prune=prune)
@@ -262,8 +266,9 @@ def _weigh(squared: NDArray[np.int32], contours: Mask, tau: float, offset: float
 
 def _contour_weights(contours: Mask, skeletons: Mask, tau: float, offset: float) -> NDArray[np.float32]:
     """Return the weights of contours (y, x) before they are copied to their surroundings, 0 elsewhere."""
+    # φ_K of τ or more weighs 0, so nothing beyond ⌈τ⌉ px is searched; no distance exceeds the sum of the sides.
     squared = squared_at(contours, skeletons, cap=min(math.ceil(tau), sum(contours.shape) + 1))
-    _weigh(squared.reshape(-1), contours.reshape(-1), tau or math.inf, offset)
+    _weigh(squared.reshape(-1), contours.reshape(-1), tau or math.inf, offset)  # φ_K / ∞ = 0: τ = 0 gives w_c = 1
     return squared.view(np.float32)
 
 

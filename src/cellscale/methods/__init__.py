@@ -56,7 +56,7 @@ def load_method(name: str, /, **settings: Any) -> Method:
     MissingError
         If there is no such method or setting; lists those that exist and suggests the nearest.
     InputError
-        If a setting is of the wrong type, or what is named is not a method.
+        If a setting is of the wrong type, or the name does not refer to a method.
     """
     place = METHODS.get(name, name)
     if ":" not in place:
@@ -85,7 +85,7 @@ def module_of(name: str) -> str:
 
 
 def check_trusted(name: str, trust: Collection[str], source: str) -> None:
-    """Refuse a method that a file names and nobody trusts: importing it would run code that the file chooses.
+    """Refuse a method that a file names and that is not trusted: importing it would run code chosen by the file.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Ronneberger, Fischer and Brox (2015): one probability, cells kept apart by the weight of the pixels between them.
+"""Ronneberger, Fischer and Brox (2015): one probability; the weight of the pixels between cells keeps them apart.
 
-The baseline of two papers: as they train it, a U-Net with one sigmoid channel and border-weighted binary cross-entropy.
+The baseline of two papers, as they train it: a U-Net with one sigmoid channel and border-weighted binary cross-entropy.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class BorderWeightedUNet:
     channels: int = 1
     """Number of image channels."""
     border: float = 10.0
-    """a: what is added between two cells that meet."""
+    """a: additional weight where two cells meet."""
     sigma: float = 5.0
-    """How fast that falls with the distances to the nearest two cells, px."""
+    """Width of its decay with the distances to the nearest two cells, px."""
     squares: bool = False
     """Put d1² + d2² in the place of (d1 + d2)²."""
     balance: Balance = field(default_factory=Balance)
@@ -65,7 +65,7 @@ class BorderWeightedUNet:
     threshold: float = 0.5
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     fill_radius: int = 2
-    """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
+    """Greatest distance at which gaps of one or two pixels are assigned to the nearest cell, px; 0: gaps stay; not in
     the papers."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
@@ -79,17 +79,17 @@ class BorderWeightedUNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A gap pixel looks for its cell and at the cells around it, px."""
+        """Radius for a gap pixel: its cell, and the cells around it, px."""
         return max(self.fill_radius, GAP_REACH) + self.postprocessing.reach
 
     @property
     def link(self) -> int:
-        """Longest distance from a gap pixel to its cell, px."""
+        """Greatest distance from a gap pixel to its cell, px."""
         return max(1, self.fill_radius)
 
     @property

@@ -107,7 +107,7 @@ class Decoding:
     touching: float = 0.05
     """It is touching, whatever else, if that probability is greater (threshold); fitted by `calibrate`."""
     growth: int = 5
-    """Cells grow so many steps through touching pixels, px; not in the paper."""
+    """Number of steps by which cells grow through touching pixels, px; not in the paper."""
     seed: float = 0.95
     """A pixel is a seed's if its probability of a cell is greater (watershed)."""
     background: float = 0.9
@@ -159,12 +159,12 @@ class CaltUS:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A touching pixel looks for its cell; a watershed's, at its neighbours, px."""
+        """Radius for a touching pixel: its cell, or with a watershed its neighbours, px."""
         return 1 if self.decoding.rule == "watershed" else self.decoding.growth
 
     @property

@@ -1,6 +1,6 @@
-"""Torr et al. (2020), DeepSplit: learn the mask of all cells first, then where touching cells must be parted.
+"""Torr et al. (2020), DeepSplit: learn the mask of all cells first, then the separation of touching cells.
 
-A U-Net segments; a second part, the separation, sees its features. It is a decoder with cross connections (deepsplit),
+A U-Net segments; a second part, the separation, reads its features. It is a decoder with cross connections (deepsplit),
 three more blocks (branchnet) or a second, smaller U-Net (double-unet). Cumulative: stage one trains the U-Net alone and
 its result stays; stage two trains both, starting from it. The final mask is stage one's without stage two's separation.
 """
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
     """Up-sampling 2×2 to the nearest pixel; a block at each level sees this and the skips."""
 
     def __init__(self, shape: UNetShape, *, skips: int) -> None:
-        """Make the blocks for so many skips at each level, and a head of one channel."""
+        """Make the blocks for the given number of skips at each level, and a head of one channel."""
         super().__init__()
         sizes = shape.sizes[:-1]
         self.blocks = nn.ModuleList(shape.block((skips + 2) * size, size) for size in sizes)
@@ -134,7 +134,7 @@ class SecondUNet(nn.Module):
 
 
 def crossed_reach(depth: int) -> int:
-    """How far the second decoder looks, px: V(0) = c, V(d) = c + max(U(d), c + 2 V(d − 1) + 1), U the first's."""
+    """Reach of the second decoder, px: V(0) = c, V(d) = c + max(U(d), c + 2 V(d − 1) + 1), with U that of the first."""
     if depth == 0:
         return CONVOLUTIONS
     return CONVOLUTIONS + max(unet_reach(depth), CONVOLUTIONS + 2 * crossed_reach(depth - 1) + 1)
@@ -165,7 +165,7 @@ def separation_scores(networks: Networks, seen: Features, *, detached: bool = Fa
 
 
 class NoSeparation(nn.Module):
-    """The place of a separation that has not learned anything yet."""
+    """Stand-in for a separation that is not trained yet."""
 
     def forward(self, seen: Features) -> Tensor:
         """Scores of a probability of 0, (n, y, x)."""
@@ -173,12 +173,12 @@ class NoSeparation(nn.Module):
 
 
 def mask_of_stage_one(networks: Networks) -> Networks:
-    """Judge stage one by its own mask: the separation decoder is as it was drawn, above ½ on half of all pixels."""
+    """Validate stage one by its own mask: the untrained separation decoder is above ½ on half of all pixels."""
     return {**networks, "segmentation": networks["stage_one"], "separation": NoSeparation()}
 
 
 def start_from_stage_one(networks: Networks) -> None:
-    """Stage two goes on with a copy; stage one itself stays as it is."""
+    """Start stage two with a copy of stage one, which itself does not change any more."""
     networks["segmentation"].load_state_dict(networks["stage_one"].state_dict())
 
 
@@ -187,9 +187,9 @@ class Weights:
     """Weights of pixels in the two losses."""
 
     border: float = 10.0
-    """ω0: what is added between two cells that meet; not printed in the paper."""
+    """ω0: additional weight where two cells meet; not printed in the paper."""
     sigma: float = 5.0
-    """σ: how fast that falls with the distances to the nearest two cells, px; not printed."""
+    """σ: width of its decay with the distances to the nearest two cells, px; not printed."""
     squares: bool = True
     """d1² + d2² as printed, or (d1 + d2)² as Ronneberger et al."""
     contact: float = 22.6
@@ -221,7 +221,7 @@ class DeepSplit:
     """Number of image channels."""
     weights: Weights = field(default_factory=Weights)
     contact_width: float = 6.0
-    """Separation is learned where the two nearest cells are this close, px; not stated in the paper."""
+    """Sum of the distances to the two nearest cells up to which a pixel is separation, px; not stated in the paper."""
     segmentation_share: float = 0.3
     """Weight of the segmentation's loss in stage two; 1 when both are learned from the start."""
     stage_one: float = 0.5
@@ -235,9 +235,9 @@ class DeepSplit:
     threshold: float = 0.5
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     separation: float = 0.5
-    """It parts cells if the separation's probability is greater; fitted by `calibrate`."""
+    """A pixel separates cells if its probability of separation is greater; fitted by `calibrate`."""
     band_radius: int = 6
-    """Parting pixels of the mask go to the nearest cell at most this far away, px; 0: to none; not in the paper."""
+    """Greatest distance at which separating pixels are assigned to a cell, px; 0: to none; not in the paper."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
     postprocessing: Postprocessing = field(
@@ -280,7 +280,7 @@ class DeepSplit:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         if self.architecture == "deepsplit":
             return crossed_reach(self.unet.depth)
         more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else self.second.reach
@@ -288,12 +288,12 @@ class DeepSplit:
 
     @property
     def decode_reach(self) -> int:
-        """A parting pixel looks for its cell, whose pixels look at holes, specks and their rim, px."""
+        """Distance from a separating pixel to its cell, plus what decides the cell's pixels (holes, sizes), px."""
         return self.band_radius + self.postprocessing.reach
 
     @property
     def link(self) -> int:
-        """Longest distance from a parting pixel to its cell, px."""
+        """Greatest distance from a separating pixel to its cell, px."""
         return max(1, self.band_radius)
 
     @property
@@ -355,7 +355,7 @@ class DeepSplit:
         return {name: torch.sigmoid(values.float()) for name, values in scores.items()}
 
     def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
-        """The mask without the separation, cleaned; parting pixels go to the nearest cell."""
+        """The mask without the separation, post-processed; separating pixels are assigned to the nearest cell."""
         mask = self.postprocessing.filled(above(maps["cell"], self.threshold))
         parting = above(maps["separation"], self.separation)
         return self.postprocessing.fragments(mask & ~parting, mask & parting, self.band_radius, valid, maps["cell"])
@@ -372,7 +372,7 @@ class DeepSplit:
         return searched(self, frames, grid | self.postprocessing.choices())
 
     def perfect_prediction(self, labels: Labels) -> Maps:
-        """All cells, parted at the cells' pixels at other cells: each is nearest to its own cell."""
+        """All cells, separated at their pixels next to other cells, each of which is nearest to its own cell."""
         return {"cell": (labels > 0).astype(np.float32), "separation": contact_pixels(labels).astype(np.float32)}
 
 

@@ -1,4 +1,4 @@
-"""Networks applied to windows: the one place where probabilities become stored maps."""
+"""Networks applied to windows: the only place where probabilities become stored maps."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def has_bf16(device: str) -> bool:
 
 
 def resolved(device: str, precision: Precision) -> Literal["bf16", "fp32"]:
-    """The arithmetic that a precision means on this machine.
+    """Return the arithmetic for a precision on this machine.
 
-    A machine without the GPUs that a run is for takes them to have bf16; a node whose have not refuses its tasks.
+    A machine without the GPUs of a run assumes that they have bf16; nodes whose GPUs do not have it refuse their tasks.
     """
     if precision != "auto":
         return precision
@@ -70,7 +70,7 @@ def autocast(device: str, precision: Precision) -> AbstractContextManager[object
 
 
 def fuse_batchnorm(networks: Networks) -> dict[str, nn.Module]:
-    """Copies in evaluation mode whose convolutions do the scaling of the BatchNorm behind them: a sixth faster."""
+    """Copy networks in evaluation mode, with each BatchNorm fused into the preceding convolution: a sixth faster."""
     copies = {name: copy.deepcopy(network).eval() for name, network in networks.items()}
     rows = [part for network in copies.values() for part in network.modules() if isinstance(part, nn.Sequential)]
     for row in rows:
@@ -81,7 +81,7 @@ def fuse_batchnorm(networks: Networks) -> dict[str, nn.Module]:
 
 
 def stored(probabilities: Mapping[str, Tensor]) -> list[StoredMaps]:
-    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and take the samples apart.
+    """Round maps (n, y, x) in [0, 1] to uint8, round(255 p), and split them into samples.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""From the histogram of a whole frame to the mapping that every window of it gets.
+"""The intensity mapping of all windows of a frame, from the histogram of the whole frame.
 
-The histogram is exact, the mapping follows from it alone: no tile, window or worker changes it.
+The histogram is exact, and the mapping depends only on it: no tile, window or worker changes it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A level set φ divides the image f into two regions, in each of which intensity 
 
     E = ∫ (f − aᵀB)² H(φ) + ∫ (f − bᵀB)² (1 − H(φ)) + λ (|a|² + |b|²) + ν ∫ δ(φ) |∇φ|
 
-The baseline of the Multi-CellNet paper. The solution belongs to its window as a whole: the method is exact only against
-itself, with the same windows.
+The baseline of the Multi-CellNet paper. The solution is global within its window: results are reproducible only with
+the same windows.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def nearer_to_distances(phi: Plane, step: float = 0.5) -> Plane:
 
 
 def signed_distance(mask: Mask) -> Plane:
-    """Distance to the rim of a mask, positive inside, px; ±1 everywhere if there is no rim."""
+    """Distance to the boundary of a mask, positive inside, px; ±1 everywhere if there is none."""
     if mask.all() or not mask.any():
         return np.where(mask, 1.0, -1.0)
     phi: Plane = distance_transform(mask).astype(np.float64) - distance_transform(~mask)
@@ -99,19 +99,19 @@ class LegendreLevelSet:
     channels: int = 1
     """Number of image channels; the first is segmented."""
     reach: int = 32
-    """Margin of a window around its core, px: nearer parts of the frame weigh in."""
+    """Margin of a window around its core, px, within which pixels of the frame have an influence."""
     degree: int = 3
     """Highest degree of the polynomials in x and in y."""
     ridge: float = 1.0
     """λ."""
     smoothness: float = 0.1
-    """ν, beside a data force of at most 1."""
+    """ν; the data force is at most 1."""
     epsilon: float = 2.0
     """ε: width of H and δ, px."""
     iterations: int = 300
     """Most steps."""
     quiet: int = 20
-    """Steps in a row in which at most 1 of 10,000 pixels changes sides, after which it stops."""
+    """Number of consecutive steps with at most 1 of 10,000 pixels changing sides, after which it stops."""
     start: Literal["threshold", "rectangles", "mask"] = "threshold"
     """First mask: pixels brighter than the mean, smoothed; `rectangles`, or a grid of them; or a `mask` of the user."""
     rectangles: tuple[int, ...] = setting((), before=())
@@ -119,7 +119,7 @@ class LegendreLevelSet:
     mask: int = setting(1, before=1)
     """Number of the image channel that is the user's mask, above 0 on cells (start = mask); set channels to 2."""
     bright: bool = True
-    """Whether cells are what starts inside; else they are what starts outside."""
+    """Whether cells are the inside of the first mask; otherwise its outside."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
 
@@ -128,7 +128,7 @@ class LegendreLevelSet:
         return self
 
     def targets(self, labels: Labels) -> Maps:
-        """Nothing is learned; the cells."""
+        """The cells; there is no training."""
         return {"cell": (labels > 0).astype(np.uint8)}
 
     def networks(self) -> dict[str, nn.Module]:

@@ -1,7 +1,7 @@
 """Lux and Matula (2019): a U-Net for markers and cells, and a watershed from the markers.
 
-Markers are cells without their rims, so that those of touching cells do not touch. The watershed's basins are local;
-what a marker floods is decided on the tables of the whole frame.
+Markers are eroded cells, so that those of touching cells do not touch. The watershed's basins are local;
+the flooding from the markers is computed on the tables of the whole frame.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def probabilities(networks: Networks, images: Tensor) -> dict[str, Tensor]:
 
 
 def marker_truth(labels: Labels, erosion: float) -> Mask:
-    """Cells without the pixels within min(r, half their largest inner distance) of their rims (ours)."""
+    """Cells without the pixels within min(r, half their largest inner distance) of their boundary (ours)."""
     distances = label_distance_transform(labels)
     numbers, cells = np.unique(labels, return_inverse=True)
     limits = np.minimum(erosion, inner_radii(labels, numbers) / 2)
@@ -63,13 +63,13 @@ def marker_truth(labels: Labels, erosion: float) -> Mask:
 
 
 def inner_radii(labels: Labels, numbers: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Largest distance of a pixel of each of these cells to its rim, px; a cell without a rim has the frame's size."""
+    """Largest distance of a pixel of each cell to the cell's boundary, px; the frame's size if there is none."""
     distances = np.minimum(label_distance_transform(labels), max(labels.shape))
     return np.asarray(ndimage.maximum(distances, labels, numbers), np.float64)
 
 
 def opened(mask: Mask, radius: int) -> Mask:
-    """Opening with a disc: pixels of the mask that a disc inside it covers; they look 2 · radius px far."""
+    """Opening with a disc: pixels that a disc inside the mask covers; they depend on the mask within 2 · radius px."""
     eroded = distance_transform(mask, squared=True) > radius**2
     found: Mask = mask & (distance_transform(~eroded, squared=True) <= radius**2)
     return found
@@ -77,7 +77,7 @@ def opened(mask: Mask, radius: int) -> Mask:
 
 @dataclass(frozen=True, kw_only=True)
 class Markers:
-    """From the probability of a marker to markers."""
+    """Settings that turn the probability of a marker into markers."""
 
     threshold: float = 240 / 255
     """A pixel is a marker's if its probability is greater."""
@@ -94,7 +94,7 @@ class Markers:
 
     @property
     def reach(self) -> int:
-        """How far a marker's pixel looks, px."""
+        """Radius of the part of the map that decides a marker's pixel, px."""
         return self.fill_holes_px + 2 * self.disc
 
     def of(self, probability: NDArray[np.uint8]) -> Mask:
@@ -121,11 +121,11 @@ class MuLux:
     channels: int = 1
     """Number of image channels."""
     erosion: float = 8.0
-    """r: a marker's distance from its cell's rim, px; less in small cells; not in the paper."""
+    """r: a marker's distance from its cell's boundary, px; less in small cells; not in the paper."""
     border: float = 10.0
     """Term added to the weight 1 between two cells that meet; not in the paper."""
     sigma: float = 5.0
-    """How fast that falls with the distances to the nearest two cells, px; not in the paper."""
+    """Width of its decay with the distances to the nearest two cells, px; not in the paper."""
     threshold: float = 0.85
     """A pixel is a cell's if its probability is greater (216 of 255; 156 for phase contrast); fitted by `calibrate`."""
     minimum_area: int = 0
@@ -138,12 +138,12 @@ class MuLux:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks at its neighbours, and at a marker's surroundings, px.
+        """Radius for a pixel: its neighbours, and the surroundings of a marker, px.
 
         Beyond that, markers can only be too many: a link to them leaves the box and is not followed.
         """
@@ -188,7 +188,7 @@ class MuLux:
         return marked_basins(self.markers.of(maps["marker"]), heights, above(maps["cell"], self.threshold), valid)
 
     def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
-        """Put together what a marker floods; drop the rest, and small objects."""
+        """Join the basins that a marker floods; drop the rest, and small objects."""
         return flooded_cells(nodes, edges, self.minimum_area)
 
     def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
@@ -199,7 +199,7 @@ class MuLux:
         return searched(self, frames, grid)
 
     def perfect_prediction(self, labels: Labels) -> Maps:
-        """Markers and cells; the probability of cells falls towards their rims, so that floods meet there."""
+        """Markers and cells; the probability of cells falls towards their boundaries, so that floods meet there."""
         depth = np.minimum(label_distance_transform(labels), 64)
         cell = np.where(labels > 0, 0.87 + 0.002 * depth, 0)
         return {"marker": marker_truth(labels, self.erosion).astype(np.float32), "cell": cell.astype(np.float32)}

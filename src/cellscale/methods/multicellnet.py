@@ -2,7 +2,7 @@
 
 Two coupled U-Nets predict f_r and f_e; E = λ E1 + √(1 − λ²) E2 (eq. 2) of two Dice losses (eq. 3–5) is minimal over the
 networks and maximal over λ, in closed form (eq. 9). Contours start from clustered seeds and are inflated by the balloon
-force f_r (1 − f_e). Each contour depends on its surroundings alone, so cells are joined by anchors.
+force f_r (1 − f_e). Each contour depends only on its surroundings, so cells are joined by anchors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 EQUAL_LEVELS = (26, 51, 77, 102, 128, 153, 179, 204, 230)
 """Levels between ten classes of equal width, of 255."""
 LARGEST, EXTENT = 5000, 128
-"""Largest area of a seed, and its rows and columns, before cells were measured, px."""
+"""Largest area of a seed, and its largest number of rows and columns, before cells are measured, px."""
 EPSILON = 1.0
 """Added to both parts of a Dice coefficient, px: two empty images are equal."""
 
@@ -77,7 +77,7 @@ class EpochWeight(nn.Module):
         self.register_buffer("weight", torch.tensor(0.5**0.5))
 
     @torch.no_grad()
-    def note(self, e1: Tensor, e2: Tensor) -> None:
+    def add(self, e1: Tensor, e2: Tensor) -> None:
         """Add the losses of a batch; the last one of an epoch sets λ*."""
         self.sums += torch.stack([e1, e2])
         self.batches += 1
@@ -98,12 +98,12 @@ def coupled_dice(networks: Networks, batch: Batch, weights: str, squared: bool) 
     weight = best if weights == "min-max" else torch.full_like(best, 0.5**0.5)
     terms = {"region": weight * e1, "edge": (1 - weight.square()).sqrt() * e2}
     if isinstance(epoch, EpochWeight) and epoch.training:
-        epoch.note(*means)
+        epoch.add(*means)
     return terms
 
 
 def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
-    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight rim; (y, x)."""
+    """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight outline; (y, x)."""
     out = np.zeros(labels.shape, np.float32)
     margin = int(np.ceil(4 * sigma)) + 1
     for number, found in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
@@ -117,7 +117,7 @@ def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeding:
-    """Hierarchical clustering: which components of a map are seeds. The paper refers to another one for it."""
+    """Hierarchical clustering: settings that choose the seeds. The paper refers to another paper for it."""
 
     map: Literal["force", "region"] = "force"
     """f_r (1 − f_e), or f_r; ours."""
@@ -132,10 +132,10 @@ class Seeding:
     """Components of more pixels wait for the next level; 0: fitted by `fit_statistics` (5,000 without any cell), then
     by `calibrate`."""
     extent: int = setting(0, fitted=True)
-    """Seeds have at most so many rows and columns, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
+    """Greatest number of rows and columns of a seed, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
 
     def or_else(self, levels: Iterable[int], largest: int, extent: int) -> Seeding:
-        """Take what is not set from the arguments."""
+        """Replace unset values by the arguments."""
         return dataclasses.replace(
             self,
             levels=self.levels or tuple(levels),
@@ -146,19 +146,19 @@ class Seeding:
 
 @dataclass(frozen=True, kw_only=True)
 class Balloon:
-    """How contours move: `cellscale.kernels.contours.evolve`."""
+    """Settings of the motion of contours, see `cellscale.kernels.contours.evolve`."""
 
     radius: int = 48
-    """A contour ends so far from its seed, px; cells that would be larger are flagged `cut`."""
+    """Greatest distance of a contour from its seed, px; cells that would be larger are flagged `cut`."""
     coupling: Literal["basins", "icy"] = "basins"
-    """A contour keeps to the pixels nearest to its seed (exact under tiling), or contours push each other (not)."""
+    """Contours stay within the pixels nearest to their seed (exact under tiling), or push each other (not exact)."""
     motion: Motion = field(default_factory=Motion)
     still: float = 0.05
-    """s0: a force of at most this moves nothing; fitted by `calibrate`."""
+    """s0: forces up to this have no effect; fitted by `calibrate`."""
     full: float = 0.25
     """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `calibrate`."""
     fill: int = 6
-    """Region pixels beside a contour go to it within this distance, px; ours: 3 σ."""
+    """Greatest distance at which region pixels outside a contour are assigned to it, px; ours: 3 σ."""
 
     def evolve(self, force: NDArray[np.int32], seeds: Labels, within: Box) -> Contours:
         """Inflate seeds by a force 0 … 255²."""
@@ -193,7 +193,7 @@ class MultiCellNet:
     """Squares in the denominator of the Dice loss. As printed, without, the loss of a soft edge cannot fall below about
     0.2, whatever is predicted, and λ* falls with the region's loss alone."""
     decoding: Literal["contours", "difference", "region"] = "contours"
-    """Cells are contours; or, to see what they are worth, components of f_r > ½ without f_e > ½, or of f_r > ½."""
+    """Cells are contours; or, for comparison, components of f_r > ½ without f_e > ½, or of f_r > ½."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
 
@@ -209,14 +209,15 @@ class MultiCellNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px: the edge network follows the region network."""
+        """Radius of the receptive field of a prediction, px: the edge network follows the region network."""
         return chained_reach(self.unet.depth, self.unet.up)
 
     @property
     def decode_reach(self) -> int:
-        """A pixel looks for a contour (fill), it for its seed (radius), this for its pixels (extent − 1).
+        """Radius of the part of the maps that decides a pixel, px: the sum of a chain of dependencies.
 
-        These for their basin (radius), it for other seeds (radius), and they for what makes them seeds (extent), px.
+        A pixel depends on a contour (fill), a contour on its seed (radius), a seed on its pixels (extent − 1), their
+        basin on its pixels (radius), these on other seeds (radius), and seeds on their pixels (extent).
         """
         if self.decoding != "contours":
             return self.balloon.fill
@@ -229,7 +230,7 @@ class MultiCellNet:
 
     @property
     def seeds(self) -> Seeding:
-        """The seeding, with what holds before anything is fitted."""
+        """The seeding, with default values for everything that is not fitted yet."""
         return self.seeding.or_else(EQUAL_LEVELS, LARGEST, EXTENT)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
@@ -334,7 +335,7 @@ def force_of(maps: StoredMaps) -> NDArray[np.int32]:
 
 
 def anchored(cells: Labels, contours: Contours, valid: Box) -> Fragments:
-    """Fragments of a box with the first pixels of their seeds as anchors, and what is known of their contours."""
+    """Fragments of a box, with the first pixels of their seeds as anchors and the flags of their contours."""
     seen = np.unique(cells[cells > 0]).astype(np.int64)
     size = len(contours.origins)
     flags = {

@@ -1,4 +1,4 @@
-"""A random forest on the responses of filters at several scales: the role that Ilastik plays in the papers.
+"""A random forest on the responses of filters at several scales, for comparison with ilastik in the papers.
 
 C. Sommer et al., Ilastik: interactive learning and segmentation toolkit, ISBI 2011; the list of filters follows it. The
 filters are direct convolutions with truncated kernels, so that a response is the same in every window. Three classes,
@@ -33,15 +33,15 @@ from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 Plane = NDArray[np.floating[Any]]
 """A channel or a response, (y, x)."""
 TRUNCATE = 3.0
-"""Gaussians end at so many σ."""
+"""Radius at which Gaussians are cut, in σ."""
 FINER = 0.66
 """σ of the second Gaussian of a difference, as a share of the first's."""
 AROUND = 0.5
 """σ of the window of a structure tensor, as a share of its gradient's."""
 RESPONSES = 8
 """Responses of a channel at each scale."""
-STRIP_PX = 512
-"""Rows that are looked at together."""
+ROWS_AT_ONCE = 512
+"""Rows that are processed together."""
 
 
 def radius(sigma: float) -> int:
@@ -82,10 +82,10 @@ def responses(plane: Plane, sigma: float) -> Iterator[Plane]:
 
 
 class Forest(nn.Module):
-    """Trees as flat arrays of fixed size; unfitted, each is one leaf that votes for all classes alike."""
+    """Trees as flat arrays of fixed size; before fitting, each is one leaf that votes equally for all classes."""
 
     def __init__(self, trees: int, leaves: int) -> None:
-        """Make room for trees of so many leaves."""
+        """Allocate arrays for trees with this number of leaves."""
         super().__init__()
         nodes = (trees, 2 * leaves - 1)
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32))
@@ -94,7 +94,7 @@ class Forest(nn.Module):
         self.register_buffer("votes", torch.full((*nodes, len(CLASSES)), VOTE // len(CLASSES), dtype=torch.int32))
 
     def take(self, fitted: RandomForestClassifier) -> None:
-        """Copy the trees of a forest that knows some of the classes 0 … 2."""
+        """Copy the trees of a forest that was fitted on some of the classes 0 … 2."""
         known = fitted.classes_.astype(int)
         for arrays in zip(
             *(self._array(name) for name in ("feature", "threshold", "child", "votes")), fitted, strict=True
@@ -146,7 +146,7 @@ class PixelForest:
     batches: int = 10
     """Batches of crops whose pixels the forest is fitted on."""
     pixels: int = 1500
-    """Pixels drawn from each batch, the same number of each class as far as there are so many."""
+    """Pixels drawn from each batch, the same number of each class as long as there are enough."""
     contours: Contours = field(default_factory=Contours)
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
@@ -165,12 +165,12 @@ class PixelForest:
 
     @property
     def decode_reach(self) -> int:
-        """A contour pixel looks for its cell, px."""
+        """Radius for a contour pixel: its cell, px."""
         return self.contours.contour_radius
 
     @property
     def link(self) -> int:
-        """Longest distance from a contour pixel to its cell, px."""
+        """Greatest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
@@ -203,7 +203,7 @@ class PixelForest:
         cast(Forest, networks["forest"]).take(forest.fit(values, classes))
 
     def drawn(self, batch: Batch, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Responses (pixels, features) and classes (pixels,) of random pixels that see nothing beyond their crop.
+        """Responses (pixels, features) and classes (pixels,) of random pixels that depend only on their crop.
 
         Raises
         ------
@@ -224,12 +224,12 @@ class PixelForest:
         return values.reshape(len(values), -1)[:, chosen].T.astype(np.float32), classes.ravel()[chosen]
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
-        """Shares of the votes, (n, y, x); rows are looked at in strips, to hold few responses at once."""
+        """Shares of the votes, (n, y, x); rows are processed in bands, to hold few responses at once."""
         forest, height = networks["forest"], windows.shape[2]
         found = np.empty((len(windows), len(CLASSES), *windows.shape[2:]), np.float32)
         for window, out in zip(windows.cpu().numpy(), found, strict=True):
-            for y in range(0, height, STRIP_PX):
-                first, stop = max(0, y - self.reach), min(height, y + STRIP_PX)
+            for y in range(0, height, ROWS_AT_ONCE):
+                first, stop = max(0, y - self.reach), min(height, y + ROWS_AT_ONCE)
                 seen = self.features(window[:, first : stop + self.reach])[:, y - first : stop - first]
                 shares = forest(np.ascontiguousarray(seen.reshape(len(seen), -1).T, np.float32))
                 out[:, y:stop] = shares.T.reshape(len(CLASSES), stop - y, -1)

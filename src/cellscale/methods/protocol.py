@@ -1,4 +1,4 @@
-"""The protocol of a method: the contract between the science and the machinery.
+"""The protocol of a method: the interface between a published algorithm and the rest of cellscale.
 
 A method is a frozen dataclass. Its fields are its settings, in JSON's types; it holds no weights and no state.
 Training reads `targets`, `networks` and `stages`; a segmentation reads `predict`, `decode` and `merge_objects`.
@@ -37,7 +37,7 @@ class Batch:
     targets: Mapping[str, Tensor]
     """Results of `Method.targets`, stacked: (n, y, x) by name."""
     progress: float = 0.0
-    """Part of the stage that is over, 0 … 1."""
+    """Completed part of the stage, 0 … 1."""
     mean: Callable[[Tensor], Tensor] = lambda value: value
     """Mean over the workers, without gradient; the identity for one worker."""
 
@@ -76,20 +76,20 @@ class Stage:
     name: str
     updates: tuple[Update, ...]
     batches_per_update: float = 1.0
-    """Batches for each update of the networks that predict, which the number of steps of a training counts; more than 1
-    where another network has turns of its own."""
+    """Batches for each update of the predicting networks, in which the number of training steps is counted; more than 1
+    if another network has turns of its own."""
     share: float = 1.0
     """Relative part of all steps; the shares need not add up to 1."""
     patience: int | None = None
     """Stop the stage after this number of validations without a better score; None: never."""
     validated_as: Callable[[Networks], Networks] = lambda networks: networks
-    """The networks with which validation predicts during the stage: a stage must not be judged by networks that only
+    """The networks with which validation predicts during the stage: a stage must not be scored by networks that only
     a later one trains."""
     on_end: Callable[[Networks], None] | None = None
     """Called once at the end, e.g. one network copied into a frozen other."""
     fit: Callable[[Networks, Iterable[Batch]], None] | None = None
-    """For learners without gradients: replaces the updates. It runs on worker 0 with as many batches as it asks for, at
-    most those of the stage's steps; the other workers get its result."""
+    """For learners without gradients: replaces the updates. It runs on worker 0, reads up to the stage's number of
+    batches, and its result is copied to the other workers."""
 
 
 class Method(Protocol):
@@ -112,12 +112,12 @@ class Method(Protocol):
 
     @property
     def join(self) -> Literal["links", "anchors"]:
-        """How fragments of one cell find each other across tiles."""
+        """Rule by which fragments of one cell are merged across tiles."""
         ...
 
     @property
     def whole(self) -> Literal["exact", "windowed"]:
-        """Whether the result equals that of one window over the whole frame, or only itself under any tiling."""
+        """Whether labels equal those of one window over the whole frame, or depend on windows (but not on tiles)."""
         ...
 
     @property
@@ -137,17 +137,17 @@ class Method(Protocol):
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px: the receptive field of the networks in series."""
+        """Radius of the receptive field of a prediction, px, of all networks in series."""
         ...
 
     @property
     def decode_reach(self) -> int:
-        """How far the foreground and the links of a pixel look into the maps, one side, px."""
+        """Radius of the part of the maps that decides the foreground and the links of a pixel, px."""
         ...
 
     @property
     def link(self) -> int:
-        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
+        """Greatest distance between two pixels that decoding links directly, px, at least 1."""
         ...
 
     @property
@@ -159,7 +159,7 @@ class Method(Protocol):
         """Return the method with the statistics of the training data (class counts, τ …) as settings.
 
         `frames` are the labels of whole frames, `views` those of crops as training sees them, augmented; None: the
-        frames. Either is read once, and only if a setting asks to be fitted: what the user has set stays.
+        frames. Either is read at most once, and only to fit settings that the user has not set.
         """
         ...
 

@@ -1,8 +1,9 @@
 """Arbelle and Riklin Raviv (2018): an estimator that learns from a discriminator instead of a pixel loss.
 
 Five convolutions estimate background, cell and contour. The Rib Cage discriminator learns to tell pairs of image and
-true segmentation from pairs of image and estimate (eq. 3); the estimator learns to be taken for the truth. Its rivals:
-the same estimator with cross-entropy, and against a discriminator that is a classification network (VGG16).
+true segmentation from pairs of image and estimate (eq. 3); the estimator learns to make its estimates indistinguishable
+from true segmentations. For comparison: the same estimator with cross-entropy, and with a classification network
+(VGG16) as discriminator.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, E
 from cellscale.settings.fields import setting
 from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
-JUDGED_AFTER = 100
-"""Moves of the estimator before a training can be said to have collapsed."""
+COLLAPSE_AFTER = 100
+"""Updates of the estimator after which a training may count as collapsed."""
 MEMORY = 0.95
-"""Share of its past that the agreement keeps at each move."""
+"""Share of its past that the agreement keeps at each update."""
 
 
 class Agreement(nn.Module):
-    """Pixels by true and estimated class over the estimator's latest moves; no loss looks at it."""
+    """Pixels by true and estimated class over the estimator's latest updates; not part of any loss."""
 
     shares: Tensor
     moves: Tensor
@@ -49,7 +50,7 @@ class Agreement(nn.Module):
         self.register_buffer("moves", torch.zeros(()))
 
     @torch.no_grad()
-    def note(self, scores: Tensor, classes: Tensor) -> None:
+    def count(self, scores: Tensor, classes: Tensor) -> None:
         """Count a batch: scores (n, 3, y, x), true classes (n, y, x)."""
         pairs = len(CLASSES) * classes.long() + scores.argmax(dim=1)
         counts = torch.bincount(pairs.flatten(), minlength=self.shares.numel()).reshape(self.shares.shape)
@@ -64,15 +65,15 @@ class Agreement(nn.Module):
 
 
 def refuse_collapse(networks: Networks, least: float) -> None:
-    """End a training whose estimates have nothing to do with the truth.
+    """End a training whose estimates do not agree with the ground truth.
 
     Raises
     ------
     RunError
-        If κ is below `least`, after JUDGED_AFTER moves of the estimator or more.
+        If κ is below `least`, after COLLAPSE_AFTER updates of the estimator or more.
     """
     agreement = cast(Agreement, networks["agreement"])
-    if agreement.moves < JUDGED_AFTER or agreement.kappa() >= least:
+    if agreement.moves < COLLAPSE_AFTER or agreement.kappa() >= least:
         return
     estimated = (agreement.shares.sum(dim=0) / agreement.shares.sum()).tolist()
     shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(CLASSES, estimated, strict=True))
@@ -85,12 +86,12 @@ def refuse_collapse(networks: Networks, least: float) -> None:
 
 
 def inner(values: Tensor) -> Tensor:
-    """Return the part of (…, y, x) that the estimator without padding estimates."""
+    """Return the part of (…, y, x) for which the estimator without padding has estimates."""
     return values[..., BEFORE:-BEHIND, BEFORE:-BEHIND]
 
 
 def patches(values: Tensor, side: int) -> Tensor:
-    """Cut (n, c, y, x) into squares, (n · k · l, c, side, side); the rest at the lower and right border is left out.
+    """Cut (n, c, y, x) into squares, (n · k · l, c, side, side); the rest at the lower and right border is dropped.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def one_hot(classes: Tensor) -> Tensor:
 
 @contextmanager
 def batch_statistics(network: nn.Module, on: bool) -> Iterator[None]:
-    """Let a network that rests normalise by the batch, as when it learns; its running statistics stay as they are."""
+    """Let a frozen network normalise by the batch, as in its own updates; its running statistics do not change."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)] if on else []
     for layer in layers:
         layer.training, layer.track_running_stats = True, False
@@ -127,30 +128,30 @@ def batch_statistics(network: nn.Module, on: bool) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Game:
-    """The turns of the two players, and what keeps them level."""
+    """Turns of estimator and discriminator, and settings that keep them balanced."""
 
     side: int = 64
-    """Side of the squares that the discriminator looks at, px, a multiple of 16. Crops are cut into as many as fit; a
-    crop of side + 21 px is one."""
+    """Side of the squares that are the discriminator's inputs, px, a multiple of 16. Crops are cut into as many as fit;
+    a crop of side + 21 px is one."""
     estimator_steps: int = 1
     """Steps of the estimator in its turn; the authors' 20 learn more slowly in small batches."""
     discriminator_steps: int = 1
     """Steps of the discriminator in its turn, 20 for the authors; the ratio of the two is the balance of the game."""
     discriminator_rate: float = 2e-4
-    """Learning rate of the discriminator, 1e-3 for the authors; the slower it learns, the less sure it is."""
+    """Learning rate of the discriminator, 1e-3 for the authors; lower rates make it less certain."""
     smoothing: float = 0.0
-    """True pairs are to be taken for true with 1 − this; not in the paper."""
+    """Label smoothing: the target of true pairs is 1 − this; not in the paper."""
     noise: float = 0.5
-    """σ of normal noise on what the discriminator sees of true and estimated segmentations alike, so that it cannot
-    distinguish them by 0 and 1, which no estimate is; 0: none, as in the paper."""
+    """σ of normal noise on both true and estimated segmentations before the discriminator, so that it cannot
+    distinguish them by the values 0 and 1, which estimates never have; 0: none, as in the paper."""
     final_noise: float = setting(0.1, before=-1.0)
-    """σ at the end of the training, to which it falls in equal steps: an estimate that is nearly right differs by less
-    than the noise of the beginning hides; −1: as `noise`."""
+    """σ at the end of the training, to which it falls in equal steps: the differences of nearly correct estimates would
+    disappear in the initial noise; −1: as `noise`."""
     resting: Literal["batch", "running"] = "batch"
-    """Whether the BatchNorm of the network that rests takes the batch's statistics, true and estimated pairs together
-    in the discriminator, as when it learns; or its running ones, which lag behind, and the game collapses."""
+    """Whether the BatchNorm of the frozen network uses the batch's statistics, of true and estimated pairs together in
+    the discriminator, as in its own updates; or its running ones, which lag behind, so that the training collapses."""
     least_agreement: float = 0.2
-    """A training whose estimates agree less with the truth (Cohen's κ; up to 0.2 is called slight) ends with an error;
+    """Least agreement with the ground truth (Cohen's κ; up to 0.2 is called slight); a training below it is an error;
     −1: never. (A training with κ = 0.12 found not one cell, one with 0.18 a third.)"""
 
     def __post_init__(self) -> None:
@@ -163,7 +164,7 @@ class Game:
         """σ of the noise at a progress of 0 … 1 through the training."""
         return self.noise if self.final_noise < 0 else self.noise + (self.final_noise - self.noise) * progress
 
-    def judged(
+    def log_odds(
         self, networks: Networks, images: Tensor, true: Tensor, estimated: Tensor, progress: float
     ) -> tuple[Tensor, Tensor]:
         """Log-odds of the squares of true and of estimated segmentations; `images` are those of both, in one batch."""
@@ -174,18 +175,18 @@ class Game:
         return first, second
 
     def estimator_loss(self, networks: Networks, batch: Batch) -> Terms:
-        """−log D(I, E(I)), the form of equation 4 whose gradient does not vanish while D is right."""
+        """−log D(I, E(I)), the form of equation 4 whose gradient does not vanish while D distinguishes the pairs."""
         scores = networks["estimator"](batch.image).float()
         classes, agreement = inner(batch.targets["classes"]), cast(Agreement, networks["agreement"])
         if agreement.training:
-            agreement.note(scores, classes)
+            agreement.count(scores, classes)
         images, estimate = inner(batch.image), torch.softmax(scores, dim=1)
         with batch_statistics(networks["discriminator"], self.resting == "batch" and networks["estimator"].training):
-            _, taken = self.judged(networks, torch.cat([images, images]), one_hot(classes), estimate, batch.progress)
+            _, taken = self.log_odds(networks, torch.cat([images, images]), one_hot(classes), estimate, batch.progress)
         return {"estimator": functional.softplus(-taken).mean()}
 
     def discriminator_loss(self, networks: Networks, batch: Batch) -> Terms:
-        """Equation 3: every second sample with its truth, the others with their estimates, in one batch."""
+        """Equation 3: every second sample with its ground truth, the others with their estimates, in one batch."""
         if len(batch.image) < 2:
             raise InputError(
                 "A step of the discriminator needs a true and an estimated sample. Set batch_size to 2 or more."
@@ -193,7 +194,7 @@ class Game:
         with batch_statistics(networks["estimator"], self.resting == "batch" and networks["discriminator"].training):
             estimate = torch.softmax(networks["estimator"](batch.image[1::2]).float(), dim=1)
         images = torch.cat([inner(batch.image[::2]), inner(batch.image[1::2])])
-        true, estimated = self.judged(
+        true, estimated = self.log_odds(
             networks, images, one_hot(inner(batch.targets["classes"][::2])), estimate, batch.progress
         )
         wanted = torch.full_like(true, 1 - self.smoothing)
@@ -237,10 +238,10 @@ class RibCage:
     features: int = 8
     """Features of the first block of the printed list; the third has eight times as many."""
     printed: Literal["ribs", "spine"] = "ribs"
-    """Network that the printed list describes: the ribs, half as many features in the spine (the authors' code); or the
-    spine, twice as many in the ribs (the other reading of the text)."""
+    """Network that the printed list describes: the ribs, with half as many features in the spine (the authors' code);
+    or the spine, with twice as many in the ribs (the other reading of the text)."""
     closing: bool = True
-    """The last convolution, C(4, 64), which the paper has and the authors' code has not."""
+    """The last convolution, C(4, 64), which is in the paper but not in the authors' code."""
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
         """Discriminator that the estimator is trained against."""
@@ -293,7 +294,7 @@ class CrossEntropy:
     summary: ClassVar[str] = "the estimator of ribcage, trained by cross-entropy"
 
     def networks(self, channels: int) -> dict[str, nn.Module]:
-        """Nothing beside the estimator."""
+        """Only the estimator: no discriminator."""
         return {}
 
     def stages(self, rmsprop: RMSProp) -> tuple[Stage, ...]:
@@ -303,7 +304,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True, kw_only=True)
 class ContourEstimator:
-    """Five convolutions, softmax over background, cell and contour; the rival decides how they learn."""
+    """Five convolutions, softmax over background, cell and contour, trained against the chosen discriminator."""
 
     paper: ClassVar[str] = (
         "A. Arbelle, T. Riklin Raviv, Microscopy cell segmentation via adversarial neural networks, ISBI 2018"
@@ -334,12 +335,12 @@ class ContourEstimator:
 
     @property
     def decode_reach(self) -> int:
-        """A contour pixel looks for its cell, px."""
+        """Radius for a contour pixel: its cell, px."""
         return self.contours.contour_radius
 
     @property
     def link(self) -> int:
-        """Longest distance from a contour pixel to its cell, px."""
+        """Greatest distance from a contour pixel to its cell, px."""
         return max(1, self.contours.contour_radius)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
@@ -362,7 +363,7 @@ class ContourEstimator:
         return self.training.stages(self.rmsprop)
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
-        """Softmax of the estimator, which goes on beyond the window's border as in a mirror, (n, y, x)."""
+        """Softmax of the estimator, whose input is mirrored at the window's border, (n, y, x)."""
         mode = "reflect" if min(windows.shape[2:]) > self.reach else "replicate"
         seen = functional.pad(windows, (BEFORE, BEHIND, BEFORE, BEHIND), mode=mode)
         shares = torch.softmax(networks["estimator"](seen).float(), dim=1)

@@ -1,4 +1,4 @@
-"""Lin and Norouzi (2021): a loss that looks at the rims of cells, with Mask R-CNN and with U-Net.
+"""Lin and Norouzi (2021): a loss with weights at the boundaries of cells, for Mask R-CNN and U-Net.
 
 Three losses of a mask (binary cross-entropy, focal, shape-aware: eq. 2 and 3) and two architectures. Mask R-CNN gives
 instances; U-Net gives a mask whose components are the cells.
@@ -45,14 +45,14 @@ class MaskLoss:
     kind: Kind = "shape-aware"
     """Shape-aware weights, none (bce), or (1 − p)^γ (focal)."""
     alpha: float = 10.0
-    """α: what is added on a rim (shape-aware)."""
+    """α: additional weight on a boundary pixel (shape-aware)."""
     sigma: float = 5.0
-    """σ: how fast that falls with the distance to the rim, px (shape-aware)."""
+    """σ: width of its decay with the distance to the boundary, px (shape-aware)."""
     gamma: float = 2.0
-    """γ: how much less a pixel counts that is right already (focal); not stated in the paper."""
+    """γ: exponent that reduces the weight of correctly classified pixels (focal); not stated in the paper."""
     balance: Balance = field(default_factory=Balance)
     ratio: float = setting(0.0, fitted=True)
-    """w_c of cell pixels: background pixels for each cell pixel that training sees (shape-aware); 0: fitted by
+    """w_c of cell pixels: background pixels for each cell pixel in the training samples (shape-aware); 0: fitted by
     `fit_statistics`, and 1 until then."""
 
     def fit_statistics(self, views: Iterable[Labels], classes: Callable[[Labels], NDArray[np.uint8]]) -> Self:
@@ -110,17 +110,17 @@ class BinaryUNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A gap pixel looks for its cell and at the cells around it, px."""
+        """Radius for a gap pixel: its cell, and the cells around it, px."""
         return max(self.fill_radius, GAP_REACH)
 
     @property
     def link(self) -> int:
-        """Longest distance from a gap pixel to its cell, px."""
+        """Greatest distance from a gap pixel to its cell, px."""
         return max(1, self.fill_radius)
 
     @property
@@ -189,7 +189,7 @@ def start_from(networks: Networks, source: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """Size of the network, and which of its candidates become cells."""
+    """Size of the network, and rules that select its candidates."""
 
     backbone: Literal["small", "resnet50"] = "small"
     """The paper's ResNet-50 with a feature pyramid, or one that trains on a laptop (ours)."""
@@ -200,16 +200,16 @@ class Detection:
     sizes_per_level: int = setting(0, before=2)
     """Sizes of anchors at each level, 1 or 2; 0: one with `weights`, whose proposal layers have one, else two."""
     batch_norm: Literal["auto", "trained", "frozen"] = setting("auto", before="trained")
-    """Whether BatchNorm of ResNet-50 learns, or keeps the statistics of `weights`; auto: frozen with `weights`."""
+    """Whether BatchNorm of ResNet-50 is trained, or keeps the statistics of `weights`; auto: frozen with `weights`."""
     samples: int = 64
-    """Proposals of a crop that the box head learns from."""
+    """Number of proposals of a crop on which the box head is trained."""
     spare: float = 4.0
-    """At most so many times the training frames' density of cells are detected; ten times as many are proposed."""
+    """Limit on detections, as a multiple of the cell density of the training frames; proposals: ten times as many."""
     growth: float = 1.5
-    """Cells may be so many times longer than the longest of the training frames; larger boxes are dropped and
+    """Greatest length of a cell, as a multiple of the longest in the training frames; larger boxes are dropped and
     counted."""
     overlap: int = 0
-    """How far windows reach beyond their cores, px; 0: the longest side of a box."""
+    """Margin of windows around their cores, px; 0: the longest side of a box."""
     score: float = 0.5
     """Candidates with a lower score are dropped; fitted by `calibrate`."""
     most_overlap: float = 0.5

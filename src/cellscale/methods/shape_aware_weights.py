@@ -108,9 +108,9 @@ class Focal:
     summary: ClassVar[str] = "U-Net, 3 classes, focal loss"
     classes: ClassVar[Literal[2, 3]] = 3
     gamma: float = 2.0
-    """How much less a pixel counts that is right already."""
+    """Exponent that reduces the weight of correctly classified pixels."""
     warm_up: float = 0.0
-    """Share of the steps that learn by weighted cross-entropy first."""
+    """Share of the steps that first train with weighted cross-entropy."""
 
     def fit_statistics(self, frames: Iterable[Labels], mean_weight: float) -> Self:
         """Nothing to fit."""
@@ -169,7 +169,7 @@ class ShapeAware:
     summary: ClassVar[str] = "U-Net, 3 classes, shape-aware weights"
     classes: ClassVar[Literal[2, 3]] = 3
     sigma: float = 3.0
-    """Width of the Gaussian that spreads the contours' weights, px; not stated in the paper."""
+    """Width of the Gaussian that smooths the contours' weights, px; not stated in the paper."""
     radius: int = 20
     """Contour weights are copied to pixels at most this far away, px; not stated in the paper."""
     propagate: Literal["inside", "both"] = "both"
@@ -196,7 +196,7 @@ class ShapeAware:
         return dataclasses.replace(self, tau=tau, unit=self.unit or mean_weight)
 
     def weights(self, labels: Labels, classes: Classes, balance: Weights) -> Weights:
-        """Class balance plus the propagate complexity of the contours."""
+        """Class balance plus the propagated complexity of the contours."""
         return balance + np.float32(self.unit or 1.0) * shape_aware_weights(
             labels,
             tau=self.tau,
@@ -215,7 +215,7 @@ class ShapeAware:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Algorithm 2: which pixels are touching, which are cells, and what becomes of them."""
+    """Algorithm 2: thresholds for touching and cell pixels, and the assignment of touching pixels."""
 
     gamma1: float = 0.5
     """γ1: a pixel is touching if z2 > γ1; fitted by `calibrate`."""
@@ -247,7 +247,7 @@ class MulticlassUNet:
     channels: int = 1
     """Number of image channels."""
     balance: Balance = field(default_factory=lambda: Balance(exponent=0.5))
-    """w0 of each class; the paper has inverse frequencies (1), which no threshold undoes where touching is rare."""
+    """w0 of each class; the paper has inverse frequencies (1), whose effect on a rare class no threshold corrects."""
     touching_within: float = setting(3.0, before=0.0)
     """Gaps are touching where two cells are within this distance, px; 0: all that Algorithm 1 fills, as printed,
     notches of a single cell's outline included."""
@@ -272,17 +272,17 @@ class MulticlassUNet:
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field of a prediction, px."""
         return self.unet.reach
 
     @property
     def decode_reach(self) -> int:
-        """A touching pixel looks for its cell; with two classes, a gap pixel looks at the cells around it, px."""
+        """Radius for a touching pixel: its cell; with two classes, for a gap pixel: the cells around it, px."""
         return self.thresholds.touching_radius if self.weighting.classes == 3 else GAP_REACH
 
     @property
     def link(self) -> int:
-        """Longest distance from a touching pixel to its cell, px; a gap pixel is beside its cell."""
+        """Greatest distance from a touching pixel to its cell, px; a gap pixel is adjacent to its cell."""
         return max(1, self.thresholds.touching_radius) if self.weighting.classes == 3 else 1
 
     @property

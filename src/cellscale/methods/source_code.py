@@ -1,7 +1,7 @@
-"""The source of a method from outside the package, as a digest: another code is another method.
+"""Digest of the source of a method from outside the package: changed code is another method.
 
-The package's own methods are named by its version. A method of one's own is its module and what that imports from the
-same place: its own package, or modules that are neither of the standard library nor installed packages.
+The package's own methods are identified by its version. For other methods, the digest covers their module and its
+imports from the same place: its own package, or modules that are neither in the standard library nor installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def source_digest(method: Any) -> str | None:
     Parameters
     ----------
     method : Method
-        The classes that it is made of and all modules that they import, at any depth, are read.
+        Its classes and all modules that they import, at any depth, are read.
     """
     kinds = [kind for kind in type(method).__mro__ if not _ours(kind.__module__) and kind is not object]
     if not kinds:

@@ -1,6 +1,6 @@
 """Dice and mean squared error of cells, each against the predicted cell with the nearest centroid; and of whole images.
 
-The scores of the Multi-CellNet paper; how cells are matched and over what the error of a cell is averaged are ours.
+The scores of the Multi-CellNet paper; the matching of cells and the region of a cell's error are ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""F1 of contours: predicted rim pixels near a true rim pixel, and the reverse.
+"""F1 of contours: predicted boundary pixels near a true boundary pixel, and the reverse.
 
-A rim pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
-is no neighbour.
+A boundary pixel is a cell pixel with a 4-neighbour of another label, background included; the border of the image
+is not a neighbour.
 
 Sources: F. A. Guerrero-Peña et al., Multiclass weighted loss for instance segmentation of cluttered cells, 2018 (F1
 over radii of uncertainty); G. Csurka et al., What is a good evaluation measure for semantic segmentation?, 2013 (both
@@ -20,36 +20,36 @@ from cellscale.types import Box, Labels, Mask
 RADII = tuple(range(1, 8))
 """Tolerances, px."""
 HALO_PX = max(RADII) + 1
-"""How far counts look beyond a box: to the farthest rim pixel, and to that pixel's neighbours."""
+"""Margin of a box that counts depend on, px: to the farthest boundary pixel, and to that pixel's neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RimCounts:
-    """Rim pixels that add up over frames."""
+    """Counts of boundary pixels that add up over frames."""
 
     truth: int = 0
     """Boundary pixels of true cells."""
     predicted: int = 0
     """Boundary pixels of predicted cells."""
     truth_near: tuple[int, ...] = (0,) * len(RADII)
-    """Those of true cells within each radius of a predicted rim pixel."""
+    """Those of true cells within each radius of a predicted boundary pixel."""
     predicted_near: tuple[int, ...] = (0,) * len(RADII)
-    """Those of predicted cells within each radius of a true rim pixel."""
+    """Those of predicted cells within each radius of a true boundary pixel."""
 
 
 def _near(rim: Mask, other: Mask, core: Box) -> tuple[int, ...]:
-    """Count the pixels of one rim in a box within each radius (Euclidean, centre to centre) of another."""
+    """Count the boundary pixels in a box within each radius (Euclidean, centre to centre) of another boundary."""
     squared = distance_transform(~other, squared=True)[core.slices][rim[core.slices]]
     return tuple(int((squared <= radius**2).sum()) for radius in RADII)
 
 
 def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> RimCounts:
-    """Count one frame's rim pixels, and those near the other rim.
+    """Count one frame's boundary pixels, and those near the other boundary.
 
     Parameters
     ----------
     truth, prediction : uint32 array, (y, x)
-        Labels of a frame, or of a box of it and what lies within HALO_PX around that.
+        Labels of a frame, or of a box of it with HALO_PX around it.
     core : Box
         The pixels that are counted; None: all.
     """
@@ -66,7 +66,7 @@ def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> Ri
 def contour_scores(counts: RimCounts) -> dict[str, float]:
     """Harmonic mean of both shares at each radius as `contour_f1_1` … `contour_f1_7`.
 
-    Without any rim it is 1; with one of them only, 0.
+    Without any boundary it is 1; with only one of them, 0.
     """
     empty = float(counts.truth + counts.predicted == 0)
     return {

@@ -14,7 +14,7 @@ from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
 
 SPLIT, MISSED, SPURIOUS = 5, 10, 1
-"""Weights of AOGM-D: what it costs to split a result object, to add one, to delete one."""
+"""Weights of AOGM-D: costs to split a result object, to add one, to delete one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def detection(counts: ChallengeCounts) -> float:
 
 
 def challenge_scores(counts: ChallengeCounts) -> dict[str, float]:
-    """SEG, DET, splits and merges; SEG, too, is nan without truth.
+    """SEG, DET, splits and merges; SEG is nan without ground truth as well.
 
     SEG is the mean over the true cells of the Jaccard index with the prediction that covers more than half of the cell,
     0 where there is none (Maška et al. 2014).

@@ -1,4 +1,4 @@
-"""From label images to scores: each frame becomes counts, counts add up, and scores are made of the sums.
+"""Scores of label images: each frame is reduced to counts, counts add up, and scores are computed from the sums.
 
 No frame is kept, so a time-lapse of any length needs the memory of one frame.
 """
@@ -28,7 +28,7 @@ TILE_PX = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class FrameScores:
-    """Counts of one frame, or of many: they add up. Without arguments, the counts of nothing."""
+    """Counts of one frame or of several, which add up. The default is zero counts."""
 
     challenge: ChallengeCounts = field(default_factory=ChallengeCounts)
     """For SEG, DET, splits and merges."""
@@ -84,7 +84,7 @@ def _cells(labels: Labels, origin: tuple[int, int]) -> Table:
 
 
 def frame_scores_of(parts: Sequence[Counted]) -> FrameScores:
-    """Count what the scores of one frame are made of, from the counts of boxes that cover it."""
+    """Compute the counts of one frame from those of boxes that cover it."""
     table = grouped([part.pairs for part in parts], ("a", "b"))
     truth = grouped([part.truth for part in parts], ("label",))
     predicted = grouped([part.predicted for part in parts], ("label",))
@@ -101,7 +101,7 @@ def frame_scores_of(parts: Sequence[Counted]) -> FrameScores:
 
 
 def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
-    """Count what the scores of one frame are made of.
+    """Compute the counts of one frame for its scores.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
     Raises
     ------
     InputError
-        If one is no label image, is too large, or the shapes differ.
+        If one is not a label image, is too large, or the shapes differ.
     """
     true_labels, predicted_labels = label_image(truth, "truth"), label_image(prediction, "prediction")
     check_equal_shapes(true_labels, predicted_labels, "truth and prediction")
@@ -122,7 +122,7 @@ def frame_scores(truth: Labels, prediction: Labels) -> FrameScores:
 def tiled_scores(
     read: Callable[[Box], tuple[Labels, Labels]], shape: tuple[int, int], tile_px: int | None = None
 ) -> FrameScores:
-    """Count what the scores of one frame are made of, tile by tile: the same counts as those of the whole frame.
+    """Compute the counts of one frame tile by tile: the same counts as those of the whole frame.
 
     Parameters
     ----------
@@ -156,9 +156,9 @@ def total(frames: Iterable[FrameScores]) -> FrameScores:
 
 
 def summary(total: FrameScores) -> dict[str, float]:
-    """Make scores of counts.
+    """Compute scores from counts.
 
-    All cells of all frames count alike; no frame is averaged on its own.
+    All cells of all frames have the same weight; scores are not averaged over frames.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Which true and predicted cells share pixels: what every score of whole cells is counted from.
+"""Overlaps of true and predicted cells, from which every score of whole cells is computed.
 
 A pair is a true and a predicted cell with at least one common pixel; both are numbered from 0 in ascending label order.
-Whole numbers throughout, so no score depends on rounding at a threshold.
+All numbers are integers, so no score depends on rounding at a threshold.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class PixelCounts:
     aggregated_shared: int = 0
     """Shared by each true cell and its best prediction, summed."""
     aggregated_united: int = 0
-    """In either of them, summed, and in predictions that are nobody's best."""
+    """In either of them, summed, and in predictions that are not the best of any cell."""
 
 
 def best_pairs(pairs: Overlaps) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Shares of counts, and what they are where nothing was counted."""
+"""Ratios of counts, with defined values for zero counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seam quality: cell borders that run straight along given lines, against lines beside them.
+"""Seam quality: cell borders that run straight along given lines, compared with lines near them.
 
 Where tiles or windows cut cells, borders of labels lie exactly on their lines, over many pixels. A pixel of a line is a
 border pixel where the labels on both sides of the line differ. All counts are whole numbers and add up over any
@@ -80,7 +80,7 @@ def straight_pixels(labels: Labels, seen: Box, box: Box, lines: Sequence[int]) -
 
 
 def seam_quality(counts: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
-    """Compare straight borders on lines with those beside them.
+    """Compare straight borders on lines with those on lines near them.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def seam_quality(counts: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
     dict
         share and share_beside (of border pixels, those on runs of at least RUN px), border_px, border_px_beside, lines,
         difference and interval (95 % percentile bootstrap over lines with their partners); None where nothing lies
-        on the lines or beside them.
+        on the lines or on those near them.
     """
     long, border, long_beside, border_beside = (int(n) for n in counts.sum(axis=0))
     found: dict[str, Any] = {"lines": len(counts), "border_px": border, "border_px_beside": border_beside}

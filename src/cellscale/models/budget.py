@@ -1,4 +1,4 @@
-"""A limit on the networks that a description asks for: no more numbers than the file of weights can fill."""
+"""A limit on the size of networks from a model's description: no more numbers than the file of weights can fill."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cellscale.errors import DamagedError
 
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 SPARE = 2_000_000
-"""Numbers beyond those of the weights that may be made: constants, and settings that differ a little (8 MB)."""
+"""Elements allowed beyond those of the weights, for constants and slightly different settings (8 MB)."""
 
 
 class Budget(TorchFunctionMode):
-    """While the context lasts, tensors of at most a number of elements are made, all together, and none without any.
+    """A context in which tensors with at most a given total number of elements can be created, and no empty ones.
 
-    It counts before the memory is taken: a network of width 10⁶ ends at its first layer.
+    Elements are counted before memory is allocated: a network of width 10⁶ ends at its first layer.
     """
 
     def __init__(self, elements: int, message: str) -> None:
-        """Allow this number of elements; `message` is what the DamagedError says."""
+        """Allow this number of elements; `message` is the text of the DamagedError."""
         super().__init__()
         self.left = elements
         self.message = message
@@ -35,7 +35,7 @@ class Budget(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Count what is made."""
+        """Count the elements of created tensors."""
         if func in _FACTORIES:
             sides = _sides(args, kwargs or {})
             self.left -= math.prod(sides)

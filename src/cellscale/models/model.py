@@ -1,7 +1,7 @@
 """A trained model as a folder: model.json and weights.safetensors, on any file system or object store.
 
-model.json is written last and names the file of the weights and its digest, so that a model is complete or not there.
-A model that replaces another has its weights under a name of their own.
+model.json is written last and names the file of the weights and its digest, so that an incomplete model is not visible.
+A model that replaces another has its weights in a file with another name.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ KINDS = {
 }
 """Entries of a description and their types."""
 _MISFITS = (RuntimeError, TypeError, ArithmeticError, LookupError, ValueError)
-"""Errors that Python and torch raise for settings that no one has tried together."""
+"""Errors that Python and torch raise for combinations of settings that do not fit together."""
 MAX_REACH = 8192
-"""Farthest that a method looks, px: a window is twice as much wider than its core, and has to fit into memory."""
+"""Largest reach of a method, px: a window is twice as much wider than its core, and has to fit into memory."""
 MAX_PIXEL_UM = 1e6
 """Largest pixel, µm."""
 
@@ -69,7 +69,7 @@ class ArrayOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A method, its weights and what they were trained on."""
+    """A method with its weights and a summary of their training."""
 
     method: Method
     networks: dict[str, nn.Module]
@@ -146,7 +146,7 @@ def digest(model: Model) -> str:
 
 
 def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] | None = None) -> None:
-    """Write a model as a folder; one that is there is replaced as a whole, and there until the new one is complete.
+    """Write a model as a folder; an existing model stays until the new one is complete, and is then replaced.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _weights_of(content: bytes | None) -> str | None:
 
 
 def _pair(folder: Folder) -> tuple[bytes | None, bytes | None]:
-    """Description and weights that belong together, though another process may replace the model meanwhile."""
+    """Read a description and its weights, which another process may replace meanwhile."""
     content = folder.read(DESCRIPTION)
     while True:
         weights = folder.read(_weights_of(content) or WEIGHTS)
@@ -223,7 +223,7 @@ def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) ->
 
 
 def shipped_models(folder: Path = SHIPPED) -> list[dict[str, Any]]:
-    """List the models that come with the package: name, summary (title of its card), method, pixel_size_um, bytes."""
+    """List the models included in the package: name, summary (title of its card), method, pixel_size_um, bytes."""
     return [_listed(path.parent) for path in sorted(folder.glob(f"*/{DESCRIPTION}"))]
 
 
@@ -285,7 +285,7 @@ def _method(description: Mapping[str, Any], place: str, trust: Collection[str]) 
 
 
 def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
-    """Networks of a method with these weights, in evaluation mode; none is made that is larger than its weights."""
+    """Networks of a method with these weights, in evaluation mode; none larger than the weights is created."""
     try:
         values = load(weights)
     except (SafetensorError, LookupError, ValueError) as error:
@@ -304,7 +304,7 @@ def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
 
 
 def _check_finite(values: Mapping[str, Tensor], url: str) -> None:
-    """Raise DamagedError for weights that are NaN or infinite: what they predict is background without a word."""
+    """Raise DamagedError for weights that are NaN or infinite: they would predict background without an error."""
     for name, value in sorted(values.items()):
         if value.is_floating_point() and not torch.isfinite(value).all():
             count = int((~torch.isfinite(value)).sum())
@@ -326,7 +326,7 @@ def load_model(
     Parameters
     ----------
     url : str or path
-        Folder of the model, or the name of one that comes with the package; a folder of that name goes first.
+        Folder of the model, or the name of an included one; an existing folder of that name has precedence.
     storage_options : mapping
         Options for fsspec.
     trust : collection of str
@@ -342,7 +342,7 @@ def load_model(
     InputError
         If the folder has another format, or its method is code that is not trusted.
     StoreError
-        If the folder cannot be read, or weights and description do not belong together.
+        If the folder cannot be read, or weights and description do not match.
 
     Examples
     --------

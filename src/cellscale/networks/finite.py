@@ -1,4 +1,4 @@
-"""Outputs of networks are finite, or the prediction ends: NaN is above no threshold and would pass for background."""
+"""Check that outputs of networks are finite: NaN is above no threshold and would pass for background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cellscale.errors import InputError
 
 
 class NotFiniteError(InputError):
-    """A prediction that has numbers which are not finite."""
+    """A prediction that contains NaN or infinities."""
 
     def __init__(self, name: str, sample: int) -> None:
         """Name the map, and the sample of the batch."""

@@ -1,4 +1,4 @@
-"""Mask R-CNN of torchvision's parts, for images that are not resized and for windows full of cells.
+"""Mask R-CNN built from torchvision's parts, for images that are not resized and for windows full of cells.
 
 The attributes are named as in torchvision, so that its weights fit. K. He et al., Mask R-CNN, ICCV 2017.
 """
@@ -41,7 +41,7 @@ LEAST = 0.05
 CHUNK = 256
 """Masks predicted at once."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the images that torchvision's weights have seen."""
+"""Channel statistics of the images on which torchvision's weights were trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,11 @@ class Shape:
     cell_size: float
     """√(height · width) of a typical cell's box, px: anchors follow it."""
     samples: int
-    """Proposals of an image that the box head learns from."""
+    """Number of proposals of an image on which the box head is trained."""
     sizes_per_level: int = 2
     """Sizes of anchors at each level: torchvision's weights have one, small networks find more with two."""
     frozen: bool = False
-    """Whether the BatchNorm of ResNet-50 keeps the statistics that were loaded: two crops are no batch."""
+    """Whether the BatchNorm of ResNet-50 keeps the loaded statistics, since two crops are too few for new ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

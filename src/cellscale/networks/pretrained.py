@@ -1,4 +1,4 @@
-"""Torchvision's weights for a Mask R-CNN: where they come from, which of them fit, and what is reported about it."""
+"""Torchvision's weights for a Mask R-CNN: download, loading of the tensors that fit, and a report."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Arbelle and Riklin Raviv (2018): the estimator, the Rib Cage discriminator and a classification discriminator.
 
 Every layer of the estimator is local. The even kernel looks one pixel farther down and to the right than up and to the
-left. The discriminators read squares of one size and are needed in training alone.
+left. The discriminators read squares of one size and are needed only in training.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 KERNELS = (9, 7, 5, 4)
 """Sides of the estimator's convolutions before the last, px."""
 BEFORE = sum((side - 1) // 2 for side in KERNELS)
-"""How far an estimate looks up and to the left, px."""
+"""Reach of an estimate up and to the left, px."""
 BEHIND = sum(side // 2 for side in KERNELS)
-"""How far it looks down and to the right, px: the even kernel looks one pixel farther."""
+"""Reach of an estimate down and to the right, px: one more, because of the even kernel."""
 LEAK = 0.1
 """Slope of the leaky ReLU below 0."""
 

@@ -1,6 +1,6 @@
 """U-Net: zero-padded convolutions, 2×2 pooling, transposed 2×2 convolutions or interpolation, skips by concatenation.
 
-Every layer is local, so a pixel of the output depends on the inputs within `unet_reach` px and on nothing else.
+Every layer is local, so a pixel of the output depends only on the inputs within `unet_reach` px.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def unet_multiple(depth: int) -> int:
 
 
 def unet_reach(depth: int, up: Up = "transposed") -> int:
-    """How far an output pixel looks, one side, px: R(0) = c, R(d) = c + 2 R(d − 1) + 1 + u + c.
+    """Radius of the receptive field of an output pixel, px: R(0) = c, R(d) = c + 2 R(d − 1) + 1 + u + c.
 
-    c is the number of convolutions of a block. A pixel that looks r pixels far in the pooled plane looks 2r + 1 far in
-    the plane before the pooling; u is 1 where pooled pixels are interpolated, 0 where they are not: a pixel then also
-    sees the next pooled one, from the side that is nearer to it.
+    c is the number of convolutions of a block. A radius of r px in the pooled plane is one of 2r + 1 px in the plane
+    before the pooling. u is 1 if pooled pixels are interpolated, since a pixel then also depends on the next pooled one
+    on its nearer side, and 0 otherwise.
     """
     if depth == 0:
         return CONVOLUTIONS
@@ -42,7 +42,7 @@ def unet_reach(depth: int, up: Up = "transposed") -> int:
 
 
 def farthest(pixel: int, depth: int, up: Up = "transposed") -> int:
-    """Return the last input that an output pixel sees; how far depends on the pixel's place in the pooling grid."""
+    """Return the last input on which an output pixel depends, which varies with its place in the pooling grid."""
     if depth == 0:
         return pixel + CONVOLUTIONS
     # Interpolation: an odd pixel lies between its pooled one and the next, an even one between that and the one before.
@@ -51,7 +51,7 @@ def farthest(pixel: int, depth: int, up: Up = "transposed") -> int:
 
 
 def chained_reach(depth: int, up: Up = "transposed") -> int:
-    """How far an output pixel of a U-Net looks that sees the output of another one, px: less than twice as far."""
+    """Radius of the receptive field of two U-Nets in series, px: less than twice that of one."""
     return max(farthest(farthest(pixel, depth, up), depth, up) - pixel for pixel in range(unet_multiple(depth)))
 
 
@@ -159,7 +159,7 @@ class UNetShape:
 
     @property
     def reach(self) -> int:
-        """How far an output pixel looks, one side, px."""
+        """Radius of the receptive field of an output pixel, px."""
         return unet_reach(self.depth, self.up)
 
     def network(self, channels: int, classes: int) -> UNet:

@@ -25,7 +25,7 @@ from cellscale.types import Box, Image
 SHARD_PX = 2048
 """Side of a shard, and of the boxes that one task publishes, px."""
 CHUNK_PX = 512
-"""Side of a chunk of levels that are as large, px; smaller levels have chunks of half of it."""
+"""Side of a chunk, px; levels smaller than a shard have chunks of half this side."""
 
 Index = tuple[slice, ...]
 
@@ -80,7 +80,7 @@ def index_of(axes: Sequence[str], box: Box, *, t: int, z: slice, c: slice) -> In
 
 
 def object_shape(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """Shape of what is stored as one object: a shard, or a chunk."""
+    """Shape of a stored object: a shard, or a chunk without sharding."""
     return tuple(array.shards or array.chunks)
 
 
@@ -181,7 +181,7 @@ def object_keys(store: Store, path: str, index: Index) -> list[str]:
 
 
 def flush(store: Store, path: str, indices: Sequence[Index]) -> None:
-    """Return when the objects that were stored for indices are on the disk; object stores keep what they have taken."""
+    """Wait until the objects stored for indices are on the disk; object stores need no flush."""
     if store.on_disk:
         with store.array(path) as array:
             places = {place for index in indices for place in _objects(array, index)}
@@ -190,7 +190,7 @@ def flush(store: Store, path: str, indices: Sequence[Index]) -> None:
 
 
 def check_whole(array: zarr.Array[Any], axes: Sequence[str], index: Index, url: str) -> None:
-    """Raise InputError unless an index is made of whole stored objects: part of one would lose its other pixels."""
+    """Raise InputError unless an index covers whole stored objects: writing a part would lose the other pixels."""
     for axis, part, side, size in zip(axes, index, object_shape(array), array.shape, strict=True):
         if part.start % side or (part.stop % side and part.stop != size):
             raise InputError(
@@ -200,7 +200,7 @@ def check_whole(array: zarr.Array[Any], axes: Sequence[str], index: Index, url: 
 
 
 def _stored(array: zarr.Array[Any], index: Index, values: NDArray[Any], *, empty: bool) -> int:
-    """How many objects are stored for the values of an index of whole objects."""
+    """Count the objects that are stored for the values of an index of whole objects."""
     places, sides = _objects(array, index), object_shape(array)
     starts = [part.start for part in index]
     corners = [[i * side - start for i, side, start in zip(place, sides, starts, strict=True)] for place in places]
@@ -213,7 +213,7 @@ def write_plane(
 ) -> int:
     """Write (y, x) into an index of whole stored objects and return how many are stored.
 
-    `empty`: objects of zeros alone are stored, too.
+    `empty`: also store objects that hold only zeros.
     """
     url = joined(store.url, path)
     with store.array(path, "r+") as array:

@@ -1,7 +1,7 @@
-"""Attempts to make an image or a label layer in a group, each with a token, so that none touches another's.
+"""Attempts to make an image or a label layer in a group; each has a token and never touches the data of another.
 
 The first one in an empty group has arrays with plain names, 0, 1 and so on; the others put their token before theirs. A
-group's document says by whose attempt its arrays were made, and what they have replaced.
+group's document names the attempt that made its arrays, and the data that they have replaced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ attempt that has the plain names and has not published, and the name of the obje
 OBJECTS = "objects.parquet"
 """Name of an object table's folder, or its end."""
 COMPANIONS = (OBJECTS, "report")
-"""Folders that lie beside a label layer's arrays."""
+"""Folders next to a label layer's arrays."""
 
 
 def noted(node: Node | None) -> Mapping[str, Any]:
@@ -65,13 +65,13 @@ def prefix_of(group: Store, attempt: str) -> str | None:
 
 
 def claim(group: Store, version: str, attempt: str) -> None:
-    """Make a group that does not exist, for an attempt; of those who do so at once, one gets it."""
+    """Create a group for an attempt, if it does not exist; of several attempts at the same time, one succeeds."""
     attributes = attributes_of(version, {}, {"cellscale": {ATTEMPT: attempt}})
     update_group(group, version, lambda node: attributes if node is None else None)
 
 
 def held(node: Node | None) -> set[str]:
-    """Names in a group that belong to the arrays which its document names, or that these have replaced."""
+    """Names in a group that belong to the arrays which its document names, or to arrays that these have replaced."""
     if node is None or not published(node):
         return set()
     token, paths = (
@@ -85,7 +85,7 @@ def held(node: Node | None) -> set[str]:
 
 
 def delete_parts(group: Store, names: Iterable[str]) -> None:
-    """Delete arrays and folders inside a group; documents go first, so that no one opens what goes."""
+    """Delete arrays and folders in a group; documents first, so that nobody opens an array that is being deleted."""
     for name in names:
         for document in DOCUMENTS:
             group.delete_object(f"{name}/{document}")
@@ -93,7 +93,7 @@ def delete_parts(group: Store, names: Iterable[str]) -> None:
 
 
 def delete_replaced(group: Store, version: str, attempt: str | None, names: Iterable[str]) -> None:
-    """Delete what an attempt has replaced in a group, then forget the names: others may use them again."""
+    """Delete the data that an attempt has replaced in a group, then drop their names: others may use them again."""
 
     def forgotten(node: Node | None) -> Mapping[str, Any] | None:
         if node is None or attempt_of(node) != attempt or not listed_in(node, REPLACED):
@@ -108,7 +108,7 @@ def delete_replaced(group: Store, version: str, attempt: str | None, names: Iter
 
 
 def discard(group: Store, attempt: str) -> None:
-    """Delete what an attempt has made in a group, unless the group's document names it; nothing else is touched."""
+    """Delete the data of an attempt in a group, unless the group's document names them; nothing else is touched."""
     node, there = read_node(group), group.folder.names()
     delete_parts(group, sorted(part for part in there if part.startswith(f"{attempt}-") and part not in held(node)))
     if plain_of(node) == attempt:
@@ -122,7 +122,7 @@ def discard(group: Store, attempt: str) -> None:
 
 
 def kept_of(node: Node | None, attempt: str | None, replaced: Iterable[str]) -> dict[str, Any]:
-    """Entries with which an attempt takes over a group: what it replaces, and who still has the plain names."""
+    """Entries with which an attempt takes over a group: data to replace, and the attempt with the plain names."""
     plain, names = plain_of(node), list(replaced)
     entries: dict[str, Any] = {ATTEMPT: attempt}
     return entries | ({REPLACED: names} if names else {}) | ({PLAIN: plain} if plain not in (None, attempt) else {})

@@ -1,4 +1,4 @@
-"""Compressed chunks by strangers: what they unpack to is bounded before they are unpacked.
+"""Compressed chunks of unknown origin: the size that they unpack to is bounded before they are unpacked.
 
 A few kilobytes of zeros, compressed, become gigabytes in the decoder, whatever size of chunk the array declares. Blosc
 and LZ4 keep sizes in 31 bits. The blocks of zstd say how much they hold, so that walking over them costs nothing; the
@@ -28,19 +28,19 @@ from cellscale.ngff.limits import MAX_CHUNK_BYTES
 COMPRESSORS = frozenset({"zstd", "gzip", "zlib", "bz2", "lzma", "blosc", "lz4"})
 """Codecs whose output is larger than their input."""
 ZSTD_BLOCK = 2**17
-"""Most that a block of zstd unpacks to, bytes."""
+"""Greatest unpacked size of a zstd block, bytes."""
 _ZSTD, _SKIPPED = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 _STREAMS: dict[str, tuple[bytes, float, Callable[[Any], Any]]] = {
     "gzip": (b"\x1f\x8b", 1032, gzip.open),
     "bz2": (b"BZh", math.inf, bz2.open),
     "lzma": (b"\xfd7zXZ", math.inf, lzma.open),
 }
-"""First bytes, most bytes that one byte becomes, and how to unpack step by step."""
+"""First bytes, greatest unpacked bytes per byte, and a function that unpacks step by step."""
 _STEP = 2**20
 
 
 def zstd_bound(data: memoryview) -> int:
-    """Return how much the frames at the beginning of `data` unpack to at most, from the headers of their blocks.
+    """Return an upper bound of the unpacked size of the frames at the beginning of `data`, from their block headers.
 
     See RFC 8878, 3.1: a raw block and one of equal bytes say their size, any other holds at most 128 KiB; frames of
     another kind are skipped.
@@ -116,7 +116,7 @@ class BoundedStore(WrapperStore[Any]):
     kind = ""
     """Compressor of the array that is read."""
     whole = MAX_CHUNK_BYTES
-    """Most that an object unpacks to; parts of shards have the limit of a chunk."""
+    """Greatest unpacked size of an object; parts of shards have the limit of a chunk."""
 
     def check(self, array: zarr.Array[Any], url: str) -> None:
         """Check the chunks of an array from now on.
@@ -124,7 +124,7 @@ class BoundedStore(WrapperStore[Any]):
         Raises
         ------
         InputError
-            For an array that is compressed twice, for what comes out of the first cannot be known; or one of pickles.
+            For an array that is compressed twice, since the output of the first codec has no known size, or of pickles.
         """
         names = list(_names(array.metadata.to_dict()))
         if "pickle" in names:

@@ -1,7 +1,7 @@
 """Collections: a group with one image in each of the groups 0, 1, … below it, in the bioformats2raw layout.
 
-The images are written first, the group's own metadata last: a half-made collection is not one. The images of a
-collection that replaces another have other names; the old ones go after the list of series names the new ones.
+The images are written first, the group's own metadata last: an incomplete collection is not visible. The images of a
+collection that replaces another have other names; the old ones are deleted after the list of series names the new ones.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def import_collection(
 
 
 def _claimed(root: Store, version: str, attempt: str, *, overwrite: bool) -> str:
-    """Make sure that a collection may come to a place; return the prefix of the names of its images."""
+    """Check that a collection may be written to a place; return the prefix of the names of its images."""
     root.writable()
     node = read_node(root)
     if node is None and not root.occupied():

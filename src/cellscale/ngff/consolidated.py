@@ -1,6 +1,6 @@
-"""Consolidated metadata: a group's copy of the documents of all that lies below it, kept true when a part changes.
+"""Consolidated metadata: a group's copy of the documents of all nodes below it, updated when a part changes.
 
-Zarr v2 has it in `.zmetadata`, Zarr v3 in the group's own document. Readers that find it look no further.
+Zarr v2 has it in `.zmetadata`, Zarr v3 in the group's own document. Readers that find it read no other document.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def refresh(store: Store, part: str, nodes: Sequence[str]) -> None:
     store : Store
         The group.
     part : str
-        What has changed: path of a node below the group. Copies of documents at and below it are dropped.
+        Path of the changed node below the group. Copies of documents at and below it are dropped.
     nodes : sequence of str
         Paths of the groups and arrays whose documents are copied anew, "" for the group's own.
     """

@@ -1,4 +1,4 @@
-"""Frame ranges: which frames of a sequence are meant, and which of a layer's have labels."""
+"""Frame ranges of a sequence, and the frames of a layer that have labels."""
 
 from __future__ import annotations
 

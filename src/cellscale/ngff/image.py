@@ -59,7 +59,7 @@ class NgffImage:
 
     @property
     def store(self) -> Store:
-        """Where the image lies."""
+        """Store of the image."""
         return Store(url=self.url, storage_options=self.storage_options)
 
     def size(self, axis: str, level: int = 0) -> int:
@@ -172,7 +172,7 @@ class NgffImage:
 
 
 def unfinished_image(writer: ImageWriter) -> NgffImage:
-    """The image that a writer makes, before it is published: for what is to appear with it."""
+    """The image that a writer makes, before it is published: for label layers that are published with it."""
     return NgffImage(
         url=writer.url,
         storage_options=writer.storage_options,
@@ -186,7 +186,7 @@ def unfinished_image(writer: ImageWriter) -> NgffImage:
 
 
 def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
-    """Paths of the images of a plate's wells, from at most `limit` wells; a well that is missing stands for itself."""
+    """Paths of the images of a plate's wells, from at most `limit` wells; of a missing well, its own path."""
     wells = [
         child_path(well["path"], store.url)
         for well in items_of(entries_of(node.ome["plate"]).get("wells"))
@@ -235,9 +235,9 @@ def resolve(store: Store) -> tuple[Store, Node]:
     Raises
     ------
     MissingError
-        If there is no Zarr node.
+        If there is not a Zarr node.
     InputError
-        If it is a file or no OME-Zarr image, or several.
+        If it is a file, not an OME-Zarr image, or several images.
     """
     _check_no_file(store)
     node = read_node(store)
@@ -245,12 +245,14 @@ def resolve(store: Store) -> tuple[Store, Node]:
         return resolve(store.child(inner))
     if node is None:
         there = store.occupied() if is_local(store.url) else False
-        what = "is no Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
+        what = "is not a Zarr store: it has neither zarr.json nor .zgroup" if there else "does not exist"
         raise MissingError(
             f"{store.url} {what}. Give the URL of an OME-Zarr image's group; `cellscale import` makes one of TIFFs."
         )
     if node.kind == "array":
-        raise InputError(f"{store.url} is a plain Zarr array, no OME-Zarr image. Give the URL of the image's group.")
+        raise InputError(
+            f"{store.url} is a plain Zarr array, not an OME-Zarr image. Give the URL of the image's group."
+        )
     if "multiscales" in node.ome:
         return store, node
     kind = _collection(node)
@@ -342,7 +344,7 @@ def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
     MissingError
         If nothing is there, or an array is missing.
     InputError
-        If it is no OME-Zarr image of a supported version, with numbers as pixels.
+        If it is not an OME-Zarr image of a supported version, with numbers as pixels.
     StoreError
         If the store cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Time-lapses that are computed block by block, written without ever holding a whole frame."""
+"""Import of time-lapses that are computed block by block, without holding a whole frame."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def import_blocks(
     destination : str
         URL of the new image.
     overwrite : bool
-        Replace a Zarr store that lies there.
+        Replace an existing Zarr store.
     on_progress : callable
         Called with step, done and total.
     **options
-        What may be said of a new image, see `ImageOptions`.
+        Options of the new image, see `ImageOptions`.
     """
     t, height, width = scene.shape
     shape = (t, 1, 1, height, width)

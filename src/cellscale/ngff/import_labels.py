@@ -1,6 +1,6 @@
-"""Masks to import: which frame each belongs to, and whether they number cells at all.
+"""Masks to import: the frame that each belongs to, and a check that their values number single cells.
 
-Masks of classes (0 and 255, or background, cell and border) look like labels and are not: one number has many pieces.
+Masks of classes (0 and 255, or background, cell and border) look like labels but are not: one number has many pieces.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Classes: TypeAlias = Literal["number", "keep"] | None
 
 
 class Planes(Protocol):
-    """Frames that exist elsewhere."""
+    """Source of planes by frame."""
 
     @property
     def path(self) -> str:
-        """Where they come from."""
+        """Path of the source, for messages."""
         ...
 
     @property
@@ -90,7 +90,7 @@ def pairs(images: Planes, labels: Planes) -> dict[int, int]:
     Raises
     ------
     InputError
-        If labels have no image, sizes differ, a file is both, or the two cannot be told to belong together.
+        If labels have no image, sizes differ, a file is both, or labels and images cannot be matched.
     """
     common = sorted(images.files & labels.files)
     if common:
@@ -145,7 +145,7 @@ def _pieces(labels: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def check_labels(labels: Planes, frames: Iterable[int], classes: Classes) -> None:
-    """Read all labels once, so that nothing is replaced for masks that will be refused.
+    """Read and check all labels once, before anything is replaced.
 
     Parameters
     ----------

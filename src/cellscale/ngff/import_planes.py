@@ -1,4 +1,4 @@
-"""From planes that lie elsewhere to a new OME-Zarr image with its labels; a failed import leaves nothing behind."""
+"""Import of planes into a new OME-Zarr image with its labels; a failed import leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ImportOptions(TypedDict, total=False):
     ome_zarr_version: str
     """NGFF version, 0.4 or 0.5 [default: "0.5"]."""
     overwrite: bool
-    """Replace a Zarr store that lies there."""
+    """Replace an existing Zarr store."""
     storage_options: Mapping[str, Any] | None
     """For fsspec."""
     on_progress: Progress
@@ -123,7 +123,7 @@ def import_planes(
     Parameters
     ----------
     images : Planes
-        What becomes the image; frames that do not exist stay empty.
+        Planes of the image; frames that do not exist stay empty.
     destination : str
         URL of the new image.
     labels : Planes, optional
@@ -141,7 +141,7 @@ def import_planes(
     ExistsError
         If the destination is occupied.
     InputError
-        If labels do not fit the images or are no whole numbers from 0; nothing is left behind then.
+        If labels do not fit the images or are not integers from 0; nothing is left behind then.
     StoreError
         If the destination cannot be written.
     """
@@ -182,7 +182,7 @@ def write_layer(
     overwrite: bool = False,
     on_progress: Progress = silent,
 ) -> LabelLayer:
-    """Write labels as a layer of an image that exists; the layer is there when it is complete, or not at all.
+    """Write labels as a layer of an existing image; only a complete layer becomes visible.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def staged_with(writer: ImageWriter, name: str, *, frames: Sequence[int]) -> Lab
 
 
 def published_with(writer: ImageWriter, layer: LabelLayer | None, *, frames: Sequence[int] | None = None) -> NgffImage:
-    """Publish an image whose levels are written, then its layer; only now what they replace is deleted."""
+    """Publish an image whose levels are written, then its layer; then delete the data that they replace."""
     replaced = writer.publish(frames)
     if layer is not None:
         publish_labels(layer, overwrite=writer.overwrite)
@@ -247,6 +247,6 @@ def published_with(writer: ImageWriter, layer: LabelLayer | None, *, frames: Seq
 
 
 def abandon(writer: ImageWriter, name: str) -> None:
-    """Delete what was made of an image and its layer, and is not published."""
+    """Delete the unpublished data of an image and its layer."""
     discard_labels(writer.url, name, writer.attempt, storage_options=writer.storage_options)
     writer.remove()

@@ -52,15 +52,15 @@ class LabelLayer:
 
     @property
     def store(self) -> Store:
-        """Where the layer's group lies."""
+        """Store of the layer's group."""
         return Store(url=self.url, storage_options=self.storage_options)
 
     @property
     def prefix(self) -> str:
-        """Beginning of the names of all that belongs to this attempt in the layer's group.
+        """Beginning of the names of this attempt's data in the layer's group.
 
         It is empty for a layer that was the first of its name, and the token of the attempt for one that has replaced
-        another: what is published is never written over.
+        another: published data are never overwritten.
         """
         token = f"{self.attempt}-"
         return token if self.levels[0].path.startswith(token) else ""
@@ -92,7 +92,7 @@ class LabelLayer:
         MissingError
             For a frame, slice or level that does not exist, and for a layer that was replaced or removed meanwhile.
         InputError
-            For a box that leaves the layer, or pixels that are no labels below 2³².
+            For a box that leaves the layer, or pixels that are not labels below 2³².
         StoreError
             For a chunk that cannot be read.
         """
@@ -112,7 +112,7 @@ class LabelLayer:
         Parameters
         ----------
         labels : integer array (y, x)
-            As large as the box.
+            Labels of the box.
         box : Box
             Whole chunks or shards, or up to the border; `shards` lists boxes that fit.
         t, z, level : int
@@ -186,7 +186,7 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     MissingError
         If no such layer is listed.
     InputError
-        If its pixels are no integers, it has several channels, or its version is not supported.
+        If its pixels are not integers, it has several channels, or its version is not supported.
     """
     home = _image_home(url, storage_options)
     listed = list_labels(home.url, storage_options=home.storage_options)

@@ -1,6 +1,6 @@
 """The list of an image's label layers: one document that all writers of layers change.
 
-Each change is made on what is there when it is written, so that no name is lost that others put there.
+Each change is applied to the current content, so that no name of another writer is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def names_of(node: Node | None) -> list[str]:
 
 
 def change_names(group: Store, version: str, *, add: str | None = None, drop: str | None = None) -> None:
-    """Put a name into the list of label layers, or take one from it; names that others add or drop stay so."""
+    """Add a name to the list of label layers, or remove one; changes of other writers are kept."""
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
         names = names_of(node)

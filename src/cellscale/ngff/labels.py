@@ -1,9 +1,10 @@
 """Label layers: staged unlisted, written shard by shard, published last.
 
-A layer has as many levels as its image, the same factors and scales, one channel, uint32 pixels, and is listed only
-when it is complete. What is published is never written over: the arrays of a layer that replaces another lie beside the
-old ones in the layer's group, under names of their own; the group's document then names them in one write, and only
-after it do the old ones go. Every attempt to make a layer has a token; it deletes what bears it, and what it replaces.
+A layer has the levels of its image with the same factors and scales, one channel, uint32 pixels, and is listed only
+when it is complete. Published data are never overwritten: the arrays of a layer that replaces another lie next to the
+old ones in the layer's group, under other names. One write of the group's document then switches to them, and only
+after it are the old ones deleted. Every attempt to make a layer has a token; it deletes only data with this token, and
+the data that it replaces.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def check_target(
     attempt: str | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Raise what `stage_labels` would, before anything is computed; nothing is written."""
+    """Raise the errors of `stage_labels` before anything is computed; write nothing."""
     check_layer_name(name)
     home, _ = _home(image, output, version)
     home.writable()
@@ -135,16 +136,16 @@ def stage_labels(  # noqa: PLR0913
     attempt: str | None = None,
     overwrite: bool = False,
 ) -> LabelLayer:
-    """Create a layer's arrays; nothing that is there changes, and the layer is listed nowhere until `publish_labels`.
+    """Create a layer's arrays; existing data do not change, and the layer is not listed before `publish_labels`.
 
-    The same attempt may stage its layer again, after a crash or from another process: what it has written stays. The
+    The same attempt may stage its layer again, after a crash or from another process: data already written stay. The
     first layer of a name has arrays with the names 0, 1 and so on; another attempt, while something is there, puts its
     token before them.
 
     Parameters
     ----------
     image : NgffImage
-        The image that the labels are of.
+        The segmented image.
     name : str
         Name of the layer, see `check_layer_name`.
     output : str, optional
@@ -161,17 +162,17 @@ def stage_labels(  # noqa: PLR0913
         Token of this attempt, of letters, digits, "-" and "_"; None: one that no other attempt has. An attempt that
         may be resumed names the same token again, and two attempts that may run at once have two.
     overwrite : bool
-        Whether the layer may replace one that is published, or lie beside what another program has put there.
+        Whether the layer may replace a published one, or be written next to files of another program.
 
     Returns
     -------
     LabelLayer
-        Ready to be written; `place` says where its table and report belong.
+        Ready to be written; `place` returns the folders of its table and report.
 
     Raises
     ------
     ExistsError
-        If something is there and `overwrite` is not set.
+        If the place is occupied and `overwrite` is not set.
     InputError
         If name, version or slices do not fit.
     StoreError
@@ -213,7 +214,7 @@ def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
     Raises
     ------
     ExistsError
-        If something else is there and must not be replaced.
+        If the place is occupied by something that must not be replaced.
     """
     prefix = prefix_of(group, attempt)
     if prefix is not None:
@@ -227,12 +228,12 @@ def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
         raise ExistsError(f"{home} already has a label layer {name!r}. Choose another --layer, or use --overwrite.")
     raise ExistsError(
         f"{group.url} holds data which the list of label layers does not name: another program's, or an unfinished "
-        "run's. Choose another --layer, or use --overwrite: the new layer then lies beside them."
+        "run's. Choose another --layer, or use --overwrite: the new layer is then written next to them."
     )
 
 
 def _claimed(group: Store, version: str, attempt: str, *, overwrite: bool) -> str:
-    """Make a place for an attempt, which no other attempt gets; return the prefix of its names."""
+    """Reserve a place for an attempt; return the prefix of its names."""
     prefix = _place(group, attempt, overwrite=overwrite)
     if prefix is None:
         claim(group, version, attempt)
@@ -256,7 +257,7 @@ def _extra(layer: LabelLayer, node: Node | None, replaced: list[str], there: Con
 
 
 def _source(layer: LabelLayer) -> dict[str, str]:
-    """The format's own link to the image: a path to an image of the same version, so nothing for other stores."""
+    """The format's own link to the image: a path to an image of the same version; nothing for other stores."""
     if layer.source == IN_PLACE:
         return {"image": IN_PLACE}
     reachable = is_local(layer.url) and _version_there(layer) == layer.version
@@ -273,7 +274,7 @@ def _version_there(layer: LabelLayer) -> str | None:
 
 
 def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
-    """Make a complete layer visible, then delete what it replaces; after a crash, the same call goes on.
+    """Make a complete layer visible, then delete the data that it replaces; after a crash, call it again to resume.
 
     The layer's document changes in one write from the old arrays to the new ones. Then its name is put into the list of
     layers, with whatever names other writers put there at the same time, and read back.
@@ -303,7 +304,8 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
             break
     else:
         raise StoreError(
-            f"{group.url} does not keep the name {layer.name!r}. Publish again when no one else writes there."
+            f"{group.url} did not keep the name {layer.name!r}: another process may keep overwriting the list. "
+            "Repeat the command when no other run writes to this store."
         )
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
     consolidated.refresh(group, layer.name, ["", layer.name, *(f"{layer.name}/{part}" for part in parts)])
@@ -311,7 +313,7 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
 
 
 def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
-    """Let the layer's document name its arrays; return what lies in the group and is no longer needed."""
+    """Let the layer's document name its arrays; return the names in the group that are no longer needed."""
     image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
     ome = {**_ome(layer), "image-label": image_label}
     replaced: list[str] = []
@@ -333,7 +335,7 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
 
 
 def discard_labels(url: str, name: str, attempt: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
-    """Delete what an attempt has staged and not published; nothing else in the layer's group is touched."""
+    """Delete the staged, unpublished data of an attempt; nothing else in the layer's group is touched."""
     group = Store(url=address(url), storage_options=dict(storage_options or {})).child("labels", check_layer_name(name))
     discard(group, attempt)
     Store(url=joined(address(url), "labels"), storage_options=group.storage_options).folder.remove_empty()

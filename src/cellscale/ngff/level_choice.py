@@ -15,7 +15,7 @@ from cellscale.ngff.metadata import Level
 log = logging.getLogger("cellscale")
 AUTO = "auto"
 TOLERATED = 1.5
-"""Factor between the pixels of a model and of an image from which a user is warned."""
+"""Greatest ratio of the pixel sizes of model and image without a warning."""
 
 
 def _coarser(axes: Sequence[str], level: Level, number: int) -> Level:
@@ -32,8 +32,7 @@ def _coarser(axes: Sequence[str], level: Level, number: int) -> Level:
 def from_level(image: NgffImage, level: int) -> NgffImage:
     """The image without its finest levels; MissingError for a level that does not exist.
 
-    As many coarser levels follow at its end, which no one reads: a label layer has as many levels as the image that
-    holds it.
+    The same number of coarser levels is appended, which nobody reads: a label layer has as many levels as its image.
     """
     check_range("Level", level, len(image.levels), url=image.url)
     levels = list(image.levels[level:])
@@ -43,7 +42,7 @@ def from_level(image: NgffImage, level: int) -> NgffImage:
 
 
 def _factor(image: NgffImage, size_um: tuple[float, float]) -> float:
-    """How much coarser an image is than pixels of this size; under 1: finer."""
+    """Ratio of an image's pixel size to this size; below 1: the image is finer."""
     height, width = image.pixel_size_um() or size_um
     return math.sqrt((height / size_um[0]) * (width / size_um[1]))
 
@@ -53,7 +52,7 @@ def _size(size_um: tuple[float, float]) -> str:
 
 
 def fitting(image: NgffImage, level: str | int, size_um: tuple[float, float] | None) -> NgffImage:
-    """The image from the level on that a model shall see.
+    """The image from the level to segment on.
 
     Parameters
     ----------
@@ -67,12 +66,12 @@ def fitting(image: NgffImage, level: str | int, size_um: tuple[float, float] | N
     Returns
     -------
     NgffImage
-        A factor of more than 1.5 that is left between the two sizes is logged as a warning.
+        A remaining factor of more than 1.5 between the two sizes is logged as a warning.
 
     Raises
     ------
     InputError
-        For "auto" where the image or the model has no pixel size, and for what is no level.
+        For "auto" if the image or the model has no pixel size, and for a value that is not a level.
     MissingError
         For a level that does not exist.
     """
@@ -83,7 +82,7 @@ def fitting(image: NgffImage, level: str | int, size_um: tuple[float, float] | N
         level = min(range(len(image.levels)), key=lambda n: abs(math.log(_factor(from_level(image, n), size_um))))
         log.info("level %d of %s fits the model", level, image.url)
     if not str(level).isdecimal():
-        raise InputError(f"{level!r} is no level; expected a number from 0, or auto.")
+        raise InputError(f"{level!r} is not a valid level; expected a number from 0, or auto.")
     chosen = from_level(image, int(level))
     found = chosen.pixel_size_um()
     if size_um is not None and found is not None:

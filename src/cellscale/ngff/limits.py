@@ -16,11 +16,11 @@ from cellscale.errors import DamagedError, InputError
 from cellscale.storage.documents import MAX_BYTES
 
 MAX_SIDE = 2**31 - 1
-"""Longest axis: names of channels and numbers of frames are listed."""
+"""Longest axis, since channel names and frame numbers are listed."""
 MAX_CHUNK_BYTES = 2**31
-"""Largest chunk, unpacked: one has to fit into memory a few times, and Blosc makes none that are larger."""
+"""Largest unpacked chunk: it has to fit into memory a few times, and Blosc cannot make larger ones."""
 MAX_SHARD_BYTES = 2**34
-"""Largest shard, unpacked: those that are wanted whole are read whole."""
+"""Largest unpacked shard: shards that are needed whole are read whole."""
 DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
 """Files that are parsed."""
 
@@ -29,12 +29,12 @@ _LEADS_OUT = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 
 def check_array(array: zarr.Array[Any], url: str) -> None:
-    """Refuse an array whose shape or chunks would exhaust the memory of whoever reads one pixel.
+    """Refuse an array whose shape or chunks would exhaust the memory when one pixel is read.
 
     Raises
     ------
     InputError
-        Naming what is too large.
+        Naming the axis, chunk or shard that is too large.
     """
     if not all(0 <= side <= MAX_SIDE for side in array.shape):
         raise InputError(f"{url} has the shape {_sides(array.shape)}; expected at most {MAX_SIDE} along each axis.")
@@ -59,7 +59,7 @@ def _sides(shape: Sequence[int]) -> str:
 def check_zip(path: Path) -> None:
     """Refuse a zip file with an entry that leads out of it, or that unpacks to more than a document or chunk may have.
 
-    A zip file's own table of sizes is believed: no more is read of an entry than it says.
+    The sizes in the zip file's own table are used: never more of an entry is read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""NGFF's documents: what groups say of axes, levels, channels and labels, read and written for 0.4 and 0.5.
+"""NGFF's documents: axes, levels, channels and labels of groups, read and written for 0.4 and 0.5.
 
 0.4 is Zarr v2 with `.zattrs`; 0.5 is Zarr v3 with everything under `attributes.ome` and a version in every group.
 """
@@ -18,7 +18,7 @@ from cellscale.ngff.stores import Store
 VERSIONS = ("0.4", "0.5")
 AXES = "tczyx"
 NO_GROUP: Mapping[str, Any] = {}
-"""The attributes that stand for no group, see `update_group`."""
+"""Attributes that mean "no group", see `update_group`."""
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 MAX_NUMBER = 1e100
@@ -50,7 +50,7 @@ class Node:
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """Metadata by cellscale of a label layer; a list of frames that is none of it is left out."""
+        """Metadata of a label layer by cellscale; an invalid list of frames is dropped."""
         found = entries_of(self.attributes.get("cellscale"))
         frames = items_of(found.get("frames"))
         known = bool(frames) and all(type(frame) is int for frame in frames)
@@ -86,7 +86,7 @@ def entries_of(value: Any) -> Mapping[str, Any]:
 
 
 def read_node(store: Store) -> Node | None:
-    """Read a node's documents; None where there is no Zarr node."""
+    """Read a node's documents; None where there is not a Zarr node."""
     document = store.read_json("zarr.json")
     if document is not None:
         attributes = document.get("attributes") or {}
@@ -126,7 +126,7 @@ def attributes_of(version: str, ome: Mapping[str, Any], extra: Mapping[str, Any]
 
 
 def write_group(store: Store, version: str, ome: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> None:
-    """Write a group's documents: NGFF's metadata, and other attributes beside them."""
+    """Write a group's documents: NGFF metadata and other attributes."""
     attributes = attributes_of(version, ome, extra)
     if version == "0.5":
         store.write_json("zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
@@ -136,7 +136,7 @@ def write_group(store: Store, version: str, ome: Mapping[str, Any], *, extra: Ma
 
 
 def update_group(store: Store, version: str, change: Callable[[Node | None], Mapping[str, Any] | None]) -> None:
-    """Change a group's attributes, or make the group, while others may do so; nobody's change is lost.
+    """Change a group's attributes, or create the group; concurrent changes of other processes are not lost.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def update_group(store: Store, version: str, change: Callable[[Node | None], Map
         NGFF version, 0.4 or 0.5.
     change : callable
         From the node (None: there is none) to its new attributes; None: it stays as it is; NO_GROUP: its documents are
-        deleted. It is called again after another writer came first, and must be pure.
+        deleted. It is called again if another writer came first, and must be pure.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def parse_axes(multiscale: Mapping[str, Any], url: str) -> tuple[tuple[str, ...]
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number; larger ones overflow when they are multiplied with sizes."""
+    """Whether a value is a finite number below MAX_NUMBER; larger ones overflow when multiplied with sizes."""
     return type(value) in (int, float) and -MAX_NUMBER < value < MAX_NUMBER
 
 
@@ -294,7 +294,7 @@ def channel_names(ome: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 def omero_document(names: Sequence[str], windows: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:
-    """How viewers show the channels; a window is (min, max, start, end)."""
+    """The `omero` document, display settings of the channels; a window is (min, max, start, end)."""
     colours = ("FFFFFF",) if len(names) == 1 else ("00FF00", "FF0000", "0000FF", "FF00FF", "00FFFF", "FFFF00", "FFFFFF")
     channels = [
         {

@@ -1,4 +1,4 @@
-"""Names of label layers, and paths that documents name: both lead to a child and nowhere else."""
+"""Names of label layers, and paths in documents: both must lead to a child of the group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from cellscale.errors import InputError
 
 MAX_BYTES = 128
-"""Most bytes of a layer's name: names of files have 255, and some are made of a layer's."""
+"""Longest name of a layer, bytes: file names have at most 255, and some contain a layer's name."""
 _FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -16,7 +16,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 def check_layer_name(name: str) -> str:
     """Return a name under which a layer may be written.
 
-    It is one component of a path on every file system and object store, and no place of the format.
+    It is one path component on every file system and object store, and not reserved by the format.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def check_layer_name(name: str) -> str:
 
 
 def child_path(path: Any, url: str) -> str:
-    """Return a path that a document names, without needless slashes and dots; it leads to a place below `url`.
+    """Return a path from a document, without needless slashes and dots; it leads to a place below `url`.
 
     Raises
     ------
@@ -57,6 +57,6 @@ def child_path(path: Any, url: str) -> str:
     if not parts or ".." in parts or any(mark in path for mark in ("\\", "::", "\0")) or parts[0].endswith(":"):
         raise InputError(
             f"{url} names the path {path!r}, which does not lead to a place below it. "
-            "Only use files from people whom you trust, or put the path right."
+            "Use only files from people whom you trust, or correct the path."
         )
     return "/".join(parts)

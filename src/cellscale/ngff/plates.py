@@ -44,7 +44,7 @@ def plate_images(
     MissingError
         If no well matches one of the patterns, or the collection holds no image.
     InputError
-        If wells are given for what is not a plate.
+        If wells are given for an image or a collection that is not a plate.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def plate_images(
 
 
 def _of_wells(images: Mapping[str, str], wells: str | Sequence[str], root: str) -> dict[str, str]:
-    """Those images whose wells match one of the patterns, in the order of the plate."""
+    """Images whose wells match one of the patterns, in the order of the plate."""
     patterns = [word.strip() for word in (wells.split(",") if isinstance(wells, str) else wells)]
     names = {name: "/".join(name.split("/")[:2]) for name in images}
     if not all("/" in name for name in names.values()):
@@ -75,7 +75,7 @@ def _of_wells(images: Mapping[str, str], wells: str | Sequence[str], root: str) 
 
 
 def _ome_zarr(module: str) -> Any:
-    """Import a module of ome-zarr where it is used: it loads dask, and warns of a class of its own."""
+    """Import a module of ome-zarr on first use: it loads dask, and issues a warning about one of its own classes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Call to deprecated class Scaler", DeprecationWarning)
         return importlib.import_module(f"ome_zarr.{module}")
@@ -88,7 +88,7 @@ def write_plate(
     version: str = "0.5",
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the metadata that make a plate of images which exist: of each well, then of the plate.
+    """Make a plate of existing images: write the metadata of each well, then of the plate.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Coarser levels: labels keep one pixel of each block, images take the mean.
 
-Which pixel is kept depends on the shapes of two neighbouring levels alone, never on the box that is written.
+The pixel that is kept depends only on the shapes of two neighbouring levels, never on the box that is written.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def kept(before: int, after: int) -> NDArray[np.int64]:
     """Indices, of `before` pixels, that the `after` pixels of the next level keep.
 
     They are multiples of the factor f where `after` is before / f, rounded down or up (511 → 255 or 256: f = 2), and
-    evenly spread where there is no such factor.
+    evenly spaced where there is no such factor.
     """
     for factor in (before // after, -(-before // after)):
         if factor and after in (before // factor, -(-before // factor)):

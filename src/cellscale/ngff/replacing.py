@@ -1,7 +1,7 @@
-"""Images that come into the place of others: nothing of the old one goes before the new one is complete.
+"""Replacement of images: nothing of the old image is deleted before the new one is complete.
 
-While both are there the group's document names the old one. It changes in one write; the old image's label layers are
-unlisted just before, for they are of other pixels, and their data go at the end with the old arrays.
+While both exist, the group's document names the old one. It changes in one write. The old image's label layers are
+unlisted just before, since they belong to other pixels, and their data are deleted at the end with the old arrays.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Replaced:
     """Names of label layers."""
 
     def delete(self) -> None:
-        """Delete it, but for layers whose names are listed again."""
+        """Delete the replaced data, except layers whose names are listed again."""
         delete_replaced(self.place.store, self.place.version, self.place.attempt, self.arrays)
         labels = self.place.store.child("labels")
         listed = names_of(read_node(labels))
@@ -52,14 +52,14 @@ class Replaced:
 
 
 def claimed(place: Place) -> str:
-    """Make sure that an image may come to a place; return the prefix of the names of its arrays.
+    """Check that an image may be written to a place; return the prefix of the names of its arrays.
 
     Raises
     ------
     ExistsError
-        If something is there that must not be replaced.
+        If the place is occupied by something that must not be replaced.
     InputError
-        If the image that is there has another version.
+        If the existing image has another version.
     """
     place.store.writable()
     node, url = read_node(place.store), place.store.url
@@ -102,7 +102,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     Raises
     ------
     ExistsError
-        If another writer has made an image there meanwhile, and must not be replaced.
+        If another writer has made an image there meanwhile that must not be replaced.
     """
     store, old = place.store, read_node(place.store)
     layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else []
@@ -127,7 +127,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
 
 
 def _unlisted(place: Place) -> list[str]:
-    """Take the list of the old image's layers away; return their names."""
+    """Remove the list of the old image's layers; return their names."""
     labels = place.store.child("labels")
     names: list[str] = []
 

@@ -1,8 +1,8 @@
 """Identity of an image's pixels: a checksum for each chunk of each channel of a plane.
 
-Checksums are taken of decoded pixels, in the very read that uses them. They need no request of their own, exist for
-every kind of store, whatever its listings, times and ETags say, and they agree for equal pixels, however these are
-compressed: a chunk that is missing is the same as one that holds the fill value.
+Checksums are computed from decoded pixels, in the read that uses them. They need no additional request, work for every
+kind of store independently of its listings, times and ETags, and are equal for equal pixels with any compression: a
+missing chunk has the same checksum as one that holds the fill value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cellscale.types import Box
 
 UNKNOWN = -1
-"""Stands for the checksum of a chunk that was never read."""
+"""Value for the checksum of a chunk that was never read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Where bytes lie: local folders, zip files, object stores and web servers, behind one picklable value.
+"""Stores: local folders, zip files, object stores and web servers, behind one picklable value.
 
 A store holds no open handle. Objects are written whole; on a file system under a temporary name that is renamed.
 """
@@ -39,10 +39,10 @@ def joined(url: str, *names: str) -> str:
 
 
 class _Noting(WrapperStore[ZarrStore]):
-    """A zarr store that notes the keys of chunks and shards that are asked for and do not exist."""
+    """A zarr store that collects the keys of requested chunks and shards that do not exist."""
 
     def __init__(self, store: ZarrStore, absent: set[str]) -> None:
-        """Note into `absent`."""
+        """Collect keys in `absent`."""
         super().__init__(store)
         self.absent = absent
 
@@ -67,7 +67,7 @@ class Store:
 
     @property
     def zip_file(self) -> tuple[Path, str] | None:
-        """Path of the zip file that the store lies in and its place there, or None."""
+        """Path of the zip file that contains the store, and the store's path in it, or None."""
         if not is_local(self.url):
             return None
         path = local_path(self.url)
@@ -77,7 +77,7 @@ class Store:
         return None
 
     def zipped_folder(self) -> str | None:
-        """The only outermost Zarr group in a zip file whose root is not one: the folder that the file was made of."""
+        """The only outermost Zarr group in a zip file whose root is not a group: the folder that was zipped."""
         inside = self.zip_file
         if inside is None or inside[1]:
             return None
@@ -134,7 +134,7 @@ class Store:
         self.folder.write(name, json_text(document, indent=2).encode())
 
     def writable(self) -> None:
-        """Raise StoreError for a store that is read only by its kind."""
+        """Raise StoreError for a kind of store that is read-only."""
         if self.read_only:
             kind = "web servers" if "://" in self.url else "zip files"
             raise StoreError(f"Cannot write {self.url}: {kind} are read only. Give another store with --output.")
@@ -145,7 +145,7 @@ class Store:
         self.folder.delete(name)
 
     def remove(self) -> None:
-        """Delete the folder and all in it, if it exists."""
+        """Delete the folder with its contents, if it exists."""
         self.writable()
         self.folder.remove()
 
@@ -154,7 +154,7 @@ class Store:
         return any(self.read_bytes(name) is not None for name in DOCUMENTS)
 
     def occupied(self) -> bool:
-        """Whether anything lies there, Zarr or not."""
+        """Whether anything exists at the URL, Zarr or not."""
         if is_local(self.url) and local_path(self.url).is_file():
             return True
         return bool(self.folder.names())
@@ -197,7 +197,7 @@ class Store:
                 try:
                     opened = read_again(lambda: zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode))
                 except FileNotFoundError as error:
-                    raise MissingError(f"{url} is no Zarr array; it is missing or incomplete.") from error
+                    raise MissingError(f"{url} is not a Zarr array; it is missing or incomplete.") from error
                 check_array(opened, url)
                 bounded.check(opened, url)
             yield opened
@@ -215,7 +215,7 @@ class Store:
             store.close()
 
     def create_array(self, path: str, **settings: Any) -> None:
-        """Create an array, as zarr's create_array does; one that is there already stays as it is."""
+        """Create an array, as zarr's create_array does; keep an existing one."""
         self.writable()
         with explained("create array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=False)

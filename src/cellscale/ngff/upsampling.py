@@ -17,9 +17,9 @@ from cellscale.types import Box, Labels
 
 
 def labels_at(layer: LabelLayer, image: NgffImage, level: int, box: Box, *, t: int, z: int) -> Labels:
-    """A layer's labels where a box of a level of its image is, from the layer's level of the nearest size.
+    """Labels of a layer in a box of a level of its image, from the layer's level of the nearest size.
 
-    The layer may have other levels than the image and a single frame or slice; each pixel gets the label at its middle.
+    The layer may have other levels than the image, and one frame or slice. Each pixel gets the label at its centre.
     """
     shape = image.size("y", level), image.size("x", level)
     heights = [layer.size("y", number) for number in range(len(layer.levels))]
@@ -46,8 +46,8 @@ def upsample(
 ) -> LabelLayer:
     """Write a layer as large as its image from one that begins at a coarser level, and publish it.
 
-    Each pixel gets the label of the coarse pixel that it lies in. The same call again writes the same bytes, also after
-    one that was killed.
+    Each pixel gets the label of the coarse pixel that contains it. Repeating the call writes the same bytes, also after
+    a call that was killed.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from cellscale.units import unit_s, unit_um
 
 @dataclass(frozen=True, kw_only=True)
 class StoredArray:
-    """An array that is opened for each read: what dask needs, and nothing open."""
+    """An array with the interface that dask needs, opened for each read."""
 
     store: Store
     path: str

@@ -1,8 +1,8 @@
-"""New images: arrays first, pixels plane by plane, metadata last, so that a half-made image is never one.
+"""New images: arrays first, pixels plane by plane, metadata last, so that an incomplete image is never visible.
 
-An image that replaces another has arrays of other names beside the old ones. The group's document changes from the old
-arrays to the new ones in one write, and what is replaced goes after it. A writer holds nothing open and is picklable:
-several processes may write different boxes.
+An image that replaces another has arrays of other names next to the old ones. The group's document changes from the old
+arrays to the new ones in one write, and replaced data are deleted after it. A writer holds nothing open and is
+picklable: several processes may write different boxes.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class ImageWriter:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Kept under `cellscale` in the image's attributes."""
     attempt: str
-    """Token that no other writer has; what it makes is told from what others make by it."""
+    """Unique token that distinguishes this writer's data from those of others."""
     overwrite: bool = False
     """Whether it may replace an image that another writer has made."""
 
     @property
     def store(self) -> Store:
-        """Where the image will lie."""
+        """Store of the image."""
         return Store(url=self.url, storage_options=self.storage_options)
 
     @property
@@ -145,12 +145,12 @@ class ImageWriter:
                 self.build(level, t=t)
 
     def publish(self, frames: Sequence[int] | None = None) -> Replaced:
-        """Write the metadata that make it an image; these frames, None for all, say how it is shown.
+        """Write the metadata that make it an image; its display range comes from these frames, None for all.
 
         Returns
         -------
         Replaced
-            What is no longer needed; `Replaced.delete` deletes it, when all that belongs to the image is complete.
+            Data that are no longer needed; call `Replaced.delete` when the image and its layers are complete.
 
         Raises
         ------
@@ -169,12 +169,12 @@ class ImageWriter:
         return switch(self.place, {"multiscales": [multiscale], "omero": omero}, self.metadata)
 
     def finish(self, frames: Sequence[int] | None = None) -> None:
-        """Write the pyramid of these frames, None for all, then the metadata; what was there before goes last."""
+        """Write the pyramid of these frames, None for all, then the metadata; last, delete the replaced data."""
         self.coarsen(frames)
         self.publish(frames).delete()
 
     def remove(self) -> None:
-        """Delete what was made, unless it is published; what others have made stays."""
+        """Delete the data of this writer, unless they are published; those of other writers stay."""
         discard(self.store, self.attempt)
 
     def __enter__(self) -> Self:
@@ -228,9 +228,9 @@ class ImageOptions(TypedDict, total=False):
     """Options for creating an image."""
 
     version: str
-    """NGFF version, 0.4 or 0.5; 0.5 where it is left out."""
+    """NGFF version, 0.4 or 0.5. Default: 0.5."""
     name: str
-    """Name of the image in its metadata; that of its URL where it is left out."""
+    """Name of the image in its metadata. Default: the last part of its URL."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel, µm."""
     z_step_um: float | None
@@ -264,12 +264,12 @@ def create_image(
     overwrite: bool = False,
     **options: Unpack[ImageOptions],
 ) -> ImageWriter:
-    """Start a new image: create its arrays and return what writes their pixels.
+    """Start a new image: create its arrays and return their writer.
 
     Parameters
     ----------
     url : str
-        Where it will lie; must be free, or a Zarr store with `overwrite`.
+        URL of the new image: a free place, or with `overwrite` a Zarr store.
     shape_tczyx : five ints
         Lengths of all axes.
     dtype : dtype
@@ -277,14 +277,14 @@ def create_image(
     axes : sequence of str
         Which axes are stored: a selection of t, c, z, y, x in this order.
     overwrite : bool
-        Replace a Zarr store that lies there.
+        Replace an existing Zarr store.
     **options
         See `ImageOptions`.
 
     Returns
     -------
     ImageWriter
-        Write all planes, then `finish()`; or use it as a context.
+        Write all planes, then call `finish()`; or use it as a context manager.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""What is done to the pixels of an image before it is segmented."""
+"""Preparation of the pixels of an image before it is segmented."""

@@ -1,8 +1,8 @@
-"""Preparation of a frame: what is done to its pixels, as one lazy graph for each plane.
+"""Preparation of a frame: filters of its pixels, as one lazy graph for each plane.
 
-The filters are those of dask-image, which give the same bytes for every chunking; all else is done pixel by pixel in
-float64. Shifts are whole multiples of 1/8 px: in binary numbers they add up without rounding, so that interpolation
-does not depend on the chunk either.
+The filters are those of dask-image, whose results are the same bytes for every chunking; everything else is computed
+pixel by pixel in float64. Shifts are whole multiples of 1/8 px: in binary numbers they add up without rounding, so that
+interpolation does not depend on the chunk either.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHIFT_STEPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """What is done to a plane, in this order: dark frame, flat-field, background, noise."""
+    """Filters of a plane, applied in this order: dark frame, flat-field, background, noise."""
 
     dark: float = 0.0
     """Intensity without light, subtracted."""
@@ -46,9 +46,9 @@ def prepared(plane: NDArray[Any], steps: Steps, *, chunk_px: int) -> da.Array:
     plane : array, (y, x)
         Intensities.
     steps : Steps
-        What is done.
+        Filters to apply.
     chunk_px : int
-        Side of the chunks in which it is done; the result does not depend on it.
+        Side of the chunks; the result does not depend on it.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""Segmenting, without Ray."""
+"""Segmentation, independent of Ray."""

@@ -1,4 +1,4 @@
-"""Decode: the fragments of each tile, from stored maps alone.
+"""Decode: compute the fragments of each tile from stored maps.
 
 A tile reads its core ⊕ (decode_reach + link), writes its core's fragment numbers as one scratch object and leaves a
 record of its overlap band, its border bands and its tables. Where a frame is one window, prediction and decoding are
@@ -35,7 +35,7 @@ def fragments_name(plane: int, tile: int) -> str:
 
 
 def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arrays]) -> Prediction:
-    """The prediction of a box, put together from its windows'."""
+    """Assemble the prediction of a box from those of its windows."""
     if not run.method.maps:
         near = run.windows.touching(box.grow(run.windows.halo))
         parts = [from_arrays(stored(plane, window), run.grid.shape) for window in near]
@@ -103,7 +103,7 @@ def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
 
 
 def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
-    """Columns of the record of tiles, whose fragments are on the disk."""
+    """Columns of the record of tiles whose fragments are on the disk."""
     run.scratch.flush(fragments_name(plane, tile.tile) for plane, tile in made)
     return packed(made)
 

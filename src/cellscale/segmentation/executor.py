@@ -1,6 +1,6 @@
-"""Executors: map work over tasks. The one here works in this process; `engine` has the one that knows Ray.
+"""Executors: map work over tasks. `Serial` works in this process; `engine` has the executor for Ray.
 
-Both try a task again after what may pass: failures of storage, of memory and of the libraries below.
+Both repeat a task after failures that may be temporary: of storage, of memory and of the libraries below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cellscale.segmentation.plan import Unit
 log = logging.getLogger("cellscale")
 
 Task: TypeAlias = tuple[str, list[Unit]]
-"""Name of the record, and the units of work."""
+"""Name of the record, and the work items."""
 
 
 class Executor(Protocol):
@@ -32,23 +32,23 @@ class Executor(Protocol):
 
 
 def passing(error: Exception) -> bool:
-    """Whether a second attempt may succeed: storage, memory, or a library's RuntimeError (torch out of memory)."""
+    """Return whether a second attempt may succeed: storage, memory, or a library's RuntimeError (torch)."""
     if isinstance(error, CellscaleError):
         return isinstance(error, StoreError)
     return isinstance(error, (OSError, MemoryError, RuntimeError))
 
 
 def attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts: int, backoff_s: float) -> Any:
-    """Do a task; try it again after failures that may pass, `attempts` times in all.
+    """Do a task; repeat it after failures that may be temporary, at most `attempts` times in all.
 
     Parameters
     ----------
     work : callable
         Called with `shared` and `task`.
     shared, task : Any
-        What all tasks share, and the task.
+        Data shared by all tasks, and the task.
     attempts : int
-        At least 1; the last one's error is raised.
+        At least 1; the error of the last one is raised.
     backoff_s : float
         Pause before the second attempt, doubled for each further one, s.
     """
@@ -69,7 +69,7 @@ class Serial:
     """Do all tasks in this process, in order; any error of a task is yielded as its result, as on Ray."""
 
     attempts: int = 3
-    """How often a task is tried before its error is returned."""
+    """Number of attempts before a task's error is returned."""
     backoff_s: float = 0.5
     """Pause before the second attempt, doubled for each further one, s."""
 
@@ -91,4 +91,4 @@ def _outcome(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts: 
 
 
 one_by_one = Serial(attempts=1)
-"""In this process, without second attempts."""
+"""Executor in this process without second attempts."""

@@ -45,13 +45,13 @@ class Forecast:
     predicted_px_per_px: float
     """Pixels predicted for each pixel of the image."""
     bytes: Mapping[str, int]
-    """Bytes read by step and in all, of scratch, and of the output with and without compression."""
+    """Bytes read by each step and in total, of scratch, and of the output with and without compression."""
     peak_worker_bytes: int
     """Peak memory of a worker."""
     worker_seconds: Mapping[str, float]
     """Time of one worker for each step that the trial covers, s."""
     seconds_here: float
-    """The same for all processors of this machine, s."""
+    """Time of all processors of this machine for each step, s."""
     workers_here: int
     trial: Mapping[str, float]
     """Measurements of the trial."""
@@ -70,19 +70,19 @@ def steps_of(run: Run) -> list[Step]:
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:
-    """Estimate what a run will do, with times and sizes from a trial on this machine.
+    """Estimate the counts, bytes, memory and time of a run from a trial on this machine.
 
     Parameters
     ----------
     run : Run
-        What `plan` returned; nothing is written into its folder.
+        Result of `plan`; nothing is written into its folder.
     networks : mapping of Module
         The trained networks.
 
     Returns
     -------
     Forecast
-        Bytes are those of the source before compression, and of scratch and output as the trial's were stored.
+        Source bytes are uncompressed; scratch and output bytes are compressed as in the trial.
     """
     measured = trial(run, networks)
     planes, frame_px = len(run.planes), Box.of(run.grid.shape).area

@@ -1,7 +1,7 @@
 """Intensity statistics: whole frames are read once, before anything else.
 
-The mapping that follows from a frame's histogram is the same for every window. The same read takes the checksums that
-every later read of the frame is held against, and counts the chunks that are missing.
+The mapping that follows from a frame's histogram is the same for every window. The same read computes the checksums
+with which every later read of the frame is compared, and counts the chunks that are missing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from cellscale.types import Box, Image
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
 """Boxes by the number of their plane."""
-STRIP_PX = 2**24
+ROWS_PX = 2**24
 """Pixels of all channels read at once."""
 
 
-def strips(run: Run, grid: ChunkGrid) -> Iterator[Box]:
+def row_boxes(run: Run, grid: ChunkGrid) -> Iterator[Box]:
     """Boxes of whole chunks that cover a frame, each small enough to be read at once, or one row of chunks."""
     height, width = run.grid.shape
     side = grid.chunk[0]
-    rows = max(1, STRIP_PX // (width * run.image.size("c")) // side) * side
+    rows = max(1, ROWS_PX // (width * run.image.size("c")) // side) * side
     for y in range(0, height, rows):
         yield Box(y, 0, min(y + rows, height), width)
 
@@ -42,17 +42,17 @@ def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
 
 def measure_planes(run: Run, units: Sequence[Unit]) -> Arrays:
     """Statistics of whole planes."""
-    boxes = list(strips(run, grid := chunk_grid(run)))
+    boxes = list(row_boxes(run, grid := chunk_grid(run)))
     return measure_boxes(run, {plane: boxes for (plane,) in units}, grid)
 
 
 def missing_chunks(record: Arrays) -> int:
-    """Number of chunks that a task found to be missing."""
+    """Number of missing chunks in a task's record."""
     return int(record["missing"].sum())
 
 
 def measure_boxes(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
-    """Mappings and checksums of planes, each from the pixels of its boxes of whole chunks.
+    """Compute mappings and checksums of planes, each from the pixels of its boxes of whole chunks.
 
     low, high, start, width (n, c of the model) and, where the rule needs them, tables (n, c of the model, 65536);
     missing (n,); chunk (2,) and checksums (n, c of the image, rows, columns).

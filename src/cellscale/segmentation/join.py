@@ -1,7 +1,7 @@
-"""Join: the fragments of a plane's tiles become its cells, numbered in raster order, through the slices of a frame.
+"""Join: merge the fragments of a plane's tiles into cells, numbered in raster order, through the slices of a frame.
 
-Groups of tile rows are joined side by side, then one task for each plane sweeps over its row_groups. No task holds the
-fragments of more than two row_groups: a cell's label is found from the first pixels of the cells of its group.
+Row groups are joined in parallel, then one task for each plane sweeps over its row groups. No task holds the fragments
+of more than two row groups: a cell's label follows from the first pixels of the cells of its group.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_CELLS = int(np.iinfo(np.uint32).max)
 
 
 def _flat(value: RowGroup | MergeDecision, prefix: str) -> Arrays:
-    """The arrays and tables of a value, under names with a prefix."""
+    """Arrays and tables of a dataclass under prefixed names."""
     arrays: Arrays = {}
     for field in fields(value):
         inner = getattr(value, field.name)
@@ -40,7 +40,7 @@ def _table(arrays: Arrays, prefix: str) -> Table:
 
 
 class Joined:
-    """Records of a run's tiles and row groups, the latest kept."""
+    """Records of a run's tiles and row groups; the most recent ones are kept in memory."""
 
     def __init__(self, run: Run) -> None:
         """Read nothing yet."""
@@ -52,7 +52,7 @@ class Joined:
         return {(plane, tile.tile): tile for plane, tile in made}
 
     def tile(self, plane: int, tile: int) -> TileRecord:
-        """Record that decoding wrote for a tile."""
+        """Record of a decoded tile."""
         unit = (plane,) if self.run.fused else (plane, tile)
         return self._decoded(self.records.name(self.run.decode, unit))[plane, tile]
 
@@ -70,7 +70,7 @@ class Joined:
 
 
 def join_row_groups(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Join the tiles of row groups (plane, group)."""
+    """Join the tiles of each row group (plane, group)."""
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
     for plane, group in units:
         tiles = (*run.row_groups.tiles(group), *run.row_groups.at_top(group + 1))
@@ -82,8 +82,8 @@ def join_row_groups(run: Run, units: Sequence[Unit]) -> Arrays:
 def join(run: Run, units: Sequence[Unit]) -> Arrays:
     """Sweep over the row groups of planes.
 
-    The record of a plane says how many cells begin in each group, after which row groups its objects and cells were
-    finalized (`places`, rows of row group and group), and how many cells have each flag.
+    The record of a plane has the number of cells that begin in each row group, the row groups after which its objects
+    and cells were final (`places`), and the number of cells with each flag.
     """
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
     for (plane,) in units:
@@ -102,12 +102,12 @@ def join(run: Run, units: Sequence[Unit]) -> Arrays:
 
 
 def cells_name(plane: int, group: int) -> str:
-    """Name of the scratch object of what is finalized after a group."""
+    """Name of the scratch object of the objects and cells that are final after a row group."""
     return f"cells/{plane:06d}/{group:06d}"
 
 
 class Numbering:
-    """The labels of a run's cells, read as they are asked for."""
+    """Labels of a run's cells, read on demand."""
 
     def __init__(self, run: Run, earlier: Rows) -> None:
         """Read nothing yet; `earlier` is what `cells_in_earlier_slices` returned."""
@@ -126,7 +126,7 @@ class Numbering:
         return [int(after) for after in places[places[:, 0] == group, 1]]
 
     def cells(self, plane: int, group: int) -> Table:
-        """The cells that begin in a group, one row each, in the order of their labels."""
+        """Cells that begin in a row group, one row each, in the order of their labels."""
         return self._cells(plane, group)
 
     def _cells_of(self, plane: int, group: int) -> Table:
@@ -163,7 +163,7 @@ class Numbering:
 
 
 def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
-    """Count the cells in the slices before each plane of the same frame: labels are numbered through its slices.
+    """Count the cells in earlier slices of each plane's frame, since labels are numbered through the slices.
 
     Parameters
     ----------

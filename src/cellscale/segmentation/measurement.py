@@ -1,4 +1,4 @@
-"""Measure the objects of any label layer on its image: the same exact sums as a segmentation's, tile by tile."""
+"""Measure the objects of any label layer on its image, tile by tile, with the exact sums of a segmentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def level_of(layer: LabelLayer, image: NgffImage) -> int:
     Raises
     ------
     InputError
-        If the layer has the size of none of them.
+        If no level has the size of the layer.
     """
     size = tuple(layer.size(axis) for axis in "tyx")
     sizes = [tuple(image.size(axis, level) for axis in "tyx") for level in range(len(image.levels))]

@@ -7,7 +7,7 @@ import sys
 
 
 def release_memory() -> None:
-    """Return the free pages of glibc's heap, which would grow from task to task; nothing with other C libraries."""
+    """Release the free pages of glibc's heap, which would grow from task to task; no effect with other C libraries."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -1,7 +1,7 @@
 """The object table of a label layer: one row for each cell and frame, in Parquet files of one schema.
 
-Every file has the same columns and types, whether it has rows or not, and a name that follows from the frame and the
-row group alone: a file that is written again takes the place of the earlier one.
+Every file has the same columns and types, also without rows. Its name depends only on the frame and the row group, so a
+file that is written again replaces the earlier one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Measured:
     shape: tuple[int, int]
     """Height and width of a frame, px."""
     pixel_size_um: tuple[float, float] | None
-    """Height and width of a pixel, µm; None: not known, lengths and areas in µm are nan."""
+    """Height and width of a pixel, µm; None: unknown, lengths and areas in µm are nan."""
     channels: Sequence[str]
     """Names of the channels, each once."""
 

@@ -1,9 +1,9 @@
-"""Who owns a run: one driver at a time, and a folder of its own for each attempt.
+"""Ownership of a run: one driver at a time, and a separate folder for each attempt.
 
 `.cellscale-NAME/plan.json` names the owner, the attempt and the plan; `.cellscale-NAME/ATTEMPT/` holds the attempt's
-records and scratch objects. A driver signs by writing the plan. Drivers of the same plan share an attempt: whatever
-one of them wrote, the other would have written. Any other plan gets another attempt, so that late tasks of an overtaken
-driver write where no one reads. Tasks look at the plan before they write a record.
+records and scratch objects. A driver signs by writing the plan. Drivers with the same plan share an attempt, since they
+write the same data. Any other plan gets another attempt, so that late tasks of an overtaken driver write to a folder
+that nobody reads. Tasks check the plan before they write a record.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Ownership:
     token: str
     """Token of the driver."""
     dropped: tuple[str, ...] = ()
-    """Attempts whose place this one has taken."""
+    """Attempts that this one has replaced."""
 
     @property
     def scratch(self) -> Folder:
@@ -42,7 +42,7 @@ class Ownership:
         return self.home.child(self.attempt)
 
     def check(self) -> None:
-        """Raise OvertakenError if another driver has signed: the later one goes on, and cleans up at its end."""
+        """Raise OvertakenError if another driver has signed: the later driver continues, and cleans up at its end."""
         found = self.home.read_json(PLAN)
         if isinstance(found, dict) and found.get("token") == self.token:
             return
@@ -64,7 +64,7 @@ class Ownership:
         return isinstance(found, dict) and found.get("token") == self.token
 
     def finish(self) -> None:
-        """Delete what the run has left, its plan last: a driver that dies on the way is known to have been at its end.
+        """Delete the run's folder, its plan last, so that a driver that dies meanwhile is known to have finished.
 
         Nothing is deleted if another driver has signed.
         """
@@ -77,7 +77,7 @@ class Ownership:
             self.home.remove_empty()
 
     def leave(self) -> bool:
-        """Delete what an overtaken driver has written, unless the owner uses it; return whether it was deleted."""
+        """Delete the data of an overtaken driver, unless the owner uses them; return whether they were deleted."""
         found = self.home.read_json(PLAN)
         if isinstance(found, dict) and found.get("attempt") == self.attempt:
             return False
@@ -114,9 +114,9 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Owne
     run : Planned
         Its scratch is `.cellscale-NAME`.
     allow_failed_tiles : bool
-        Whether records may be holes.
+        Whether records may be placeholders.
     attempt : str or None
-        The attempt that is resumed; None starts a new one, and deletes those before it.
+        The attempt to resume; None starts a new one and deletes earlier ones.
     """
     home, resumed = run.scratch, attempt is not None
     owner = Ownership(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
 from cellscale.segmentation.decode import fragments_name, packed
-from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, strips
+from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run, Step, Unit
 from cellscale.segmentation.predict import maps_name
 from cellscale.segmentation.records import Arrays, get, put
@@ -29,14 +29,14 @@ from cellscale.types import Box, Candidates, Prediction
 
 R = TypeVar("R")
 FIRST = 10
-"""Failed units that a message names."""
+"""Greatest number of failed work items named in a message."""
 LONGEST = 1000
 """Characters of one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Generic[R]):
-    """Units that failed alone, too, with their reasons."""
+    """Work items that failed again when tried alone, with their reasons."""
 
     run: R
     reasons: Mapping[Unit, str]
@@ -47,11 +47,11 @@ def _reasons(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
 
 
 def measure_readable(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
-    """Measure planes by the blocks that can be read; the others are named in `skipped` (plane, y0, x0, y1, x1)."""
+    """Measure planes by their readable blocks; the others are listed in `skipped` (plane, y0, x0, y1, x1)."""
     run, grid = failed.run, chunk_grid(failed.run)
     boxes, skipped = {}, []
     for (plane,) in units:
-        found = [_readable(run, plane, strip, grid.chunk) for strip in strips(run, grid)]
+        found = [_readable(run, plane, box, grid.chunk) for box in row_boxes(run, grid)]
         boxes[plane] = [box for good, _ in found for box in good]
         skipped += [(plane, box.y0, box.x0, box.y1, box.x1) for _, bad in found for box in bad]
     arrays = measure_boxes(run, boxes, grid) | _reasons(failed, units)
@@ -86,14 +86,14 @@ def _cut(low: int, high: int, side: int) -> int:
 
 
 def no_maps(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
-    """Let every tile that reads these windows fail."""
+    """Record windows without maps: every tile that reads them fails."""
     for plane, window in units:
         put(failed.run.scratch, maps_name(plane, window), {"hole": np.array(failed.reasons[plane, window])})
     return _reasons(failed, units)
 
 
 def no_fragments(failed: Failed[Run], units: Sequence[Unit]) -> Arrays:
-    """Tiles of background, or whole planes of them, whose neighbours are joined without them."""
+    """Record tiles of background, or whole planes of them; their neighbours are joined without them."""
     run = failed.run
     tiles = [(unit[0], tile) for unit in units for tile in (unit[1:] or range(len(run.grid)))]
     return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, units)
@@ -106,9 +106,9 @@ def _blank(run: Run, plane: int, tile: int) -> TileRecord:
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Pixels and record of a tile that nobody has seen: no fragments, overlap and border bands unknown.
+    """Pixels and record of a tile that could not be decoded: no fragments, overlap and border bands unknown.
 
-    Its tables have the columns of other tiles: decoding an empty prediction tells them.
+    Its tables have the columns of other tiles, which come from decoding an empty prediction.
     """
     valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
     like = method.decode(_empty(method, seen.shape), valid.within(seen))
@@ -137,7 +137,7 @@ def reason_of(error: Exception) -> str:
 
 
 def described(step: Step, unit: Unit, where: Mapping[str, Any], reason: str) -> dict[str, Any]:
-    """A unit that failed: what and where it is, and why."""
+    """A failed work item: kind, place and reason."""
     what = {"step": step.name, "kind": step.kind, "number": unit[1] if len(unit) > 1 else None}
     return {**what, **where, "reason": reason}
 
@@ -149,7 +149,7 @@ def place_of(run: Run, step: Step, unit: Unit) -> dict[str, Any]:
 
 
 def named(unit: Mapping[str, Any]) -> str:
-    """A failed unit in words."""
+    """A failed work item as text."""
     where = f"frame {unit['frame']}, slice {unit['slice']}"
     if unit["number"] is not None:
         where += f", {unit['kind']} {unit['number']}"
@@ -170,7 +170,7 @@ def first_of(entries: Iterable[str], between: str, full_report: str) -> str:
 def unreadable(
     run: Run, skipped: Sequence[tuple[int, Box]], failed: Sequence[Mapping[str, Any]], full_report: str
 ) -> str:
-    """Why a run ends whose frames cannot be read: each block, the tiles that it belongs to and the reasons."""
+    """Error message for unreadable frames: each block, its tiles and the reasons."""
     lines = []
     for plane, box in skipped:
         t, z = run.planes[plane]

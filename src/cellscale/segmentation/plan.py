@@ -1,7 +1,7 @@
-"""Plan: what a segmentation will do, fixed before the first pixel is read.
+"""Plan: all parameters of a segmentation, fixed before the first pixel is read.
 
-The plan and its digest name everything that the labels depend on. Tile size and bundles are in it too, so that a run's
-records fit its plan, but the labels do not depend on them.
+The plan and its digest contain everything that the labels depend on. Tile size and bundles are included so that a run's
+records match its plan, but the labels do not depend on them.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Unit: TypeAlias = tuple[int, ...]
 
 
 MAX_SETTING = 2**20
-"""Largest size, batch and number of threads: larger ones overflow what torch counts with."""
+"""Largest size, batch and number of threads: larger ones overflow torch's integers."""
 BUNDLE = 64
-"""Most units in one task: a record is read whole for each of its units."""
+"""Greatest number of work items in a task: a record is read whole for each of its items."""
 
 
 KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tables": "row group"}
@@ -52,7 +52,7 @@ KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tabl
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a segmentation; those above the line change the labels' last bits, those below never do."""
+    """Settings of a segmentation: first those that may change the labels, then those that never do."""
 
     window_size: int = 2048
     """Side of a window's core, px; rounded up to the method's multiple."""
@@ -142,13 +142,13 @@ class Planned(Protocol):
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """All that the labels depend on."""
+        """Everything that the labels depend on."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """All that the tasks of a segmentation share; it holds no pixels."""
+    """Data shared by the tasks of a segmentation, without pixels."""
 
     image: NgffImage
     method: Method
@@ -168,7 +168,7 @@ class Run:
 
     @property
     def task_px(self) -> int:
-        """Pixels predicted in one task: enough work for seconds, enough tasks for many workers."""
+        """Pixels predicted in one task: some seconds of work, but enough tasks for many workers."""
         total = len(self.planes) * self.grid.shape[0] * self.grid.shape[1]
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
@@ -227,7 +227,7 @@ class Run:
 
 
 class Records:
-    """Records of a run's steps, the latest ones kept: units of one task share theirs."""
+    """Records of a run's steps; the most recent ones are kept in memory, since units of one task share a record."""
 
     def __init__(self, scratch: Folder) -> None:
         """Read nothing yet."""
@@ -281,7 +281,7 @@ def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
 
 
 def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) -> Run:
-    """Fix everything about a run; raises where image, model and settings do not fit.
+    """Fix all parameters of a run; check that image, model and settings fit together.
 
     Raises
     ------

@@ -52,9 +52,9 @@ def _batches(run: Run, units: Sequence[Unit]) -> Iterator[tuple[list[Unit], NDAr
 
 
 def predictions_of(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterator[tuple[Unit, Prediction]]:
-    """Predict windows (plane, window) and yield what belongs to their cores.
+    """Predict windows (plane, window) and yield the parts of the predictions in their cores.
 
-    The next batch is read meanwhile. On a device of its own the network goes on while the caller works.
+    The next batch is read meanwhile. On a GPU the networks continue while the caller works.
     """
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
@@ -76,7 +76,7 @@ def _predictions(run: Run, networks: Networks, units: Sequence[Unit]) -> Iterato
 
 
 def window_name(run: Run, unit: Unit) -> str:
-    """A window in words."""
+    """A window as text, for messages."""
     plane, window = unit
     (t, z), core = run.planes[plane], run.windows.core_box(window)
     return f"Frame {t}, slice {z}, window {window} (rows {core.y0}:{core.y1}, columns {core.x0}:{core.x1})"
@@ -101,7 +101,7 @@ def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
 
 
 def reached_in(prediction: Prediction) -> Counter[str]:
-    """Which limits of the networks were reached, and how often."""
+    """How often each limit of the networks was reached."""
     return Counter(prediction.reached if isinstance(prediction, Candidates) else {})
 
 

@@ -1,4 +1,4 @@
-"""Read, predict and decode side by side: what comes next is made while the last is worked on."""
+"""Prefetch: a thread reads the next item while the current one is processed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items in their order, none of them None; a thread makes the next while the caller has the last.
+    """Yield the items, none of them None, in their order; a thread computes the next one meanwhile.
 
-    An error of the items comes where its item would have come.
+    An error is raised in the place of its item.
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         coming = thread.submit(next, items, None)

@@ -1,6 +1,6 @@
-"""Publish: the label layer, its pyramid and its object table; the layer's name last of all.
+"""Publish: write the label layer, its pyramid and its object table, and last the layer's name.
 
-The shards have a grid of their own, fixed by the image's shape alone. One task writes whole shards of one level;
+The grid of the shards depends only on the image's shape, not on tiles. One task writes whole shards of one level;
 level l starts when level l − 1 is complete.
 """
 
@@ -45,7 +45,7 @@ def label_slice(run: Run, plane: int) -> tuple[int, int]:
 
 
 def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write shards (plane, shard) of a level; return the counts of what was written."""
+    """Write shards (plane, shard) of a level; return the counts of the written objects and pixels."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
     numbering, written = Numbering(run, publication.earlier), []
@@ -68,7 +68,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
-    """Return when the boxes of planes that were written to the level outlive a loss of power."""
+    """Flush the boxes of planes that were written to the level, so that they survive a loss of power."""
     run, layer = publication.run, publication.layer
     places = [(*label_slice(run, plane), box) for plane, box in boxes]
     indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]
@@ -76,7 +76,7 @@ def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
 
 
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
-    """Write the object table of row groups (plane, group), one Parquet file each, beside the layer's arrays."""
+    """Write the object table of row groups (plane, group), one Parquet file each, next to the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
@@ -93,7 +93,7 @@ def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Provenance metadata of the layer, under `cellscale` in its attributes; its holes, if it has any."""
+    """Provenance metadata of the layer, for `cellscale` in its attributes, with its failed regions."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
     names = ("frame", "slice", "box_px", "box_um")
     return made | ({"failed_regions": [{name: hole[name] for name in names} for hole in holes]} if holes else {})

@@ -1,8 +1,8 @@
-"""A run's folder: scratch objects and records, beside the output.
+"""A run's folder: scratch objects and records, next to the output.
 
-Objects are whole, checksummed and written once; a missing or damaged one is an error and never reads as background.
-A task writes its scratch objects first, flushes them to the disk, and writes its record last: objects without a record
-do not exist, and a record that a loss of power has left vouches for objects that it has left, too.
+Objects are whole, checksummed and written once; reading a missing or damaged one is an error, never background. A task
+writes its scratch objects first, flushes them to the disk, and writes its record last. Objects without a record count
+as not written, and a record that survives a loss of power proves that its objects survived it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Checksum, then compressed: length of the header, header, arrays one after the other.
+    """Serialise arrays: a checksum, then, compressed, the length of the header, the header and the arrays.
 
-    A record has hundreds of small arrays, for which NumPy's archives take many times as long.
+    A record has hundreds of small arrays, for which NumPy's npz format takes many times as long.
     """
     header = json.dumps([(name, values.dtype.str, values.shape) for name, values in arrays.items()]).encode()
     parts = (len(header).to_bytes(4, "big"), header, *(values.tobytes() for values in arrays.values()))

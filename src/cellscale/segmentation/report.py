@@ -1,6 +1,6 @@
-"""The report of a run: what was asked for, what was done, what failed, how long it took, as JSON and as one page.
+"""The report of a run: options, tasks, failures and times, as JSON and as one HTML page.
 
-It lies in the layer's own folder, in a group of Zarr's kind, so that a listing of the layer meets nothing foreign.
+It is stored in the layer's folder, in a Zarr group, so that a listing of the layer finds only Zarr nodes.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class Report:
     tasks: dict[str, int] = field(default_factory=dict)
     """Tasks of each step."""
     retried: dict[str, int] = field(default_factory=dict)
-    """Units of each step that were tried again alone, because their task had failed."""
+    """Work items of each step that were tried again alone, because their task had failed."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step, s."""
     cells: int = 0
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
     unreadable_blocks: list[dict[str, Any]] = field(default_factory=list)
-    """Blocks of frames whose intensity mapping was found without them."""
+    """Unreadable blocks of frames; their frames' intensity mappings come from the other blocks."""
     failed_tiles: list[dict[str, Any]] = field(default_factory=list)
-    """Units that failed alone, too."""
+    """Work items that failed again when tried alone."""
     failed_regions: list[dict[str, Any]] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
@@ -59,9 +59,9 @@ class Report:
     reached: dict[str, int] = field(default_factory=dict)
     """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
     ring_violations: int = 0
-    """Pixels that one tile sees as foreground and another does not; the join ends the run at the first."""
+    """Pixels on whose foreground two tiles disagree; the join ends the run at the first."""
     seams: dict[str, Any] | None = None
-    """Straight cell borders along tile and window lines and beside them, see `metrics.straightness`."""
+    """Straight cell borders on tile and window lines and on lines near them, see `metrics.straightness`."""
 
 
 def reached_in_record(record: Arrays) -> Counter[str]:
@@ -70,13 +70,13 @@ def reached_in_record(record: Arrays) -> Counter[str]:
 
 
 def stored_report(layer: LabelLayer) -> Report:
-    """Read the report that lies in a layer's folder; an empty one where there is none."""
+    """Read the report in a layer's folder; an empty one if there is none."""
     told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
     return Report(**{field.name: told[field.name] for field in dataclasses.fields(Report) if field.name in told})
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:
-    """All that is told of a run, in JSON's types."""
+    """The content of the report in JSON's types."""
     status = "failed" if error else "published with failed tiles" if report.failed_regions else "published"
     counts = {
         "planes": len(run.planes),
@@ -96,7 +96,7 @@ def write_report(run: Run, report: Report, layer: LabelLayer) -> None:
 
 
 def write_copy(run: Run, report: Report, folder: Folder, *, layer: str, error: str | None = None) -> None:
-    """Write the report into a folder of the user's choice; `error` says why nothing was published."""
+    """Write a copy of the report into the user's folder; `error` is the reason if nothing was published."""
     _write(folder, document(run, report, layer=layer, error=error))
 
 
@@ -106,7 +106,7 @@ def _write(folder: Folder, told: Mapping[str, Any]) -> None:
 
 
 def page(told: Mapping[str, Any]) -> str:
-    """The report as one HTML page that loads nothing else."""
+    """The report as one self-contained HTML page."""
     parts = [
         f"<h1>{_text(told['layer'].rpartition('/')[2])}: {_text(told['status'])}</h1>",
         f"<p class=bad>{_text(told['error'])}</p>" if told["error"] else "",
@@ -116,7 +116,7 @@ def page(told: Mapping[str, Any]) -> str:
         "<h2>Steps</h2>",
         _steps(told),
         _places("Holes", told["failed_regions"]),
-        _places("Quarantine", told["failed_tiles"]),
+        _places("Failed tiles", told["failed_tiles"]),
         _places("Blocks left out of the intensity mapping", told["unreadable_blocks"]),
         *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
         _pairs({"model": told["model"]}),
@@ -142,7 +142,7 @@ def _seams(seams: Mapping[str, Any]) -> str:
     low, high = seams["interval"]
     verdict = "no seams" if low <= 0 <= high else "seams differ from other lines"
     return (
-        f"{seams['share']:.4f} of {seams['border_px']} border px, {seams['share_beside']:.4f} beside them; "
+        f"{seams['share']:.4f} of {seams['border_px']} border px, {seams['share_beside']:.4f} near them; "
         f"95 % interval of the difference {low:+.4f} … {high:+.4f}: {verdict}"
     )
 

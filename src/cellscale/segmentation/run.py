@@ -1,7 +1,7 @@
 """A segmentation: Plan → Predict → Decode → Join → Publish → Clean.
 
-Each step may be repeated at any time: it writes only what it computes from inputs that do not change. Tasks with a
-record are not done again. How tasks are spread over workers is an argument; this module knows no Ray.
+Each step may be repeated at any time: its results depend only on inputs that do not change. Tasks with a
+record are not repeated. The executor that runs tasks is an argument; this module does not know Ray.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger("cellscale")
 
 
 def _measure_intensities(steps: Steps[Run], target: Target) -> None:
-    """Read all frames once; blocks that cannot be read end the run before anything is made, unless holes are wanted."""
+    """Read all frames once; unreadable blocks end the run before anything is made, unless failed tiles are allowed."""
     run, report = steps.run, steps.report
     try:
         missing = steps.do(
@@ -66,7 +66,7 @@ def _measure_intensities(steps: Steps[Run], target: Target) -> None:
 
 
 def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) -> LabelLayer:
-    """Make the layer's arrays, unlisted; those of this attempt are kept, and the records of what is in them."""
+    """Create the layer's arrays, unlisted; keep existing arrays of this attempt and the records of their content."""
     gone = read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
     layer = stage_labels(
         run.image,
@@ -92,7 +92,7 @@ def _discard(run: Run, target: Target, attempt: str) -> None:
 
 
 def _forget(run: Run) -> None:
-    """Delete the records of what was published into other arrays."""
+    """Delete the records of data that were published into other arrays."""
     for step in run.scratch.names():
         if step in {"tables", "seams"} or step.startswith("publish-"):
             run.scratch.child(step).remove()
@@ -108,22 +108,22 @@ def segment(
     on_status: Callable[[str, str], None] = lambda step, note: None,
     model: dict[str, Any] | None = None,
 ) -> Report:
-    """Carry out a planned run; the same command again resumes it.
+    """Execute a planned run; call it again to resume an interrupted run.
 
     Parameters
     ----------
     run : Run
-        What `plan` returned.
+        Result of `plan`.
     networks : mapping of Module
         The trained networks.
     target : Target
         The layer to write.
     executor : callable
-        How tasks are mapped over workers.
+        Runs the tasks.
     on_progress : callable
-        Called with a step's name, tasks done and tasks in all.
+        Called with a step's name, the number of finished tasks and their total.
     on_status : callable
-        Called before it with the step's name and a line on its pace: units done, Mpx/s, units tried again.
+        Called before it with the step's name and its rate: work items done, Mpx/s, work items tried again.
     model : dict
         Written into the layer's metadata.
 
@@ -137,13 +137,13 @@ def segment(
     ExistsError
         If the layer exists and `overwrite` is not set.
     InputError
-        If an unfinished run with other settings is in the way.
+        If there is an unfinished run with other settings.
     StoreError
-        If the report cannot be written where it is wanted; nothing is computed then.
+        If the report's folder cannot be written; nothing is computed then.
     OvertakenError
-        If another driver signs the run; it goes on.
+        If another driver takes over the run and continues it.
     RunError
-        If units were quarantined; nothing is published then, unless the target wants holes.
+        If work items failed; nothing is published then, unless the target allows failed tiles.
     """
     attempt, finished = resumed(run, target)
     if target.report:
@@ -188,7 +188,7 @@ def segment(
 
 
 def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
-    """Do all steps up to a layer that is complete, checked and not yet listed."""
+    """Execute all steps up to a complete, verified layer that is not yet listed."""
     run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
     _measure_intensities(steps, target)
     reached: list[Counter[str]] = []
@@ -218,7 +218,7 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
 
 
 def _write_layer(steps: Steps[Run], layer: LabelLayer, earlier: Rows) -> None:
-    """Write all levels and the object table, and check what is there against what was written."""
+    """Write all levels and the object table, and verify them against the records."""
     run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0, earlier=earlier)
     written = {}
     for level in range(len(layer.levels)):

@@ -1,6 +1,6 @@
-"""Seam quality of a layer: counted shard by shard from the published pixels, added up, compared once.
+"""Seam quality of a layer: counts for each shard of the published pixels, added up and compared once.
 
-The counts are those of the whole frames whatever the shards are: a shard reads a few pixels of its neighbours.
+The counts are those of the whole frames for any shards, since a shard reads a few pixels of its neighbours.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from cellscale.segmentation.records import Arrays, get
 from cellscale.types import Box
 
 GROUPS = 4096
-"""Most lines that are told apart; beyond, equal lines of several planes are counted together."""
+"""Greatest number of separate lines; beyond it, equal lines of several planes are counted together."""
 
 
 def seam_lines(run: Run) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Rows and columns between two tiles or two windows, each with a partner beside it."""
+    """Rows and columns between two tiles or two windows, each with a nearby line for comparison."""
     found = []
     for axis in (0, 1):
         size = run.grid.shape[axis]

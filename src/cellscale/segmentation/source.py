@@ -1,7 +1,7 @@
-"""Source pixels of a run: read by whole chunks and held against the checksums of the first read.
+"""Source pixels of a run: read by whole chunks and compared with the checksums of the first read.
 
 The intensity statistics read every plane first and keep the checksum of each chunk. Every later read is compared with
-them, so that a run whose image changes on the way ends instead of mixing two images, also after it was resumed.
+them, so that a run whose image changes ends with an error instead of mixing two images, also after it was resumed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cellscale.segmentation.plan import Records, Run
 from cellscale.types import Box, Image
 
 ATTEMPTS = 3
-"""How often pixels are read that are not those of the first read: bytes that flip on the way come right again."""
+"""Attempts to read pixels whose checksums differ: a second read corrects bytes that flipped in transfer."""
 PAUSE_S = 0.2
-"""Before they are read again, s."""
+"""Pause before the next attempt, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Checksums of a plane's chunks, as its intensity statistics found them."""
+    """Checksums of a plane's chunks from its intensity statistics."""
 
     grid: ChunkGrid
     checksums: NDArray[np.int64]
@@ -54,7 +54,7 @@ def read_checked(
     Parameters
     ----------
     run : Run
-        Whose image is read.
+        The run.
     plane : int
         Number of the plane.
     box : Box
@@ -91,7 +91,7 @@ def read_checked(
 def _changed(
     run: Run, plane: int, place: tuple[int, int, int], reference: Reference, absent: set[str], count: int
 ) -> str:
-    """Message on what has changed, where, and what to do."""
+    """Error message for a changed chunk: what changed, where, and what to do."""
     (channel, row, column), (t, z) = place, run.planes[plane]
     box = reference.grid.chunk_box(row, column)
     keys = run.image.chunk_keys(box, t=t, z=z, channel=channel)

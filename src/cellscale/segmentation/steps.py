@@ -28,10 +28,10 @@ from cellscale.segmentation.report import Report
 log = logging.getLogger("cellscale")
 
 R = TypeVar("R")
-"""What all tasks of a run share."""
+"""Type of the data that all tasks of a run share."""
 Work: TypeAlias = Callable[[Any, Sequence[Unit]], Arrays]
 Summary: TypeAlias = Callable[[Arrays], Any]
-"""Makes of a task's record, where the task is done, the little that the driver wants of it."""
+"""Reduces a task's record, in the process of the task, to the summary that the driver needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class _Shared:
 
 
 def nothing(record: Arrays) -> None:
-    """Want nothing of a record."""
+    """Return no summary of a record."""
 
 
 def _perform(shared: _Shared, task: Task) -> Any:
@@ -57,18 +57,18 @@ def _perform(shared: _Shared, task: Task) -> Any:
 
 
 def _close(results: Iterator[Any]) -> None:
-    """Close an executor's results early: tasks that are still to come are not done."""
+    """Close an executor's results early: remaining tasks are not started."""
     if isinstance(results, Generator):
         results.close()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Generic[R]):
-    """Carries out steps and keeps the report."""
+    """Executes steps and keeps the report."""
 
     run: R
     place: Callable[[R, Step, Unit], Mapping[str, Any]]
-    """Returns where a unit of a step lies, for the report: frame, slice, box."""
+    """Returns the place of a unit of a step, for the report: frame, slice, box."""
     owner: Ownership
     executor: Executor
     report: Report
@@ -89,9 +89,9 @@ class Steps(Generic[R]):
         instead: Work | None = None,
         summary: Summary = nothing,
     ) -> list[Any]:
-        """Do the tasks of a step that have no record; quarantine the units that fail alone, too.
+        """Do the tasks of a step that have no record; set aside the work items that fail again when tried alone.
 
-        Quarantined units end the run, unless `instead` makes holes of them.
+        Failed work items end the run, unless `instead` makes placeholders of them.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Steps(Generic[R]):
             failed = self._try(shared, [task for task, _ in failed], step, False, found)
         self.report.seconds[step.name] = time.perf_counter() - began
         if failed:
-            raise RunError(self._quarantine(step, failed))
+            raise RunError(self._set_aside(step, failed))
         again = {name.rpartition("-")[0] for name, _ in alone}
         done = [name for name, _ in tasks if name not in again]
         self.records[step.name] = sorted([*records, *done, *(name for name, _ in alone)])
@@ -177,11 +177,11 @@ class Steps(Generic[R]):
         again = self.report.retried.get(step.name, 0)
         return pace + (f", {again} tried again" if again else "")
 
-    def _quarantine(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
+    def _set_aside(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
         found = [
             placeholders.described(step, units[0], self.place(self.run, step, units[0]), placeholders.reason_of(error))
             for (_, units), error in failed
         ]
         self.report.failed_tiles += found
         where = placeholders.first_of([placeholders.named(unit) for unit in found], " | ", self.full_report)
-        return f"{step.name}: {len(found)} unit(s) quarantined, nothing was published. {where}"
+        return f"{step.name}: {len(found)} work item(s) failed, nothing was published. {where}"

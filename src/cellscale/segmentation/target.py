@@ -1,4 +1,4 @@
-"""Where a run's labels go, and what may be there already: a layer, an unfinished run, or this very run at its end."""
+"""Target of a run, and checks of existing data there: a layer, an unfinished run, or this run after its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGED = "changed.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where the labels go."""
+    """Place of the labels."""
 
     store: str
     """URL of the image that gets the layer, or of another store."""
@@ -28,9 +28,9 @@ class Target:
     """NGFF version of another store; None: the image's."""
     overwrite: bool = False
     allow_failed_tiles: bool = False
-    """Publish a layer although units failed; they are background, and named in its metadata and report."""
+    """Publish a layer although work items failed; they become background, named in its metadata and report."""
     report: Folder | None = None
-    """Where the report goes beside the layer's own folder, and where it goes if nothing is published."""
+    """Additional place of the report; the only one if nothing is published."""
 
     @property
     def layer(self) -> str:
@@ -65,7 +65,7 @@ def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
         return None
     if fits:
         raise InputError(
-            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that makes holes of what fails. "
+            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that allows failed tiles. "
             "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
         )
     changed = "; ".join(differences(old["description"], run.description))

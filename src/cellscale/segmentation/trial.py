@@ -1,6 +1,6 @@
-"""A trial on this machine: one window and one tile of a planned run, in a process of its own; nothing is stored.
+"""A trial on this machine: one window and one tile of a planned run, in a separate process; nothing is stored.
 
-Run as a program it reads a pickled run with its networks from its input and prints what it measured as JSON.
+Run as a program, it reads a pickled run with its networks from its input and prints its measurements as JSON.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _size(name: str) -> int:
 
 
 def _peak() -> int:
-    """Most memory that this process has held, bytes."""
+    """Peak memory of this process, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -101,7 +101,7 @@ def trial(run: Run, networks: Networks) -> Mapping[str, float]:
     Raises
     ------
     RunError
-        With what the process says, if it fails.
+        With the output of the process, if it fails.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "cellscale.segmentation.trial"]

@@ -1,7 +1,7 @@
-"""Verification: a layer is held against the records of its making before its name appears.
+"""Verification: a layer is compared with the run's records before its name appears.
 
-Each publishing task counts what it has written; the driver adds up and compares with a listing of what is there, and
-with the object table. Nothing is read again, so that the check is always on.
+Each publishing task counts the objects and pixels that it has written. The driver adds them up and compares them with a
+listing of the stored objects and with the object table. Nothing is read again, so the check is always on.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def counts(units: Iterable[tuple[int, int, int]]) -> Arrays:
 
 
 def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) -> None:
-    """Compare the objects of each level that are there with those that were written.
+    """Compare the stored objects of each level with those that were written.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) ->
 
 
 def _settled(count: Callable[[], int], expected: int) -> int:
-    """Count what a listing has; again where it is not what is expected, since listings may lag behind writes."""
+    """Count the objects of a listing; repeat it if the count differs, since listings may lag behind writes."""
     for pause_s in LAG_S:
         if (found := count()) == expected:
             return found
@@ -82,7 +82,7 @@ def _settled(count: Callable[[], int], expected: int) -> int:
 
 
 def _stored_objects(layer: LabelLayer, level: int) -> int:
-    """Count the objects of a level that are there, by one listing."""
+    """Count the stored objects of a level, by one listing."""
     names = layer.store.child(layer.levels[level].path).folder.files()
     # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
     return sum(name.rsplit("/", 1)[-1].isdigit() for name in names)

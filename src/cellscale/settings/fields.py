@@ -1,6 +1,6 @@
 """Settings by name: a frozen dataclass as a flat dictionary of JSON's types, and back.
 
-A field of a nested dataclass has a dotted name ("unet.width"); its last part will do where only one field ends so.
+A field of a nested dataclass has a dotted name ("unet.width"); its last part is enough where it is unambiguous.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from cellscale.settings.renamed import unknown_setting
 
 T = TypeVar("T")
 _MOST = 2**63
-"""Bound of every number: what NumPy and torch can count with; infinity and NaN are outside."""
+"""Bound of every number, for NumPy's and torch's integers; infinity and NaN are outside."""
 _LONGEST = 10_000
 """Longest list or text."""
 _NEVER: Any = object()
 
 
 def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False) -> Any:
-    """Make a dataclass field of an immutable default that says more about itself.
+    """Make a dataclass field with an immutable default and metadata.
 
     Parameters
     ----------
     default : any
         Its value unless one is given.
     before : any
-        For a setting that is newer than models that may have been saved: the value that they were trained with.
+        For a setting that is newer than saved models may be: the value that they were trained with.
     fitted : bool
         Whether the default means that the value is fitted on training frames. Another training fits it anew.
     """
@@ -51,12 +51,12 @@ def _described(value: Any) -> dict[str, dataclasses.Field[Any]]:
 
 
 def added_since(value: Any, known: Iterable[str]) -> dict[str, Any]:
-    """Values, by dotted name, of the settings that are not among the `known` ones: what held before there were any.
+    """Return the values, by dotted name, that apply to settings which are not among the `known` ones.
 
     Raises
     ------
     MissingError
-        If a setting that is not known has always been there.
+        If a setting that is not known is not a newer one.
     """
     missing = {name: field for name, field in _described(value).items() if name not in set(known)}
     lost = [name for name, field in missing.items() if "before" not in field.metadata]

@@ -38,17 +38,17 @@ def _parsed(text: str, name: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Why a text is not valid TOML."""
+    """Reason why a text is not valid TOML."""
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def assignments(words: Iterable[str]) -> dict[str, Any]:
-    """Read KEY=VALUE words; a value is TOML where it parses, and text otherwise.
+    """Parse KEY=VALUE assignments; a value is TOML if it parses, and text otherwise.
 
     Raises
     ------
     InputError
-        For a word without an equals sign.
+        For an assignment without an equals sign.
 
     Examples
     --------
@@ -77,12 +77,12 @@ def _home(name: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, str]:
 
 
 def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[str, Iterable[str]]) -> Config:
-    """Read a TOML file and put single settings over it.
+    """Read a TOML file and override it with single settings.
 
     Parameters
     ----------
     path : str or None
-        The file; None: single settings alone.
+        The file; None: only single settings.
     settings : mapping of str to value
         By `key`, looked up in the sections in their order, or by `section.key`.
     fields : mapping of str to names

@@ -28,7 +28,7 @@ RENAMED = {
 
 
 def unknown_setting(name: str, known: Iterable[str], kind: str = "setting") -> InputError | MissingError:
-    """Return the error for a setting that does not exist: its new name, or what exists and what is nearest."""
+    """Return the error for a setting that does not exist: with its new name, or the nearest existing ones."""
     names = frozenset(known)
     new = RENAMED.get(name) or RENAMED.get(name.rpartition(".")[2])
     if new in names:

@@ -1,6 +1,6 @@
 """Images of other formats, plane by plane: TIFF stacks, CTC and other folders, npz, npy, microscope files, arrays.
 
-A source knows which of its frames exist: a page with a frame number lies at that frame, and frames between are empty.
+A source lists its existing frames: a page with a frame number belongs to that frame, and frames in between are empty.
 """
 
 from cellscale.sources.arrays import array_image

@@ -1,4 +1,4 @@
-"""Folders of image files: which are images and which masks, and which mask belongs to which image."""
+"""Folders of image files: tell images from masks, and match masks with images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _key(path: Path) -> str:
 
 
 def keys(files: Sequence[Path]) -> list[str]:
-    """Names by which masks find their images, one for each file; the whole name where several would be equal."""
+    """Keys that match masks with images, one for each file; the whole name where several would be equal."""
     found = [_key(path) for path in files]
     count = Counter(found)
     return [key if count[key] == 1 else stem_of(path) for key, path in zip(found, files, strict=True)]

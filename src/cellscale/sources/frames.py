@@ -1,4 +1,4 @@
-"""Images as frames in time: which exist, where they lie, and what they are called."""
+"""Images as frames in time: existing frames, their numbers and their names."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Source:
     frames: tuple[int, ...]
     """The frames that exist, rising; the others are empty."""
     numbered: bool = False
-    """Whether the frames carry numbers of their own, by which labels find their image."""
+    """Whether the frames have numbers of their own, by which labels are matched with images."""
     names: Mapping[str, int] = field(default_factory=dict)
-    """Frames by the names of their files, without words for masks; those that `frames` left out, too."""
+    """Frames by the names of their files, without words for masks; also those outside a chosen range."""
     calibration: Calibration = field(default_factory=Calibration)
     incomplete: Mapping[int, str] = field(default_factory=dict)
-    """Frames that lack some of their planes, and which."""
+    """Frames with missing planes, and the missing planes."""
     files: frozenset[str] = frozenset()
     """Files that hold the planes."""
     key: str = ""
@@ -67,7 +67,7 @@ class Source:
 
 
 def rising(numbers: Sequence[int], path: str) -> list[int]:
-    """Order in which the numbers rise; InputError for one that is there twice, or negative."""
+    """Order that sorts the numbers; InputError for a duplicate or negative number."""
     order = sorted(range(len(numbers)), key=lambda i: numbers[i])
     twice = [numbers[a] for a, b in itertools.pairwise(order) if numbers[a] == numbers[b]]
     wrong = [*twice, *(number for number in numbers if number < 0)]
@@ -126,7 +126,7 @@ def _read_later(read: Callable[[int, int, int], NDArray[Any]], skipped: int, t: 
 
 
 def matched(images: Sequence[Source], masks: Sequence[Source], numbers: Sequence[int]) -> list[Source | None]:
-    """The masks of each image of a collection: by name, or by the image's number in its file.
+    """Match the masks of a collection with its images: by name, or by the image's number in its file.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def matched(images: Sequence[Source], masks: Sequence[Source], numbers: Sequence
     Raises
     ------
     InputError
-        If masks without names are not as many as images.
+        If masks have no names and their number differs from that of the images.
     """
     if any(mask.key for mask in masks):
         by_key = {mask.key: mask for mask in masks}

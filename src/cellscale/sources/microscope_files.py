@@ -25,7 +25,7 @@ _PLUGINS = {
 """Packages by the endings that they read."""
 _IN_EXTRA = ("bioio-nd2", "bioio-lif")
 _LICENCES = {"bioio-czi": "GPL-3.0", "bioio-bioformats": "GPL-2.0, needs Java"}
-"""Plug-ins under conditions that the extra does not choose for anybody."""
+"""Plug-ins with licences that users must choose themselves, so that the extra does not install them."""
 
 
 def is_microscope_file(path: Path) -> bool:
@@ -34,7 +34,7 @@ def is_microscope_file(path: Path) -> bool:
 
 
 def _missing(path: str) -> InputError:
-    """Say which packages read a file."""
+    """Message that names the packages which read a file."""
     plugin = _PLUGINS[Path(path).suffix.lower()]
     extra = "pip install 'cellscale[bioio]'"
     if plugin not in _IN_EXTRA:
@@ -68,7 +68,7 @@ def _calibration(image: Any, data: Any, channels: int) -> Calibration:
 
 
 def _unrecorded(path: str) -> list[dict[str, int]]:
-    """Places (p, t, z) that an nd2 file plans and does not have; bioio gives zeros for them."""
+    """Planes (p, t, z) that an nd2 file announces but does not contain; bioio returns zeros for them."""
     if Path(path).suffix.lower() != ".nd2":
         return []
     from nd2 import ND2File
@@ -80,7 +80,7 @@ def _unrecorded(path: str) -> list[dict[str, int]]:
 
 
 def _gaps(unrecorded: Sequence[dict[str, int]], scene: int, slices: int) -> tuple[frozenset[int], dict[int, str]]:
-    """Frames of an image of which nothing was recorded, and what others lack."""
+    """Frames of an image without any recorded plane, and the missing planes of the others."""
     lacking: dict[int, list[int]] = defaultdict(list)
     for place in unrecorded:
         if place.get("p", 0) == scene:

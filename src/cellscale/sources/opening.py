@@ -1,4 +1,4 @@
-"""Files and folders as images: one, or all that they hold; every frame whole, or refused."""
+"""Open files and folders as one image or all images that they contain; incomplete frames are refused."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cellscale.sources.tiffs import tiff_images
 
 _FRAMES = ".frames.txt"
 _NAMED = 8
-"""Most images that a message names."""
+"""Greatest number of images named in a message."""
 
 Series: TypeAlias = int | Literal["all"] | None
-"""Which images of a source that holds several: one by its number, or all."""
+"""Choice of images from a source that contains several: one by its number, or all."""
 
 
 def _numbers(path: Path, count: int) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""Arrays of npz and npy files, and what every stored array has: axes, shape, type, and a way to read one plane."""
+"""Arrays of npz and npy files, and stored arrays in general: axes, shape, type, and a reader of one plane."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEFAULT_AXES = {2: "yx", 3: "tyx", 5: "tczyx"}
 _IMAGES, _MASKS = ("images", "X"), ("masks", "y")
 """Names of arrays in npz files: cellscale's, and those of DeepCell's data sets."""
 _CHANNELS_LAST = 4
-"""Most channels that a last axis is taken for without being asked."""
+"""Greatest length of a last axis that is taken for channels by default."""
 _NARROW_PX = 16
 
 Index: TypeAlias = tuple[int | slice, ...]
@@ -41,9 +41,9 @@ class Stored:
     read: Reader
     calibration: Calibration = field(default_factory=Calibration)
     empty: frozenset[int] = frozenset()
-    """Frames of which no plane exists."""
+    """Frames without any plane."""
     incomplete: Mapping[int, str] = field(default_factory=dict)
-    """Frames that lack some of their planes, and which."""
+    """Frames with missing planes, and the missing planes."""
     files: frozenset[str] = frozenset()
     """The files that hold the planes, where there are several."""
 
@@ -70,7 +70,7 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def checked_axes(given: Sequence[str], shape: Sequence[int], path: str) -> str:
-    """The first of the axes that a user gave, in small letters, that fits the shape; InputError for none."""
+    """Return the first of the user's axes, in lower case, that fits the shape; InputError if none does."""
     for axes in given:
         if sorted(set(axes)) != sorted(axes) or not set("yx") <= set(axes) <= set(AXES):
             raise InputError(f"Axes {axes!r}: expected letters of tczyx, each at most once, with y and x.")
@@ -80,16 +80,16 @@ def checked_axes(given: Sequence[str], shape: Sequence[int], path: str) -> str:
 
 
 def check_frames(axes: str, shape: Sequence[int], path: str) -> None:
-    """Refuse frames that are so narrow that the last axis must be something else than x, such as channels.
+    """Refuse frames so narrow that the last axis cannot be x, but may be channels.
 
     Parameters
     ----------
     axes : str
-        Axes that nobody has named: the usual ones for this number of dimensions.
+        Default axes for this number of dimensions.
     shape : sequence of int
         Lengths of the axes.
     path : str
-        For the message.
+        Path, for the message.
     """
     height, width = shape[axes.index("y")], shape[axes.index("x")]
     if "t" in axes and width <= _NARROW_PX and height >= 2 * width:
@@ -123,7 +123,7 @@ def _item(array: NDArray[Any], index: Index) -> NDArray[Any]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Errors that NumPy raises for files that are damaged, or whose header names an array that no memory holds."""
+    """Errors that NumPy raises for damaged files, or for headers of arrays that are larger than memory."""
     return (*failures(), MemoryError, tokenize.TokenError)
 
 

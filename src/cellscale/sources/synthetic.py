@@ -28,13 +28,13 @@ Floats: TypeAlias = NDArray[np.float64]
 SPACING = 1.75
 """Distance of neighbouring sites, in radii: below 2, so that neighbours touch."""
 REACH = 9.0
-"""A cell and its rim stay within so many radii of where it started."""
+"""Greatest distance of a cell, soft boundary included, from its starting point, in radii."""
 TAIL = 6.0
-"""Depth up to which a cell counts outside of itself, for soft rims and gaps, px."""
+"""Distance outside a cell up to which it contributes, for soft boundaries and gaps, px."""
 MARGIN = 4
 """Margin around a block that blur and shear read, px."""
 BLUR = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-"""Point spread along an axis."""
+"""Samples of the point-spread function along an axis."""
 ID, Y0, X0, Y1, X1, RADIUS, C2, S2, C3, S3, LIGHT, COS, SIN = range(13)
 """Columns of a table of outlines: from (Y0, X0) to (Y1, X1), harmonics 2 and 3 of the radius, brightness, turn."""
 HOME_Y, HOME_X, SIZE, A2, P2, A3, P3, SHINE, HEADING, SPIN, DIVIDES = range(11)
@@ -226,11 +226,11 @@ class Scene:
     shape: tuple[int, int, int]
     """Frames, height and width, (t, y, x)."""
     cells: int
-    """Cells at frame 0, beside the landmarks."""
+    """Cells at frame 0, in addition to the landmarks."""
     look: Literal["fluorescence", "brightfield"] = "fluorescence"
     """Bright nuclei, or relief as in differential interference contrast."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of all random numbers."""
     radius_px: float = 10.0
     """Mean radius of a cell."""
     division_rate: float = 0.01
@@ -262,7 +262,7 @@ class Scene:
         MissingError
             If there is no frame t.
         InputError
-            If the box reaches beyond the frame, or the frame has no room for so many cells.
+            If the box reaches beyond the frame, or the frame has no room for this number of cells.
         """
         self._check(t, box)
         rows, owner, depths = self._canvas(t, box)

@@ -1,7 +1,7 @@
-"""Planes of a TIFF series, each read from its page's own file: opened for one plane, nothing stays open.
+"""Planes of a TIFF series, each read from its page's own file, which is opened for one plane.
 
-A series may span several files and lack pages. No page is read beyond the end of its file, and nothing that tifffile
-reports as an error is passed over.
+A series may span several files and lack pages. No page is read beyond the end of its file, and every error that
+tifffile reports is raised.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _FAILURES = (
     OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError,
     struct.error, tifffile.TiffFileError,
 )  # fmt: skip
-"""Exceptions of tifffile and its decoders for bytes that are not what a file's tags promise."""
+"""Exceptions of tifffile and its decoders for bytes that do not match the file's tags."""
 _HEADERS = ("shaped", "ome", "imagej", "mmstack", "ndtiff", "scanimage")
 
 _CONTRADICTION = re.compile(r"OME series (?!is missing|failed to read)")
-"""Warnings that mean errors; what a set lacks is found by its pages."""
+"""Warnings that mean errors; missing files of a set are found by their pages."""
 
 Page: TypeAlias = tuple[str, int]
 """A page's file and the offset of its directory."""
@@ -44,14 +44,14 @@ class OpenTiff:
     path: str
     tiff: Any
     headers: bool = True
-    """Whether descriptions of the pages are believed."""
+    """Whether descriptions of the pages are used."""
     complaints: list[str] = field(default_factory=list)
-    """Errors that tifffile has logged and not raised."""
+    """Errors that tifffile logged but did not raise."""
 
 
 @contextlib.contextmanager
 def _collected() -> Iterator[list[str]]:
-    """Collect what tifffile logs as an error in the block; what it logs at all is not printed."""
+    """Collect the errors that tifffile logs inside the context; nothing that it logs is printed."""
     found: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -70,14 +70,14 @@ def _collected() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def opened(path: str, *, headers: bool = True) -> Iterator[OpenTiff]:
-    """Open a file for one use; whatever the decoders raise is a StoreError.
+    """Open a file for one use; errors of the decoders become StoreErrors.
 
     Parameters
     ----------
     path : str
         A TIFF file.
     headers : bool
-        Believe what OME-XML, ImageJ and other descriptions say of the pages; False: pages as they lie.
+        Use OME-XML, ImageJ and other descriptions of the pages; False: pages in file order.
     """
     flags: dict[str, Any] = {} if headers else {f"is_{kind}": False for kind in _HEADERS}
     try:
@@ -90,7 +90,7 @@ def opened(path: str, *, headers: bool = True) -> Iterator[OpenTiff]:
 
 
 def check_end(tiff: Any, path: str) -> None:
-    """Raise StoreError where the list of pages points beyond the end of the file."""
+    """Raise StoreError if the list of pages points beyond the end of the file."""
     at = tiff.pages.next_page_offset
     if not at or at < 0:
         return
@@ -148,7 +148,7 @@ def _read_whole(path: str, headers: bool, number: int, index: Index) -> NDArray[
 
 
 def pages_of(series: Any) -> tuple[Page | None, ...]:
-    """Pages of a series in the order of its planes; None for those that it lacks."""
+    """Pages of a series in the order of its planes; None for missing ones."""
     return tuple(None if page is None else (page.parent.filehandle.path, page.offset) for page in series.pages)
 
 
@@ -167,7 +167,7 @@ def reader(file: OpenTiff, series: Any, axes: str) -> Reader:
     Raises
     ------
     StoreError
-        If the pixels are not all there.
+        If pixels are missing.
     """
     shape, leading = tuple(series.shape), leading_shape(series)
     if series.dataoffset is not None and not series.is_multifile:

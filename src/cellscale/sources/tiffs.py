@@ -24,7 +24,7 @@ from cellscale.types import Calibration
 from cellscale.units import positive, unit_s, unit_um, unknown_unit
 
 _PRINTED_UM = 20.0
-"""Pixels from this size on are a printer's resolution (72 dpi is 353 µm), not a microscope's."""
+"""Pixel size from which a resolution is that of a printer (72 dpi is 353 µm), not of a microscope."""
 _TAG_UNITS = {2: "inch", 3: "cm"}
 _AS_THEY_LIE = "To take all pages in their order, say what they are with --axes, e.g. tyx."
 
@@ -137,7 +137,7 @@ def _unread(tiff: Any) -> list[int]:
 
 
 def _disagreement(file: OpenTiff, images: Sequence[Any]) -> str | None:
-    """Return what the file's description says of its pages and is not so; None where the two agree."""
+    """Return the contradiction between the file's description and its pages; None if they agree."""
     if file.complaints:
         return f"{file.path} contradicts itself: {file.complaints[0]}."
     meta = file.tiff.imagej_metadata or {}
@@ -157,7 +157,7 @@ def _disagreement(file: OpenTiff, images: Sequence[Any]) -> str | None:
 
 
 def _gaps(series: Any, axes: str, absent: Sequence[str]) -> tuple[frozenset[int], dict[int, str]]:
-    """Frames of which no plane exists, and what others lack; `absent` are files of the set that are not there."""
+    """Frames without any plane, and the missing planes of others; `absent` are missing files of the set."""
     pages, leading = pages_of(series), leading_shape(series)
     if None not in pages or leading is None:
         return frozenset(), {}
@@ -198,7 +198,7 @@ def _stored(file: OpenTiff, series: Any, axes: str, calibration: Calibration, om
 
 
 def _appended(images: Sequence[Any]) -> bool:
-    """Whether single images of one size were appended to the file one after the other, as frames are."""
+    """Whether single images of equal size were appended to the file one after the other, like frames."""
     alike = {(series.kind, tuple(series.shape), str(series.dtype), str(series.axes)) for series in images}
     return len(images) > 1 and len(alike) == 1 and images[0].kind == "shaped" and len(images[0].pages) == 1
 

@@ -1,7 +1,7 @@
-"""Change an object that others may change at the same time, and lose nobody's change.
+"""Change an object that other processes may change at the same time, without losing any change.
 
 Where the store can compare before it writes (S3 `If-Match`, Google `ifGenerationMatch`, Azure `If-Match`), a write that
-finds another version than was read is refused, and the change is made again on what is there now. Elsewhere a lock is
+finds another version than was read is refused, and the change is repeated on the new content. Elsewhere a lock is
 held while the object is read, changed and written: the kernel's on file systems, which ends with its process, or an
 object with a lease where there is no such lock.
 """
@@ -26,12 +26,12 @@ from cellscale.storage.errors import failures
 Change: TypeAlias = Callable[[bytes | None], bytes | None]
 """From the content (None: there is no such object) to the new one, None for no change; it may be called again."""
 DELETED = b""
-"""The new content that stands for no object."""
+"""New content that means: delete the object."""
 Version: TypeAlias = str | None
 """The store's identifier of the content of an object, or None for an object that does not exist."""
 
 ATTEMPTS = 100
-"""Most attempts of one change; in each at least one of the writers succeeds."""
+"""Greatest number of attempts of one change; in each, at least one of the writers succeeds."""
 LEASE_S = 20.0
 """How long a lock object may stay unchanged before its holder counts as dead, s; it is held for a few requests."""
 POLL_S = 0.05
@@ -140,7 +140,7 @@ def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[b
     fs : AbstractFileSystem
         Its file system.
     path : str
-        Its place there, taken literally.
+        Its path there, taken literally.
     change : callable
         From the content to the new one. It must be pure, and return None once what it wants is there: it is called
         again after a conflict, and after a write whose answer was lost.
@@ -173,7 +173,7 @@ def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[b
 
 @contextlib.contextmanager
 def locked(fs: AbstractFileSystem, path: str) -> Iterator[None]:
-    """Hold the lock of an object; nothing stays behind."""
+    """Hold the lock of an object inside the context; the lock is deleted afterwards."""
     folder, _, name = path.rpartition("/")
     kernels, leased = (f"{folder}/.{name}{ending}" for ending in LOCKS)
     if "file" in protocols(fs):

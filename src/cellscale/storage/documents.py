@@ -1,4 +1,4 @@
-"""JSON that strangers wrote: read within limits, so that every consumer may walk it and print what it names."""
+"""JSON of unknown origin: read within limits, so that every consumer may traverse and print it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cellscale.errors import DamagedError
 MAX_BYTES = 64 * 2**20
 """Largest document: the consolidated metadata of a plate with 384 wells and 9 fields have about 10 MB."""
 MAX_DEPTH = 64
-"""Objects and arrays inside one another: NGFF needs 8; Python's parser and printer end at about 1,000."""
+"""Greatest nesting of objects and arrays: NGFF needs 8; Python's parser and printer fail at about 1,000."""
 
 
 def parsed(data: bytes, place: str) -> Any:
@@ -22,7 +22,7 @@ def parsed(data: bytes, place: str) -> Any:
     data : bytes
         The document, UTF-8.
     place : str
-        Where it lies, for messages.
+        Its path, for messages.
 
     Raises
     ------

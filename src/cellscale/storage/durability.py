@@ -1,7 +1,8 @@
-"""Files that outlive a loss of power.
+"""Files that survive a loss of power.
 
-A file that was written and renamed may be empty after that: the kernel writes names and contents when it likes.
-`flush` returns when files and the folders that name them are on the disk; what vouches for them is written after it.
+A file that was written and renamed may be empty after a loss of power: the kernel writes names and contents later, in
+any order. `flush` returns when files and the folders that name them are on the disk; records that confirm them are
+written after it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 THREADS = 16
-"""Files flushed at once: a journal commits what is asked for at the same time together, at 0.1 ms for each file."""
+"""Files flushed at once: a journal commits concurrent requests together, at 0.1 ms for each file."""
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}
 """Error numbers of file systems and mounts that cannot flush a folder."""
 
 
 def flush(files: Iterable[Path], *, root: Path) -> None:
-    """Return when files below `root`, and all folders from it down to them, are on the disk.
+    """Wait until files below `root`, and all folders from it down to them, are on the disk.
 
     Raises
     ------
     OSError
-        If a file is not there, or the disk refuses it: full, or damaged.
+        If a file does not exist, or the disk is full or damaged.
     """
     named = list(files)
     if not named:

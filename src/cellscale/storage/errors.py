@@ -1,4 +1,4 @@
-"""Errors of the storage libraries, turned into errors that name the place and the way out."""
+"""Errors of the storage libraries, converted to errors that name the place and a remedy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COMMON = (
     ),
     *(AssertionError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile),
 )
-"""Errors that file systems, zarr and codecs raise for documents and chunks that are damaged or made by strangers."""
+"""Errors that file systems, zarr and codecs raise for documents and chunks that are damaged or malicious."""
 _EXTRAS = {
     "s3": "s3",
     "gs": "gcs",
@@ -68,7 +68,7 @@ _CREDENTIALS = (
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Exceptions that reading or writing may raise: those of the loaded cloud libraries share no ancestor."""
+    """Exceptions that reading or writing may raise; those of the cloud libraries have no common base class."""
     loaded = ((sys.modules[module], names) for module, names in _FOREIGN.items() if module in sys.modules)
     foreign = tuple(getattr(module, name) for module, names in loaded for name in names if hasattr(module, name))
     return (*_COMMON, *foreign)
@@ -95,7 +95,7 @@ def advice(error: BaseException, url: str) -> str:
 
 @contextlib.contextmanager
 def explained(action: str, url: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Turn any failure of the storage libraries into a StoreError that names the place and the way out.
+    """Convert any failure of the storage libraries to a StoreError that names the place and a remedy.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Folders on any file system or object store, whose files are written whole.
 
-On a file system a file is written under a temporary name and renamed; an object store's put is whole by itself. A
-folder holds no open handle. Names are taken literally: nothing in them is a pattern.
+On a file system a file is written under a temporary name and renamed; an object store's put is atomic. A folder holds
+no open handle. Names are taken literally: nothing in them is a pattern.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
 class Folder:
     """A folder, by any fsspec URL; it need not exist before the first write.
 
-    Every method raises StoreError, with the place and the way out, where the store fails.
+    Every method raises StoreError, with the place and a remedy, if the store fails.
     """
 
     url: str
@@ -56,8 +56,8 @@ class Folder:
     def write(self, name: str, data: bytes, *, flush: bool = True) -> None:
         """Write a file whole.
 
-        On return it outlives a loss of power. Without `flush` it may be lost or empty then, on a file system, until
-        `flush` is called with its name: once for many files is a tenth of the time.
+        On return it survives a loss of power. Without `flush`, a loss of power may delete or empty it on a file system
+        until `flush` is called with its name; one call for many files takes a tenth of the time.
         """
         system, path = self._open(name)
         with explained("write", f"{self.url}/{name}", self.storage_options):
@@ -69,7 +69,7 @@ class Folder:
                 system.pipe_file(path, data)
 
     def update(self, name: str, change: Change) -> None:
-        """Change a file that other processes may change at the same time; no one's change is lost.
+        """Change a file that other processes may change at the same time, without losing any change.
 
         Parameters
         ----------
@@ -84,14 +84,14 @@ class Folder:
             compare_and_set.update(system, path, change, partial(self.write, name))
 
     def flush(self, names: Iterable[str]) -> None:
-        """Return when files outlive a loss of power; object stores keep what they have taken."""
+        """Wait until files survive a loss of power; object stores need no flush."""
         if is_local(self.url):
             with explained("flush", self.url, self.storage_options):
                 root = local_path(self.url)
                 durability.flush((root / name for name in names), root=root)
 
     def flush_all(self) -> None:
-        """Return when everything in the folder outlives a loss of power."""
+        """Wait until everything in the folder survives a loss of power."""
         if is_local(self.url):
             with explained("flush", self.url, self.storage_options):
                 durability.flush_tree(local_path(self.url))
@@ -147,13 +147,13 @@ class Folder:
         return frozenset(name.rsplit("/", 1)[-1] for name in found if not _of_writers(name))
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it exists."""
         system, path = self._open(name)
         with explained("delete", f"{self.url}/{name}", self.storage_options), contextlib.suppress(FileNotFoundError):
             system.rm_file(path)
 
     def remove(self, inner: str = "") -> None:
-        """Delete the folder, or an inner one, and all in it, if it is there."""
+        """Delete the folder, or an inner one, with its contents, if it exists."""
         system, path = self._open(inner)
         with explained("delete", path, self.storage_options):
             if is_local(self.url):
@@ -162,7 +162,7 @@ class Folder:
                 _remove_objects(system, path)
 
     def remove_empty(self) -> None:
-        """Delete a local folder that nothing is left in; elsewhere there are no empty folders."""
+        """Delete an empty local folder; elsewhere there are no empty folders."""
         if is_local(self.url):
             path = local_path(self.url)
             with explained("delete", self.url, self.storage_options), contextlib.suppress(FileNotFoundError):
@@ -179,7 +179,7 @@ class Folder:
         return frozenset(name[start:] for name in found if not _of_writers(name))
 
     def tidy(self) -> None:
-        """Delete what killed writers have left of files below, on file systems; others may write meanwhile.
+        """Delete partial files of killed writers below, on file systems; other processes may write meanwhile.
 
         A write whose file is deleted before it gets its name fails, and is tried again.
         """
@@ -192,7 +192,7 @@ class Folder:
                         os.unlink(os.path.join(folder, name))
 
     def check_writable(self) -> None:
-        """Raise StoreError, with the place and the way out, unless files can be written here."""
+        """Raise StoreError, with the place and a remedy, unless files can be written here."""
         name = f".cellscale-{uuid.uuid4().hex}"
         self.write(name, b"")
         self.delete(name)
@@ -232,7 +232,7 @@ def write_file(url: str, data: bytes, storage_options: Mapping[str, Any] | None 
 
 
 def _of_writers(path: str) -> bool:
-    """Whether a file is part of a write that is under way, or was cut off."""
+    """Whether a file belongs to a write that is in progress or was interrupted."""
     return bool(_PARTIAL.search(path)) or compare_and_set.is_lock(path.rsplit("/", 1)[-1])
 
 
@@ -261,7 +261,7 @@ def _remove_local(path: str) -> None:
 
 
 def _remove_objects(system: AbstractFileSystem, path: str) -> None:
-    """Delete all below a path, key by key: a file system's own recursive deletion takes the path for a pattern."""
+    """Delete everything below a path, key by key: a file system's recursive deletion takes the path for a pattern."""
     system.invalidate_cache()
     keys = [key for key in system.find(path) if key.startswith(f"{path}/")]
     odd = [key for key in keys if has_magic(key)]

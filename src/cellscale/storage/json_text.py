@@ -1,4 +1,4 @@
-"""The one way in which JSON is written and printed."""
+"""JSON as cellscale writes and prints it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def json_text(value: Any, **layout: Any) -> str:
-    """JSON that every reader accepts: a number that is not finite, which JSON does not have, becomes null.
+    """Serialise a value as strict JSON: NaN and infinities, which JSON does not have, become null.
 
     Parameters
     ----------

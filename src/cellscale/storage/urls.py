@@ -1,6 +1,6 @@
 """URLs of files and folders: local paths, object stores and the options of their file systems.
 
-A local path is taken literally, whatever is in it; a remote URL may chain file systems, as fsspec reads it.
+A local path is taken literally; a remote URL may chain file systems, as in fsspec.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Location: TypeAlias = str | os.PathLike[str]
 
 
 def url_of(location: Location, what: str = "location") -> str:
-    """Return a location as a URL in text; every public function that takes one asks this function.
+    """Return a location as a URL string; every public function calls this on its URLs.
 
     Raises
     ------
@@ -70,14 +70,14 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFi
 
 
 def check_apart(source: str, output: str, *, may_hold: bool = False) -> None:
-    """Refuse an output that is, holds or lies in what is read to make it.
+    """Refuse an output that is, contains or lies in its input.
 
     Parameters
     ----------
     source, output : str
         URLs of the two.
     may_hold : bool
-        Allow an output that holds the source: a folder that gets a few files of its own.
+        Allow an output that contains the source: a folder for a few files.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Conformance checks: what every method must keep, one check for each clause of the contract.
+"""Conformance checks for methods: one check for each clause of the contract.
 
 `each_check` is a pytest parametrisation. The test of a method, in this package or outside it, is:
 
@@ -45,7 +45,15 @@ from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates, Image, Labels, Mask, part_of
 
 QUICK = TrainingSettings(
-    steps=50, batch_size=4, crop=32, margin=8, loader_workers=0, precision="fp32", device="cpu", validate_every=1000
+    steps=50,
+    batch_size=4,
+    crop=32,
+    margin=8,
+    loader_workers=0,
+    threads=1,
+    precision="fp32",
+    device="cpu",
+    validate_every=1000,
 )
 """A training of a few seconds on one processor, for small networks."""
 WIDE_PX = 7
@@ -56,7 +64,7 @@ LEAST_JACCARD = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A method under test, and what the checks need besides. With a small variant of it a check takes seconds."""
+    """A method under test, with the data for the checks. With a small variant of it a check takes seconds."""
 
     method: Method
     frames: Sequence[tuple[Image, Labels]] = FRAMES

@@ -1,4 +1,4 @@
-"""Candidates through windows: each belongs to one window, so a frame's candidates follow from its windows alone."""
+"""Candidates of windows: each belongs to one window, so a frame's candidates follow from its windows alone."""
 
 from __future__ import annotations
 
@@ -73,6 +73,6 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> C
 
 
 def gathered(parts: Sequence[Candidates], shape: tuple[int, int]) -> Candidates:
-    """Put the candidates of windows, in the coordinates of one region of this shape, one after the other."""
+    """Concatenate the candidates of windows, in the coordinates of one region of this shape."""
     each = [arrays_of(part) for part in parts]
     return from_arrays({name: np.concatenate([arrays[name] for arrays in each]) for name in each[0]}, shape)

@@ -1,4 +1,4 @@
-"""A frame decoded in memory, at once or by tiles: what every run must give."""
+"""Decoding of a frame in memory, at once or by tiles: the reference for every run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from cellscale.types import Box, Fragments, Labels, Prediction, Table, part_of, 
 
 
 class Decoder(Protocol):
-    """The part of a method that tiles need."""
+    """The interface of a method that tiles need."""
 
     @property
     def decode_reach(self) -> int:
-        """How far the foreground and the links of a pixel look into the maps, one side, px."""
+        """Radius of the part of the maps that decides the foreground and the links of a pixel, px."""
         ...
 
     @property
     def link(self) -> int:
-        """Longest distance between two pixels that decoding ties directly, px, at least 1."""
+        """Greatest distance between two pixels that decoding links directly, px, at least 1."""
         ...
 
     def decode(self, prediction: Any, valid: Box, /) -> Fragments:

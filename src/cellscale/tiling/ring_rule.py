@@ -1,28 +1,29 @@
 """The ring rule: from the fragments of tiles to the objects of a frame, the same for any tiling.
 
-Tiles partition a frame into cores. The valid box of a tile is its core grown by `link` px, its ring the valid box
-without the core; every ring pixel inside the frame lies in the core of another tile, its owner. Decoding links
-foreground pixels at most `link` px apart, and the objects of a frame are the connected components of all links. A
-tile reads `decode_reach` px around its valid box, so it finds there exactly the foreground pixels and the links that
-decoding the whole frame would find. Its fragments are the components of the links with both ends in the valid box.
+Terms. Tiles partition a frame into cores. The valid box of a tile is its core grown by `link` px. Its ring, or overlap
+band, is the valid box without the core; every ring pixel inside the frame lies in the core of another tile, its owner.
+Decoding links foreground pixels at most `link` px apart, and the objects of a frame are the connected components of all
+links. A tile reads `decode_reach` px around its valid box, so it finds there exactly the foreground pixels and the
+links that decoding the whole frame would find. Its fragments are the components of the links with both ends in the
+valid box.
 
-The rule: for every pixel of a ring, unite the tile's fragment with the fragment of the owner at that pixel.
+The rule: for every pixel of a ring, merge the tile's fragment with the owner's fragment at that pixel (a tie).
 
-It is sound. Two pixels of one fragment are joined by a path of links, and a tie unites two fragments that share a
-pixel. So whatever is united is connected by links in the frame.
+It merges nothing that does not belong together. Two pixels of one fragment are connected by a path of links, and a tie
+merges two fragments that share a pixel. So all pixels of a merged object are connected by links in the frame.
 
-It is complete. Take a link between p and q. If both lie in one core they are in one fragment of that tile. Otherwise
-let p lie in the core of tile A and q in that of tile B. q is at most `link` px from p, so it is in the valid box of A,
-with the whole link: A has p and q in one fragment, and q is a ring pixel of A. The tie at q unites that fragment of A
-with the fragment of B that has q. By induction along a path of links, all pixels of an object are united, however many
-tiles it crosses.
+It misses nothing. Take a link between p and q. If both lie in one core, they are in one fragment of that tile.
+Otherwise let p lie in the core of tile A and q in that of tile B. q is at most `link` px from p, so it is in the valid
+box of A, with the whole link: A has p and q in one fragment, and q is a ring pixel of A. The tie at q merges that
+fragment of A with the fragment of B that has q. By induction along a path of links, all pixels of an object are merged,
+however many tiles it crosses.
 
-No threshold and no limit on an object's size enters, and nothing depends on where the cores end. Decisions about whole
-objects (sizes, borders, markers) are taken once, after the fragments are united, from tables that add up over tiles.
-That the tile and the owner agree on the foreground of a ring pixel follows from the argument; it is checked, because a
-method whose `decode_reach` or `link` is too small breaks it.
+The rule has no threshold and no limit on the size of an object, and nothing depends on where the cores end. Decisions
+about whole objects (sizes, borders, markers) are made once, after the fragments are merged, from tables that add up
+over tiles. It follows that the tile and the owner agree on the foreground of every ring pixel. This is checked, because
+a method whose `decode_reach` or `link` is too small breaks it.
 
-Fragments with anchors need no ring: fragments with equal anchors are one object, and the ring is a check only.
+Fragments with anchors are merged by equal anchors instead; for them the ring is only a check.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from cellscale.types import Box, Fragments, Table
 Bands: TypeAlias = tuple[NDArray[np.int32], ...]
 """Arrays (y, x) of fragments above, below, left and right of a box."""
 UNKNOWN = -1
-"""Value of the ring and rim of a tile that could not be decoded; its neighbours are joined without it."""
+"""Value of the overlap and border bands of a tile that could not be decoded; its neighbours are joined without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileRecord:
-    """Data kept of a decoded tile besides the fragments of its core."""
+    """Data that joining the tiles needs of a decoded tile."""
 
     tile: int
     """Number in the grid."""
@@ -57,7 +58,7 @@ class TileRecord:
     border: Bands
     """Fragments of the core within `link` px of each side, each over the core's whole length."""
     nodes: Table
-    """One row for each fragment: what `fragment_table` measures, and further columns that add up."""
+    """One row for each fragment: the columns of `fragment_table`, and further columns that add up."""
     edges: Table
     """One row for each pair of adjacent fragments; empty without a relief."""
 
@@ -75,7 +76,11 @@ def _copies(*bands: NDArray[np.int32]) -> Bands:
 
 
 def record(fragments: Fragments, grid: Grid, tile: int, link: int) -> tuple[NDArray[np.int32], TileRecord]:
-    """Divide the fragments of a valid box into the core's pixels, int32 (y, x), and the record of the tile."""
+    """Divide the fragments of a valid box into the core's pixels, int32 (y, x), and the record of the tile.
+
+    With a core of (h, w) px inside the frame, the overlap bands are (link, w + 2 link) above and below and (h, link)
+    left and right, cut off at the frame; the border bands are (link, w) and (h, link).
+    """
     core, valid = grid.core(tile), grid.valid(tile, link)
     inner = core.within(valid)
     owned = np.ascontiguousarray(fragments.labels[inner.slices])
@@ -111,6 +116,7 @@ def _side(box: Box, core: Box) -> int:
 def _overlap_part(made: TileRecord, grid: Grid, link: int, box: Box) -> NDArray[np.int32]:
     """Fragments (y, x) of the tile in a box of its ring that lies in one other core."""
     core, valid = grid.core(made.tile), grid.valid(made.tile, link)
+    # First pixel of each band in the frame, in the order of `Bands`: above, below, left, right.
     origins = (
         Box(valid.y0, valid.x0, 0, 0),
         Box(core.y1, valid.x0, 0, 0),
@@ -136,7 +142,7 @@ def _border_part(made: TileRecord, grid: Grid, link: int, box: Box, seen_from: B
 
 
 def ties(made: TileRecord, other: TileRecord, grid: Grid, link: int) -> NDArray[np.int64]:
-    """Pairs of fragments that a pixel of the tile's ring in the other's core ties together: int64, (m, 2), from 0.
+    """Find the pairs of fragments that share a pixel of the tile's ring in the other's core: int64, (m, 2), from 0.
 
     Raises
     ------

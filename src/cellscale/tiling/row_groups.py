@@ -1,9 +1,9 @@
-"""RowGroups: the tiles of a frame joined row by row, so that no process holds the cells of a whole frame.
+"""Row groups: the tiles of a frame joined row by row, so that no process holds the cells of a whole frame.
 
-A row group is a few rows of tiles, at least `span` px high, so that its fragments are tied to those of the row groups
-above and below it and to no others: by the ring rule, or by equal anchors. Each group is joined by itself; a sweep from
-the first to the last merges what crosses them. Objects that hang together by ties or common borders are decided once,
-as soon as they reach no further group.
+A row group is a few rows of tiles, at least `span` px high, so that its fragments are tied only to those of the row
+groups directly above and below: by the ring rule, or by equal anchors. Each group is joined by itself; a sweep from the
+first to the last merges objects that cross their borders. Objects that are connected by ties or common borders are
+decided together, as soon as none of them reaches the next group.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class RowGroups:
 
     grid: Grid
     link: int
-    """Longest distance between two pixels that the decoding ties, px."""
+    """Greatest distance between two pixels that decoding links directly, px."""
     span: int
-    """Longest distance between the tiles of two fragments that can be tied directly, px, at least `link`."""
+    """Greatest distance between the tiles of two fragments that can be tied directly, px, at least `link`."""
     least_px: int = 1
-    """Strips are made of as many rows of tiles as it takes to have so many pixels."""
+    """A row group has enough rows of tiles to hold at least this number of pixels."""
 
     @property
     def tile_rows(self) -> int:
@@ -168,7 +168,7 @@ def join_row_group(records: Mapping[int, TileRecord], row_groups: RowGroups, gro
 
 @dataclass(frozen=True, kw_only=True)
 class MergeDecision:
-    """Objects that are finalized after one more group."""
+    """Objects that are final after one more row group."""
 
     row_groups: Rows
     """(k,): the row group of each object of a group."""
@@ -182,7 +182,7 @@ class MergeDecision:
 
 @dataclass(frozen=True, kw_only=True)
 class _Open:
-    """Objects that reach the next group, and all that hang together with them."""
+    """Objects that reach the next row group, and all objects connected to them."""
 
     nodes: Table
     edges: Table
@@ -195,12 +195,12 @@ class _Open:
 
 
 def sweep(row_groups: Iterable[RowGroup], merge_objects: MergeObjects) -> Iterator[MergeDecision]:
-    """Merge what crosses the row_groups, from the first to the last; yield after each what is finalized by then.
+    """Merge objects across row groups, from the first to the last; after each, yield the objects that are final.
 
     Parameters
     ----------
     row_groups : iterable of RowGroup
-        In order; one at a time is held, with the objects that are not finalized yet.
+        In order; one at a time is held, with the objects that are not final yet.
     merge_objects : callable
         `Method.merge_objects`.
     """
@@ -214,7 +214,7 @@ def sweep(row_groups: Iterable[RowGroup], merge_objects: MergeObjects) -> Iterat
 
 
 def _added(held: _Open, group: RowGroup, number: int) -> _Open:
-    """Put a row group's objects to those that are held; merge what is tied."""
+    """Add a row group's objects to those that are held; merge those that are tied."""
     before, count = len(held.nodes.get("area", ())), len(group.nodes["area"])
     pairs = np.stack([held.below[:, 0], group.objects[held.below[:, 1]] + before], axis=1)
     ids, of = np.unique(merge(before + count, pairs), return_inverse=True)
@@ -232,7 +232,7 @@ def _added(held: _Open, group: RowGroup, number: int) -> _Open:
 
 
 def _still_open(objects: _Open) -> NDArray[np.bool_]:
-    """Which objects hang together with one that is tied to the next group."""
+    """Mark the objects (n,) that are connected to one that is tied to the next group."""
     groups = merge(len(objects.nodes["area"]), np.stack([objects.edges["a"], objects.edges["b"]], axis=1))
     reaching = np.zeros(len(groups), bool)
     reaching[groups[objects.below[:, 0]]] = True

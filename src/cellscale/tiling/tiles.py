@@ -1,4 +1,4 @@
-"""Tiles: what is decoded and written at once. Their cores partition the frame."""
+"""Tiles: the units of decoding and writing. Their cores partition the frame."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Windows: what the networks see at once. Each pixel of a frame lies in the core of one window and is predicted once.
+"""Windows: the inputs of the networks. Each pixel of a frame lies in the core of one window and is predicted once.
 
 All windows of a run have one shape: a core with a halo of the receptive field on both sides, or the whole axis where
-that is no longer. A window at the frame's border is moved inwards until it ends there. A pixel near the border thus
-sees what one window over the whole frame shows it: the frame, its mirror image up to a multiple of the pooling, and the
-networks' own padding behind. Deep inside, a window ends farther from its core than a prediction looks.
+the axis is shorter. A window at the frame's border is moved inwards until it ends there. A pixel near the border thus
+has the same surroundings as in one window over the whole frame: the frame, its mirror image up to a multiple of the
+pooling, and the networks' own padding beyond. Elsewhere, a window ends farther from its core than the receptive field.
 
-Methods whose labels depend on their windows have a mirrored halo beyond the frame on all sides, too, through one window
-and through many: cells at the border then look like cells, not like what padding makes of them.
+Methods whose labels depend on their windows get a mirrored halo around the frame as well, in one window or in many, so
+that the networks see whole cells at the border instead of padding.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class _Axis:
     size: int
     """Side of a window, px."""
     low: int
-    """Where the first window begins, px; below 0 it is mirrored."""
+    """First pixel of the first window; the image is mirrored below 0."""
     high: int
-    """Where the last window ends, px."""
+    """End of the last window, px."""
 
     def start(self, wanted: int) -> int:
-        """Where a window begins that stays between `low` and `high`."""
+        """First pixel of a window, moved so that it stays between `low` and `high`."""
         return min(max(wanted, self.low), self.high - self.size)
 
 
@@ -118,7 +118,7 @@ class Windows:
 
 
 class Seen(Protocol):
-    """The part of a method that windows need."""
+    """The interface of a method that windows need."""
 
     @property
     def multiple(self) -> int:
@@ -127,7 +127,7 @@ class Seen(Protocol):
 
     @property
     def reach(self) -> int:
-        """How far a prediction looks, one side, px."""
+        """Radius of the receptive field, px."""
         ...
 
     @property

@@ -1,1 +1,1 @@
-"""Learning, without Ray."""
+"""Training, independent of Ray."""

@@ -1,6 +1,6 @@
 """Random views of a frame: geometry for image and labels together, intensities for the image alone.
 
-Everything is drawn from the generator that is handed in, so that a sample is a function of its seed.
+Everything is drawn from the given generator, so that a sample is a function of its seed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cellscale.types import Box, Labels
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a sample may differ from its frame."""
+    """Limits of the random changes of a sample."""
 
     turns: bool = True
     """Whether samples are flipped and turned by multiples of 90°."""
@@ -92,10 +92,10 @@ def _turned(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A view of a frame, found in the part of it that it needs."""
+    """A view of a frame, in the part of the frame that it needs."""
 
     box: Box
-    """The part: all pixels that the points of the view look at."""
+    """The part: all pixels that the points of the view depend on."""
     places: NDArray[np.float64]
     """(2, y, x): each point in the coordinates of the box."""
 
@@ -120,7 +120,7 @@ def view_of(points: NDArray[np.float32], shape: tuple[int, int]) -> View:
 
 
 def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Coordinates beyond 0 … size − 1 mirrored at both ends, as often as it takes."""
+    """Coordinates beyond 0 … size − 1, mirrored at both ends repeatedly."""
     period = 2 * (size - 1)
     if period == 0:
         return np.zeros_like(axis)

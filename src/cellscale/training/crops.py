@@ -1,7 +1,7 @@
-"""Crops of annotated frames as a network sees them: mapped by the rule of the whole frame, the latest blocks kept.
+"""Crops of annotated frames as network inputs, mapped by the rule of the whole frame; recent blocks are cached.
 
-A frame's mapping follows from all of its pixels, which are read strip by strip; a crop is put together from the blocks
-in which the frame is stored. Neither takes the memory of a frame.
+A frame's mapping follows from all of its pixels, which are read in groups of rows; a crop is assembled from the blocks
+in which the frame is stored. Neither needs the memory of a whole frame.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cellscale.training.frames import Frames, StoredFrames, stored
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Image, Labels
 
-STRIP_PX = 2**22
-"""Pixels of a frame that are looked at together while its mapping is fitted."""
+ROWS_PX = 2**22
+"""Pixels of a frame that are read together while its mapping is fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """How a frame's channels are mapped."""
+    """Intensity statistics of a frame."""
 
     mappings: tuple[Mapping, ...]
     """Mapping of each channel."""
@@ -37,8 +37,8 @@ class Seen:
 def row_blocks(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
     """Boxes that cover a frame: whole rows of blocks, or parts of them where a row is too large."""
     height, width = shape
-    rows = max(1, STRIP_PX // width // block[0]) * block[0]
-    columns = max(1, STRIP_PX // rows // block[1]) * block[1]
+    rows = max(1, ROWS_PX // width // block[0]) * block[0]
+    columns = max(1, ROWS_PX // rows // block[1]) * block[1]
     for y in range(0, height, rows):
         for x in range(0, width, columns):
             yield Box(y, x, min(y + rows, height), min(x + columns, width))
@@ -91,7 +91,7 @@ def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
 def frame_statistics(
     frames: StoredFrames, rule: Intensity, ignore_label: int, workers: Workers, on_progress: Progress = silent
 ) -> dict[int, Seen]:
-    """Survey all frames, each on one of the workers; every worker gets what all have found."""
+    """Compute the intensity statistics of all frames, each on one worker; every worker gets all results."""
     mine, found = range(workers.rank, len(frames), workers.world), {}
     for done, index in enumerate(mine, 1):
         found[index] = statistics_of(frames, index, rule, ignore_label)
@@ -100,7 +100,7 @@ def frame_statistics(
 
 
 class Crops:
-    """Boxes of annotated frames, mapped; the latest blocks are kept in memory."""
+    """Boxes of annotated frames, mapped; recent blocks are cached in memory."""
 
     def __init__(
         self,
@@ -113,7 +113,8 @@ class Crops:
     ) -> None:
         """Keep at most `budget_bytes` of blocks, but always one.
 
-        What has the label `ignore_label` is blank. Frames that are not in `seen` are measured when they are first read.
+        Pixels with the label `ignore_label` are blank. Frames that are not in `seen` are measured when they are first
+        read.
         """
         self.frames = stored(frames)
         self._rule, self._budget, self._ignore_label = rule, budget_bytes, ignore_label
@@ -122,7 +123,7 @@ class Crops:
         self.cells_by_row = lru_cache(maxsize=1024)(self._cells_by_row)
 
     def read(self, index: int, box: Box) -> tuple[NDArray[np.float32], Labels]:
-        """Network input (c, y, x) and labels (y, x) of a box of a frame; they are not to be written to."""
+        """Return network input (c, y, x) and labels (y, x) of a box of a frame; both are read-only by convention."""
         height, width = self.frames.block_shape(index)
         frame = Box.of(self.frames.shape(index))
         rows, columns = range(box.y0 // height, -(-box.y1 // height)), range(box.x0 // width, -(-box.x1 // width))
@@ -151,9 +152,9 @@ class Crops:
         return self._blocks[key]
 
     def _read(self, index: int, box: Box) -> tuple[NDArray[np.float32], Labels]:
-        """A box after the intensity rule; blank and without cells where nobody has annotated.
+        """Read a box and apply the intensity rule; pixels that are not annotated are blank and without cells.
 
-        No loss can then see what was there, whatever its form; the price is that the network does not see it either.
+        So no loss of any form depends on them; the drawback is that the network does not see them either.
         """
         seen, image = self.seen(index), self.frames.read_image(index, box)
         mapped = np.stack([mapping(channel) for mapping, channel in zip(seen.mappings, image, strict=True)])

@@ -1,6 +1,6 @@
-"""Annotated frames: the images and labels that samples are drawn from and validation looks at.
+"""Annotated frames: images and labels for samples and validation.
 
-Frames are read box by box, so that one of any size takes the memory of a box.
+Frames are read box by box, so that a frame of any size takes only the memory of a box.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cellscale.ngff.labels import LabelLayer
 
 WHOLE_PX = 2**22
-"""Frames of at most so many pixels are handled whole where all of a frame is looked at, larger ones in tiles."""
+"""Greatest number of pixels of a frame that is processed at once; larger frames are processed in tiles."""
 TILE_PX = 1024
 """Side of these tiles, px."""
 LEAST_BLOCK_PX = 512
@@ -145,13 +145,13 @@ class FramesInMemory:
 
 
 def stored(frames: Frames) -> StoredFrames:
-    """Frames that are read box by box, from those or from pairs in memory."""
+    """Return frames that are read box by box, from stored ones or from pairs in memory."""
     return frames if isinstance(frames, StoredFrames) else FramesInMemory(pairs=frames)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """Several data sets, one after the other, their frames numbered through."""
+    """Several data sets, one after the other, with consecutive frame numbers."""
 
     parts: tuple[StoredFrames, ...]
 
@@ -202,12 +202,12 @@ class Joined:
 
 
 def shares(frames: Frames, weights: Sequence[float]) -> NDArray[np.float64] | None:
-    """Probability of each frame where data sets have weights: a set's part is spread evenly over its frames.
+    """Probability of each frame where data sets have weights: a set's share is divided equally among its frames.
 
     Raises
     ------
     InputError
-        If there is not one weight for each data set, or they are no weights.
+        If there is not one weight for each data set, or weights are not valid.
     """
     if not weights:
         return None
@@ -230,7 +230,7 @@ def scales(frames: Frames) -> list[float]:
 
 
 def tiles_of(shape: tuple[int, int]) -> list[Box]:
-    """The whole frame, or tiles of one that is too large to be handled whole, in raster order."""
+    """The whole frame, or, if it is too large, its tiles in raster order."""
     height, width = shape
     if height * width <= WHOLE_PX:
         return [Box(0, 0, height, width)]
@@ -258,7 +258,7 @@ def check_data(
 
 
 def checked(frames: Sequence[Frames], channels: int, what: str, ignore_label: int = 0) -> Joined:
-    """Join data sets; look at the first frame of each, and for a cell in any.
+    """Join data sets; check the first frame of each, and that some frame has a cell.
 
     Parameters
     ----------

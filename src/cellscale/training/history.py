@@ -1,4 +1,4 @@
-"""The course of a training: mean loss terms and validation scores by step, as CSV and as a picture."""
+"""The history of a training: mean loss terms and validation scores by step, as CSV and as a picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class History:
     rows: list[Row] = field(default_factory=list)
     """The points."""
     pending: list[tuple[str, dict[str, float]]] = field(default_factory=list)
-    """Steps of the point that is being made."""
+    """Steps since the last point."""
 
     def step(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
         """Log the loss terms of a step."""

@@ -1,4 +1,4 @@
-"""Where the time of a training goes: seconds by part of a step, measured only where somebody asks."""
+"""Optional profiling of the training loop: seconds for each part of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 
 Clock: TypeAlias = Callable[[str], AbstractContextManager[None]]
-"""Called with the name of a part, gives the context in which it is done."""
+"""Called with the name of a part; returns a context in which the part is executed."""
 
 
 def no_clock(part: str) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""The folder of a training: the state of an unfinished one, its curve, and the model at the end."""
+"""The folder of a training: its resume state, its curve, and the model at the end."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from cellscale.training.history import History
 from cellscale.training.loop import State
 
 STATE, CLAIM = "state.pt", "training.json"
-"""Files of an unfinished training: its state, and whose it is; they go when the model is there."""
+"""Files of an unfinished training: its state and its claim; they are deleted when the model is complete."""
 DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError)
 """Errors raised for an incomplete training state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The claim of a training on a folder; of two trainings the later one has the folder."""
+    """The claim of a training on a folder; the later of two trainings owns the folder."""
 
     folder: Folder
     owner: str
     """Token of this training."""
 
     def check(self) -> Mapping[str, Any]:
-        """Return what the claim says; RunError if another training has the folder now."""
+        """Return the content of the claim; RunError if another training owns the folder now."""
         held = _claim_in(self.folder.read(CLAIM))
         if held.get("owner") != self.owner:
             raise RunError(
@@ -47,11 +47,11 @@ class Claim:
 
     @property
     def open(self) -> bool:
-        """Whether the training has not ended: its claim goes when its model is there."""
+        """Whether the training has not ended: its claim is deleted when its model is complete."""
         return self.folder.exists(CLAIM)
 
     def keep(self, state: bytes) -> None:
-        """Write the state of the training; it takes the place of an older one's."""
+        """Write the state of the training; it replaces an older one."""
         begun = self.check().get("begun")
         self.folder.write(STATE, state)
         if not begun:
@@ -59,14 +59,14 @@ class Claim:
             self.folder.update(CLAIM, lambda now: json.dumps(after).encode() if _claim_in(now) == before else None)
 
     def kept(self) -> Interrupted | None:
-        """Read the state that this training, or the one that it resumes, has written; None where it has not."""
+        """Read the state written by this training, or by the one that it resumes; None without one."""
         begun = _claim_in(self.folder.read(CLAIM)).get("begun", False)
         content = self.folder.read(STATE) if begun else None
         return None if content is None else unpacked(content, self.folder.url)
 
     @contextlib.contextmanager
     def given_up_on_error(self) -> Iterator[None]:
-        """Take the claim back after an error, unless there is a state to continue from."""
+        """Withdraw the claim after an error, unless there is a state to continue from."""
         try:
             yield
         except BaseException:
@@ -75,21 +75,21 @@ class Claim:
             raise
 
     def release(self) -> None:
-        """Say that the model is complete; what only an unfinished training needs goes."""
+        """Mark the model as complete; delete the files of the unfinished training."""
         self.folder.delete(CLAIM)
         self.folder.delete(STATE)
 
 
 def claim(folder: Folder, *, resume: bool, overwrite: bool) -> Claim:
-    """Claim a folder for a training, unless it holds something which nobody asked to continue or replace.
+    """Claim a folder for a training, unless it holds data that are to be neither continued nor replaced.
 
-    Nothing that is there is deleted: an unfinished training that is overwritten goes with the first state that the new
-    one writes, a model with the new one.
+    Nothing is deleted yet: an overwritten unfinished training is replaced by the first state of the new one, a model by
+    the new model.
 
     Raises
     ------
     ExistsError
-        Where a model or an unfinished training is.
+        If there is a model or an unfinished training.
     """
     made, begun = Claim(folder=folder, owner=uuid.uuid4().hex), folder.exists(STATE)
     model = folder.exists(DESCRIPTION)
@@ -135,7 +135,7 @@ def packed(
     networks: Mapping[str, nn.Module],
     history: History,
 ) -> bytes:
-    """All that an interrupted training needs: what it was asked for, fitted settings, state, tensors and curve."""
+    """Serialise the resume state of a training: its arguments, fitted settings, state, tensors and curve."""
     content = io.BytesIO()
     held = {
         "description": json.dumps(description, sort_keys=True),
@@ -174,7 +174,7 @@ class Interrupted:
 
 
 def changes_between(then: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Say which of these settings of a training differ from what is asked for now; nothing if none does."""
+    """Return the settings of a training that differ from the current ones as text; empty if none does."""
     return "; ".join(
         f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
         for name in sorted(names)
@@ -183,7 +183,7 @@ def changes_between(then: Mapping[str, Any], now: Mapping[str, Any], names: Iter
 
 
 def unpacked(content: bytes, url: str) -> Interrupted:
-    """Read what `packed` wrote.
+    """Read the result of `packed`.
 
     Raises
     ------

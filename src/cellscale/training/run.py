@@ -1,4 +1,4 @@
-"""A training from data to model: prepare, learn, validate, tune, save."""
+"""A training from data to model: prepare, train, validate, calibrate, save."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from cellscale.types import Box, Labels, Prediction
 __all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
 
 VIEWS = 256
-"""Samples on which the frequencies of classes are counted, at most."""
+"""Greatest number of samples on which class frequencies are counted."""
 
 
 def device_of(name: str) -> torch.device:
@@ -70,7 +70,7 @@ class Training:
     on_progress: Progress = silent
     clock: Clock = no_clock
     seen: Mapping[int, Seen] = field(default_factory=dict)
-    """How the training frames are mapped."""
+    """Intensity statistics of the training frames."""
     held_out: Crops | None = None
     """The validation frames, on worker 0."""
     validates: bool = False
@@ -82,19 +82,19 @@ class Training:
         return max(loop.ends_of(self.method.stages(), self.settings.steps), default=0)
 
     def batches(self, first: int) -> Iterator[Batch]:
-        """Batches of this worker from a step on; nothing is prepared before the first one is asked for."""
+        """Batches of this worker from a step on; preparation starts with the first request."""
         samples = Samples(self.method, self.data, self.settings, self.seen)
         where = {"rank": self.workers.rank, "world": self.workers.world}
         found = batches(samples, self.settings, first=first, stop=self.length, **where)
         yield from (batch_of(values, self.device, self.workers.mean) for values in found)
 
     def log(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
-        """Note the loss terms of a step."""
+        """Log the loss terms of a step."""
         self.history.step(stage, step, terms)
         self.on_progress(stage, step, self.length)
 
     def validate(self, stage: Stage, step: int) -> float:
-        """Score the held-out frames as the stage sees them, on worker 0; every worker gets the mean of SEG and F1."""
+        """Score the held-out frames with the stage's networks, on worker 0; all workers get the mean of SEG and F1."""
         score = 0.0
         if self.workers.rank == 0 and self.held_out is not None:
             tiles = held_out_tiles(self.held_out.frames)
@@ -111,7 +111,7 @@ class Training:
         return predictions(self.method, networks, crops, tiles, how)
 
     def save(self, state: loop.State) -> None:
-        """Write state and curve, on worker 0; a model that is to be replaced keeps its own curve meanwhile."""
+        """Write state and curve, on worker 0; a model that will be replaced keeps its own curve until then."""
         if self.workers.rank == 0:
             fitted = settings_of(self.method)
             self.claim.keep(resume_state.packed(self.description, fitted, state, self.networks, self.history))
@@ -143,7 +143,7 @@ class Training:
         )
 
     def calibrate(self) -> tuple[Method, dict[str, float]]:
-        """Tune thresholds on the held-out frames; return the method and its scores on them."""
+        """Calibrate thresholds on the held-out frames; return the method and its scores on them."""
         if self.held_out is None:
             return self.method, {}
         tiles = held_out_tiles(self.held_out.frames)
@@ -155,7 +155,7 @@ class Training:
         )
 
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
-        """Tune thresholds on the held-out frames and save the model."""
+        """Calibrate thresholds on the held-out frames and save the model."""
         tuned, found = self.calibrate()
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
         summary = {
@@ -203,21 +203,21 @@ def train(  # noqa: PLR0913
     Parameters
     ----------
     method : Method
-        Which networks, losses and decoding.
+        Networks, losses and decoding.
     data : sequence of Frames
         Images (c, y, x) with instance labels (y, x).
     validation : sequence of Frames
-        Held-out frames: scored during the training, and thresholds are tuned on them at the end.
+        Held-out frames: scored during the training and used to calibrate thresholds at the end.
     output : str
         Folder of the model, any fsspec URL.
     settings : TrainingSettings
         Steps, crops, augmentation …
     init_from : Model
-        The networks begin with its weights; None: with weights drawn from the seed.
+        Model with the initial weights; None: weights drawn from the seed.
     resume : bool
         Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is.
     overwrite : bool
-        Replace what is in `output`.
+        Replace a model or training in `output`.
     storage_options : mapping
         Options for fsspec.
     pixel_size_um : tuple of float
@@ -225,14 +225,14 @@ def train(  # noqa: PLR0913
     workers : Workers
         This worker's place in a process group that exists already.
     claimed : Claim
-        Of the folder, if whoever started the workers has claimed it for them.
+        Claim of the folder, if it was claimed before the workers were started.
     on_progress : callable
         Called with stage, steps done and all steps.
 
     Returns
     -------
     Model
-        With fitted thresholds, as it was saved; on other workers than the first, as it was before tuning.
+        With fitted thresholds, as saved; on other workers than the first, as before calibration.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def train(  # noqa: PLR0913
         If data and method do not fit, the model to start from has other networks, or the unfinished training was
         another one.
     RunError
-        If the loss is no finite number.
+        If the loss is not a finite number.
     """
     started = time.monotonic()
     settings, workers = settings or TrainingSettings(), workers or Workers()
@@ -358,7 +358,7 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
     Raises
     ------
     InputError
-        Tells which.
+        With the name of the setting.
     """
     if init_from.method.name != name:
         raise InputError(
@@ -368,7 +368,7 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
 
 
 def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
-    """The validation frames, each frame_statistics once, before the first step."""
+    """The validation frames, whose statistics are computed once, before the first step."""
     seen = frame_statistics(frames, method.intensity, settings.ignore_label, Workers())
     return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
 

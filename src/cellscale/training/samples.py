@@ -1,4 +1,4 @@
-"""Training samples: sample i is a function of (seed, i) alone, whichever process computes it, and in whatever order.
+"""Training samples: sample i is a function of (seed, i), in any process and any order.
 
 A sample is made in five steps, all from the generator of (seed, i):
 
@@ -141,7 +141,7 @@ class _Shipped(Dataset[Sample | CellscaleError]):
         self._samples: Samples | None = None
 
     def __getitem__(self, index: int) -> Sample | CellscaleError:
-        """A sample, or the error for which there is none: an error that crosses processes as such loses its form."""
+        """Return a sample, or the error instead: torch would change the type of an error raised in a loader process."""
         self._samples = self._samples or Samples(*pickle.loads(self._content))  # noqa: S301 — made above
         try:
             return self._samples[index]
@@ -157,7 +157,7 @@ def _stacked(samples: Sequence[Sample | CellscaleError]) -> Sample | CellscaleEr
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Let processes that are started meanwhile not import the script that runs: it need not guard its beginning."""
+    """Keep processes that are started meanwhile from importing the user's script, which then needs no main guard."""
     held = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -176,7 +176,7 @@ def batches(
     Raises
     ------
     CellscaleError
-        If a sample cannot be read, in whatever process that was found.
+        If a sample cannot be read, also in a loader process.
     """
     stop = settings.steps if stop is None else stop
     size = settings.batch_size
@@ -201,13 +201,13 @@ def batches(
 
 
 def _quiet(worker: int) -> None:
-    """Leave the processors to the training: a loader process computes with one thread, and ends with its parent."""
+    """Set up a loader process: one thread, to leave the processors to the training; it ends with its parent."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A killed training leaves no loader behind: torch watches the fork server, which lives as long as the loader."""
+    """End a loader process with the training: torch only watches the fork server, which lives as long as the loader."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

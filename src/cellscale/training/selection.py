@@ -1,4 +1,4 @@
-"""Which frames of which images are learned from, and which are held out."""
+"""Selection of training frames and held-out frames."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger("cellscale")
 
 
 def check_frame(image: NgffImage, layer: LabelLayer) -> None:
-    """Refuse a label layer that does not lie pixel on pixel on its image.
+    """Refuse a label layer whose pixels do not match those of its image.
 
     Raises
     ------
     InputError
-        If slices, height or width differ, or the layer says that it begins elsewhere.
+        If slices, height or width differ, or the layer's translation does.
     """
     sizes = [tuple(found.size(axis) for axis in "zyx") for found in (image, layer)]
     if sizes[0] != sizes[1]:
@@ -45,7 +45,7 @@ def _size(sides: Sequence[int]) -> str:
 
 
 def _shift_px(image: NgffImage, layer: LabelLayer, axis: str) -> float:
-    """How far the layer's first pixel is from the image's along an axis, px; 0 for a layer that does not say it."""
+    """Offset of the layer's first pixel from the image's along an axis, px; 0 for a layer without a translation."""
     if not any(layer.levels[0].translation):
         return 0.0
     starts = [found.levels[0].translation[found.axes.index(axis)] for found in (image, layer)]
@@ -83,10 +83,10 @@ def labelled_images(
 
 
 def training_data(image: NgffImage, layer: str, channels: int, frames: Frames = None) -> TrainingData:
-    """The frames of a range that have labels, each slice on its own, with the first `channels` channels.
+    """Return the frames of a range that have labels, each slice separately, with the first `channels` channels.
 
-    A layer that cellscale has written names its annotated frames, empty ones included. Of one that names none, frames
-    without a label are left out with a warning: nobody can tell whether they are empty or were not annotated.
+    A layer written by cellscale lists its annotated frames, including empty ones. Without a list, frames without a
+    label are skipped with a warning: they may be empty or not annotated.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def training_data(image: NgffImage, layer: str, channels: int, frames: Frames = 
 
 
 def _not_empty(layer: LabelLayer, frames: list[int]) -> list[int]:
-    """The frames that have a label; all where none has."""
+    """The frames that have a label; all if none has."""
     found = [t for t in frames if _has_labels(layer, t)]
     if found and len(found) < len(frames):
         empty = ranges([t for t in frames if t not in set(found)])
@@ -151,14 +151,14 @@ def held_out_images(
 
 
 def subsample(learn: Sequence[TrainingData], count: int) -> list[TrainingData]:
-    """Some training frames of all, as far apart as they can be: number ⌊(k + ½) n / count⌋ for k = 0 … count − 1.
+    """Choose evenly spaced training frames: number ⌊(k + ½) n / count⌋ for k = 0 … count − 1.
 
     Parameters
     ----------
     learn : sequence of TrainingData
-        n frames in all; slices of a stack are frames of their own.
+        n frames in total; each slice of a stack counts as a frame.
     count : int
-        How many are kept.
+        Number of frames to keep.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def without(learn: Sequence[TrainingData], held_out: Sequence[TrainingData], *, 
     learn, held_out : sequence of TrainingData
         The same images in the same order; `held_out` may be empty.
     asked : bool
-        The training frames were named: frames that are in both ranges are then an error.
+        Whether the training frames were given explicitly: frames in both ranges are then an error.
 
     Raises
     ------

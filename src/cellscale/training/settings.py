@@ -1,4 +1,4 @@
-"""Settings of a training that are no method's."""
+"""Settings of a training that do not belong to a method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cellscale.training.augment import Augmentation
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How long, on what and how a training learns."""
+    """Settings of a training: length, samples, optimization and hardware."""
 
     steps: int = 2500
     """Number of updates of the networks that predict, over all stages; the turns of an adversary come on top."""
@@ -30,7 +30,7 @@ class TrainingSettings:
     crop: int = 256
     """Side of a sample, px; rounded up to the method's multiple."""
     margin: int = 32
-    """Rim around a sample in which targets see the cells that it cuts, px."""
+    """Margin around a sample in which targets take the cells that it cuts into account, px."""
     foreground_fraction: float = 0.0
     """Share of the samples that are drawn around a random pixel of a cell: for frames that are nearly empty."""
     seed: int = 0
@@ -38,7 +38,7 @@ class TrainingSettings:
     validate_every: int = 500
     """Steps between two validations; each also saves the training's state."""
     patience: int = 0
-    """End a stage after so many validations without gain, with the weights of the best; 0: as the method says."""
+    """Number of validations without gain after which a stage ends, with its best weights; 0: the method's default."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of the weights, e.g. 0.999, which is validated and saved; 0: none."""
     schedule: Literal["method", "cosine", "step"] = "method"
@@ -57,9 +57,9 @@ class TrainingSettings:
     precision: Precision = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor has it."""
     compile: bool = False
-    """Whether torch.compile makes code for the networks first; other rounding, and minutes at the start."""
+    """Whether to compile the networks with torch.compile; changes rounding, and takes minutes at the start."""
     profile: bool = False
-    """Whether the model tells where the time of its training went."""
+    """Whether `model.json` records the times of the parts of the training."""
     device: str = "auto"
     """Where the networks run: cpu, cuda; auto: cuda where there is one."""
     threads: int = 0
@@ -71,7 +71,7 @@ class TrainingSettings:
     same_scale: bool = False
     """Whether all samples have the pixel size of the first data set; else pixels are taken as they are."""
     ignore_label: int = 0
-    """Label of pixels that nobody has annotated: nothing is learned from them, or scored there; 0: there are none."""
+    """Label of pixels that were not annotated: ignored in training and scoring; 0: there are none."""
     cache_mb: int = 1024
     """Decoded frames kept by each of these processes, MB."""
     log_every: int = 10
@@ -122,13 +122,13 @@ class TrainingSettings:
             raise InputError(f"Setting 'ema_decay' is {self.ema_decay}; expected 0, or a decay such as 0.999.")
 
     def counted(self, frames: int, workers: int) -> TrainingSettings:
-        """Put the number of steps in the place of epochs of this many training frames."""
+        """Convert epochs to steps, for this number of training frames."""
         epoch = self.steps_per_epoch or math.ceil(frames / (self.batch_size * workers))
         steps = max(1, math.ceil(self.epochs * epoch)) if self.epochs else self.steps
         return replace(self, steps=steps, steps_per_epoch=epoch)
 
     def rate(self, own: Callable[[float], float], step: int, steps: int) -> float:
-        """Factor on the learning rate at a step of a stage of so many; `own` is the method's, of the progress."""
+        """Factor on the learning rate at a step of a stage of `steps` steps; `own` is the method's schedule."""
         progress = min(1.0, step / steps)
         if self.schedule == "step":
             factor = self.decay_factor ** math.floor(step / (self.decay_epochs * max(1, self.steps_per_epoch)))

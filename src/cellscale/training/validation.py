@@ -1,4 +1,4 @@
-"""Held-out frames: predicted, decoded and scored against their labels, large ones tile by tile."""
+"""Validation: held-out frames are predicted, decoded and scored against their labels, large ones tile by tile."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cellscale.training.frames import Frames, StoredFrames, tiles_of
 from cellscale.types import Box, Candidates, Labels, Prediction, part_of
 
 TUNING_PX = 2**26
-"""Thresholds are tuned on all held-out tiles, or on evenly spread ones of at most so many pixels together."""
+"""Greatest number of pixels on which thresholds are calibrated, in evenly spaced held-out tiles if there are more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """How held-out frames are predicted."""
+    """Parameters of the prediction of held-out frames."""
 
     device: str
     precision: Precision
@@ -68,7 +68,7 @@ def tuning_tiles(tiles: Sequence[tuple[int, Box]]) -> list[tuple[int, Box]]:
 def predictions(
     method: Method, networks: Networks, crops: Crops, tiles: Iterable[tuple[int, Box]], how: Inference
 ) -> Iterator[tuple[Prediction, Labels]]:
-    """Predictions and true labels of tiles, one after the other; a tile is predicted with what surrounds it."""
+    """Yield predictions and true labels of tiles; a tile is predicted with its surroundings."""
     quick = fuse_batchnorm(networks)
     # Tiles then begin at the same pixels as the pooling of the whole frame.
     halo = -(-method.reach // method.multiple) * method.multiple
@@ -90,7 +90,7 @@ def predicted(
     flips: bool = False,
     ignore_label: int = 0,
 ) -> list[tuple[Prediction, Labels]]:
-    """Predictions and true labels of each frame; what has the label `ignore_label` is blank."""
+    """Yield predictions and true labels of each frame; pixels with the label `ignore_label` are blank."""
     crops = Crops(frames, method.intensity, 0, ignore_label=ignore_label)
     how = Inference(device=device, precision=precision, flips=flips)
     return list(predictions(method, networks, crops, held_out_tiles(crops.frames), how))

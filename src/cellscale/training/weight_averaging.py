@@ -1,4 +1,4 @@
-"""Weights beside those that learn: their running average over the steps, and those of the best validation."""
+"""Copies of the weights: their running average over the steps, and those of the best validation."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def put(networks: Networks, weights: Mapping[str, Tensor]) -> None:
 
 
 def follow(average: Weights, networks: Networks, decay: float, step: int) -> None:
-    """Move an average towards the networks, in place: a ← a + (1 − d) (w − a); counts are taken over.
+    """Move an average towards the networks, in place: a ← a + (1 − d) (w − a); integer buffers are copied.
 
-    d = min(decay, (1 + step) / (10 + step)), so that the first weights are soon forgotten.
+    d = min(decay, (1 + step) / (10 + step)), so that the weights of the first steps soon lose their influence.
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for name, value in _views(networks).items():
@@ -48,7 +48,7 @@ def follow(average: Weights, networks: Networks, decay: float, step: int) -> Non
 
 @contextmanager
 def holding(networks: Networks, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the networks hold other weights, if there are any, for the length of the context."""
+    """Give the networks other weights, if there are any, inside the context."""
     own = copied(networks) if weights else {}
     put(networks, weights)
     try:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """Where this worker stands among all."""
+    """Rank of this worker, and operations over all workers."""
 
     rank: int = 0
     """Number of this worker."""
@@ -23,7 +23,7 @@ class Workers:
     local: int = 1
     """Number of workers on this machine, which share its processors."""
     elastic: bool = False
-    """Whether a training may go on with another number of workers; it then ends with other weights."""
+    """Whether a training may continue with another number of workers, which changes its weights."""
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of a tensor over the workers, without gradient."""
@@ -36,8 +36,8 @@ class Workers:
     def average(self, parameters: Sequence[nn.Parameter], statistics: Sequence[Tensor]) -> None:
         """Replace gradients and statistics by their means over the workers, in one exchange.
 
-        One joined exchange after the backward pass copes with several forward passes and with parameters that were not
-        used; a missing gradient counts as 0.
+        One exchange after the backward pass works with several forward passes and with unused parameters; a missing
+        gradient counts as 0.
         """
         if self.world == 1:
             return

@@ -1,6 +1,6 @@
-"""A contact sheet: frames below each other; image, labels, outlines and what differs from the truth beside each other.
+"""A contact sheet: one row for each frame, with image, labels, outlines and differences from the ground truth.
 
-A coarse level of the pyramid is enough for looking, so that an image of any size makes a sheet in seconds.
+A coarse level of the pyramid is enough, so that an image of any size makes a sheet in seconds.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SHADES = {
     outcomes.FALSE_POSITIVE: (1.0, 0.15, 0.15),
 }
 """Colour of each outcome."""
-RIM = (1.0, 0.8, 0.0)
+OUTLINE = (1.0, 0.8, 0.0)
 LARGEST_PX = 4096
-"""Side of what is read where even the coarsest level is larger: its middle."""
+"""Side of the middle part that is read if even the coarsest level is larger, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,10 @@ def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict
     row = {"image": grey(pixels)}
     counts: Mapping[str, int] = {}
     if found is not None:
-        row |= {"labels": colours(found), "outlines": np.where(boundary_pixels(found)[..., None], RIM, row["image"])}
+        row |= {
+            "labels": colours(found),
+            "outlines": np.where(boundary_pixels(found)[..., None], OUTLINE, row["image"]),
+        }
     if found is not None and true is not None:
         compared = outcomes.differences(true, found)
         counts = compared.counts
@@ -81,7 +84,7 @@ def _row(pixels: Image, found: Labels | None, true: Labels | None) -> tuple[dict
 
 
 def _chosen(shown: Scene, labels: str | None, truth: str) -> tuple[LabelLayer | None, LabelLayer | None]:
-    """The layer to show and the truth to hold it against; None for what there is not."""
+    """The layer to show and the ground truth to compare it with; None if it does not exist."""
     layers = {layer.name: layer for layer in shown.labels}
     if labels is not None and labels not in layers:
         raise unknown(f"label layer of {shown.image.url}", labels, layers)
@@ -91,7 +94,7 @@ def _chosen(shown: Scene, labels: str | None, truth: str) -> tuple[LabelLayer | 
 
 
 def _frames(image: NgffImage, layer: LabelLayer | None, frames: Sequence[int] | None, count: int) -> list[int]:
-    """The frames to draw: `count` of those with labels, evenly spread, where none are named."""
+    """Frames to draw; if none are named, `count` evenly spaced ones of those with labels."""
     if frames is not None:
         return list(frames)
     whole = range(image.size("t"))
@@ -114,7 +117,7 @@ def preview(
     longest: int = 1024,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Sheet:
-    """Draw frames of an image, a label layer, its outlines and its differences to the truth.
+    """Draw frames of an image, a label layer, its outlines and its differences from the ground truth.
 
     Parameters
     ----------
@@ -129,20 +132,20 @@ def preview(
     labels_store : str, optional
         Another store that holds label layers of the image.
     frames : sequence of int, optional
-        Frames to draw; None: `count` of those that have labels, evenly spread.
+        Frames to draw; None: `count` evenly spaced ones of those that have labels.
     count : int
         Number of frames.
     channel, z : int
         Channel and slice.
     longest : int
-        The finest level of the pyramid whose sides are at most so many px is drawn, or the coarsest.
+        Longest side, px: the finest level of the pyramid within it is drawn, or the coarsest.
     storage_options : mapping, optional
         For fsspec.
 
     Returns
     -------
     Sheet
-        Where the picture is, and the cells by outcome for each frame.
+        Place of the picture, and the cells by outcome for each frame.
 
     Raises
     ------

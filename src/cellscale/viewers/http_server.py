@@ -1,7 +1,7 @@
-"""Stores on this machine's loopback, for one viewer: read only, in byte ranges, behind a token.
+"""HTTP server of stores on this machine's loopback, for one viewer: read-only, in byte ranges, protected by a token.
 
-A web viewer asks for chunks, for the end of a shard (its index) and for parts of shards, from a page of another origin.
-Whatever the store lies in is read through fsspec, so a zip file or a private bucket is served like a folder.
+A web viewer requests chunks, the end of a shard (its index) and parts of shards, from a page of another origin. Stores
+are read through fsspec, so a zip file or a private bucket is served like a folder.
 
 Any page in the user's browser can send requests to 127.0.0.1, and any program on the machine can connect. So an answer
 needs a random token in the path; the Host header must name the loopback (a foreign name that resolves to it would make
@@ -34,7 +34,7 @@ from cellscale.storage.urls import is_local, local_path
 
 log = logging.getLogger("cellscale")
 MAX_CLIENTS = 64
-"""Connections at any time: a browser opens at most six to a host, and a few tabs may be open."""
+"""Greatest number of connections: a browser opens at most six to a host, and a few tabs may be open."""
 WAIT_S = 15.0
 """Longest wait for a request to arrive whole, the pause before it included, s."""
 SEND_S = 20.0
@@ -73,7 +73,7 @@ def served_folder(store: Store) -> Folder:
 
 
 def _holds(folder: Folder, name: str) -> bool:
-    """Whether a name stays below the folder, links followed."""
+    """Whether a name stays below the folder, after following links."""
     if {"..", ".", ""} & set(name.split("/")) or "\0" in name:
         return False
     if not is_local(folder.url):
@@ -119,7 +119,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def awaits(self, request: Any, *, arrived: bool) -> None:
-        """Note that a request of this connection is waited for, or that it has arrived."""
+        """Record that this connection waits for a request, or that the request has arrived."""
         with self._lock:
             self._waiting.pop(request, None)
             if not arrived and request in self._clients:
@@ -140,7 +140,7 @@ class _Server(ThreadingHTTPServer):
             request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep the terminal for what matters: clients that vanish are no errors."""
+        """Print nothing: clients that disconnect are not errors."""
         log.debug("a connection ended early", exc_info=True)
 
 
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.NO_CONTENT)
 
     def do_HEAD(self) -> None:
-        """Say the size."""
+        """Send the size."""
         self._serve(body=False)
 
     def do_GET(self) -> None:
@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve(body=True)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep the terminal for what matters."""
+        """Print nothing."""
         log.debug(format, *args)
 
     def _serve(self, *, body: bool) -> None:
@@ -268,7 +268,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[None]:
-    """Explain why a server cannot be started, and refuse to start one that other machines reach.
+    """Explain why a server cannot be started, and refuse addresses that other machines can reach.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from cellscale.viewers.scenes import Scene, scene
 
 
 def _pyramid(levels: Sequence[Any]) -> dict[str, Any]:
-    """Napari's words for a pyramid; it takes a single level as a plain array."""
+    """Napari's arguments for a pyramid; a single level is a plain array."""
     return {"data": list(levels), "multiscale": True} if len(levels) > 1 else {"data": levels[0], "multiscale": False}
 
 
@@ -23,7 +23,7 @@ def add_layers(viewer: Any, shown: Scene) -> None:
     Parameters
     ----------
     viewer : napari.Viewer or napari.components.ViewerModel
-        What gets the layers.
+        The viewer.
     shown : Scene
         Image and labels.
     """
@@ -49,7 +49,7 @@ def view_in_napari(shown: Scene | Location) -> None:
     Parameters
     ----------
     shown : Scene or str
-        What `scene` returns, or the URL of an image, with all its layers.
+        Result of `scene`, or the URL of an image, with all its layers.
 
     Raises
     ------

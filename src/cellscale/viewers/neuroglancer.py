@@ -1,4 +1,4 @@
-"""Neuroglancer in the browser: its page and the stores from this machine, or a link where the stores are on the web."""
+"""Neuroglancer in the browser: its page and the stores served by this machine, or a link to stores on the web."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def view(shown: Scene | Location, *, host: str = "127.0.0.1", port: int = 0) -> 
     Parameters
     ----------
     shown : Scene or str
-        What `scene` returns, or the URL of an image, with all its layers.
+        Result of `scene`, or the URL of an image, with all its layers.
     host : str
         Address to listen on, of this machine's loopback.
     port : int
-        Of the page, the stores have the next one; 0: any two that are free.
+        Port of the page; the stores use the next one. 0: any two free ports.
 
     Returns
     -------

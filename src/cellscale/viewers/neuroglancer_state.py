@@ -1,6 +1,6 @@
-"""State of neuroglancer, as the JSON that its pages and links carry: layers, dimensions, place, contrast.
+"""State of neuroglancer as JSON for its pages and links: layers, dimensions, position, contrast.
 
-Positions count voxels of the image's finest level along x, y, z and t; a channel is a layer of its own.
+Positions count voxels of the image's finest level along x, y, z and t; each channel is a layer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cellscale.types import Box
 from cellscale.units import unit_s, unit_um
 
 HOSTED = "https://neuroglancer-demo.appspot.com/"
-"""A neuroglancer on the web, for stores that are on the web too."""
+"""A public neuroglancer page, for stores on the web."""
 SHADER = """#uicontrol invlerp contrast
 #uicontrol vec3 tint color(default="{colour}")
 void main() {{ emitRGB(tint * contrast()); }}"""

@@ -13,16 +13,16 @@ from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
 from cellscale.storage.urls import Location, url_of
 
 TRUTH = "truth"
-"""Name of the layer that others are held against."""
+"""Name of the layer with which others are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """An image and what lies on it; nothing is read."""
+    """An image and its label layers; no pixel is read."""
 
     image: NgffImage
     labels: tuple[LabelLayer, ...]
-    """The truth first, so that what was found is drawn over it."""
+    """Label layers; the ground truth comes first, so that other layers are drawn over it."""
     t: int
     z: int
 
@@ -41,7 +41,7 @@ def scene(
     z: int = 0,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Scene:
-    """Open an image and its label layers, to look at.
+    """Open an image and its label layers for a viewer.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def scene(
     labels_store : str, optional
         Another store that holds label layers of the image.
     frame : int, optional
-        To begin with; None: the first one that has labels.
+        First frame to show; None: the first one that has labels.
     z : int
         Slice.
     storage_options : mapping, optional

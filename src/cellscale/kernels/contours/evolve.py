@@ -99,7 +99,8 @@ def _evolve_alone(
     at the origin of the coordinates.
     """
     tension, spacing, iterations, tolerance = numbers
-    # Two buffers take turns. `respaced` needs twice the room of its input, so they grow whenever half is in use.
+    # Two buffers (rows, 2) take turns: `move` reads `here` and writes `there`, `respaced` reads `there` and writes
+    # `here`. `respaced` needs twice the room of its input, so they grow whenever half is in use.
     here, there = np.empty((4 * points.shape[0] + 64, 2)), np.empty((4 * points.shape[0] + 64, 2))
     n = respaced(points, spacing, here)
     nothing = np.empty(0)
@@ -188,7 +189,7 @@ def _evolve_in_basins(
     """
     points, starts, owners, first = polygons
     boxes = np.empty((first.shape[0], 4), np.int64)
-    boxes[:, :2], boxes[:, 2:] = 1 << 40, 0
+    boxes[:, :2], boxes[:, 2:] = 1 << 40, 0  # inverted: any pixel is less than 2⁴⁰ and at least 0
     _boxes(basins, boxes)
     out, used = np.empty((2 * points.shape[0] + 64, 2)), 0
     own, held = np.zeros((2, 2), np.float32), 0
@@ -197,6 +198,7 @@ def _evolve_in_basins(
         ends[i + 1] = used
         if not only[label]:
             continue
+        # Contours are sorted by owner: the outline of a seed and those of its holes share one map.
         if label != held:
             own, held = _own_speed(speed, basins, label, box), label
         at = (first[label, 0] - box[0] + 1, first[label, 1] - box[1] + 1)

@@ -1,9 +1,10 @@
 """Outlines of labelled regions as polygons, and polygons as labelled pixels again.
 
-Outlines are traced by walking along the sides of pixels; filling counts winding numbers along scan lines. Polygons run
-with the region on their right as it appears on the screen (y downwards), so outer outlines have a positive area
-½ Σ (x_i y_i+1 − x_i+1 y_i) and holes a negative one. Vertices are relative to the region's first pixel in raster order,
-so that no result depends on where in a frame, or in which part of it, the region lies.
+Outlines are traced by walking along the sides of pixels (crack following: A. Rosenfeld and A. Kak, Digital picture
+processing, 1982); filling counts winding numbers along scan lines. Polygons run with the region on their right as it
+appears on the screen (y downwards), so outer outlines have a positive area ½ Σ (x_i y_i+1 − x_i+1 y_i) and holes a
+negative one. Vertices are relative to the region's first pixel in raster order, so that no result depends on where in a
+frame, or in which part of it, the region lies.
 """
 
 from __future__ import annotations
@@ -183,6 +184,8 @@ def _add_crossings(points: NDArray[np.int64], box: NDArray[np.int64], changes: N
         else:
             y0, x0, y1, x1 = y1, x1, y0, x0
         for y in range(max(-(-y0 // UNIT), box[0]), min(-(-y1 // UNIT), box[2])):
+            # The edge crosses the row at x0 + (y · UNIT − y0)(x1 − x0) / (y1 − y0), in 1 / UNIT px. Over a common
+            # denominator, and rounded up to a whole pixel by −(−n // d), all is exact in integers.
             beyond = -((-x0 * (y1 - y0) - (y * UNIT - y0) * (x1 - x0)) // ((y1 - y0) * UNIT))
             changes[y - box[0], min(max(beyond - box[1], 0), changes.shape[1] - 1)] += change
 
@@ -196,6 +199,7 @@ def winding(points: NDArray[np.int64], starts: NDArray[np.int64], box: NDArray[n
     changes = np.zeros((max(box[2] - box[0], 0), max(box[3] - box[1], 0) + 1), np.int32)
     for i in range(starts.size - 1):
         _add_crossings(points[starts[i] : starts[i + 1]], box, changes)
+    # Running sums turn the changes at the crossings into winding numbers.
     for y in range(changes.shape[0]):
         for x in range(1, changes.shape[1]):
             changes[y, x] += changes[y, x - 1]

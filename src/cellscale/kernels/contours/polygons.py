@@ -116,7 +116,7 @@ def respaced(points: NDArray[np.float64], spacing: float, out: NDArray[np.float6
 def area_of(points: NDArray[np.float64]) -> float:
     """Return the signed area of a polygon, px² (shoelace formula)."""
     total = 0.0
-    y, x = points[-1, 0], points[-1, 1]
+    y, x = points[-1, 0], points[-1, 1]  # the closing edge comes first
     for i in range(points.shape[0]):
         total += x * points[i, 0] - points[i, 1] * y
         y, x = points[i, 0], points[i, 1]

@@ -1,6 +1,8 @@
 """Depth of the vertices of contours inside neighbouring contours, for contours that push each other.
 
-Candidates are found by a uniform grid: each grid cell lists the contours whose bounding boxes meet it.
+Candidates are found by a uniform grid: each grid cell lists the contours whose bounding boxes meet it. Whether a vertex
+is inside follows from the winding number: K. Hormann and A. Agathos, The point in polygon problem for arbitrary
+polygons, Computational Geometry 20, 2001.
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ def push_depths(
         return out
     rows, columns = int(boxes[:, 2].max()) // CELL + 1, int(boxes[:, 3].max()) // CELL + 1
     begins = np.zeros(rows * columns + 1, np.int64)
+    # A counting sort by grid cell: counts, their sums as starts, then the members. The second run moves `places` on.
     members = np.empty(_grid(boxes, columns, begins, np.empty(0, np.int64)), np.int64)
     begins[:] = np.cumsum(begins)
     places = begins.copy()

@@ -1,7 +1,9 @@
 """Compiled parts of nearest labels: a search within a radius, and lower envelopes for any distance.
 
 Both are separable transforms: first the nearest source within each column, then, along each row, the nearest of the
-columns' sources. Of equally near sources the first in raster order wins.
+columns' sources. Of equally near sources the first in raster order wins. The search along a row is that of T. Saito and
+J. Toriwaki, New algorithms for Euclidean distance transformation of an n-dimensional digitized picture, Pattern
+Recognition 27, 1994: column by column outwards, until no farther column can win.
 
 Within a radius R below 128 px (`nearest_within`) the candidates of a row are compared as integers, many pixels at a
 time. A candidate is packed into one key,
@@ -13,7 +15,11 @@ its column) and 1 for one to the right. The least key is the nearest source, and
 raster order: d² decides first, then the upper row. Two candidates with equal d² and equal dy have equal |dx|, since
 dx² = d² − dy², so only the side can still differ, and left comes first. The winner's offset can be read from its key
 by the same formula. Moving a candidate i columns away adds i² << shift to its key and changes nothing else, so the key
-of a column is packed once per row and then offered to all pixels around with one addition each.
+of a column is packed once per row and then offered to all pixels around with one addition each. Example with 32-bit
+keys (shift 9, middle 128): a source 3 px above and 4 px to the left has d² = 25, dy = −3, side 0, and the key
+25 << 9 | (−3 + 128) << 1 | 0 = 13,050.
+
+Keys up to radius 22 take 16 bits, so that a vector register holds twice as many.
 
 Beyond that radius (`nearest_at_all`) lower envelopes take linear time; see `cellscale.kernels.distances.envelopes`.
 """
@@ -53,6 +59,9 @@ WIDE_SHIFT, NARROW_SHIFT = 9, 7
 def offsets_in_columns(sources: NDArray[Any], radius: int, begin: int, end: int, out: NDArray[np.uint8]) -> None:
     """Write MIDDLE + dy of the nearest source of each pixel's column, for columns `begin` … `end` − 1.
 
+    Two scans as in A. Rosenfeld and J. Pfaltz, Sequential operations in digital picture processing, J. ACM 13, 1966.
+    Each handles a row at a time, so that the inner loop runs over adjacent columns and is vectorised.
+
     Parameters
     ----------
     sources : array, (y, x)
@@ -72,7 +81,8 @@ def offsets_in_columns(sources: NDArray[Any], radius: int, begin: int, end: int,
         for x in range(steps.size):
             steps[x] = np.uint8(0) if here[x] > 0 else min(np.uint8(steps[x] + np.uint8(1)), np.uint8(radius + 1))
             found[x] = steps[x]
-    # Upwards: rows to the next source below. 0 rows above is the source itself.
+    # Upwards: rows to the next source below. 0 rows above is the source itself. `found <= steps` prefers the upper of
+    # two equally near sources: MIDDLE − found is dy ≤ 0 (above), MIDDLE + steps is dy > 0 (below).
     steps[:] = radius + 1
     for y in range(height - 1, -1, -1):
         found = out[y, begin:end]
@@ -116,7 +126,7 @@ def _pack_keys(
         key = kind(kind(kind(dy * dy) << kind(shift)) | kind(kind(dy + middle) << kind(1)))
         key = key if offsets[x] > 0 else nothing
         left[MIDDLE + x] = key
-        right[MIDDLE + x] = key | kind(1)
+        right[MIDDLE + x] = key | kind(1)  # `nothing`, an odd number in both types, stays as it is
         best[x] = key if wanted[x] else own
 
 
@@ -142,7 +152,9 @@ def _search_row(
     """
     kind = best.dtype.type
     none = kind(np.iinfo(best.dtype).max)
-    # The radius is rounded up to whole blocks, so that the loop over `around` has no remainder; at most MIDDLE.
+    # `around`: every column that the block may look at. The radius is rounded up to whole blocks, so that the loop over
+    # it has no remainder; 127 becomes 128 = MIDDLE, the width of the margins of `left`. `left` alone is enough: it
+    # holds `nothing` exactly where `right` does.
     nothing, aside = np.int64(none), (radius + BLOCK - 1) // BLOCK * BLOCK
     for begin in range(0, best.size, BLOCK):
         around, least = left[begin + MIDDLE - aside : begin + MIDDLE + aside + BLOCK], none
@@ -157,8 +169,9 @@ def _search_row(
             # i + 3. i takes the values 1, 5, … ≤ 125, so the first index is at least begin + 128 − 125 − 3 = begin.
             before, after = left[begin + MIDDLE - i - 3 :], right[begin + MIDDLE + i :]
             mine = best[begin : begin + BLOCK]
-            # min(key, none − a) + a is an addition that saturates at `none` instead of wrapping around. It may let
-            # columns up to radius + 3 through; `nearest_within` drops what is farther than the radius.
+            # min(key, none − a) + a is an addition that saturates at `none` instead of wrapping around. The distances
+            # are cut at `none` too: in 16 bits, (22 + 3)² << 7 = 80,000 would not fit. Columns up to radius + 3 may get
+            # through; `nearest_within` drops what is farther than the radius.
             a, b = kind(min(i**2 << shift, nothing)), kind(min((i + 1) ** 2 << shift, nothing))
             c, d = kind(min((i + 2) ** 2 << shift, nothing)), kind(min((i + 3) ** 2 << shift, nothing))
             greatest = kind(0)
@@ -169,6 +182,7 @@ def _search_row(
                 four = kind(min(before[k], after[k + 3], kind(none - d)) + d)
                 mine[k] = min(mine[k], one, two, three, four)
                 greatest = max(greatest, mine[k])
+            # d² of the block's worst key. Pixels that want no source have d² = 0, so they never prolong the search.
             i, farthest = i + 4, np.int64(greatest) >> shift
 
 
@@ -178,6 +192,7 @@ def _write_offsets(best: NDArray[Any], shift: int, limit: int, width: int, out: 
 
     0, the pixel itself, where the key is above `limit`.
     """
+    # dy has shift − 1 bits, between the side and d²: half of their range is the middle.
     one, middle = np.int32(1), np.int32(1 << (shift - 2))
     for x in range(out.size):
         key = np.int32(best[x])
@@ -228,6 +243,7 @@ def nearest_within(
     best[:] = 0
     near = np.empty(best.size // BLOCK, np.bool_)
     for y in range(rows[0], rows[1]):
+        # An OR over the row is vectorised; a loop that ends at the first offset is not.
         any_offset = np.uint8(0)
         for x in range(width):
             any_offset = np.uint8(any_offset | offsets[y, x])

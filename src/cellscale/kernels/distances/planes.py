@@ -16,7 +16,9 @@ that short:
 Other rows take lower envelopes (`settle`), so that the work stays linear however far distances go.
 
 A. Meijster et al., A general algorithm for computing distance transforms in linear time, 2000, for the two passes;
-P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2012, for the envelopes.
+T. Saito and J. Toriwaki, New algorithms for Euclidean distance transformation of an n-dimensional digitized picture,
+1994, for the bounded search; P. Felzenszwalb and D. Huttenlocher, Distance transforms of sampled functions, 2012, for
+the envelopes.
 """
 
 from __future__ import annotations
@@ -209,10 +211,12 @@ def _narrow_row(
     for x in range(width):
         best[x] = min(middle[x], most)
     _offer_contacts(labels, steps.x, best)
+    # `best` holds candidates already (v², the ends of runs, the limit), so its maximum over a block is a bound, too.
     for i in range(bounds.size):
         bounds[i] = min(bounds[i], np.int64(greatest(best[i * BLOCK : (i + 1) * BLOCK])))
         if bounds[i] >= NARROW:
             return False
+    # Least v² of each block, (blocks,).
     lows = np.empty(bounds.size, np.int64)
     for i in range(bounds.size):
         lows[i] = least(middle[i * BLOCK : (i + 1) * BLOCK])
@@ -224,6 +228,7 @@ def _narrow_row(
         for k in range(1, ASIDE):
             if steps.x * k * k + low >= bounds[i]:
                 break
+            # offset < bound < NARROW and v² ≤ NARROW: the sum stays below 2 · 32,767 and fits into uint16.
             offset = np.uint16(steps.x * k * k)
             left, right = squares[i * BLOCK + ASIDE - k :], squares[i * BLOCK + ASIDE + k :]
             for x in range(mine.size):
@@ -253,6 +258,7 @@ def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[
     """
     width = labels.size
     offered = sources[SQUARED]
+    # Runs a … b − 1 of equal labels. The pixels just outside are put to 0 while their run is transformed.
     a = 0
     while a < width:
         b = a + 1
@@ -281,6 +287,7 @@ def write(best: NDArray[Any], limits: Limits, out: NDArray[Any], roots: NDArray[
     if roots.size > 0:
         for x in range(best.size):
             squared = min(best[x], limits.cap)
+            # `cap` is `most` rounded up to a multiple of the unit: the minimum with `most` takes the rounding back.
             in_unit = min(np.float64(squared) * np.float64(limits.unit), np.float64(limits.most))
             roots[x] = np.sqrt(in_unit) if squared < limits.far else np.inf
     else:
@@ -319,7 +326,7 @@ def in_rows(
         Unless its width is 0, gets distances in the unit of the spacing instead. It may be a view of `out`.
     """
     width = labels.shape[1]
-    bounds = np.full(-(-width // BLOCK), UNBOUNDED)  # (blocks,)
+    bounds = np.full(-(-width // BLOCK), UNBOUNDED)  # (blocks,), rounded up; the first row has no row before it
     squares, short = np.full(width + 2 * ASIDE, NARROW, np.uint16), np.empty(width, np.uint16)
     sources, stack, best = np.zeros((3, width), np.int64), np.empty((2, width), np.int64), np.empty(width, out.dtype)
     for y in range(rows[0], rows[1]):

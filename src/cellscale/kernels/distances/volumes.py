@@ -3,7 +3,7 @@
 The pass works like that along the rows of a plane (see `cellscale.kernels.distances.planes`), with squared distances
 within planes in the place of v²: candidates from beyond a run of equal labels never win, distances of adjacent planes
 differ by at most their spacing, and all voxels of a slab, (z, x), look i planes up and down at once. Slabs with far
-distances are settled column by column by lower envelopes.
+distances are settled column by column by lower envelopes. The algorithms are those of `planes`, one axis further.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def _bounds(best: NDArray[Any], step: int) -> NDArray[np.int64]:
     A plane is bounded by what its own voxels have found and, up and down, by the bound of the next plane.
     """
     found = np.empty(best.shape[0], np.int64)
+    # One pass down and one up carry every plane's bound to all others.
     for z in range(found.size):
         found[z] = greatest(best[z])
         found[z] = min(found[z], next_bound(found[z - 1], step) if z > 0 else UNBOUNDED)
@@ -102,12 +103,14 @@ def _search_slab(squares: NDArray[Any], step: int, most: int, best: NDArray[Any]
                 break
             # Beyond the first or last plane the voxel's own plane stands in: it offers nothing new.
             up, down = z - i if z >= i else z, z + i if z + i < depth else z
+            # This pair of planes has nothing near enough; a pair farther away may, with smaller squares of its own.
             if step * i * i + min(lows[up], lows[down]) >= bounds[z]:
                 continue
             offset = kind(step * i * i)
             one, other = squares[up], squares[down]
             for k in range(width):
                 mine[k] = min(mine[k], kind(min(one[k], other[k]) + offset))
+        # The plane's distances are final now, and bound those of the next plane more tightly.
         if z + 1 < depth:
             bounds[z + 1] = min(bounds[z + 1], next_bound(int(greatest(mine)), step))
     return True
@@ -181,6 +184,7 @@ def _wide_slab(
             end = step * distance * distance if distance < UNSEEN else limits.far
             squares[z, k] = kind(found if found != none else limits.far)
             best[z, k] = kind(min(np.int64(squares[z, k]), end, limits.cap))
+    # Bounds of at most step · REACH² keep i below REACH, and `far` + step · REACH² fits into the type (see REACH).
     if not _search_slab(squares, step, step * REACH * REACH, best):
         best[:] = limits.far
         sources, stack = np.zeros((3, depth), np.int64), np.empty((2, depth), np.int64)

@@ -1,4 +1,4 @@
-"""One probability for each pixel: its loss, its prediction, and from the mask to objects."""
+"""One probability for each pixel: its loss, its prediction, and the objects of its mask."""
 
 from __future__ import annotations
 

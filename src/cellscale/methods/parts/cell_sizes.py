@@ -1,4 +1,4 @@
-"""How large and how many the cells of the training frames are."""
+"""Sizes and density of the cells in the training frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cells:
     """Cells in each 1000 × 1000 px of the fullest frame."""
 
     def or_else(self, other: Cells) -> Cells:
-        """Take from another what is 0."""
+        """Replace values of 0 by those of another."""
         return Cells(
             size=self.size or other.size, longest=self.longest or other.longest, density=self.density or other.density
         )
@@ -50,4 +50,4 @@ class Cells:
 
 
 TYPICAL = Cells(size=32.0, longest=64, density=1000.0)
-"""Where nothing was measured."""
+"""Values used without measurements."""

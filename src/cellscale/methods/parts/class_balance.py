@@ -1,4 +1,4 @@
-"""How much a class counts in a loss, by how often training sees it."""
+"""Weights of classes in a loss, by their frequency in the training samples."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Balance:
     """Weights of classes from their numbers of pixels; a class that never occurs has none."""
 
     exponent: float = setting(1.0, before=1.0)
-    """Weights are inverse frequencies to this power: 1 as the papers print it, ½ where a rare class would drown the
-    others, 0 for equal weights."""
+    """Weights are inverse frequencies to this power: 1 as printed in the papers, ½ where a rare class would outweigh
+    the others, 0 for equal weights."""
     cap: float = setting(0.0, before=0.0)
     """The rarest class weighs at most this many times the most frequent one; 0: no limit."""
 

@@ -1,7 +1,7 @@
-"""Three classes, background, cell and contour: their truth, and from their stored probabilities to objects.
+"""Three classes, background, cell and contour: their ground truth, and objects from their stored probabilities.
 
-A contour is the rim of a cell, one pixel wide, so that the insides of touching cells are never 4-adjacent. All masks
-are exact in the whole region that is given: the greatest of three numbers looks at one pixel.
+A contour is the boundary of a cell, one pixel wide, so that the insides of touching cells are never 4-adjacent. Masks
+are exact in the whole given region, since the class of a pixel depends only on its own three probabilities.
 """
 
 from __future__ import annotations

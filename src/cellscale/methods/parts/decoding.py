@@ -1,7 +1,7 @@
-"""From stored maps to objects, in whole numbers: thresholds, components, touching pixels, minimum areas.
+"""Objects from stored maps, in integers: thresholds, components, touching pixels, minimum areas.
 
-Masks are plain thresholds, exact in the whole region that is given, so components formed outside the valid box are true
-links too. A gap pixel looks GAP_REACH px around itself, and is asked for in the valid box alone.
+Masks are plain thresholds, exact in the whole given region, so components formed outside the valid box consist of true
+links as well. A gap pixel depends on GAP_REACH px around it and is computed only in the valid box.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cellscale.kernels.watershed import basins, flooded, joined_shallow
 from cellscale.types import Box, Fragments, Labels, Mask, Table
 
 GAP_REACH = 2
-"""How far a pixel's membership in a gap looks, px."""
+"""Radius of the part of the mask that decides whether a pixel is in a gap, px."""
 SQUARE = np.ones((3, 3), bool)
 CROSS = ndimage.generate_binary_structure(2, 1)
 
 
 def above(stored: NDArray[np.uint8], threshold: float) -> Mask:
-    """Whether p > threshold, by comparing whole numbers: round(255 p) > floor(255 threshold)."""
+    """Whether p > threshold, by comparing integers: round(255 p) > floor(255 threshold)."""
     found: Mask = stored > math.floor(255 * threshold + 1e-9)
     return found
 
@@ -79,14 +79,14 @@ def large_enough(nodes: Table, minimum_area: int) -> NDArray[np.int64]:
 
 
 def marked_basins(markers: Mask, heights: NDArray[np.uint8], mask: Mask, valid: Box) -> Fragments:
-    """Basins of a watershed from markers, by steepest descent; `flooded_cells` puts them together.
+    """Basins of a watershed from markers, by steepest descent; `flooded_cells` joins them.
 
     Parameters
     ----------
     markers, mask : bool array, (y, x)
-        Where cells begin, and where they may be; markers belong to the mask.
+        Markers of cells, and foreground; markers belong to the mask.
     heights : uint8 array, (y, x)
-        What is flooded, 1 … 254; markers lie at 0.
+        Height map, 1 … 254; markers get 0.
     valid : Box
         The part whose fragments are returned; exact if the rest is exact 1 px beyond it.
     """
@@ -96,7 +96,7 @@ def marked_basins(markers: Mask, heights: NDArray[np.uint8], mask: Mask, valid: 
 
 
 def flooded_cells(nodes: Table, edges: Table, minimum_area: int) -> NDArray[np.int64]:
-    """Join what a marker floods; drop what none reaches, and small cells.
+    """Join the basins that a marker floods; drop those that none reaches, and small cells.
 
     Basins that meet at height 0 share a marker: such a pass is never above the shallower one's lowest pixel.
     """

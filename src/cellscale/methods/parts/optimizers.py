@@ -1,4 +1,4 @@
-"""How the networks of a method are fitted: optimizers and learning rates as settings."""
+"""Optimizers and learning rates of a method's networks as settings."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ def one_update(
     trains: tuple[str, ...] = ("unet",),
     share: float = 1.0,
 ) -> Stage:
-    """A stage in which some networks descend on one loss."""
+    """A stage in which some networks are trained on one loss."""
     update = Update(trains=trains, loss=loss, optimizer=descent.optimizer, learning_rate=descent.factor)
     return Stage(name=name, updates=(update,), share=share)

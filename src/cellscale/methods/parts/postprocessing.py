@@ -1,7 +1,7 @@
-"""From a mask to fragments with small holes filled, specks dropped and cells cut at short necks.
+"""Post-processing of a mask: fill small holes, drop small segments, cut cells at short necks.
 
-Holes and specks of at most a px are seen a px around; basins by steepest descent are local. Which basins are one cell
-is decided on the tables of the whole frame.
+Holes and segments of at most a px are decided within a px around them; basins by steepest descent are local. Which
+basins are one cell is decided on the tables of the whole frame.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from cellscale.types import Box, Fragments, Mask, Table
 
 @dataclass(frozen=True, kw_only=True)
 class Postprocessing:
-    """The post-processing of Torr et al. (2020); 0 leaves a step out. Their numbers are not printed."""
+    """The post-processing of Torr et al. (2020); 0 omits a step. The paper does not state its numbers."""
 
     fill_holes_px: int = 0
     """Holes of at most this area are filled, px."""
     min_object_px: int = 0
-    """Segments smaller than this are dropped before touching pixels are given away, px."""
+    """Segments smaller than this are dropped before touching pixels are assigned, px."""
     split_neck_px: int = 0
     """Cells are cut where the basins of two centres share fewer pixel pairs than this; fitted by `calibrate`."""
     cap: int = 16
-    """Inside a cell, distances from its rim are equal from here on, px; at most 31."""
+    """Cap of the distance from a cell's boundary inside the cell, px; at most 31."""
     prominence: float = 1.0
-    """A centre is this much farther from the rim than its pass to a deeper centre, px."""
+    """Distance by which a centre must be farther from the boundary than its pass to a deeper centre, px."""
     minimum_confidence: float = setting(0.0, before=0.0)
     """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; not in the
     papers."""
@@ -55,9 +55,9 @@ class Postprocessing:
 
     @property
     def reach(self) -> int:
-        """How far basins, filled holes and specks look, px: a pixel's height cap − 1, its link 1.
+        """Radius on which basins, filled holes and dropped segments depend, px: a pixel's height cap − 1, its link 1.
 
-        Heights outside of what this makes exact can only be too low: a link to them leaves the box and is not followed.
+        Outside the exact region heights can only be too low: a link to them leaves the box and is not followed.
         """
         return self.fill_holes_px + self._largest_speck + (max(self.cap - 1, 1) if self.split_neck_px else 0)
 

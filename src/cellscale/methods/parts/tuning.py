@@ -1,4 +1,4 @@
-"""The best thresholds and size limits on validation frames, by search; the same frames give the same settings."""
+"""Search for the best thresholds and size limits on validation frames; it is deterministic."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cellscale.types import Box, Labels, Prediction, shape_of
 
 M = TypeVar("M", bound=Method)
 ROUNDS = 2
-"""How often each setting is searched, the others kept."""
+"""Number of rounds in which each setting is searched while the others are kept."""
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds on probabilities that are tried."""
 COARSE = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-"""Thresholds that are tried in all combinations."""
+"""Thresholds tried in all combinations."""
 NOISE = 0.015
 """Differences in quality below this are chance: validation frames of a time-lapse show few cells, many times. (On
 DIC-C2DH-HeLa the best of eight frames moved γ1 to 0.9, where later frames lost 0.03 SEG against 0.5.)"""
@@ -29,7 +29,7 @@ AREA_SHARES = (0.0, 0.03, 0.06, 0.12, 0.25)
 
 
 def cells_of(method: Method, prediction: Prediction) -> Labels:
-    """Decode a whole frame and judge its objects, without ranks: uint32, (y, x)."""
+    """Decode a whole frame and decide about its objects, without final numbers: uint32, (y, x)."""
     frame = Box.of(shape_of(prediction))
     fragments = method.decode(prediction, frame)
     nodes, edges = tables_of(fragments, frame, origin=(0, 0), width=frame.x1)
@@ -62,10 +62,10 @@ def searched(
 ) -> M:
     """Search thresholds `together` in all combinations of coarse levels, then each setting of `grid` in turn.
 
-    The latter is done ROUNDS times. Of all choices whose `quality` is within NOISE of the best, the one nearest to what
-    the method came with is taken. Thresholds that share a pixel's probability must move together: on nuclei, a search
-    of one at a time stayed at F1 0.83 where two at once found 0.88. Without a true cell the method
-    stays as it is.
+    The latter is done ROUNDS times. Of all choices whose `quality` is within NOISE of the best, the one nearest to the
+    method's current settings is taken. Thresholds on probabilities of the same pixel must be searched together: on
+    nuclei, a search of one at a time ended at F1 0.83, a search of two together at 0.88. Without a true cell the method
+    does not change.
     """
     if not any(truth.any() for _, truth in pairs):
         return method

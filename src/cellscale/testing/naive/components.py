@@ -1,4 +1,4 @@
-"""Naive twins of `cellscale.kernels.components` and `unions`: fill from each pixel, spread the least number."""
+"""Naive twins of `cellscale.kernels.components` and `unions`: fill from each pixel, propagate the least number."""
 
 from __future__ import annotations
 

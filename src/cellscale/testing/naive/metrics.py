@@ -111,7 +111,7 @@ def by_centroid(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
 
 
 def rim(labels: Labels) -> NDArray[np.int64]:
-    """Coordinates of cell pixels beside another label, (n, 2)."""
+    """Coordinates of cell pixels next to another label, (n, 2)."""
     height, width = labels.shape
     found = []
     for y, x in np.argwhere(labels > 0):

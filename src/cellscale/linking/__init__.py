@@ -1,0 +1,1 @@
+"""Linking: objects of neighbouring planes become one object, by whole numbers that no tiling changes."""

@@ -1,0 +1,109 @@
+"""Numbers of tracks: one sweep over the frames, which holds the few frames that a gap may reach back to.
+
+A cell that goes on keeps its number; daughters get numbers of their own. Numbers follow the frames, and in a frame the
+raster order of first pixels, so that they depend on the pixels alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import RunError
+
+MOST_TRACKS = int(np.iinfo(np.uint32).max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the objects of a frame were before, n objects."""
+
+    back: NDArray[np.int64]
+    """(n,), how many frames before the same cell was last seen; 0: never."""
+    row: NDArray[np.int64]
+    """(n,), its row there."""
+    mother: NDArray[np.int64]
+    """(n,), row of the mother in the frame before, −1: none. Daughters have been nothing before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """Tracks of the objects of a frame, n objects."""
+
+    track: NDArray[np.int64]
+    """(n,), from 1."""
+    parent: NDArray[np.int64]
+    """(n,), track of the mother of the object's track; 0: none."""
+    generation: NDArray[np.int64]
+    """(n,), number of divisions since the track's first known ancestor."""
+
+
+def earlier_of(
+    count: int,
+    links: NDArray[np.int64],
+    gaps: Iterable[tuple[int, NDArray[np.int64]]],
+    daughters: NDArray[np.int64],
+) -> Earlier:
+    """Put together what the objects of a frame were before.
+
+    Parameters
+    ----------
+    count : int
+        Number of objects of the frame.
+    links : int64 array, (n, 2)
+        Links from the frame before, see `link_frames`.
+    gaps : iterable
+        Number of frames between, and links over them, see `link_gap`.
+    daughters : int64 array, (m, 2)
+        Mothers in the frame before and second daughters, see `daughters`.
+    """
+    back, row = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for frames, pairs in ((1, links), *((gap + 1, pairs) for gap, pairs in gaps)):
+        back[pairs[:, 1]], row[pairs[:, 1]] = frames, pairs[:, 0]
+    mother = np.full(count, -1, np.int64)
+    mother[daughters[:, 1]] = daughters[:, 0]
+    first = (back == 1) & np.isin(row, daughters[:, 0])
+    mother[first] = row[first]
+    back[first] = 0
+    return Earlier(back=back, row=row, mother=mother)
+
+
+def number_tracks(frames: Iterable[Earlier], max_gap: int) -> Iterator[Numbered]:
+    """Number the objects of frame after frame.
+
+    Parameters
+    ----------
+    frames : iterable of Earlier
+        All frames in their order.
+    max_gap : int
+        Most frames in a row in which a cell may be missing.
+
+    Raises
+    ------
+    RunError
+        If there are more tracks than uint32 has labels.
+    """
+    known: deque[Numbered] = deque(maxlen=max_gap + 1)
+    last = 0
+    for frame in frames:
+        made = {name: np.zeros(len(frame.back), np.int64) for name in ("track", "parent", "generation")}
+        for back, before in enumerate(reversed(known), 1):
+            same = np.flatnonzero(frame.back == back)
+            for name, column in made.items():
+                column[same] = getattr(before, name)[frame.row[same]]
+        new = np.flatnonzero(frame.back == 0)
+        made["track"][new] = last + 1 + np.arange(len(new))
+        last += len(new)
+        if last > MOST_TRACKS:
+            raise RunError(f"There are more than {MOST_TRACKS} tracks; uint32 labels end there. Track fewer frames.")
+        born = np.flatnonzero(frame.mother >= 0)
+        if len(born):
+            mothers = frame.mother[born]
+            made["parent"][born] = known[-1].track[mothers]
+            made["generation"][born] = known[-1].generation[mothers] + 1
+        known.append(Numbered(**made))
+        yield known[-1]

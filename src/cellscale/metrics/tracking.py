@@ -1,0 +1,318 @@
+"""Scores of tracks: TRA, LNK and DET, complete tracks, track fractions and branching correctness.
+
+Sources: P. Matula et al., Cell tracking accuracy measurement based on comparison of acyclic oriented graphs, 2015 (TRA,
+DET; LNK is its part of the edges); V. Ulman et al., An objective comparison of cell-tracking algorithms, 2017 (CT, TF,
+BC). A marker of the ground truth belongs to the object that covers more than half of it. Only rows of markers and
+objects are held, never pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellscale.errors import InputError
+from cellscale.metrics.ratios import ratio
+from cellscale.types import Table
+
+SPLIT, MISSED, SPURIOUS = 5, 10, 1
+REDUNDANT, ABSENT, WRONG = 1, 1.5, 1
+"""Weights of AOGM: vertices to split, add and delete; edges to delete, to add, and of the wrong kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """The objects of a sequence and their tracks, in the convention of the challenge: no track has a gap."""
+
+    objects: Table
+    """frame, track and number of each object, ascending, each pair once. The number is what the object's pixels have;
+    the track is another one after a gap."""
+    tracks: Table
+    """track, begin, end (first and last frame) and parent (0: none), ascending by track."""
+
+    @cached_property
+    def keys(self) -> NDArray[np.int64]:
+        """Keys of the objects, frame · 2³² + track, ascending."""
+        return _keys(self.objects["frame"], self.objects["track"])
+
+    def edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Edges of the graph: rows of their two objects, and 1 for an edge from a parent, 0 inside a track."""
+        frame, track = self.objects["frame"], self.objects["track"]
+        later = self.find(frame + 1, track)
+        inside = np.flatnonzero(later >= 0)
+        children = np.flatnonzero(self.tracks["parent"] > 0)
+        parents = np.searchsorted(self.tracks["track"], self.tracks["parent"][children])
+        start = self.find(self.tracks["end"][parents], self.tracks["track"][parents])
+        stop = self.find(self.tracks["begin"][children], self.tracks["track"][children])
+        kinds = np.concatenate([np.zeros(len(inside), np.int64), np.ones(len(children), np.int64)])
+        return np.concatenate([inside, start]), np.concatenate([later[inside], stop]), kinds
+
+    def find(self, frame: NDArray[np.int64], track: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of objects by frame and track, −1 where there is none."""
+        return _found(self.keys, _keys(frame, track))
+
+    def find_number(self, frame: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of objects by frame and number, −1 where there is none."""
+        keys = _keys(self.objects["frame"], self.objects["number"])
+        order = np.argsort(keys)
+        at = _found(keys[order], _keys(frame, number))
+        return np.where(at >= 0, order[at], -1)
+
+
+def _keys(frame: NDArray[np.int64], track: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.left_shift(frame, 32) | track
+
+
+def _found(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places in ascending keys, −1 where there is none."""
+    if not len(keys):
+        return np.full(len(wanted), -1, np.int64)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, at, -1)
+
+
+def tracked(frame: NDArray[np.int64], track: NDArray[np.int64], parents: Table) -> Tracked:
+    """Bring objects and the parents of their tracks into the convention of the challenge.
+
+    A track with gaps becomes several: the first keeps its number, the others get numbers above all there are, and each
+    has the one before as its parent.
+
+    Parameters
+    ----------
+    frame, track : int64 array, (n,)
+        Frame and track, from 1, of each object.
+    parents : Table
+        track and parent (0: none); tracks that it does not name have none.
+
+    Raises
+    ------
+    InputError
+        If a parent has no object, or does not end before its child begins.
+    """
+    keys = np.unique(_keys(frame, track))
+    frame, track = keys >> 32, keys & 0xFFFFFFFF
+    order = np.lexsort((frame, track))
+    f, k = frame[order], track[order]
+    new = np.concatenate([np.ones(min(1, len(k)), bool), k[1:] != k[:-1]])
+    begins = np.flatnonzero(new | np.concatenate([np.zeros(min(1, len(k)), bool), f[1:] != f[:-1] + 1]))
+    ends = np.concatenate([begins[1:], [len(k)]])[: len(begins)] - 1
+    again = ~new[begins]
+    ids = k[begins].copy()
+    ids[again] = int(k.max(initial=0)) + 1 + np.arange(int(again.sum()))
+    last = np.concatenate([k[begins][1:] != k[begins][:-1], np.ones(min(1, len(begins)), bool)])
+    owners = dict(zip(parents["track"].tolist(), parents["parent"].tolist(), strict=True))
+    final = dict(zip(k[begins][last].tolist(), ids[last].tolist(), strict=True))
+    parent = np.zeros(len(ids), np.int64)
+    parent[again] = ids[np.flatnonzero(again) - 1]
+    for row in np.flatnonzero(~again).tolist():
+        mother = owners.get(int(ids[row]), 0)
+        if mother and mother not in final:
+            raise InputError(f"Track {ids[row]} has the parent {mother}, which has no object.")
+        parent[row] = final.get(mother, 0)
+    by = np.argsort(ids, kind="stable")
+    tracks = {"track": ids, "begin": f[begins], "end": f[ends], "parent": parent}
+    tracks = {name: column[by] for name, column in tracks.items()}
+    _check_parents(tracks)
+    named = np.empty(len(k), np.int64)
+    named[order] = np.repeat(ids, ends - begins + 1)
+    by = np.lexsort((named, frame))
+    return Tracked(objects={"frame": frame[by], "track": named[by], "number": track[by]}, tracks=tracks)
+
+
+def _check_parents(tracks: Table) -> None:
+    children = np.flatnonzero(tracks["parent"] > 0)
+    parents = np.searchsorted(tracks["track"], tracks["parent"][children])
+    late = children[tracks["end"][parents] >= tracks["begin"][children]]
+    if len(late):
+        row = int(late[0])
+        raise InputError(
+            f"Track {tracks['track'][row]} begins in frame {tracks['begin'][row]}, before its parent "
+            f"{tracks['parent'][row]} has ended. Expected parents that end before their children begin."
+        )
+
+
+def tracking_scores(truth: Tracked, found: Tracked, matches: Table) -> dict[str, float]:
+    """Score tracks against the ground truth.
+
+    Parameters
+    ----------
+    truth, found : Tracked
+        Ground truth and result.
+    matches : Table
+        frame, truth (number of a marker) and found (number of the object that covers more than half of it).
+
+    Returns
+    -------
+    dict
+        tra, det, lnk, ct, tf, and bc_0 … bc_3 (divisions at most that many frames apart); the counts of AOGM: ns, fn,
+        fp, ed, ea, ec; and divisions of the ground truth. A score without anything to find is nan.
+    """
+    held = np.zeros(len(truth.keys), np.int64)
+    holders = found.find_number(matches["frame"], matches["found"])
+    held[truth.find_number(matches["frame"], matches["truth"])] = found.objects["track"][holders]
+    counts = _operations(truth, found, held)
+    vertices, edges = len(truth.keys), counts.pop("edges")
+    nodes = SPLIT * counts["ns"] + MISSED * counts["fn"] + SPURIOUS * counts["fp"]
+    links = REDUNDANT * counts["ed"] + ABSENT * counts["ea"] + WRONG * counts["ec"]
+    alone = _alone(truth, held)
+    scores = {
+        "tra": _accuracy(nodes + links, MISSED * vertices + ABSENT * edges),
+        "det": _accuracy(nodes, MISSED * vertices),
+        "lnk": _accuracy(links, ABSENT * edges),
+        "ct": _complete_tracks(truth, found, alone),
+        "tf": _track_fractions(truth, alone),
+    }
+    divisions = _Divisions(truth=truth, found=found, held=held)
+    scores |= {f"bc_{apart}": divisions.correctness(apart) for apart in range(4)}
+    return scores | {**counts, "divisions": len(divisions.true)}
+
+
+def _accuracy(cost: float, worst: float) -> float:
+    return 1.0 - ratio(min(cost, worst), worst, empty=float("nan"))
+
+
+def _operations(truth: Tracked, found: Tracked, held: NDArray[np.int64]) -> dict[str, int]:
+    """Count what it takes to make the graph of the ground truth of that of the result, and the edges of the former."""
+    marked = np.flatnonzero(held > 0)
+    holder = found.find(truth.objects["frame"][marked], held[marked])
+    markers = np.bincount(holder, minlength=len(found.keys))
+    single = np.full(len(found.keys), -1, np.int64)
+    single[holder] = marked
+    single[markers != 1] = -1
+    count = max(1, len(truth.keys))
+    a, b, kinds = truth.edges()
+    true = np.argsort(a * count + b)
+    true_keys, true_kinds = (a * count + b)[true], kinds[true]
+    c, d, kinds = found.edges()
+    sure = (single[c] >= 0) & (single[d] >= 0)
+    keys, kinds = (single[c] * count + single[d])[sure], kinds[sure]
+    right = np.isin(keys, true_keys)
+    at = np.searchsorted(true_keys, keys[right])
+    return {
+        "ns": len(marked) - int((markers > 0).sum()),
+        "fn": len(held) - len(marked),
+        "fp": int((markers == 0).sum()),
+        "ed": int((~right).sum()),
+        "ea": len(true_keys) - int(np.isin(true_keys, keys).sum()),
+        "ec": int((true_kinds[at] != kinds[right]).sum()),
+        "edges": len(true_keys),
+    }
+
+
+def _alone(truth: Tracked, held: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The track of each marker's object, 0 where there is none or it has several markers."""
+    _, which, counts = np.unique(_keys(truth.objects["frame"], held), return_inverse=True, return_counts=True)
+    return np.where(counts[which] > 1, 0, held)
+
+
+def _complete_tracks(truth: Tracked, found: Tracked, alone: NDArray[np.int64]) -> float:
+    """CT: the F1 of tracks that one track of the result follows from their first to their last frame."""
+    order = np.argsort(truth.objects["track"], kind="stable")
+    tracks, first = np.unique(truth.objects["track"][order], return_index=True)
+    least, most = (extreme.reduceat(alone[order], first) for extreme in (np.minimum, np.maximum))
+    whole = (least == most) & (least > 0)
+    mine, theirs = np.searchsorted(truth.tracks["track"], tracks[whole]), least[whole]
+    other = np.searchsorted(found.tracks["track"], theirs)
+    equal = [truth.tracks[side][mine] == found.tracks[side][other] for side in ("begin", "end")]
+    total = len(truth.tracks["track"]) + len(found.tracks["track"])
+    return ratio(2 * int((equal[0] & equal[1]).sum()), total, empty=float("nan"))
+
+
+def _track_fractions(truth: Tracked, alone: NDArray[np.int64]) -> float:
+    """TF: the mean, over tracks that were found at all, of the longest part that one track of the result follows.
+
+    Of a track of the result that follows one whole track, later ones are not counted, as in the challenge's program.
+    """
+    order = np.argsort(truth.objects["track"], kind="stable")
+    track, held = truth.objects["track"][order], alone[order]
+    runs = np.flatnonzero((np.diff(track, prepend=-1) != 0) | (np.diff(held, prepend=-1) != 0))
+    lengths = np.diff(np.append(runs, len(track)))
+    at = np.searchsorted(truth.tracks["track"], track[runs])
+    parts = lengths / (truth.tracks["end"][at] - truth.tracks["begin"][at] + 1)
+    by = np.lexsort((-parts, track[runs], held[runs]))
+    best: dict[int, float] = {}
+    last, whole = (0, 0), 0
+    for follower, followed, part in zip(
+        held[runs][by].tolist(), track[runs][by].tolist(), parts[by].tolist(), strict=True
+    ):
+        if follower == 0 or (follower, followed) == last or follower == whole or best.get(followed) == 1.0:
+            continue
+        last = (follower, followed)
+        best[followed] = max(best.get(followed, 0.0), part)
+        whole = follower if part == 1.0 else whole
+    return float(np.mean(list(best.values()))) if best else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Divisions:
+    """Divisions of ground truth and result, compared."""
+
+    truth: Tracked
+    found: Tracked
+    held: NDArray[np.int64]
+
+    @cached_property
+    def true(self) -> dict[int, list[int]]:
+        """Rows of the daughters' tracks by the row of the mother's."""
+        return _divisions(self.truth.tracks)
+
+    @cached_property
+    def made(self) -> dict[int, list[int]]:
+        """The same of the result."""
+        return _divisions(self.found.tracks)
+
+    @cached_property
+    def _markers(self) -> dict[tuple[int, int], int]:
+        """Number of markers of an object, by frame and track."""
+        pairs, counts = np.unique(_keys(self.truth.objects["frame"], self.held), return_counts=True)
+        return {
+            (key >> 32, key & 0xFFFFFFFF): count for key, count in zip(pairs.tolist(), counts.tolist(), strict=True)
+        }
+
+    def _follows(self, frame: int, true: int, made: int) -> bool:
+        """Whether a track's object has the marker of a true track in a frame, and no other."""
+        (row,) = self.truth.find(np.array([frame]), np.array([true]))
+        return bool(row >= 0 and self.held[row] == made and self._markers[frame, made] == 1)
+
+    def _equal(self, mother: int, other: int, apart: int) -> bool:
+        truth, found = self.truth.tracks, self.found.tracks
+        end, ended = int(truth["end"][mother]), int(found["end"][other])
+        if len(self.true[mother]) != len(self.made[other]) or abs(end - ended) > apart:
+            return False
+        if not self._follows(min(end, ended), int(truth["track"][mother]), int(found["track"][other])):
+            return False
+        followers = set()
+        for daughter in self.true[mother]:
+            for made in self.made[other]:
+                begin, begun = int(truth["begin"][daughter]), int(found["begin"][made])
+                if abs(begin - begun) <= apart and self._follows(
+                    max(begin, begun), int(truth["track"][daughter]), int(found["track"][made])
+                ):
+                    followers.add(made)
+                    break
+        return len(followers) == len(self.true[mother])
+
+    def correctness(self, apart: int) -> float:
+        """BC: the F1 of divisions that are found at most `apart` frames too early or too late; nan without any."""
+        if not self.true:
+            return float("nan")
+        by_end: dict[int, list[int]] = {}
+        for mother in self.true:
+            by_end.setdefault(int(self.truth.tracks["end"][mother]), []).append(mother)
+        right = 0
+        for other in self.made:
+            ended = int(self.found.tracks["end"][other])
+            near = [mother for end in range(ended - apart, ended + apart + 1) for mother in by_end.get(end, [])]
+            right += sum(self._equal(mother, other, apart) for mother in near)
+        return 2 * right / (len(self.true) + len(self.made))
+
+
+def _divisions(tracks: Table) -> dict[int, list[int]]:
+    daughters: dict[int, list[int]] = {}
+    for row in np.flatnonzero(tracks["parent"] > 0).tolist():
+        mother = int(np.searchsorted(tracks["track"], tracks["parent"][row]))
+        daughters.setdefault(mother, []).append(row)
+    return {mother: rows for mother, rows in sorted(daughters.items()) if len(rows) > 1}
