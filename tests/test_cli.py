@@ -107,7 +107,7 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
     assert all(seconds > 0 for seconds in told["worker_seconds"].values())
 
 
-def test_holes_end_with_status_3(work: Path, tmp_path: Path) -> None:
+def test_failed_tiles_end_with_status_3(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "movie.zarr", tmp_path / "movie.zarr")
     next(path for path in (tmp_path / "movie.zarr/0/c/2").rglob("0") if path.is_file()).write_bytes(b"damaged")
     words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", *TRUST, "--layer", "holed", "--serial")

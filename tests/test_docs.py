@@ -75,7 +75,7 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
 def test_the_notebook_runs(tmp_path: Path) -> None:
     cells = json.loads((ROOT / "examples" / "intensity.ipynb").read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    code += "\nassert min(inside) > 2 * max(beside), (inside, beside)\nassert len(each) == 6"
+    code += "\nassert min(inside) > 2 * max(outside), (inside, outside)\nassert len(each) == 6"
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""What the doctor finds, and the small commands beside it."""
+"""The findings of the doctor, and other small commands."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_step_and_a_respacing_are_their_formulas(seed: int) -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
-def test_depths_are_distances_to_the_rim(seed: int) -> None:
+def test_depths_are_distances_to_the_boundary(seed: int) -> None:
     rng = np.random.default_rng(seed)
     angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
     polygon = 10 + rng.uniform(3, 8, (9, 1)) * np.stack([np.sin(angles), np.cos(angles)], axis=1)

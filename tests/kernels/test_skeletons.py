@@ -69,7 +69,7 @@ def test_pruning_drops_the_spur_of_a_bump_and_keeps_an_arm() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_skeleton_lies_beside_that_of_skimage(case: str) -> None:
+def test_a_skeleton_lies_next_to_that_of_skimage(case: str) -> None:
     mask = CASES[case] > 0
     found, other = skeleton(mask), skeletonize(mask)
     if mask.any() and not mask.all():
@@ -79,7 +79,7 @@ def test_a_skeleton_lies_beside_that_of_skimage(case: str) -> None:
 
 
 @given(label_images())
-def test_rims_have_a_neighbour_outside(labels: Labels) -> None:
+def test_contours_have_a_neighbour_outside(labels: Labels) -> None:
     assert np.array_equal(boundary_pixels(labels), neighbourhoods.boundary_pixels(labels))
 
 

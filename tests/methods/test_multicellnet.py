@@ -139,7 +139,7 @@ def test_the_weighted_loss_is_the_norm_of_both_and_has_its_gradient(e1: Any, e2:
         assert min_max_weight(torch.zeros(()), torch.zeros(())).item() == pytest.approx(0.5**0.5)
 
 
-def test_the_edge_target_is_one_on_a_straight_rim_and_sees_cells_apart() -> None:
+def test_the_edge_target_is_one_on_a_straight_outline_and_sees_cells_apart() -> None:
     labels = np.zeros((40, 80), np.uint32)
     labels[5:35, 8:40], labels[5:35, 40:72] = 1, 2
     edge = edges(labels, 2.0)

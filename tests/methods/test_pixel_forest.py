@@ -89,7 +89,7 @@ def test_a_response_is_the_same_in_every_window() -> None:
         assert not np.array_equal(less[:, reach - 1 : reach + 19, reach - 1 : reach + 29], wanted)
 
 
-def test_strips_give_the_shares_of_the_whole_window(tmp_path: Path) -> None:
+def test_bands_of_rows_give_the_shares_of_the_whole_window(tmp_path: Path) -> None:
     model = train(METHOD, [FRAMES], output=str(tmp_path), settings=QUICK)
     tall = torch.from_numpy(np.random.default_rng(0).random((1, 1, 1100, 24)).astype(np.float32))
     method: Any = model.method
@@ -137,5 +137,5 @@ def test_a_forest_that_cannot_be_is_refused(settings: Any, message: str) -> None
 
 def test_a_crop_without_a_pixel_to_learn_from_is_refused(tmp_path: Path) -> None:
     wide = dataclasses.replace(METHOD, scales=(6.0,))
-    with pytest.raises(InputError, match=r"look 28 px far: a crop of 32 px .* Set crop to at least 57"):
+    with pytest.raises(InputError, match=r"reach of 28 px: in a crop of 32 px .* Set crop to at least 57"):
         train(wide, [FRAMES], output=str(tmp_path), settings=QUICK)

@@ -119,8 +119,8 @@ def test_the_printed_list_is_read_in_two_ways() -> None:
     assert of_spine == [[16, 16, 8], [64, 64, 32], [128, 128, 64]]
     assert close == []
     for printed, ribs in (("ribs", 8), ("spine", 16)):
-        judge: Any = load_method("ribcage", printed=printed).networks()["discriminator"]
-        assert judge.blocks[0].image[1].out_channels == ribs
+        discriminator: Any = load_method("ribcage", printed=printed).networks()["discriminator"]
+        assert discriminator.blocks[0].image[1].out_channels == ribs
 
 
 def test_the_spine_sees_both_ribs_and_a_rib_sees_itself_alone() -> None:
@@ -157,7 +157,7 @@ def batch_of(count: int = 4, side: int = 37) -> Batch:
 
 
 @pytest.mark.parametrize("name", ["ribcage", "classdisc"])
-def test_the_players_minimise_equations_3_and_4(name: str) -> None:
+def test_estimator_and_discriminator_minimise_equations_3_and_4(name: str) -> None:
     torch.manual_seed(0)
     method, batch = load_method(name, **{**GAME, "noise": 0.0}), batch_of()
     networks = {name: network.eval() for name, network in method.networks().items()}
@@ -190,11 +190,11 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise:
     game = method.training.game
     seen: list[Tensor] = []
 
-    def judge(images: Tensor, values: Tensor) -> Tensor:
+    def network(images: Tensor, values: Tensor) -> Tensor:
         seen.append(values)
         return values.mean(dim=(1, 2, 3))
 
-    networks = {"discriminator": judge}
+    networks = {"discriminator": network}
     truth = one_hot(torch.randint(3, (2, 32, 32)))
     true, estimated = game.log_odds(networks, torch.zeros(4, 1, 32, 32), truth, truth, 0.0)
     assert true.shape == estimated.shape == (8,)
@@ -203,8 +203,8 @@ def test_the_discriminator_sees_truth_and_estimate_through_the_same_noise(noise:
 
 
 @pytest.mark.parametrize("resting", ["batch", "running"])
-def test_the_player_that_rests_normalises_by_the_batch(resting: str) -> None:
-    """Running statistics that are far off change what the moving player learns from, or nothing."""
+def test_the_frozen_network_normalises_by_the_batch(resting: str) -> None:
+    """Running statistics that are far off change what the trained network learns from, or nothing."""
     method, batch = load_method("ribcage", **{**GAME, "noise": 0.0, "resting": resting}), batch_of()
     losses: dict[tuple[str, ...], list[float]] = {}
     for shift in (0.0, 5.0):
@@ -226,7 +226,7 @@ def test_the_player_that_rests_normalises_by_the_batch(resting: str) -> None:
         assert (first == second) == (resting == "batch")
 
 
-def test_the_players_take_turns_of_20_steps() -> None:
+def test_the_updates_take_turns_of_20_steps() -> None:
     updates = load_method("ribcage", estimator_steps=20, discriminator_steps=20).stages()[0].updates
     turns = ["".join("ed"[i] for i, update in enumerate(updates) if update.is_due(step)) for step in range(80)]
     assert "".join(turns) == ("e" * 20 + "d" * 20) * 2

@@ -97,9 +97,9 @@ def test_a_training_is_repeatable(method: Any) -> None:
 
 def test_training_brings_all_terms_down(method: Any, networks: dict[str, Any]) -> None:
     batch = sample_batch(Subject(method=method, training=QUICK), 2)
-    player = loop.Updater(method.stages()[0].updates[0], networks, 1000)
+    updater = loop.Updater(method.stages()[0].updates[0], networks, 1000)
     torch.manual_seed(0)
-    curve = [player.step(batch, 0, QUICK, Workers()) for _ in range(8)]
+    curve = [updater.step(batch, 0, QUICK, Workers()) for _ in range(8)]
     assert sum(curve[-1].values()) < 0.9 * sum(curve[0].values())
 
 

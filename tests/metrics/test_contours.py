@@ -13,11 +13,11 @@ from cellscale.types import Labels
 
 @settings(deadline=None)
 @given(arrays(np.uint32, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 3)))
-def test_rims_are_cell_pixels_beside_another_label(labels: Labels) -> None:
+def test_boundary_pixels_are_cell_pixels_next_to_another_label(labels: Labels) -> None:
     assert np.array_equal(np.argwhere(boundary_pixels(labels)), rim(labels))
 
 
-def test_touching_cells_have_a_rim_between_them_and_none_at_the_border_of_the_image() -> None:
+def test_touching_cells_have_a_boundary_between_them_and_none_at_the_border_of_the_image() -> None:
     labels = np.repeat([[1, 1, 1, 2, 2, 2]], 4, axis=0).astype(np.uint32)
     assert boundary_pixels(labels).sum(axis=0).tolist() == [0, 0, 4, 4, 0, 0]
 

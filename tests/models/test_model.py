@@ -88,7 +88,7 @@ def test_a_model_that_is_replaced_is_whole_at_every_moment(
 
 
 @pytest.mark.parametrize("name", ["../weights.safetensors", "other", 3, "weights-0.safetensors"])
-def test_a_description_names_weights_beside_it_alone(model: Model, tmp_path: Path, name: str) -> None:
+def test_a_description_names_only_weights_in_its_folder(model: Model, tmp_path: Path, name: str) -> None:
     save_model(model, f"{tmp_path}/m")
     edited(tmp_path / "m", weights=name)
     (tmp_path / "m" / "weights.safetensors").rename(tmp_path / "weights.safetensors")

@@ -15,7 +15,7 @@ from cellscale.training.selection import training_data
 from tests.ngff.pictures import make, noise
 
 
-def test_a_frame_that_was_not_segmented_is_named_beside_those_that_were(tmp_path: Path) -> None:
+def test_a_frame_that_was_not_segmented_is_named_with_those_that_were(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", noise(6, 20, 20), "tyx")
     for name, frames in (("truth", range(6)), ("cells", (0, 1, 2, 4))):
         layer = stage_labels(image, name, planes_z=1, metadata={"frames": list(frames)})

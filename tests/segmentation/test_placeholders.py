@@ -95,7 +95,7 @@ def test_a_corrupt_chunk_names_its_tiles_and_publishes_nothing(image: NgffImage,
 
 
 @both
-def test_holes_of_tiles_are_published_and_named(image: NgffImage) -> None:
+def test_failed_tiles_are_published_and_named(image: NgffImage) -> None:
     run_it(image, "whole", **TILED)
     whole = damage(image)
     report = run_it(image, allow_failed_tiles=True, **TILED)
@@ -122,7 +122,7 @@ def test_holes_of_tiles_are_published_and_named(image: NgffImage) -> None:
     assert "failed_regions" not in open_labels(image.url, "cells").metadata
 
 
-def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
+def test_a_failed_tile_takes_nothing_from_cells_that_do_not_reach_it() -> None:
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in BLOBS.perfect_prediction(lakes()).items()}
     grid, link, lost = Grid(shape=(120, 150), size=40), BLOBS.link, 5
     cores, records = [], []
@@ -149,7 +149,7 @@ def test_a_hole_takes_nothing_from_cells_that_do_not_reach_it() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_a_hole_has_the_columns_of_other_tiles(name: str) -> None:
+def test_a_placeholder_has_the_columns_of_other_tiles(name: str) -> None:
     method, grid = load_method(name), Grid(shape=(96, 96), size=48)
     truth, _ = ndimage.label(blurred_noise((96, 96)) > 2600)
     ideal = method.perfect_prediction(truth.astype(np.uint32))
@@ -171,7 +171,7 @@ def lakes() -> np.ndarray:
 
 
 @both
-def test_a_frame_of_one_window_is_one_hole(image: NgffImage) -> None:
+def test_a_frame_of_one_window_is_one_failed_region(image: NgffImage) -> None:
     run_it(image, "whole")
     damage(image)
     report = run_it(image, allow_failed_tiles=True)
@@ -182,7 +182,7 @@ def test_a_frame_of_one_window_is_one_hole(image: NgffImage) -> None:
     assert np.array_equal(labels(image, t=0), labels(image, "whole", t=0))
 
 
-def test_a_frame_that_cannot_be_read_at_all_is_a_hole(image: NgffImage) -> None:
+def test_a_frame_that_cannot_be_read_at_all_is_a_failed_region(image: NgffImage) -> None:
     for path in (Path(image.url) / "0").rglob("*"):
         if path.is_file() and ("/1/0/" in str(path) or "/1/1/" in str(path)) and "/0/0/" not in str(path):
             path.write_bytes(b"no chunk")
@@ -205,7 +205,7 @@ def killed_after(step: str) -> Executor:
     return executor
 
 
-def test_a_killed_run_with_holes_resumes_with_the_same_holes(image: NgffImage) -> None:
+def test_a_killed_run_with_failed_tiles_resumes_with_the_same_ones(image: NgffImage) -> None:
     whole = damage(image)
     run_it(image, "undisturbed", allow_failed_tiles=True, **TILED)
     with pytest.raises(Killed):
@@ -218,7 +218,7 @@ def test_a_killed_run_with_holes_resumes_with_the_same_holes(image: NgffImage) -
     assert np.array_equal(labels(image), labels(image, "undisturbed"))
 
 
-def test_a_run_that_failed_can_be_finished_with_holes(image: NgffImage) -> None:
+def test_a_run_that_failed_can_be_finished_with_failed_tiles(image: NgffImage) -> None:
     def losing(work: Any, shared: Any, tasks: Any, *, gpu: bool = False) -> Any:
         for task, result in one_by_one(work, shared, tasks, gpu=gpu):
             scratch_of(image, "cells").delete("maps/000001/000000")

@@ -68,7 +68,7 @@ def test_names_that_do_not_tell_are_refused(tmp_path: Path) -> None:
     for name in ("w0_a.tif", "w0_b.tif"):
         _write(tmp_path / "f", name, 1)
     folder = str(tmp_path / "f")
-    with pytest.raises(InputError, match=r"w0_a.tif would be image and mask at once.*a_mask.tif"):
+    with pytest.raises(InputError, match=r"w0_a.tif is both image and mask.*a_mask.tif"):
         pairs(open_source(folder), open_source(folder, labels=True))
     _write(tmp_path / "f", "mask_x.tif", 1)
     with pytest.raises(InputError, match=r"mask_x.tif, which is named like a mask, but no mask has the name"):

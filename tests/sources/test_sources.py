@@ -75,7 +75,7 @@ def test_axes_may_be_given(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="expected letters of tczyx"):
             open_source(str(tmp_path / name), axes="qyx")
     np.save(tmp_path / "four.npy", noise(2, 3, 7, 9))
-    with pytest.raises(InputError, match="say what its axes are with --axes"):
+    with pytest.raises(InputError, match="name its axes with --axes"):
         open_source(str(tmp_path / "four.npy"))
 
 
@@ -156,7 +156,7 @@ def test_pages_lie_at_their_frames(tmp_path: Path) -> None:
     for text, reason in (
         ("1\n2\n", "names 2 frames"),
         ("1\nb\n3", "one frame number"),
-        ("1\n1\n2", "number 1 is there twice"),
+        ("1\n1\n2", "number 1 is a duplicate"),
     ):
         (tmp_path / "s.frames.txt").write_text(text)
         with pytest.raises(InputError, match=reason):

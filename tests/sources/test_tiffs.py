@@ -247,7 +247,7 @@ def test_narrow_frames_are_asked_for(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "five.tif", noise(64, 50, 5))
     np.save(tmp_path / "five.npy", noise(64, 50, 5))
     for name in ("five.tif", "five.npy"):
-        with pytest.raises(InputError, match=r"its frames would be 50 × 5 px. Say what its axes are with --axes: tyx"):
+        with pytest.raises(InputError, match=r"its frames would be 50 × 5 px. Name its axes with --axes: tyx"):
             open_source(str(tmp_path / name))
         assert open_source(str(tmp_path / name), axes="yxc").shape == (1, 5, 1, 64, 50)
         assert open_source(str(tmp_path / name), axes="tyx").shape == (64, 1, 1, 50, 5)
@@ -274,7 +274,7 @@ def test_a_palette_gives_the_stored_numbers(tmp_path: Path) -> None:
 
 def test_axes_that_nobody_knows_are_asked_for(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", noise(2, 3, 32, 40), photometric="minisblack", metadata={"axes": "RTYX"})
-    with pytest.raises(InputError, match=r"has the axes RTYX of .* say what they are with --axes"):
+    with pytest.raises(InputError, match=r"has the axes RTYX of .* name them with --axes"):
         open_source(str(tmp_path / "a.tif"))
 
 

@@ -112,7 +112,7 @@ def test_parts_without_contact_are_one_object() -> None:
     assert cells.objects["area"].tolist() == [2]
 
 
-def test_parts_in_two_strips_without_contact_are_one_object() -> None:
+def test_parts_in_two_row_groups_without_contact_are_one_object() -> None:
     grid = Grid(shape=(12, 3), size=4)
     records = []
     for tile in range(3):

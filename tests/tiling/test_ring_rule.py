@@ -34,7 +34,7 @@ def load_settings(method: Any) -> dict[str, Any]:
 
 
 def with_radius(name: str, radius: int, **settings: int) -> Any:
-    """A method whose touching, gap or parting pixels look `radius` px far, without postprocessing."""
+    """A method whose touching, gap or separating pixels depend on `radius` px around them, without postprocessing."""
     settable = {"fill_radius", "touching_radius", "band_radius", "contour_radius", "growth"}
     (key,) = settable & load_settings(load_method(name)).keys()
     return uncleaned(name, **{key: radius}, **settings)

@@ -1,4 +1,4 @@
-"""RowGroups: each joined by itself, united by a sweep that lets go of what reaches no further."""
+"""Row groups: each is joined by itself; a sweep merges them and finishes objects that reach no further group."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def records_of(mask: np.ndarray, grid: Grid) -> dict[int, TileRecord]:
     return made
 
 
-def judged(mask: np.ndarray, size: int, least: int = 1) -> list[list[tuple[int, int]]]:
+def decided(mask: np.ndarray, size: int, least: int = 1) -> list[list[tuple[int, int]]]:
     """First pixel and area of the cells that are finalized after each group."""
     row_groups = RowGroups(grid=Grid(shape=mask.shape, size=size), link=1, span=1)
     records = records_of(mask, row_groups.grid)
@@ -39,21 +39,21 @@ def judged(mask: np.ndarray, size: int, least: int = 1) -> list[list[tuple[int, 
     return [list(zip(part.cells["first"].tolist(), part.cells["area"].tolist(), strict=True)) for part in found]
 
 
-def test_objects_are_finalized_as_soon_as_no_further_strip_sees_them() -> None:
+def test_objects_are_finalized_as_soon_as_no_further_row_group_has_them() -> None:
     """The cell at 14 ends in the second group, in its last row: tiles of the third see it in their rings."""
-    assert judged(FRAME, 2) == [[(2, 2)], [(0, 3)], [(5, 8), (14, 2), (25, 2)]]
+    assert decided(FRAME, 2) == [[(2, 2)], [(0, 3)], [(5, 8), (14, 2), (25, 2)]]
 
 
-def test_small_objects_are_judged_whole() -> None:
-    assert judged(FRAME, 2, least=3) == [[], [(0, 3)], [(5, 8)]]
+def test_small_objects_are_decided_whole() -> None:
+    assert decided(FRAME, 2, least=3) == [[], [(0, 3)], [(5, 8)]]
 
 
-def test_one_strip_is_the_whole_frame() -> None:
-    assert judged(FRAME, 6) == [[(0, 3), (2, 2), (5, 8), (14, 2), (25, 2)]]
+def test_one_row_group_is_the_whole_frame() -> None:
+    assert decided(FRAME, 6) == [[(0, 3), (2, 2), (5, 8), (14, 2), (25, 2)]]
 
 
 @pytest.mark.parametrize(("size", "span", "rows", "count"), [(4, 1, 1, 3), (4, 9, 3, 1), (2, 3, 2, 3), (64, 70, 2, 1)])
-def test_a_strip_is_as_high_as_ties_can_span(size: int, span: int, rows: int, count: int) -> None:
+def test_a_row_group_is_as_high_as_ties_can_span(size: int, span: int, rows: int, count: int) -> None:
     row_groups = RowGroups(grid=Grid(shape=(12, 30), size=size), link=1, span=span)
     assert (row_groups.tile_rows, len(row_groups)) == (rows, count)
     numbers = [tile for group in range(count) for tile in row_groups.tiles(group)]
@@ -62,7 +62,7 @@ def test_a_strip_is_as_high_as_ties_can_span(size: int, span: int, rows: int, co
     assert not row_groups.tiles(count)
 
 
-def test_strips_grow_to_a_task() -> None:
+def test_row_groups_grow_to_a_task() -> None:
     assert RowGroups(grid=Grid(shape=(100, 100), size=10), link=1, span=1, least_px=3500).tile_rows == 4
 
 

@@ -58,7 +58,7 @@ def descent(parameters: Any, seen: Any, rate: float) -> torch.optim.SGD:
 
 
 def learned(name: str, workers: Workers, size: int, rate: float = 0.05) -> tuple[list[Any], dict[str, Tensor]]:
-    """First gradients of each player, and the weights at the end."""
+    """First gradients of each update, and the weights at the end."""
     torch.set_num_threads(1)
     method: Any = load_method(name, **BARE).fit_statistics(labels for _, labels in FRAMES)
     settings = dataclasses.replace(SETTINGS, batch_size=size)

@@ -27,7 +27,7 @@ def networks() -> dict[str, Any]:
     torch.manual_seed(0)
     return {
         name: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Dropout2d(0.3), nn.Conv2d(2, 1, 1))
-        for name in ("maker", "judge")
+        for name in ("maker", "critic")
     }
 
 
@@ -63,7 +63,7 @@ TWO = (
     Stage(name="plain", updates=(update("maker", trains=("maker",)),), share=1),
     Stage(
         name="both",
-        updates=(update("judge", trains=("judge",), every=2), update("maker", "judge", trains=("maker",))),
+        updates=(update("critic", trains=("critic",), every=2), update("maker", "critic", trains=("maker",))),
         share=3,
     ),
 )
@@ -91,10 +91,10 @@ def test_stages_share_the_steps() -> None:
 
 
 def test_a_budget_counts_the_updates_of_the_networks_that_predict() -> None:
-    """Players that take turns need more batches for as many updates."""
+    """Updates that take turns need more batches."""
     turns = [
         update("maker", trains=("maker",), every=3, turn=(0, 1)),
-        update("judge", trains=("judge",), every=3, turn=(1, 3)),
+        update("critic", trains=("critic",), every=3, turn=(1, 3)),
     ]
     stages = (ONE[0], Stage(name="game", updates=tuple(turns), batches_per_update=3))
     assert ends_of(stages, 8) == [4, 16]
@@ -102,7 +102,7 @@ def test_a_budget_counts_the_updates_of_the_networks_that_predict() -> None:
     settings = dataclasses.replace(SETTINGS, steps=8)
     run(stages, networks(), settings=settings, hooks=Hooks(on_step=lambda stage, step, terms: log.append([*terms])))
     assert log.count(["maker"]) == 8
-    assert log.count(["judge"]) == 8
+    assert log.count(["critic"]) == 8
 
 
 def test_losses_see_the_progress_of_their_stage() -> None:
@@ -121,8 +121,8 @@ def test_losses_see_the_progress_of_their_stage() -> None:
 def test_each_step_logs_its_stage_and_terms() -> None:
     log = []
     run(TWO, networks(), hooks=Hooks(on_step=lambda stage, step, terms: log.append((stage, step, sorted(terms)))))
-    assert log[:3] == [("plain", 1, ["maker"]), ("plain", 2, ["maker"]), ("both", 3, ["judge", "maker+judge"])]
-    assert [terms for _, _, terms in log[3:]] == [["maker+judge"], ["judge", "maker+judge"]] * 2 + [["maker+judge"]]
+    assert log[:3] == [("plain", 1, ["maker"]), ("plain", 2, ["maker"]), ("both", 3, ["critic", "maker+critic"])]
+    assert [terms for _, _, terms in log[3:]] == [["maker+critic"], ["critic", "maker+critic"]] * 2 + [["maker+critic"]]
 
 
 def test_a_training_lowers_its_loss() -> None:
@@ -134,14 +134,14 @@ def test_a_training_lowers_its_loss() -> None:
 
 def test_resting_networks_stay_bit_equal_though_gradients_pass_through_them() -> None:
     nets = networks()
-    before = tensors({"judge": nets["judge"]})
+    before = tensors({"critic": nets["critic"]})
     (player_of_judge, player_of_maker) = TWO[1].updates
     loop.Updater(player_of_maker, nets, 4).step(next(batches(0)), 0, SETTINGS, Workers())
-    assert same(before, tensors({"judge": nets["judge"]}))
+    assert same(before, tensors({"critic": nets["critic"]}))
     maker = tensors({"maker": nets["maker"]})
     loop.Updater(player_of_judge, nets, 4).step(next(batches(0)), 0, SETTINGS, Workers())
     assert same(maker, tensors({"maker": nets["maker"]}))
-    assert not same(before, tensors({"judge": nets["judge"]}))
+    assert not same(before, tensors({"critic": nets["critic"]}))
 
 
 OTHER = dataclasses.replace(SETTINGS, ema_decay=0.9, patience=2, schedule="cosine", warmup=2)
@@ -199,7 +199,7 @@ def test_the_average_is_validated_and_kept() -> None:
         if step % SETTINGS.validate_every == 0:
             torch.testing.assert_close(seen[step // 2 - 1]["maker.0.weight"], wanted)
     assert same(tensors(nets), seen[-1])
-    assert same({"judge.0.weight": nets["judge"][0].weight}, moved[0])
+    assert same({"critic.0.weight": nets["critic"][0].weight}, moved[0])
     assert int(nets["maker"][1].num_batches_tracked) == 8
 
 
@@ -284,11 +284,11 @@ def test_patience_ends_a_stage_and_the_next_one_begins() -> None:
 
 def test_something_happens_at_the_end_of_a_stage() -> None:
     def copy(nets: Networks) -> None:
-        nets["judge"].load_state_dict(nets["maker"].state_dict())
+        nets["critic"].load_state_dict(nets["maker"].state_dict())
 
     nets = networks()
     run((dataclasses.replace(ONE[0], on_end=copy),), nets)
-    assert torch.equal(nets["judge"][0].weight, nets["maker"][0].weight)
+    assert torch.equal(nets["critic"][0].weight, nets["maker"][0].weight)
 
 
 def test_a_learner_without_gradients_gets_the_stages_batches() -> None:
@@ -311,14 +311,14 @@ def test_what_a_learner_leaves_of_its_batches_is_not_seen_by_the_next_stage() ->
     assert same(tensors(whole), tensors(hasty))
 
 
-def test_players_take_turns_of_several_steps() -> None:
+def test_updates_take_turns_of_several_steps() -> None:
     log: list[str] = []
     turns = (
         update("maker", trains=("maker",), every=5, turn=(0, 2)),
-        update("judge", trains=("judge",), every=5, turn=(2, 5)),
+        update("critic", trains=("critic",), every=5, turn=(2, 5)),
     )
     run((Stage(name="game", updates=turns),), networks(), hooks=Hooks(on_step=lambda _, step, terms: log.extend(terms)))
-    assert log == ["maker", "maker", "judge", "judge", "judge", "maker", "maker", "judge"]
+    assert log == ["maker", "maker", "critic", "critic", "critic", "maker", "maker", "critic"]
 
 
 def test_a_loss_that_is_no_number_ends_the_run() -> None:

@@ -351,6 +351,6 @@ def test_a_damaged_state_is_named_and_can_be_dropped(tmp_path: Path, damage: Any
         held = torch.load(state, weights_only=True)
         del held["history"]
         torch.save(held, state)
-    with pytest.raises(DamagedError, match=r"state\.pt is damaged: .*Start anew with --overwrite\.$"):
+    with pytest.raises(DamagedError, match=r"state\.pt is damaged: .*Start over with --overwrite\.$"):
         run(tmp_path, resume=True)
     assert run(tmp_path, overwrite=True).training["steps"] == SETTINGS.steps

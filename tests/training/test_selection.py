@@ -37,7 +37,7 @@ def data(*counts: Any) -> list[TrainingData]:
 @pytest.mark.parametrize(
     ("count", "kept"), [(1, [20]), (2, [10, 30]), (4, [5, 15, 25, 35]), (11, [1, 5, 9, 12, 16, 20, 23, 27, 30, 34, 38])]
 )
-def test_chosen_frames_are_spread_evenly(count: int, kept: Any) -> None:
+def test_chosen_frames_are_evenly_spaced(count: int, kept: Any) -> None:
     (found,) = subsample(data(40), count)
     assert [t for t, _ in found.planes] == kept
 

@@ -203,7 +203,7 @@ def save_labels(
     layer : str
         Name of the layer.
     frames : sequence of int
-        Frames of the image that are annotated, rising. The labels have one time point for each of them, or one for each
+        Annotated frames of the image, ascending. The labels have one time point for each of them, or one for each
         frame of the image: then all are written. Training and evaluation use the annotated ones only; None: all frames.
     axes : str
         Meaning of the dimensions in their order, of t, z, y, x; None: the names of an xarray array's dimensions; else
@@ -250,7 +250,7 @@ def _places(image: NgffImage, count: int, frames: Sequence[int] | None) -> tuple
     annotated = list(range(total)) if frames is None else [int(t) for t in frames]
     if not annotated or annotated != sorted(set(annotated)) or not 0 <= annotated[0] <= annotated[-1] < total:
         raise InputError(
-            f"Frames {annotated} are not valid; expected rising numbers below {total}, frames of {image.url}."
+            f"Frames {annotated} are not valid; expected ascending numbers below {total}, frames of {image.url}."
         )
     if count not in (total, len(annotated)):
         raise InputError(

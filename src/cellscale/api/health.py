@@ -94,7 +94,7 @@ def _writing(url: str, options: Mapping[str, Any] | None) -> str:
     seconds = time.perf_counter() - began
     folder.delete(name)
     if back != content:
-        raise OSError(f"{url} gave other bytes back than were written.")
+        raise OSError(f"{url} returned other bytes than were written.")
     return f"1 MiB written, read and deleted in {seconds:.2f} s"
 
 

@@ -145,7 +145,7 @@ def prepare(
 def _check(values: Mapping[str, float | None], *, above: float) -> None:
     for name, value in values.items():
         if value is not None and not (np.isfinite(value) and value > above):
-            raise InputError(f"{name} = {value} is not valid; expected a positive number, or leave it out.")
+            raise InputError(f"{name} = {value} is not valid; expected a positive number, or None.")
 
 
 def _pixels(image: NgffImage, size_um: float | None) -> tuple[float, float] | None:

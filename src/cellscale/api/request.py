@@ -56,7 +56,7 @@ class SegmentationOptions:
     overwrite: bool = False
     """Replace an existing layer, and drop an unfinished run with different settings."""
     allow_failed_tiles: bool = False
-    """Publish although tiles failed; they become background and are named in metadata and report."""
+    """Publish the layer even if tiles failed; they become background and are named in metadata and report."""
     report: str | None = None
     """Folder for a copy of the run's report, written for a failed run as well."""
     ome_zarr_version: str | None = None

@@ -33,16 +33,16 @@ SERIES = _SeriesType()
 @click.argument("destination")
 @click.option("--masks", help="Instance masks of the same frames: a TIFF stack or folder, a CTC folder, npz or npy.")
 @click.option("--layer", default="truth", show_default=True, help="Name of the label layer for the masks.")
-@click.option("--series", type=SERIES, help="Image to import where there are several: its number, or all.")
+@click.option("--series", type=SERIES, help="Image to import from a source with several: its number, or all.")
 @click.option(
     "--classes",
     type=click.Choice(["number", "keep"]),
     help="For masks whose numbers have several components, e.g. 0 and 255: make each one a cell, or keep the numbers.",
 )
-@click.option("--pixel-size", "pixel_size_um", type=float, help="Width of a pixel, µm [default: what the file says].")
-@click.option("--z-step", "z_step_um", type=float, help="Distance of two slices, µm [default: what the file says].")
+@click.option("--pixel-size", "pixel_size_um", type=float, help="Width of a pixel, µm. [default: from the file]")
+@click.option("--z-step", "z_step_um", type=float, help="Distance between slices, µm. [default: from the file]")
 @click.option(
-    "--frame-interval", "frame_interval_s", type=float, help="Time between two frames, s [default: the same]."
+    "--frame-interval", "frame_interval_s", type=float, help="Time between frames, s. [default: from the file]"
 )
 @click.option(
     "--ome-zarr-version", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write."
@@ -74,8 +74,14 @@ def import_command(quiet: bool, /, source: str, destination: str, as_json: bool,
 @click.argument("destination")
 @click.option("--shape", required=True, help="Frames, height and width: T,Y,X.")
 @click.option("--cells", type=click.IntRange(min=0), required=True, help="Number of cells at the first frame.")
-@click.option("--look", type=click.Choice(["fluorescence", "brightfield"]), default="fluorescence", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--look",
+    type=click.Choice(["fluorescence", "brightfield"]),
+    default="fluorescence",
+    show_default=True,
+    help="Kind of microscopy.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 @click.option(
     "--ome-zarr-version", type=click.Choice(["0.4", "0.5"]), default="0.5", show_default=True, help="Version to write."
 )

@@ -33,7 +33,7 @@ from cellscale.storage.json_text import json_text
 @click.option("--ground-truth-store", help="Store of the ground truth. [default: the image's own]")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all with ground truth]")
 @click.option(
-    "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that nobody annotated: not scored."
+    "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that were not annotated: not scored."
 )
 @click.option("--output", help="JSON file to write the scores to, any fsspec URL.")
 @wells

@@ -56,6 +56,6 @@ def _status() -> int:
         click.echo(f"cellscale: error: {one_line(str(error))}", err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("cellscale: stopped. Repeat the command to go on where it stopped (train: with --resume).", err=True)
+        click.echo("cellscale: stopped. Repeat the command to resume (train: with --resume).", err=True)
         return 130
     return 0

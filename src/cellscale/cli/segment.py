@@ -42,7 +42,10 @@ PREDICTION = (
         help="Segment each slice, or the maximum over all slices. [default: slices]",
     ),
     click.option(
-        "--level", default="0", show_default=True, help="Level of the pyramid; auto: the nearest to the model's."
+        "--level",
+        default="0",
+        show_default=True,
+        help="Pyramid level; auto: the level with the pixel size nearest to the model's.",
     ),
     click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [segmentation] and [engine]."),
     settings_option,
@@ -53,7 +56,11 @@ PREDICTION = (
 LAYER = (
     click.option("--layer", default="cells", show_default=True, help="Name of the label layer to write."),
     click.option("--output", help="Store to write to. [default: the image's own]"),
-    click.option("--tile-size", type=click.IntRange(min=16), help="Side of a tile, px. [default: 1024]"),
+    click.option(
+        "--tile-size",
+        type=click.IntRange(min=16),
+        help="Side of a tile, px; labels do not depend on it. [default: 1024]",
+    ),
     click.option("--ome-zarr-version", type=click.Choice(["0.4", "0.5"]), help="Version of another output store."),
 )
 """Options of `segment` and `plan`."""
@@ -63,12 +70,12 @@ LAYER = (
 @click.argument("image")
 @with_options(*LAYER, *PREDICTION, *ray_options, wells)
 @click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
-@click.option("--allow-failed-tiles", is_flag=True, help="Publish although tiles failed; exit status 3.")
+@click.option("--allow-failed-tiles", is_flag=True, help="Publish the layer even if tiles failed; exit status 3.")
 @click.option("--report", help="Folder for a copy of the run's report, also written for a failed run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's report as JSON.")
 @click.pass_obj
 def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wells: str | None, **options: Any) -> None:
-    """Segment IMAGE by overlapping tiles and write an NGFF label layer. The same command again resumes a run.
+    """Segment IMAGE by overlapping tiles and write an NGFF label layer. Repeat the command to resume a run.
 
     A plate, or another collection of images, is one job: each image gets its layer.
     """

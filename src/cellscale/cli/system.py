@@ -44,7 +44,7 @@ def doctor_command(as_json: bool, **options: Any) -> None:
 @as_json
 @click.pass_obj
 def demo_command(quiet: bool, output: str, as_json: bool) -> None:
-    """Make a time-lapse, train a little, segment it on a local Ray, score it and draw a picture."""
+    """Make a time-lapse, train briefly, segment it on a local Ray, score it and draw a picture."""
     with progress(quiet) as show:
         result = cellscale.demo(output, on_progress=show)
     if as_json:

@@ -148,7 +148,7 @@ def several_images(image: str, wells: str | None, options: Mapping[str, Any]) ->
 
 ray_options = (
     click.option("--address", help="Address of a Ray cluster. [default: RAY_ADDRESS, or a Ray started locally]"),
-    click.option("--serial", is_flag=True, help="Work in this process, without Ray."),
+    click.option("--serial", is_flag=True, help="Run in this process, without Ray."),
 )
 
 

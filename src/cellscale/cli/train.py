@@ -60,13 +60,13 @@ def models_command(as_json: bool) -> None:
 @click.option("--init-from", metavar="MODEL", help="Start from this model: a folder, or a name of `cellscale models`.")
 @click.option("--layer", default="truth", show_default=True, help="Label layer with the ground truth.")
 @click.option("--frames", type=FRAMES, help="Half-open range of frames to train on. [default: all that have labels]")
-@click.option("--validation-frames", type=FRAMES, help="Frames held out, on which thresholds are tuned.")
-@click.option("--validation", multiple=True, metavar="IMAGE", help="Image held out whole; may be repeated.")
+@click.option("--validation-frames", type=FRAMES, help="Held-out frames: scored, and used to calibrate thresholds.")
+@click.option("--validation", multiple=True, metavar="IMAGE", help="Held-out image; may be repeated.")
 @click.option("--max-train-frames", type=int, metavar="N", help="Train on N of these frames, evenly spaced.")
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @settings_option
 @click.option(
-    "--preset", help="Settings that go together: paper (as printed), fast, default. [default: default, or the model's]"
+    "--preset", help="Named set of settings: paper (as printed), fast, default. [default: default, or the model's]"
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of training workers.")
 @with_options(*ray_options)

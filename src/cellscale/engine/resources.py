@@ -64,6 +64,6 @@ def check_alive() -> None:
     dead: set[str] = {kind for kind, _ in node.dead_processes()} if node is not None else set()
     for kind in _VITAL.keys() & dead:
         raise RunError(
-            f"Ray's {_VITAL[kind]} on this machine has died, killed by someone or for want of memory. Nothing is lost: "
-            "repeat the command to go on where it stopped."
+            f"Ray's {_VITAL[kind]} on this machine has died: it was killed, or memory ran out. Nothing is lost: "
+            "repeat the command to resume."
         )

@@ -103,8 +103,8 @@ def ronneberger(
     check_equal_shapes(image, wanted, "labels and where")
     _, first, _, second = two_nearest_labels(image)
     wanted = wanted & (second != FAR)
-    d1, d2 = first[wanted].astype(np.float64), second[wanted].astype(np.float64)
-    squared = d1 + d2 if squares else d1 + d2 + 2 * np.sqrt(d1 * d2)
+    d1, d2 = first[wanted].astype(np.float64), second[wanted].astype(np.float64)  # squared distances, (n,)
+    squared = d1 + d2 if squares else d1 + d2 + 2 * np.sqrt(d1 * d2)  # (√d1 + √d2)², with one root instead of two
     weights = np.zeros(image.shape, np.float32)
     weights[wanted] = w0 * np.exp(squared / (-2 * sigma**2))
     return weights

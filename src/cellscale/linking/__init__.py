@@ -1,1 +1,1 @@
-"""Linking: objects of neighbouring planes become one object, by whole numbers that no tiling changes."""
+"""Linking: objects of neighbouring planes become one object, by integers that do not depend on the tiling."""

@@ -1,4 +1,4 @@
-"""Assignment: which candidate pairs become links, so that the sum of their costs is least.
+"""Assignment: choice of candidate pairs as links, with the least total cost.
 
 K. Jaqaman et al., Robust single-particle tracking in live-cell time-lapse sequences, 2008: an object that gets no
 partner costs as much as the dearest link that is taken. Costs are whole numbers: sums of them are exact in any order.

@@ -23,13 +23,13 @@ LINK, GAP, DIVISION = 2 * UNIT, 3 * UNIT // 4, 3 * UNIT // 5
 
 @dataclass(frozen=True, kw_only=True)
 class LinkRules:
-    """How cells are followed."""
+    """Parameters of the linking of cells."""
 
     max_distance: float | None = None
-    """Farthest that a cell that overlaps nothing is looked for from one frame to the next, px; None: the median
+    """Greatest distance of a link without overlap from one frame to the next, px; None: the median
     distance to the nearest neighbour in the frame, or three median diameters if that is less."""
     max_gap: int = 2
-    """Most frames in a row in which a cell may be missing."""
+    """Greatest number of consecutive frames in which a cell may be missing."""
     divisions: bool = True
     """Whether cells may divide."""
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -1,7 +1,7 @@
 """Numbers of tracks: one sweep over the frames, which holds the few frames that a gap may reach back to.
 
-A cell that goes on keeps its number; daughters get numbers of their own. Numbers follow the frames, and in a frame the
-raster order of first pixels, so that they depend on the pixels alone.
+A cell that continues keeps its number; daughters get new numbers. Numbers follow the frames, and in a frame the raster
+order of first pixels, so that they depend only on the pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_TRACKS = int(np.iinfo(np.uint32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the objects of a frame were before, n objects."""
+    """Predecessors of the n objects of a frame."""
 
     back: NDArray[np.int64]
     """(n,), how many frames before the same cell was last seen; 0: never."""
@@ -48,7 +48,7 @@ def earlier_of(
     gaps: Iterable[tuple[int, NDArray[np.int64]]],
     daughters: NDArray[np.int64],
 ) -> Earlier:
-    """Put together what the objects of a frame were before.
+    """Combine links, gaps and divisions to the predecessors of the objects of a frame.
 
     Parameters
     ----------

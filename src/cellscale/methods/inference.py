@@ -59,7 +59,7 @@ def check_precision(device: str, precision: Precision) -> None:
     if precision == "bf16" and not has_bf16(device):
         raise InputError(
             f"Node {platform.node()} has no bf16 arithmetic on {device!r}; the run computes in bf16, and labels must "
-            "not depend on the node. Start over with --set precision=fp32, or leave out nodes of this kind."
+            "not depend on the node. Start over with --set precision=fp32, or exclude nodes of this kind."
         )
 
 

@@ -214,8 +214,8 @@ class PixelForest:
         classes = batch.targets["classes"].cpu().numpy()[inner]
         if classes.size == 0:
             raise InputError(
-                f"The filters look {self.reach} px far: a crop of {batch.image.shape[-1]} px has no pixel that sees "
-                f"nothing else. Set crop to at least {2 * self.reach + 1}, or choose smaller scales."
+                f"The filters have a reach of {self.reach} px: in a crop of {batch.image.shape[-1]} px every pixel "
+                f"depends on pixels outside it. Set crop to at least {2 * self.reach + 1}, or choose smaller scales."
             )
         values = np.stack([self.features(image)[inner] for image in batch.image.cpu().numpy()]).swapaxes(0, 1)
         shuffled = rng.permutation(classes.size)

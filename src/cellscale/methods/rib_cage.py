@@ -102,7 +102,7 @@ def patches(values: Tensor, side: int) -> Tensor:
     if rows * columns == 0:
         raise InputError(
             f"A crop of {values.shape[2] + BEFORE + BEHIND} px leaves {values.shape[2]} px of estimate; the "
-            f"discriminator looks at {side} px. Set crop to at least {side + BEFORE + BEHIND}."
+            f"discriminator needs {side} px. Set crop to at least {side + BEFORE + BEHIND}."
         )
     cut = values[:, :, : rows * side, : columns * side].reshape(*values.shape[:2], rows, side, columns, side)
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)

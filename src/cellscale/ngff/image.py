@@ -100,7 +100,7 @@ class NgffImage:
         return array_io.index_of(self.axes, box, t=t, z=self._slices(z, level), c=c)
 
     def _runs(self, channels: Sequence[int] | None) -> list[slice]:
-        """Channels as slices, one for neighbours in rising order."""
+        """Channels as slices, one for neighbours in ascending order."""
         runs: list[slice] = []
         for c in range(self.size("c")) if channels is None else channels:
             array_io.check_range("Channel", c, self.size("c"), url=self.url)

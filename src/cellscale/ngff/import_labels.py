@@ -45,7 +45,7 @@ class Planes(Protocol):
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """The frames that exist, rising."""
+        """The frames that exist, ascending."""
         ...
 
     @property
@@ -95,7 +95,7 @@ def pairs(images: Planes, labels: Planes) -> dict[int, int]:
     common = sorted(images.files & labels.files)
     if common:
         raise InputError(
-            f"{common[0]} would be image and mask at once. In a folder that holds both, masks are named like their "
+            f"{common[0]} is both image and mask. In a folder that holds both, masks are named like their "
             "images: a.tif and a_mask.tif."
         )
     if labels.shape[2:] != images.shape[2:] or labels.shape[1] != 1:
@@ -126,7 +126,7 @@ def instance_labels(plane: NDArray[Any], t: int, path: str) -> Labels:
         fractions = plane[plane % 1 != 0]
         value = fractions.flat[0] if fractions.size else plane.max()
         raise InputError(
-            f"{where}: value {value} is {plane.dtype}; labels are integers, 0 for background. Save them so."
+            f"{where}: value {value} is {plane.dtype}; labels are integers, 0 for background. Save them as integers."
         )
     return as_labels(plane, where)
 

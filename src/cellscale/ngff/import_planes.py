@@ -193,7 +193,7 @@ def write_layer(
     name : str
         Name of the layer.
     written : sequence of int
-        Frame of the image for each time point of the labels, rising.
+        Frame of the image for each time point of the labels, ascending.
     annotated : sequence of int
         The frames that the layer names as annotated.
     overwrite : bool

@@ -64,7 +64,7 @@ def _of_wells(images: Mapping[str, str], wells: str | Sequence[str], root: str) 
     patterns = [word.strip() for word in (wells.split(",") if isinstance(wells, str) else wells)]
     names = {name: "/".join(name.split("/")[:2]) for name in images}
     if not all("/" in name for name in names.values()):
-        raise InputError(f"{root} is not a plate, and --wells selects wells of a plate. Leave --wells out.")
+        raise InputError(f"{root} is not a plate, and --wells selects wells of a plate. Omit --wells.")
     for pattern in patterns:
         if not any(fnmatchcase(well, pattern) for well in names.values()):
             known = ", ".join(list(dict.fromkeys(names.values()))[:12])

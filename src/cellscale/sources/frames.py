@@ -27,7 +27,7 @@ class Source:
     """Lengths of t, c, z, y, x."""
     dtype: np.dtype[Any]
     frames: tuple[int, ...]
-    """The frames that exist, rising; the others are empty."""
+    """The frames that exist, ascending; the others are empty."""
     numbered: bool = False
     """Whether the frames have numbers of their own, by which labels are matched with images."""
     names: Mapping[str, int] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def rising(numbers: Sequence[int], path: str) -> list[int]:
     twice = [numbers[a] for a, b in itertools.pairwise(order) if numbers[a] == numbers[b]]
     wrong = [*twice, *(number for number in numbers if number < 0)]
     if wrong:
-        raise InputError(f"{path}: frame number {wrong[0]} is there twice or negative.")
+        raise InputError(f"{path}: frame number {wrong[0]} is a duplicate or negative.")
     return order
 
 
@@ -149,5 +149,7 @@ def matched(images: Sequence[Source], masks: Sequence[Source], numbers: Sequence
             raise InputError(f"Mask {next(iter(by_key))!r} of {masks[0].path} has no image of this name.")
         return found
     if len(masks) <= max(numbers) or 1 < len(numbers) != len(masks):
-        raise InputError(f"{masks[0].path} holds {len(masks)} mask images for {len(numbers)} images; expected as many.")
+        raise InputError(
+            f"{masks[0].path} holds {len(masks)} mask images for {len(numbers)} images; expected one for each image."
+        )
     return [masks[number] for number in numbers]

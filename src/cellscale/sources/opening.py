@@ -70,8 +70,8 @@ def _frame_of(path: Path, images: tuple[Stored, ...], volume: bool) -> Stored:
     if len(images) > 1 or images[0].size("t") > 1:
         pages = f"{len(images)} images" if len(images) > 1 else f"{images[0].size('t')} pages"
         raise InputError(
-            f"{path} has {pages}, but in a folder each file is one frame. If the pages are slices or channels, say so "
-            "with --axes zyx or cyx; --series all makes an image of its own of each file."
+            f"{path} has {pages}, but in a folder each file is one frame. If the pages are slices or channels, use "
+            "--axes zyx or cyx; --series all makes a separate image of each file."
         )
     return images[0]
 
@@ -84,7 +84,7 @@ def _check_alike(files: Sequence[Stored], labels: bool) -> None:
         if other is not None:
             raise InputError(
                 f"{other.path} has {other.size(axis)} {of}, {first.path} has {first.size(axis)}; the frames of one "
-                "image have equally many. Use --series all to make an image of its own of each file."
+                "image must have the same number. Use --series all to make a separate image of each file."
             )
     sizes = {(file.size("y"), file.size("x")): file for file in reversed(files)}
     if len(sizes) > 1:
@@ -92,13 +92,13 @@ def _check_alike(files: Sequence[Stored], labels: bool) -> None:
         raise InputError(
             f"{Path(first.path).parent} holds images of {len(sizes)} sizes: {Path(first.path).name} has "
             f"{first.size('y')} × {first.size('x')} px, {Path(other.path).name} has {height} × {width} px. Use "
-            "--series all to make an image of its own of each file."
+            "--series all to make a separate image of each file."
         )
     other = next((file for file in files if file.dtype != first.dtype), None)
     if other is not None and not labels:
         raise InputError(
             f"{other.path} is {other.dtype}, {first.path} is {first.dtype}; the frames of one image have one type, and "
-            "masks are named like a_mask.tif. Use --series all to make an image of its own of each file."
+            "masks are named like a_mask.tif. Use --series all to make a separate image of each file."
         )
 
 

@@ -94,8 +94,8 @@ def check_frames(axes: str, shape: Sequence[int], path: str) -> None:
     height, width = shape[axes.index("y")], shape[axes.index("x")]
     if "t" in axes and width <= _NARROW_PX and height >= 2 * width:
         raise InputError(
-            f"{path} has the shape {tuple(shape)}: as {axes}, its frames would be {height} × {width} px. Say what its "
-            f"axes are with --axes: {axes} for frames of this size, yxc or tyxc where the last axis is channels."
+            f"{path} has the shape {tuple(shape)}: as {axes}, its frames would be {height} × {width} px. Name its "
+            f"axes with --axes: {axes} for frames of this size, yxc or tyxc where the last axis is channels."
         )
 
 
@@ -106,7 +106,7 @@ def _array_axes(array: Any, axes: Sequence[str], path: str) -> str:
     if array.ndim in (3, 4) and shape[-1] <= _CHANNELS_LAST < min(shape[-3:-1]) // 2:
         return "tyxc"[4 - array.ndim :]
     if array.ndim not in _DEFAULT_AXES:
-        raise InputError(f"{path} has the shape {shape}; say what its axes are with --axes, e.g. tcyx or zcyx.")
+        raise InputError(f"{path} has the shape {shape}; name its axes with --axes, e.g. tcyx or zcyx.")
     check_frames(_DEFAULT_AXES[array.ndim], shape, path)
     return _DEFAULT_AXES[array.ndim]
 

@@ -26,7 +26,7 @@ from cellscale.units import positive, unit_s, unit_um, unknown_unit
 _PRINTED_UM = 20.0
 """Pixel size from which a resolution is that of a printer (72 dpi is 353 µm), not of a microscope."""
 _TAG_UNITS = {2: "inch", 3: "cm"}
-_AS_THEY_LIE = "To take all pages in their order, say what they are with --axes, e.g. tyx."
+_AS_THEY_LIE = "To take all pages in their order, name them with --axes, e.g. tyx."
 
 
 def _series_axes(series: Any, axes: Sequence[str], path: str) -> str:
@@ -53,7 +53,7 @@ def _series_axes(series: Any, axes: Sequence[str], path: str) -> str:
         return named
     if "C" in str(series.axes) and "S" in str(series.axes):
         raise InputError(f"{path} has channels of several colours each (axes {series.axes}). Save them as channels.")
-    raise InputError(f"{path} has the axes {series.axes} of {shape}; say what they are with --axes, e.g. tczyx.")
+    raise InputError(f"{path} has the axes {series.axes} of {shape}; name them with --axes, e.g. tczyx.")
 
 
 def _resolution_um(page: Any, unit: float | None) -> tuple[float, float] | None:

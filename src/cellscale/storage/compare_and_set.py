@@ -162,7 +162,7 @@ def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[b
         time.sleep(random.uniform(0, POLL_S))
     else:
         if kind:
-            raise StoreError(f"{path} is changed by others all the time. Try again when they are done.")
+            raise StoreError(f"{path} is changed continuously by other processes. Try again when they have finished.")
     with locked(fs, path):
         made = change(read(fs, path))
         if made == DELETED:

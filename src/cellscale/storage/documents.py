@@ -37,7 +37,7 @@ def parsed(data: bytes, place: str) -> Any:
     except RecursionError as error:
         raise DamagedError(f"{place} is nested deeper than {MAX_DEPTH} levels; expected a plain document.") from error
     except ValueError as error:
-        raise DamagedError(f"{place} is damaged: it is not valid JSON ({error}). Put it back from a copy.") from error
+        raise DamagedError(f"{place} is damaged: it is not valid JSON ({error}). Restore it from a copy.") from error
     return value
 
 

@@ -129,6 +129,7 @@ class Updater:
         with clock("exchange"):
             workers.average(self.parameters, self._statistics())
         with clock("optimizer"):
+            # One norm over all parameters of the update, after the exchange: all workers clip by the same factor.
             nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
             self.optimizer.step()
         return {name: sum(float(terms[name]) for terms in found) / len(found) for name in found[0]}
@@ -137,8 +138,9 @@ class Updater:
         """Add the gradients of a part of a batch, (n / accumulation_steps, …), and return its loss terms."""
         with clock("forward"), autocast(batch.image.device.type, settings.precision):
             terms = self.update.loss(self.networks, batch)
-        # Divided by the number of parts: the mean over the batch is the mean of the parts' means, as they are equally
-        # large. bfloat16 has the exponents of float32, so that no loss scaling is needed.
+        # `terms` are scalars, each a mean over the part. Their sum is divided by the number of parts: the mean over the
+        # batch is the mean of the parts' means, as they are equally large. bfloat16 has the exponents of float32, so
+        # that no loss scaling is needed.
         with clock("backward"):
             (torch.stack(list(terms.values())).sum() / settings.accumulation_steps).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in terms.items()}

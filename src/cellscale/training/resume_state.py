@@ -169,7 +169,7 @@ class Interrupted:
         asked = json.loads(json.dumps(description))
         changes = changes_between(self.description, asked, {*asked, *self.description})
         if changes:
-            raise InputError(f"The unfinished training was another one ({changes}). Start anew with --overwrite.")
+            raise InputError(f"The unfinished training was another one ({changes}). Start over with --overwrite.")
         restore(networks, self.networks)
 
 
@@ -202,5 +202,5 @@ def unpacked(content: bytes, url: str) -> Interrupted:
     except DAMAGE as error:
         reason = str(error).partition("\n")[0]
         raise DamagedError(
-            f"{url}/{STATE} is damaged: {type(error).__name__}: {reason}. Start anew with --overwrite."
+            f"{url}/{STATE} is damaged: {type(error).__name__}: {reason}. Start over with --overwrite."
         ) from error

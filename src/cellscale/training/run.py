@@ -348,7 +348,7 @@ def begin_with(init_from: Model, networks: Mapping[str, nn.Module]) -> None:
     except StoreError as error:
         raise InputError(
             f"The model to start from has other networks than these settings of {init_from.method.name!r} make. "
-            "Leave out those that change a network's size or parts, such as width and depth."
+            "Omit those that change a network's size or parts, such as width and depth."
         ) from error
 
 

@@ -77,12 +77,15 @@ class Samples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Return sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""
+        # The random numbers are drawn in a fixed order from one generator: frame, place, geometry, then intensities.
         rng, number, view = self._drawn(index)
         inner, how = self._inner, self._settings.augmentation
-        image, labels = self._crops.read(number, view.box)
-        cells = view_of_labels(labels, view)
-        targets = self._method.targets(cells)  # (crop + 2 · margin)² px
+        image, labels = self._crops.read(number, view.box)  # (c, h, w) and (h, w) of the box that the view needs
+        cells = view_of_labels(labels, view)  # (side, side), side = crop + 2 · margin
+        targets = self._method.targets(cells)  # (side, side) by name
+        # The image needs no margin: only its crop (c, crop, crop) is resampled.
         shown = other_intensities(view_of_image(image, view, inner), rng, how)
+        # A copy, since a slice would keep the memory of the margin alive in the loader's queue.
         found = {name: torch.from_numpy(values[inner, inner].copy()) for name, values in targets.items()}
         return found | {
             "image": torch.from_numpy(shown),
@@ -101,12 +104,12 @@ class Samples(Dataset[Sample]):
 
     def _drawn(self, index: int) -> tuple[np.random.Generator, int, View]:
         """Generator of a sample, the number of its frame, and its view there with the margin."""
-        rng = np.random.default_rng([self._settings.seed, index])
+        rng = np.random.default_rng([self._settings.seed, index])  # independent streams for all pairs (seed, index)
         count = len(self._scales)
         number = int(rng.integers(count) if self._shares is None else rng.choice(count, p=self._shares))
-        scale, side = self._scales[number], self.crop + 2 * self._settings.margin
+        scale, side = self._scales[number], self.crop + 2 * self._settings.margin  # frame px for each px of the sample
         center = self._center(rng, number, self.crop * scale)
-        points = coordinates(rng, center, side, self._settings.augmentation, scale)
+        points = coordinates(rng, center, side, self._settings.augmentation, scale)  # (2, side, side)
         return rng, number, view_of(points, self._crops.frames.shape(number))
 
     def _center(self, rng: np.random.Generator, number: int, size: float) -> tuple[float, float]:
@@ -115,6 +118,7 @@ class Samples(Dataset[Sample]):
         For a share of `foreground_fraction` of the samples it is the possible centre nearest to a random cell pixel.
         """
         height, width = self._crops.frames.shape(number)
+        # Interval of possible centres along each axis, in edge coordinates 0 … n; one point if the crop is longer.
         ends = [(min(size, n) / 2, n - min(size, n) / 2) for n in (height, width)]
         y, x = (rng.uniform(*end) for end in ends)
         if self._settings.foreground_fraction > 0 and rng.random() < self._settings.foreground_fraction:
@@ -126,7 +130,7 @@ class Samples(Dataset[Sample]):
                 # Pixels of cells are numbered in raster order: those of the row end at rows[row].
                 found = row, cells[place - rows[row]]
                 y, x = (min(max(at + 0.5, low), high) for at, (low, high) in zip(found, ends, strict=True))
-        return (float(y - 0.5), float(x - 0.5))
+        return (float(y - 0.5), float(x - 0.5))  # from edge coordinates to those of pixel centres
 
 
 class _Shipped(Dataset[Sample | CellscaleError]):

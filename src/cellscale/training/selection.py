@@ -30,13 +30,13 @@ def check_frame(image: NgffImage, layer: LabelLayer) -> None:
         made = f"Make one of its size with `cellscale upsample-labels`{'' if coarse else ', if it is coarser'}"
         raise InputError(
             f"Layer {layer.name!r} is {_size(sizes[1])} px (z, y, x), its image {image.url} is {_size(sizes[0])} px. "
-            f"Learning needs a label for each pixel. {made}, or choose another layer."
+            f"Training needs a label for each pixel. {made}, or choose another layer."
         )
     down, right = (_shift_px(image, layer, axis) for axis in "yx")
     if max(abs(down), abs(right)) >= 0.5:
         raise InputError(
             f"Layer {layer.name!r} begins {down:g} px below and {right:g} px right of its image {image.url}; expected "
-            "the same place. Put its translation right, or choose another layer."
+            "the same place. Correct its translation, or choose another layer."
         )
 
 
@@ -144,7 +144,7 @@ def held_out_images(
     common = {image.url for image in validation} & {image.url for image in learn}
     if common:
         raise InputError(
-            f"{min(common)} is both trained on and held out by --validation. Leave it out of one of them, or hold out "
+            f"{min(common)} is both trained on and held out by --validation. Remove it from one of them, or hold out "
             "some of its frames with --validation-frames."
         )
     return [training_data(image, layer, channels) for image in validation]

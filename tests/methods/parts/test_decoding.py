@@ -28,7 +28,7 @@ def test_gaps_of_one_and_two_pixels_are_found_and_the_frame_border_is_none() -> 
     assert not gaps(cells)[:, 9:].any()
 
 
-def test_rims_are_the_pixels_at_another_cell() -> None:
+def test_contact_pixels_are_those_at_another_cell() -> None:
     assert np.array_equal(contact_pixels(drawn("11220 11220 11220"))[1], [False, True, True, False, False])
 
 

@@ -204,7 +204,7 @@ def test_parting_pixels_are_no_border() -> None:
     assert found[20].tolist() == [0] * 10 + [1] * 20 + [2] * 20 + [0] * 10
 
 
-def test_parting_pixels_beside_a_speck_go_to_a_cell() -> None:
+def test_separating_pixels_next_to_a_small_object_go_to_a_cell() -> None:
     cell, parting = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
     cell[10:20, 10:25] = True
     parting[10:20, 20:23] = True

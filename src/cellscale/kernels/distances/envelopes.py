@@ -77,7 +77,8 @@ def envelope(sources: NDArray[np.int64], span: Span, step: int, stack: NDArray[n
                 if crossing >= twice * stack[1, n - 1]:
                     break
                 n -= 1
-            # The top wins up to x = ⌊crossing / twice⌋; u is needed only if that is before the last position.
+            # The top wins up to x = ⌊crossing / twice⌋ (// rounds down, also for a negative crossing); u is needed only
+            # if that is before the last position.
             if n == 0 or crossing < twice * (span.stop - 1):
                 stack[0, n] = u
                 stack[1, n] = crossing // twice + 1 if n > 0 else span.first

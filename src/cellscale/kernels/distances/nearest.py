@@ -151,7 +151,7 @@ def _search_row(
         Gets whether any column that a block may look at has a source.
     """
     kind = best.dtype.type
-    none = kind(np.iinfo(best.dtype).max)
+    none = kind(np.iinfo(best.dtype).max)  # the greatest key: no source; `nothing` is the same number in 64 bits
     # `around`: every column that the block may look at. The radius is rounded up to whole blocks, so that the loop over
     # it has no remainder; 127 becomes 128 = MIDDLE, the width of the margins of `left`. `left` alone is enough: it
     # holds `nothing` exactly where `right` does.
@@ -162,7 +162,8 @@ def _search_row(
             least = min(least, around[k])
         near[begin // BLOCK] = least < none
         # A source i columns away is at a squared distance of at least i². Once i² exceeds the greatest that a pixel of
-        # the block has found so far, nothing farther away can win for any of them.
+        # the block has found so far, nothing farther away can win for any of them. Without a source around, the loop
+        # does not run (0); else the first round always does.
         i, farthest = 1, nothing if least < none else 0
         while i <= radius and i * i <= farthest:
             # Columns i … i + 3 to both sides at once: before[3] is i columns left of the block's first pixel, before[0]

@@ -42,7 +42,7 @@ def _spaced(axes: int, spacing: Sequence[int] | None) -> tuple[tuple[int, ...], 
         return (1,) * axes, 1
     if len(spacing) != axes or any(int(step) != step or step < 1 for step in spacing):
         raise InputError(
-            f"spacing is {tuple(spacing)}; expected {axes} whole numbers from 1 on. Take a smaller unit, such as nm."
+            f"spacing is {tuple(spacing)}; expected {axes} whole numbers of at least 1. Use a smaller unit, such as nm."
         )
     measure = math.gcd(*(int(step) for step in spacing))
     return tuple((int(step) // measure) ** 2 for step in spacing), measure**2
@@ -70,14 +70,15 @@ def _transformed(
     check_sides(labels, "The image")
     if cap is not None and cap < 0:
         raise InputError(f"cap is {cap}; expected 0 or more, or None for no limit.")
-    volume = labels.reshape((1,) * (3 - labels.ndim) + labels.shape)
+    volume = labels.reshape((1,) * (3 - labels.ndim) + labels.shape)  # (z, y, x); a plane has one z
     spaced, unit = _spaced(labels.ndim, spacing)
     steps = (1,) * (3 - labels.ndim) + spaced
     kind, far = _far(volume.shape, steps, unit, spacing is not None)
     most = LONGEST if cap is None else min(cap**2, LONGEST)
+    # Distances are computed in the common measure of the spacing: the cap is divided by its square, rounded up.
     limits = Limits(far=far, cap=far if cap is None else min(far, -(-most // unit)), unit=unit, most=most)
     out = np.empty(volume.shape, kind)
-    roots = np.empty((*volume.shape[:2], 0), np.float32)
+    roots = np.empty((*volume.shape[:2], 0), np.float32)  # width 0: the kernels write squared distances
     if not squared:
         # 4-byte distances overwrite 4-byte squares in place: a row is read before it is written.
         roots = out.view(np.float32) if kind is np.int32 else np.empty(volume.shape, np.float32)
@@ -90,6 +91,7 @@ def _transformed(
         plane, found, distances = volume[0], out[0], roots[0]
         in_bands(lambda a, b: in_rows(plane, vertical, Range(a, b), within, limits, found, distances), height, threads)
     elif out.size:
+        # Each plane by itself, always squared (roots of width 0), then along z, which also takes the roots.
         in_bands(lambda a, b: in_planes(volume, Range(a, b), within, limits, out, roots[:, :, :0]), depth, threads)
         in_bands(lambda a, b: in_depth(volume, Range(a, b), steps[0], limits, out, roots), height, threads)
     if squared and spacing is not None:
