@@ -1,9 +1,9 @@
-"""A method in one file, outside of the package: a small network learns cells and their insides.
+"""A method in one file, outside the package: a small network predicts cells and their insides.
 
     cellscale train examples.insides:INSIDES movie.zarr --output model --validation-frames 8:10
 
-A pixel is inside where none of its 4 neighbours belongs to another label. Insides of touching cells do not touch, so
-they are the cells' cores; what else belongs to a cell goes to the nearest core.
+A pixel is inside a cell if none of its 4 neighbours has another label. Insides of touching cells do not touch, so they
+are the cells' cores; the other pixels of cells are assigned to the nearest core.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
 
 DILATIONS = (1, 2, 4)
-"""Of three 5 × 5 convolutions."""
+"""Dilations of three 5 × 5 convolutions."""
 
 
 def network(channels: int, width: int) -> nn.Module:
-    """Three dilated convolutions and two scores for each pixel; no pooling, no layer that looks at the whole window."""
+    """Three dilated convolutions and two scores for each pixel; no pooling, no layer over the whole window."""
     layers: list[nn.Module] = []
     for before, dilation in zip((channels, width, width), DILATIONS, strict=True):
         layers += [nn.Conv2d(before, width, 5, padding=2 * dilation, dilation=dilation, bias=False)]
@@ -66,7 +66,7 @@ class Insides:
     threshold: float = 0.5
     """A pixel is inside if its probability is greater; fitted by `calibrate`."""
     radius: int = 2
-    """A pixel goes to the nearest core at most this far away, px."""
+    """Greatest distance at which a pixel is assigned to the nearest core, px."""
     minimum_area: int = 0
     """Smaller cells are dropped, px; fitted by `calibrate`."""
 
@@ -77,7 +77,7 @@ class Insides:
 
     @property
     def link(self) -> int:
-        """Longest distance between two pixels that are tied directly, px."""
+        """Greatest distance between two pixels that are linked directly, px."""
         return self.radius
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
@@ -85,7 +85,7 @@ class Insides:
         return self
 
     def targets(self, labels: Labels) -> Maps:
-        """What the network shall say of a crop."""
+        """Targets of the network for a crop."""
         return {
             "cell": (labels > 0).astype(np.uint8),
             "inside": ((labels > 0) & ~contact_pixels(labels)).astype(np.uint8),

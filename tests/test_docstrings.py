@@ -38,6 +38,10 @@ ORDER = (
     "segment_array",
     "save_image",
     "save_labels",
+    "track",
+    "evaluate_tracks",
+    "export_ctc",
+    "export_geff",
 )
 """Later examples use what earlier ones have written."""
 NOT_RUN = {"demo": "minutes", "doctor": "starts a Ray", "view_in_napari": "needs a screen"}

@@ -45,7 +45,11 @@ class House:
 
 DOCSTRING, MESSAGE = frozenset({"docstring"}), frozenset({"message"})
 HOUSE_WORDS = [
-    House(pattern=r"\A(?:What|Of)\b", better="begin with a verb in the imperative or a noun phrase", kinds=DOCSTRING),
+    House(
+        pattern=r"\A(?:What|Of|How|Where|Which|Why|Whose)\b|(?<= : )[^\n]*\n\s+(?:What|Of|How|Whose)\b",
+        better="begin with a verb in the imperative or a noun phrase",
+        kinds=DOCSTRING,
+    ),
     House(pattern=r"\b(?:is|are) no (?!longer|more|less)", better="is not a valid X; expected …", kinds=MESSAGE),
     House(pattern=r"(?i)where (?:it|they|none|nothing) (?:is|are) (?:left out|given)", better="[default: …]"),
     House(pattern=r"(?i)\bso (?:many|much|few)\b", better="this number of"),
@@ -88,7 +92,7 @@ def _constants(node: ast.AST) -> str:
 
 
 def _source_texts() -> Iterator[Text]:
-    for path in sorted((ROOT / "src").rglob("*.py")):
+    for path in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]):
         place = str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

@@ -18,6 +18,11 @@ from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
 from cellscale.api.segmentation import segment as segment
 from cellscale.api.segmentation import upsample_labels as upsample_labels
+from cellscale.api.tracking import TrackingResult as TrackingResult
+from cellscale.api.tracking import evaluate_tracks as evaluate_tracks
+from cellscale.api.tracking import export_ctc as export_ctc
+from cellscale.api.tracking import export_geff as export_geff
+from cellscale.api.tracking import track as track
 from cellscale.api.training import list_methods as list_methods
 from cellscale.api.training import list_models as list_models
 from cellscale.api.training import train as train
@@ -43,10 +48,14 @@ __all__ = [
     "Model",
     "PlateResult",
     "SegmentationResult",
+    "TrackingResult",
     "__version__",
     "demo",
     "doctor",
     "evaluate",
+    "evaluate_tracks",
+    "export_ctc",
+    "export_geff",
     "export_table",
     "import_images",
     "list_methods",
@@ -68,6 +77,7 @@ __all__ = [
     "segment_array",
     "segment_plate",
     "synthesize",
+    "track",
     "train",
     "upsample_labels",
     "view",

@@ -13,7 +13,7 @@ NONE = np.zeros((0, 2), np.int64)
 
 
 def numbers(frames: list[Earlier], max_gap: int = 2) -> list[list[int]]:
-    return [made.track.tolist() for made in number_tracks(frames, max_gap)]
+    return [made.track.tolist() for _, made in number_tracks(frames, max_gap)]
 
 
 def test_a_cell_keeps_its_number_over_gaps() -> None:
@@ -27,7 +27,7 @@ def test_both_daughters_are_new_and_know_their_mother() -> None:
     first = earlier_of(2, NONE, [], NONE)
     second = earlier_of(3, np.array([[0, 1], [1, 2]]), [], np.array([[1, 0]]))
     third = earlier_of(3, np.array([[0, 2], [2, 0]]), [], np.array([[0, 1]]))
-    made = list(number_tracks([first, second, third], 0))
+    made = [frame for _, frame in number_tracks([first, second, third], 0)]
     assert [frame.track.tolist() for frame in made] == [[1, 2], [3, 1, 4], [4, 5, 6]]
     assert [frame.parent.tolist() for frame in made] == [[0, 0], [2, 0, 2], [2, 3, 3]]
     assert [frame.generation.tolist() for frame in made] == [[0, 0], [1, 0, 1], [1, 2, 2]]

@@ -330,7 +330,7 @@ def test_a_model_that_comes_with_the_package_has_a_name(
     other = Model(method=load_method("saw", width=4, depth=1), networks=load_method("saw", width=4, depth=1).networks())
     save_model(other, "discs")
     assert load_model("discs", shipped=shipped).method.name == "saw"
-    with pytest.raises(MissingError, match=r"No model at disks: expected .* comes with cellscale \(discs\)"):
+    with pytest.raises(MissingError, match=r"No model at disks: expected .* included model \(discs\)"):
         load_model("disks", shipped=shipped)
 
 

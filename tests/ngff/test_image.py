@@ -238,7 +238,7 @@ def test_a_half_made_image_is_removed(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"axes": "xy"}, "in this order"),
-        ({"axes": "yx", "shape_tczyx": (2, 1, 1, 9, 9)}, "leave out t"),
+        ({"axes": "yx", "shape_tczyx": (2, 1, 1, 9, 9)}, "lack t"),
         ({"version": "0.6"}, "cannot be written"),
         ({"channels": ("a", "b")}, "2 channel names for 1"),
         ({"shape_tczyx": (1, 1, 1, 0, 9)}, "no pixels"),

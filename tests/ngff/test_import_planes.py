@@ -135,7 +135,7 @@ def _masks(value: float, dtype: str) -> NDArray[Any]:
         (_masks(2**40, "int64"), r"Frame 1 of .*l.npy: label 1099511627776 does not fit"),
         (_masks(0.5, "float32"), r"Frame 0 of .*l.npy: value 0.0 is float32; labels are integers"),
         (np.full((2, 40, 40), 1.5), r"Frame 0 of .*l.npy: value 1.5 is float64"),
-        (np.zeros((3, 40, 40), "u2"), r"has 3 frames, .* has 2; expected as many"),
+        (np.zeros((3, 40, 40), "u2"), r"has 3 frames, .* has 2; expected the same number"),
         (np.zeros((2, 40, 20), "u2"), r"expected the same slices, rows and columns"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     put(folder, "record", {"numbers": np.arange(50)})
     data = (tmp_path / "record").read_bytes()
     (tmp_path / "record").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(DamagedError, match="record is damaged: its checksum does not fit"):
+    with pytest.raises(DamagedError, match="record is damaged: its checksum does not match"):
         find(folder, "record")
 
 

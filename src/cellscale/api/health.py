@@ -122,7 +122,7 @@ def doctor(
     store : str, optional
         URL of an image: it is opened, and a small object is written next to its arrays, read and deleted.
     ray_address : str, optional
-        Of a Ray cluster; None: one is started on this machine.
+        Address of a Ray cluster; None: one is started on this machine.
     storage_options : mapping, optional
         For fsspec.
 

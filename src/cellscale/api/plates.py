@@ -182,7 +182,7 @@ def _published(run: Run, target: Target, report: Report) -> SegmentationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """How runs are carried out."""
+    """Parameters of the execution of runs."""
 
     networks: Networks
     about: dict[str, Any]

@@ -116,7 +116,7 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
 def preview_command(image: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Draw frames of IMAGE, labels, outlines and false negatives, false positives, splits and merges as one PNG.
 
-    Of a plate or collection, the number of cells of each well is drawn.
+    For a plate or collection, draw the number of cells of each well.
     """
     if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
@@ -152,7 +152,7 @@ def view_command(
 ) -> None:
     """Show IMAGE and its label layers in neuroglancer, or in napari, until Ctrl-C.
 
-    Of a plate or collection, the first image is shown, or the first one of the chosen wells.
+    For a plate or collection, show the first image, or the first one of the chosen wells.
     """
     images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
     if len(images) > 1:

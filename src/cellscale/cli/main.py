@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import cellscale
-from cellscale.cli import data, inspect, segment, system, train
+from cellscale.cli import data, inspect, segment, system, tracking, train
 from cellscale.cli.terminal import log, one_line, redacted_output
 
 
@@ -31,7 +31,14 @@ def cli(context: click.Context, quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-for command in (*data.COMMANDS, *train.COMMANDS, *segment.COMMANDS, *inspect.COMMANDS, *system.COMMANDS):
+for command in (
+    *data.COMMANDS,
+    *train.COMMANDS,
+    *segment.COMMANDS,
+    *tracking.COMMANDS,
+    *inspect.COMMANDS,
+    *system.COMMANDS,
+):
     cli.add_command(command)
 
 

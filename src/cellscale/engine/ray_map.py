@@ -31,7 +31,7 @@ LOOK_S = 0.05
 GROWTH_S = 1.0
 """Pause between two checks of the size of the cluster, s."""
 TOKEN = Path("~/.ray/auth_token")
-"""Where Ray keeps the token of clusters that it starts."""
+"""File in which Ray keeps the token of clusters that it starts."""
 MOST_PENDING = 50_000
 """Greatest number of submitted tasks on any cluster; 100,000 stall Ray's scheduler."""
 
@@ -51,7 +51,7 @@ class FanOut:
     gpus: float = 0.0
     """GPUs for each task that predicts, and for each training worker."""
     failures: int = 2
-    """How often training workers that died are restarted; they continue from the last checkpoint."""
+    """Number of restarts of training workers that died; they continue from the last checkpoint."""
     least_workers: int = 0
     """Least number of training workers when nodes are added or lost; 0: always the requested number."""
 

@@ -50,7 +50,7 @@ def check_fits(cpus: float, gpus: float, workers: int = 1) -> None:
 
 
 def _fitting(node: dict[str, float], cpus: float, gpus: float, most: int) -> int:
-    """How many tasks fit into a node, at most `most`."""
+    """Number of tasks that fit into a node, at most `most`."""
     shares = [node[name] / wanted for name, wanted in (("cpus", cpus), ("gpus", gpus)) if wanted]
     return int(min([*shares, most]))
 

@@ -125,7 +125,7 @@ def means_of(sums: Mapping[str, NDArray[np.int64]], areas: NDArray[np.int64]) ->
     Parameters
     ----------
     sums : mapping of str to int64 array, (n,)
-        What `exact_sums` returned, or sums of such tables.
+        Result of `exact_sums`, or sums of such tables.
     areas : int64 array, (n,)
         Number of pixels, at least 1.
 

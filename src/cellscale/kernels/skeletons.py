@@ -249,9 +249,9 @@ def pruned(lines: Mask, figure: Mask, *, length: float) -> Mask:
     lines : bool array, (y, x)
         The skeleton.
     figure : bool array, (y, x)
-        What it is of; the image's border is no outline.
+        Figure of the skeleton; the image's border is not an outline.
     length : float
-        How far a branch must stick out of the disc to stay, px.
+        Length by which a branch must stick out of the disc to stay, px.
 
     Returns
     -------

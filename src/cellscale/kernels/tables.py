@@ -31,7 +31,7 @@ REDUCTIONS = {
     "cut": "max",
     "unconverged": "max",
 }
-"""How the rows of the fragments of one object are combined; columns that are not named here are summed."""
+"""Reduction of each column over the fragments of one object; columns that are not named here are summed."""
 FLAGS = ("cut", "unconverged")
 """Columns of 0 and 1 that some methods add."""
 NEVER = np.iinfo(np.int64).max
@@ -198,9 +198,9 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
     Returns
     -------
     nodes : Table
-        What `fragment_table` measures; with a relief also lowest, the least height; with a probability its sum.
+        Result of `fragment_table`; with a relief also lowest, the least height; with a probability its sum.
     edges : Table
-        What `border_table` measures; without a relief it has no rows.
+        Result of `border_table`; without a relief it has no rows.
     """
     count = int(fragments.labels.max(initial=0))
     owned = np.ascontiguousarray(fragments.labels[core.slices])

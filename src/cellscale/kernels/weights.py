@@ -86,7 +86,7 @@ def ronneberger(
     w0 : float
         The weight where two cells meet.
     sigma : float
-        How fast it falls, px.
+        Width of its decay, px.
     squares : bool
         Put d1² + d2² in the place of (d1 + d2)².
     where : bool array, (y, x), optional
@@ -163,7 +163,7 @@ def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma:
     alpha : float
         α: the weight on a boundary pixel.
     sigma : float
-        σ: how fast it falls, px.
+        σ: width of its decay, px.
 
     Returns
     -------
@@ -298,7 +298,7 @@ def shape_aware_weights(  # noqa: PLR0913
     sigma : float
         Width of the Gaussian, px; cut at 4σ. 0: no smoothing.
     radius : int
-        How far contour values are copied, px.
+        Greatest distance to which contour values are copied, px.
     propagate : {"both", "inside"}
         Whether they are copied to both sides of the contour or into cells alone.
     offset : float

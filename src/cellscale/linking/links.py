@@ -96,7 +96,7 @@ def link_frames(before: Table, after: Table, overlaps: Table, rules: LinkRules) 
     overlaps : Table
         See `whole_overlaps`.
     rules : LinkRules
-        How cells are followed.
+        Parameters of the linking.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def link_gap(
     gap : int
         Number of frames between: cells move farther, by the square root of the time.
     rules : LinkRules
-        How cells are followed.
+        Parameters of the linking.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def daughters(
     new : int64 array, (m,)
         Rows of `after` that have no earlier object, over gaps neither.
     rules : LinkRules
-        How cells are followed.
+        Parameters of the linking.
 
     Returns
     -------

@@ -72,8 +72,8 @@ def earlier_of(
     return Earlier(back=back, row=row, mother=mother)
 
 
-def number_tracks(frames: Iterable[Earlier], max_gap: int) -> Iterator[Numbered]:
-    """Number the objects of frame after frame.
+def number_tracks(frames: Iterable[Earlier], max_gap: int) -> Iterator[tuple[Earlier, Numbered]]:
+    """Number the objects of frame after frame; yield each with its numbers.
 
     Parameters
     ----------
@@ -106,4 +106,4 @@ def number_tracks(frames: Iterable[Earlier], max_gap: int) -> Iterator[Numbered]
             made["parent"][born] = known[-1].track[mothers]
             made["generation"][born] = known[-1].generation[mothers] + 1
         known.append(Numbered(**made))
-        yield known[-1]
+        yield frame, known[-1]

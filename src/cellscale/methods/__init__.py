@@ -90,7 +90,7 @@ def check_trusted(name: str, trust: Collection[str], source: str) -> None:
     Parameters
     ----------
     name : str
-        Of the method: a name without a module can only be one of METHODS, which are always trusted.
+        Name of the method: a name without a module can only be one of METHODS, which are always trusted.
     trust : collection of str
         Names of the modules whose methods may be imported.
     source : str

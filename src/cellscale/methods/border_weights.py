@@ -57,7 +57,7 @@ class BorderWeightedUNet:
     """Put d1² + d2² in the place of (d1 + d2)²."""
     balance: Balance = field(default_factory=Balance)
     scale: Literal["rarest", "background"] = setting("rarest", before="rarest")
-    """Which pixels have w_c = 1: those of the rarer class, or of the background, as Torr et al. (2020) print it. With
+    """Pixels with w_c = 1: those of the rarer class, or of the background, as Torr et al. (2020) print it. With
     cells on a fifth of the pixels the border then weighs four times less against the rest."""
     class_counts: tuple[int, ...] = setting((), fitted=True)
     """Pixels of background and cells that training sees; empty: fitted by `fit_statistics`, and both weigh 1 until

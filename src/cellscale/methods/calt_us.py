@@ -98,7 +98,7 @@ def four_classes(labels: Labels) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """Which pixels are cells' and which are touching; gaps count as background."""
+    """Rule and thresholds for cell pixels and touching pixels; gaps count as background."""
 
     rule: Literal["threshold", "map", "watershed"] = "threshold"
     """Thresholds on probabilities, the most probable class, or a watershed from certain cells."""

@@ -141,7 +141,7 @@ def windows_to_maps(
     windows : float32 array, (n, c, y, x)
         After the intensity rule; y and x are multiples of `method.multiple`.
     device : str
-        Where the networks run: cpu, cuda …
+        Device of the networks: cpu, cuda …
     precision : {"auto", "bf16", "fp32"}
         Arithmetic of the convolutions; auto: bf16 where the processor has it.
     flips : bool

@@ -152,7 +152,7 @@ class LegendreLevelSet:
             )
 
     def first_mask(self, window: NDArray[np.float64]) -> Mask:
-        """Where φ starts positive, (y, x), in a window (c, y, x)."""
+        """Pixels at which φ starts positive, (y, x), in a window (c, y, x)."""
         image = window[0]
         if self.start == "mask":
             given: Mask = window[self.mask] > 0

@@ -236,7 +236,8 @@ class MultiCellNet:
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit the seeds' levels and limits on perfect maps of the training frames.
 
-        Where the tips of two cells meet, both edges are faint: below the level with the fewest errors no seed is taken.
+        At the tips of two cells that meet, both edges are faint: no seed is taken below the level with the fewest
+        errors.
         """
         counts, areas, sides = np.zeros(256, np.int64), [np.zeros(0, np.int64)], [EXTENT]
         errors = np.zeros(256, np.int64)

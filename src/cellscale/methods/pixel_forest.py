@@ -45,7 +45,7 @@ ROWS_AT_ONCE = 512
 
 
 def radius(sigma: float) -> int:
-    """Where a Gaussian ends, px."""
+    """Radius at which a Gaussian is cut, px."""
     return math.ceil(TRUNCATE * sigma)
 
 

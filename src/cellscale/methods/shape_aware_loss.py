@@ -262,7 +262,7 @@ class MaskRCNN:
 
     @property
     def reach(self) -> int:
-        """How far windows overlap: no prediction's reach, which is the whole window, px."""
+        """Overlap of windows, px; not the reach of a prediction, which is the whole window."""
         return self.detection.overlap or self.longest
 
     @property

@@ -72,7 +72,7 @@ class BorderWeights:
     border: float = 10.0
     """a: what is added between two cells that meet."""
     sigma: float = 5.0
-    """How fast that falls with the distances to the nearest two cells, px."""
+    """Width of its decay with the distances to the nearest two cells, px."""
     unit: float = setting(0.0, fitted=True)
     """u; 1: the border term as printed; 0: fitted by `fit_statistics`, and 1 until then."""
 
@@ -173,7 +173,7 @@ class ShapeAware:
     radius: int = 20
     """Contour weights are copied to pixels at most this far away, px; not stated in the paper."""
     propagate: Literal["inside", "both"] = "both"
-    """Where contour weights are copied to: into cells, or to both sides of the contour."""
+    """Sides to which contour weights are copied: into cells, or to both sides of the contour."""
     offset: float = 0.0
     """Added to w_c on contours; 0 is equation 4 as printed."""
     smooth: int = setting(5, before=1)

@@ -72,7 +72,7 @@ def centroid_counts(truth: Table, predicted: Table, pairs: Overlaps, pixels: int
     truth, predicted : Table
         Cells in ascending label order, as `fragment_table` has them.
     pairs : Overlaps
-        Of the same cells.
+        Pairs of the same cells.
     pixels, wrong : int
         Pixels of the frame, and those that are a cell's in one image only.
     """

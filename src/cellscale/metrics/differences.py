@@ -39,7 +39,7 @@ class Differences:
 
 
 def _several(cells: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Which of `count` cells are named more than once."""
+    """Mark the cells, of `count`, that are named more than once."""
     return np.bincount(cells, minlength=count) > 1
 
 

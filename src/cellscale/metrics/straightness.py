@@ -55,7 +55,7 @@ def straight_pixels(labels: Labels, seen: Box, box: Box, lines: Sequence[int]) -
     labels : uint32 array, (y, x)
         Labels of `seen`: the box and, inside the frame, RUN px above and to the left of it.
     seen : Box
-        Where the labels lie in the frame, px.
+        Box of the labels in the frame, px.
     box : Box
         The pixels that count.
     lines : sequence of int
@@ -87,7 +87,7 @@ def seam_quality(counts: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
     counts : int64 array, (lines, 4)
         For each line and its partner: pixels on long runs and border pixels, as `straight_pixels` counts them.
     seed : int
-        Of the bootstrap over lines.
+        Seed of the bootstrap over lines.
 
     Returns
     -------

@@ -216,8 +216,8 @@ def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) ->
         if url in names:
             return _read(str(shipped / url), None, shipped)
         raise MissingError(
-            f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}, or the name of a model that comes "
-            f"with cellscale ({', '.join(names) or 'there is none'}). Make one with `cellscale train`."
+            f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}, or the name of an included model "
+            f"({', '.join(names) or 'there is none'}). Make one with `cellscale train`."
         )
     return content, weights
 
@@ -298,7 +298,7 @@ def _networks(method: Method, weights: bytes, url: str) -> dict[str, nn.Module]:
         with Budget(held + SPARE, message):
             networks = {name: network.eval() for name, network in method.networks().items()}
     except _MISFITS as error:
-        raise DamagedError(f"The settings of {place} make no networks: {error}. {advice}") from error
+        raise DamagedError(f"The settings of {place} give no valid networks: {error}. {advice}") from error
     restore(networks, values)
     return networks
 

@@ -200,7 +200,7 @@ def losses(net: MaskRCNN, image: Tensor, labels: Tensor, weights: Tensor, mask_l
     labels : int64 tensor, (n, y, x)
         Cells.
     weights : float tensor, (n, y, x)
-        What each pixel's mask loss is multiplied by.
+        Weight of each pixel in the mask loss.
     mask_loss : callable
         Scores, truth and weights (k, MASK, MASK) to k losses.
     """

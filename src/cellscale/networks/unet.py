@@ -134,7 +134,7 @@ class UNetShape:
     dropped: Dropout = setting("features", before="features")
     """Whether dropout takes whole feature maps, or single values."""
     up: Up = setting("transposed", before="transposed")
-    """How features are up-sampled: by a transposed 2×2 convolution, or interpolated."""
+    """Up-sampling of features: by a transposed 2×2 convolution, or interpolated."""
 
     @property
     def sizes(self) -> list[int]:

@@ -260,7 +260,7 @@ def resolve(store: Store) -> tuple[Store, Node]:
         checked_version(node, store.url)
         hint = f" It lists the label layers {node.ome['labels']}." if "labels" in node.ome else ""
         raise InputError(
-            f"{store.url} is a Zarr group without `multiscales`, no OME-Zarr image.{hint} Give the image's group."
+            f"{store.url} is a Zarr group without `multiscales`, not an OME-Zarr image.{hint} Give the image's group."
         )
     children = _children(store, node, limit=4)
     if len(children) == 1:

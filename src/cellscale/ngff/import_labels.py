@@ -113,8 +113,8 @@ def pairs(images: Planes, labels: Planes) -> dict[int, int]:
         return _by_name(images, labels)
     if len(labels.frames) != len(images.frames):
         raise InputError(
-            f"{labels.path} has {len(labels.frames)} frames, {images.path} has {len(images.frames)}; expected as many. "
-            "Name the frames in a file NAME.frames.txt in the folder of the labels, one number on each line."
+            f"{labels.path} has {len(labels.frames)} frames, {images.path} has {len(images.frames)}; expected the same "
+            "number. Name the frames in a file NAME.frames.txt in the folder of the labels, one number on each line."
         )
     return dict(zip(images.frames, labels.frames, strict=True))
 

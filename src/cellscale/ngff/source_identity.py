@@ -59,7 +59,7 @@ class ChunkGrid:
         Parameters
         ----------
         pixels : array (c, y, x)
-            Of the box.
+            Pixels of the box.
         box : Box
             As `whole` returns it.
 

@@ -54,9 +54,9 @@ def upsample(
     image : NgffImage
         With all levels.
     layer : LabelLayer
-        Of the same frames and slices, or with one slice.
+        Layer with the same frames and slices, or with one slice.
     name : str
-        Of the new layer.
+        Name of the new layer.
     overwrite : bool
         Whether it may replace another one.
     on_progress : callable

@@ -91,7 +91,7 @@ class ImageWriter:
         Parameters
         ----------
         array : array (y, x)
-            Of the image's type, or one that it holds exactly.
+            Pixels of the image's type, or of one that it holds exactly.
         t, c, z : int
             Frame, channel and slice.
         box : Box, optional
@@ -218,7 +218,7 @@ def _checked(axes: Sequence[str], shape_tczyx: Sequence[int], version: str, chan
         raise InputError(f"An image of shape {tuple(shape_tczyx)} (t, c, z, y, x) has no pixels.")
     lost = [axis for axis in AXES if axis not in axes and sizes[axis] > 1]
     if lost:
-        raise InputError(f"Axes {''.join(axes)!r} leave out {', '.join(lost)}, which are longer than 1.")
+        raise InputError(f"Axes {''.join(axes)!r} lack {', '.join(lost)}, whose length is more than 1.")
     if channels and len(channels) != sizes["c"]:
         raise InputError(f"{len(channels)} channel names for {sizes['c']} channels.")
     return sizes

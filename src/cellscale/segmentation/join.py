@@ -17,7 +17,7 @@ from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import unpacked
 from cellscale.segmentation.plan import Records, Run, Unit
-from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.records import Arrays, get, put, table_in
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
 from cellscale.types import Table
@@ -33,10 +33,6 @@ def _flat(value: RowGroup | MergeDecision, prefix: str) -> Arrays:
         table = {f".{name}": column for name, column in inner.items()} if isinstance(inner, dict) else {"": inner}
         arrays |= {f"{prefix}{field.name}{name}": column for name, column in table.items()}
     return arrays
-
-
-def _table(arrays: Arrays, prefix: str) -> Table:
-    return {name[len(prefix) :]: column for name, column in arrays.items() if name.startswith(prefix)}
 
 
 class Joined:
@@ -63,8 +59,8 @@ class Joined:
         return RowGroup(
             offsets=arrays[f"{prefix}offsets"],
             objects=arrays[f"{prefix}objects"],
-            nodes=_table(arrays, f"{prefix}nodes."),
-            edges=_table(arrays, f"{prefix}edges."),
+            nodes=table_in(arrays, f"{prefix}nodes."),
+            edges=table_in(arrays, f"{prefix}edges."),
             below=arrays[f"{prefix}below"],
         )
 
@@ -132,7 +128,7 @@ class Numbering:
     def _cells_of(self, plane: int, group: int) -> Table:
         parts = []
         for after in self._places(plane, group):
-            cells = _table(self._decide(plane, after), "cells.")
+            cells = table_in(self._decide(plane, after), "cells.")
             here = self.run.row_groups.of_pixel(cells["first"]) == group
             parts.append({name: column[here] for name, column in cells.items()})
         joined = concatenated(parts)

@@ -65,7 +65,7 @@ class Settings:
     test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
     device: str = "cpu"
-    """Where the networks run: cpu or cuda."""
+    """Device of the networks: cpu or cuda."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
     z_mode: Literal["slices", "max_projection"] = "slices"
@@ -229,9 +229,9 @@ class Run:
 class Records:
     """Records of a run's steps; the most recent ones are kept in memory, since units of one task share a record."""
 
-    def __init__(self, scratch: Folder) -> None:
-        """Read nothing yet."""
-        self._find = lru_cache(maxsize=4)(partial(find, scratch))
+    def __init__(self, scratch: Folder, kept: int = 4) -> None:
+        """Read nothing yet; `kept` records are kept."""
+        self._find = lru_cache(maxsize=kept)(partial(find, scratch))
         self._scratch = scratch
 
     def name(self, step: Step, unit: Unit) -> str:
@@ -261,8 +261,8 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
             raise unknown(f"channel of {image.url}", channel, image.channels)
     if len(numbers) != count or not all(0 <= number < available for number in numbers):
         raise InputError(
-            f"The model was trained on {count} channel(s); {image.url} has {available}, and the choice was "
-            f"{list(wanted) or 'left out'}. Choose with --channels, by number or name, as many as the model needs."
+            f"The model was trained on {count} channel(s); {image.url} has {available}, and the chosen channels are "
+            f"{list(wanted) or 'not set'}. Choose with --channels, by number or name, as many as the model needs."
         )
     return tuple(numbers)
 

@@ -101,7 +101,7 @@ def predict(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
 
 
 def reached_in(prediction: Prediction) -> Counter[str]:
-    """How often each limit of the networks was reached."""
+    """Number of times that each limit of the networks was reached."""
     return Counter(prediction.reached if isinstance(prediction, Candidates) else {})
 
 

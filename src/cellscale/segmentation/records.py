@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cellscale.errors import DamagedError, StoreError
 from cellscale.storage.folder import Folder
 from cellscale.storage.reading import read_again
+from cellscale.types import Table
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -37,7 +38,7 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _unpacked(data: bytes, where: str) -> Arrays:
     if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "big"):
-        raise DamagedError(f"{where} is damaged: its checksum does not fit. Delete the run's folder and start again.")
+        raise DamagedError(f"{where} is damaged: its checksum does not match. Delete the run's folder and start again.")
     content = Blosc().decode(data[4:])
     start = 4 + int.from_bytes(content[:4], "big")
     arrays = {}
@@ -75,3 +76,13 @@ def get(folder: Folder, name: str) -> Arrays:
     if arrays is None:
         raise StoreError(f"{folder.url}/{name} is missing although its record exists. Start the run again.")
     return arrays
+
+
+def flat_table(table: Table, prefix: str) -> Arrays:
+    """Columns of a table as arrays of a record, under names with a prefix."""
+    return {f"{prefix}{name}": column for name, column in table.items()}
+
+
+def table_in(arrays: Arrays, prefix: str) -> Table:
+    """The table whose columns have a prefix in a record."""
+    return {name[len(prefix) :]: column for name, column in arrays.items() if name.startswith(prefix)}

@@ -15,14 +15,7 @@ from typing import Any
 from cellscale.errors import CellscaleError, ChangedError, OvertakenError, RunError
 from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
-from cellscale.ngff.labels import (
-    LabelLayer,
-    discard_labels,
-    publish_labels,
-    stage_labels,
-)
-from cellscale.ngff.metadata import read_node
-from cellscale.ngff.stores import Store
+from cellscale.ngff.labels import LabelLayer, publish_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import placeholders, verification
 from cellscale.segmentation.decode import decode
@@ -36,6 +29,7 @@ from cellscale.segmentation.publish import Publication, layer_metadata, publish,
 from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
+from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import CHANGED, Target, resumed
 from cellscale.tiling.row_groups import Rows
@@ -63,39 +57,6 @@ def _measure_intensities(steps: Steps[Run], target: Target) -> None:
     report.missing_chunks = sum(missing)
     if report.missing_chunks:
         log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)
-
-
-def _staged(run: Run, target: Target, attempt: str, metadata: dict[str, Any]) -> LabelLayer:
-    """Create the layer's arrays, unlisted; keep existing arrays of this attempt and the records of their content."""
-    gone = read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
-    layer = stage_labels(
-        run.image,
-        target.name,
-        output=target.output,
-        version=target.version,
-        planes_z=1 if run.settings.z_mode == "max_projection" else run.image.size("z"),
-        metadata=metadata,
-        storage_options=run.image.storage_options,
-        attempt=attempt,
-        overwrite=target.overwrite,
-    )
-    earlier, arrays = run.scratch.read_json("staged.json"), [level.path for level in layer.levels]
-    if gone or earlier != arrays:
-        _forget(run)
-        run.scratch.write_json("staged.json", arrays)
-    return layer
-
-
-def _discard(run: Run, target: Target, attempt: str) -> None:
-    """Delete the arrays of an attempt that will not be published."""
-    discard_labels(target.store, target.name, attempt, storage_options=run.image.storage_options)
-
-
-def _forget(run: Run) -> None:
-    """Delete the records of data that were published into other arrays."""
-    for step in run.scratch.names():
-        if step in {"tables", "seams"} or step.startswith("publish-"):
-            run.scratch.child(step).remove()
 
 
 def segment(
@@ -168,7 +129,7 @@ def segment(
         layer = _carried_out(steps, networks, target, model or {})
     except OvertakenError:
         if owner.leave():
-            _discard(run, target, owner.attempt)
+            discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
         if isinstance(error, ChangedError) and owner.owns():
@@ -182,7 +143,7 @@ def segment(
     publish_labels(layer, overwrite=target.overwrite)
     layer.store.folder.tidy()
     for dropped in owner.dropped:
-        _discard(run, target, dropped)
+        discard(run, target, dropped)
     owner.finish()
     return report
 
@@ -211,7 +172,9 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     steps.owner.check()
-    layer = _staged(run, target, steps.owner.attempt, layer_metadata(run, model, report.failed_regions))
+    planes_z = 1 if run.settings.z_mode == "max_projection" else run.image.size("z")
+    metadata = layer_metadata(run, model, report.failed_regions)
+    layer = staged(run, target, steps.owner.attempt, metadata, planes_z)
     _write_layer(steps, layer, earlier)
     report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
     return layer
@@ -228,7 +191,7 @@ def _write_layer(steps: Steps[Run], layer: LabelLayer, earlier: Rows) -> None:
     steps.do(run.seams(len(layer.shards())), count_seams, finest)
     rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
     verification.check_levels(layer, written)
-    verification.check_cells(run, layer, written[0], rows)
+    verification.check_cells(run.planes, layer, written[0], rows)
     steps.owner.check()
 
 

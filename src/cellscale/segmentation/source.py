@@ -60,7 +60,7 @@ def read_checked(
     box : Box
         In the frame, px.
     reference : Reference
-        Of the plane.
+        Reference of the plane.
     channels : sequence of int, optional
         Numbers of channels; None: all.
 

@@ -75,7 +75,7 @@ class Steps(Generic[R]):
     on_progress: Progress
     on_status: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
-    """Where all failed units are listed, or how to get the list, for messages that name the first ones."""
+    """Place of the full list of failed units, or a way to get it, for messages that name the first ones."""
     records: dict[str, list[str]] = field(default_factory=dict)
     """Names of the records of each step that is done; a listing may not have the latest of them."""
 
@@ -172,7 +172,7 @@ class Steps(Generic[R]):
         return failed
 
     def _note(self, step: Step, units: int, seconds: float) -> str:
-        """How many units are done, how fast, and how many of the step were tried again."""
+        """Status message: units done, their rate, and units of the step that were tried again."""
         pace = f"{units} {step.kind}{'s' * (units != 1)}, {units * step.unit_px / 1e6 / max(seconds, 1e-9):.1f} Mpx/s"
         again = self.report.retried.get(step.name, 0)
         return pace + (f", {again} tried again" if again else "")

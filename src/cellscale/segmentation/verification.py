@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.plan import Run
+from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
 
@@ -88,7 +88,9 @@ def _stored_objects(layer: LabelLayer, level: int) -> int:
     return sum(name.rsplit("/", 1)[-1].isdigit() for name in names)
 
 
-def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: Sequence[Written]) -> None:
+def check_cells(
+    planes: Sequence[Plane], layer: LabelLayer, written: Sequence[Written], rows: Sequence[Written]
+) -> None:
     """Compare labelled pixels and greatest label of each plane with areas and last row of its object table.
 
     Raises
@@ -97,7 +99,7 @@ def check_cells(run: Run, layer: LabelLayer, written: Sequence[Written], rows: S
         Naming the first plane that differs.
     """
     pixels, table = _by_plane(written), _by_plane(rows)
-    for plane, (t, z) in enumerate(run.planes):
+    for plane, (t, z) in enumerate(planes):
         if pixels[plane] != table[plane]:
             (seen_px, seen), (listed_px, listed) = pixels[plane], table[plane]
             raise RunError(

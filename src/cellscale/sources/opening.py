@@ -209,8 +209,8 @@ def open_sources(
         naturally, or of PNG and JPEG files; a Cell Tracking Challenge folder such as 01, 01_ST or 01_GT/SEG; an npz,
         its key after `::`; an npy.
     axes : str, optional
-        What the stored dimensions are, in their order; of masks, the channels may be missing. None: what the file
-        says; else three dimensions are t, y, x.
+        Names of the stored dimensions in their order; masks may lack the channels. None: from the file, else three
+        dimensions are t, y, x.
     frames : tuple of int, optional
         Half-open range of frames; the first becomes 0.
     labels : bool
@@ -262,7 +262,7 @@ def open_source(
     path : str
         A file or folder.
     axes : str, optional
-        What the stored dimensions are.
+        Names of the stored dimensions.
     frames : tuple of int, optional
         Half-open range of frames.
     labels : bool

@@ -36,7 +36,7 @@ def picture_images(path: str, axes: Sequence[str] = ()) -> tuple[Stored, ...]:
     path : str
         The file.
     axes : sequence of str
-        What the stored dimensions are, the first that fits; none: rows and columns, then colours.
+        Names of the stored dimensions; the first that fit are used. None: rows and columns, then colours.
 
     Returns
     -------

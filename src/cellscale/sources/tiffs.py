@@ -211,7 +211,7 @@ def tiff_images(path: str, axes: Sequence[str] = ()) -> tuple[Stored, ...]:
     path : str
         A TIFF file.
     axes : sequence of str
-        What the stored dimensions are, the first that fits; none: those that the file names, with unnamed pages as
+        Names of the stored dimensions; the first that fit are used. None: those in the file, with unnamed pages as
         frames.
 
     Returns

@@ -33,7 +33,7 @@ Version: TypeAlias = str | None
 ATTEMPTS = 100
 """Greatest number of attempts of one change; in each, at least one of the writers succeeds."""
 LEASE_S = 20.0
-"""How long a lock object may stay unchanged before its holder counts as dead, s; it is held for a few requests."""
+"""Time after which the holder of an unchanged lock object counts as dead, s; a lock is held for a few requests."""
 POLL_S = 0.05
 """Longest pause before the next attempt, s."""
 _CONFLICTS = (409, 412)

@@ -14,7 +14,7 @@ def json_text(value: Any, **layout: Any) -> str:
     Parameters
     ----------
     value : Any
-        Of JSON's types, tuples and mappings included.
+        Value of JSON's types, tuples and mappings included.
     **layout : Any
         `indent`, `sort_keys` and `separators` as `json.dumps` has them.
 

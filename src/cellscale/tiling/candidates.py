@@ -13,8 +13,8 @@ from cellscale.tiling.windows import Windows
 from cellscale.types import Box, Candidates
 
 SEAM_PX = 8
-"""How far outside its core a window keeps candidates: two windows round the middle of one cell differently, and could
-each leave it to the other. The suppression that follows keeps one of two."""
+"""Margin around its core in which a window keeps candidates, px: two windows may round the middle of one cell
+differently and each leave it to the other. The suppression that follows keeps one of two."""
 
 
 def owned(candidates: Candidates, windows: Windows, window: int, *, seam: int) -> Candidates:
@@ -28,7 +28,7 @@ def owned(candidates: Candidates, windows: Windows, window: int, *, seam: int) -
     candidates : Candidates
         In the coordinates of the window.
     windows : Windows
-        Of the frame.
+        Windows of the frame.
     window : int
         The window's number.
     seam : int

@@ -63,7 +63,7 @@ def join(records: Sequence[TileRecord], row_groups: RowGroups, merge_objects: Me
     records : sequence of TileRecord
         One for each tile, in the order of the grid.
     row_groups : RowGroups
-        Of all tiles.
+        Row groups of all tiles.
     merge_objects : callable
         `Method.merge_objects`.
 

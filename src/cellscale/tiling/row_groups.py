@@ -132,7 +132,7 @@ def join_row_group(records: Mapping[int, TileRecord], row_groups: RowGroups, gro
     Parameters
     ----------
     records : mapping of int to TileRecord
-        Of the row group's tiles, and of those at the top of the row group below.
+        Records of the row group's tiles, and of those at the top of the row group below.
     row_groups : RowGroups
         All row groups of the frame.
     group : int

@@ -31,7 +31,7 @@ class Seen:
     mappings: tuple[Mapping, ...]
     """Mapping of each channel."""
     blank: tuple[float, ...]
-    """Value of pixels that nobody has annotated: the median of the other pixels of each channel, mapped."""
+    """Value of pixels that were not annotated: the median of the other pixels of each channel, mapped."""
 
 
 def row_blocks(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
@@ -50,13 +50,13 @@ def statistics_of(frames: StoredFrames, index: int, rule: Intensity, ignore_labe
     Parameters
     ----------
     frames : StoredFrames
-        Where the frame is.
+        The data set.
     index : int
         Its number.
     rule : Intensity
         The method's.
     ignore_label : int
-        Label of pixels that nobody has annotated; 0: there are none.
+        Label of pixels that were not annotated; 0: there are none.
 
     Raises
     ------
@@ -169,13 +169,13 @@ class Crops:
         return sum(image.nbytes + labels.nbytes for image, labels in self._blocks.values())
 
     def seen(self, index: int) -> Seen:
-        """How the frame's channels are mapped."""
+        """Return the intensity statistics of a frame."""
         if index not in self._seen:
             self._seen[index] = statistics_of(self.frames, index, self._rule, self._ignore_label)
         return self._seen[index]
 
     def labels(self, index: int, box: Box) -> Labels:
-        """Labels of a box, 0 where nobody has annotated."""
+        """Labels of a box, 0 on pixels that were not annotated."""
         labels = self.frames.read_labels(index, box)
         return np.where(labels == self._ignore_label, 0, labels).astype(np.uint32) if self._ignore_label else labels
 

@@ -42,7 +42,7 @@ class TrainingSettings:
     ema_decay: float = 0.0
     """Decay of an exponential moving average of the weights, e.g. 0.999, which is validated and saved; 0: none."""
     schedule: Literal["method", "cosine", "step"] = "method"
-    """How the learning rate changes over a stage: as the method says, to 0 along half a cosine, or by `decay_factor`
+    """Schedule of the learning rate over a stage: the method's, to 0 along half a cosine, or by `decay_factor`
     every `decay_epochs` epochs."""
     decay_epochs: float = 3.0
     """Epochs after which the learning rate falls (schedule = step)."""
@@ -61,7 +61,7 @@ class TrainingSettings:
     profile: bool = False
     """Whether `model.json` records the times of the parts of the training."""
     device: str = "auto"
-    """Where the networks run: cpu, cuda; auto: cuda where there is one."""
+    """Device of the networks: cpu, cuda; auto: cuda if there is one."""
     threads: int = 0
     """Threads of the arithmetic of one worker; 0: its share of the machine's processors."""
     loader_workers: int = 1

@@ -303,7 +303,7 @@ def serving(
     port : int
         0: one that is free.
     origins : collection of str
-        Of the pages that may read, as http://HOST:PORT; programs that are not pages need the token only.
+        Origins of the pages that may read, as http://HOST:PORT; programs that are not pages need the token only.
 
     Raises
     ------

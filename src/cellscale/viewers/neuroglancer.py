@@ -61,7 +61,7 @@ def _mounts(shown: Scene) -> dict[str, Store]:
 
 
 def _addresses(shown: Scene, mounts: Mapping[str, Store], server: str) -> dict[str, str]:
-    """Where a browser finds the image and each layer."""
+    """HTTP address of the image and of each layer."""
     found = {}
     for url in (shown.image.url, *(layer.url for layer in shown.labels)):
         homes = [(name, store.url) for name, store in mounts.items() if f"{url}/".startswith(f"{store.url}/")]

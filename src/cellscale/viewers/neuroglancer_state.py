@@ -93,7 +93,7 @@ def state(
     labels : sequence of LabelLayer
         Drawn over it in this order; all but the last are hidden at first where there are several.
     addresses : mapping of str to str
-        Where a browser finds the stores: URL of each image or layer to its HTTP address.
+        HTTP address of each image or layer by its URL.
     t, z : int
         Frame and slice to begin with.
 

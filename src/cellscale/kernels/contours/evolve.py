@@ -291,7 +291,7 @@ def evolve(
     speed : float array, (y, x)
         v, 0 … 1 px in an iteration.
     seeds : integer array, (y, x)
-        Where contours start: regions 1 … n.
+        Regions 1 … n from which contours start.
     radius : int
         Greatest distance of a contour from its seed, px; `Contours.cut` names the contours that would have gone
         farther.

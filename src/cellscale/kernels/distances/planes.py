@@ -61,7 +61,7 @@ class Range(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """How squared distances are written."""
+    """Limits and unit of the written distances."""
 
     far: int
     """Squared distance where there is no other label; all real ones are less."""
@@ -199,7 +199,7 @@ def _narrow_row(
     limit : int
         Greatest squared distance that is wanted; below NARROW, rows stay narrow whatever their distances.
     bounds : int64 array, (blocks,)
-        What `next_bound` returned for the row before; changed.
+        Bounds of `next_bound` from the row before; changed.
     squares : uint16 array, (x + 2 · ASIDE,)
         Room for v²; the ASIDE entries at both ends hold NARROW, so that the search needs no test for the border.
     best : uint16 array, (x,)
@@ -240,8 +240,8 @@ def _narrow_row(
 def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[Any], stack: NDArray[np.int64]) -> None:
     """Write the squared distances of a line of any length by lower envelopes, run by run.
 
-    Of a run of equal labels the pixels compete with their v², and the first pixels beyond both ends with 0: they have
-    another label (see the module, 1).
+    In a run of equal labels, the candidates are the pixels with their v², and the first pixels beyond both ends with 0,
+    since they have another label (see the module, 1).
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def in_rows(
     steps : Steps
         Squared spacing.
     limits : Limits
-        How distances are written.
+        Limits of the written distances.
     out : int32 or int64 array, (y, x)
         Gets squared distances, the type's greatest number for none.
     roots : float32 array, (y, x) or (y, 0)

@@ -233,7 +233,7 @@ def nearest_label(
     Returns
     -------
     labels : uint32 array, (y, x)
-        Of all equally near labelled pixels the first in raster order decides; 0 where there is none.
+        Label of the nearest labelled pixel, of equally near ones the first in raster order; 0 without any.
     squared : int32 array, (y, x)
         Squared distance, px²; FAR where there is none.
     """

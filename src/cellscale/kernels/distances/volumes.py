@@ -172,7 +172,7 @@ def _wide_slab(
     step : int
         Squared spacing of the planes.
     limits : Limits
-        What stands for no other label, and the greatest squared distance that is wanted.
+        Value for no other label, and the greatest squared distance that is wanted.
     """
     none = np.iinfo(planes.dtype).max
     kind = planes.dtype.type
@@ -222,7 +222,7 @@ def in_depth(
     step : int
         Squared spacing of the planes.
     limits : Limits
-        How distances are written.
+        Limits of the written distances.
     out : int32 or int64 array, (z, y, x)
         Squared distances within planes; gets those within the volume.
     roots : float32 array, (z, y, x) or (z, y, 0)

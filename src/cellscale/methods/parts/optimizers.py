@@ -20,7 +20,7 @@ class Adam:
     learning_rate: float = 1e-3
     """At the start of a stage."""
     decay: Literal["cosine", "exponential", "none"] = "cosine"
-    """How the rate falls over a stage: to 0 along half a cosine, by equal factors to 1 %, or not at all."""
+    """Decay of the rate over a stage: to 0 along half a cosine, by equal factors to 1 %, or not at all."""
     fused: bool = False
     """One kernel for all parameters: less time, last bits differ."""
 
@@ -44,7 +44,7 @@ class RMSProp:
     memory: float = 0.9
     """Share of the mean squared gradient that a step keeps."""
     decay: Literal["cosine", "none"] = "none"
-    """How the rate falls over a stage: to 0 along half a cosine, or not at all."""
+    """Decay of the rate over a stage: to 0 along half a cosine, or not at all."""
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the optimizer of these parameters."""

@@ -19,7 +19,7 @@ def forest_votes(
     Parameters
     ----------
     values : float32 array, (points, features)
-        What the nodes compare.
+        Features that the nodes compare.
     feature, threshold : array, (trees, nodes)
         A point takes the first child if its value of the feature is at most the threshold.
     child : int32 array, (trees, nodes, 2)

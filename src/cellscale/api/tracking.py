@@ -1,0 +1,291 @@
+"""Track the objects of a label layer through time; score and export tracks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.errors import InputError, MissingError
+from cellscale.linking.links import LinkRules
+from cellscale.ngff.frame_ranges import Frames, chosen_frames
+from cellscale.ngff.image import open_image
+from cellscale.ngff.labels import open_labels
+from cellscale.progress import Progress, silent
+from cellscale.segmentation.executor import Serial
+from cellscale.segmentation.target import Target
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import Location, check_apart, url_of
+from cellscale.storage.urls import address as full_url
+from cellscale.tracking import exports
+from cellscale.tracking.lineage import read_parents
+from cellscale.tracking.plan import plan_tracks
+from cellscale.tracking.run import track as run_tracking
+from cellscale.tracking.scoring import score_tracks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingResult:
+    """A finished tracking: the layer that was published, and what was found."""
+
+    layer: str
+    """URL of the layer of tracks."""
+    frames: int
+    objects: int
+    """Objects in all frames."""
+    tracks: int
+    divisions: int
+    gaps: int
+    """Links over frames in which a cell is missing."""
+    reused: Mapping[str, int]
+    """Tasks of each step that an earlier attempt had done."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as a dictionary of JSON's types."""
+        return dataclasses.asdict(self)
+
+
+def track(
+    image: Location,
+    *,
+    layer: str = "cells",
+    new_layer: str | None = None,
+    layer_store: Location | None = None,
+    max_distance_px: float | None = None,
+    max_gap: int = 2,
+    divisions: bool = True,
+    window: int = 64,
+    overwrite: bool = False,
+    backend: Literal["ray", "serial"] = "ray",
+    address: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    on_progress: Progress = silent,
+) -> TrackingResult:
+    """Follow the objects of a label layer through time and write a layer whose labels are tracks.
+
+    Objects of consecutive frames are linked by overlap and distance (one assignment of the least cost for each pair of
+    frames), then over gaps, then daughters are given to mothers. A cell keeps its number; daughters get new ones.
+    The object table has track, parent, generation and velocity of each object.
+
+    Parameters
+    ----------
+    image : str or path
+        URL of the image.
+    layer : str
+        Name of the layer whose objects are tracked, segmented by any program.
+    new_layer : str
+        Name of the layer to write; None: the same with `-tracks`.
+    layer_store : str
+        Store that holds the layer, and gets the new one; None: the image's own.
+    max_distance_px : float
+        Farthest that a cell that overlaps nothing is looked for from one frame to the next, px; None: the median
+        distance to the nearest neighbour in the frame, or three median diameters if that is less.
+    max_gap : int
+        Most frames in a row in which a cell may be missing.
+    divisions : bool
+        Whether cells may divide.
+    window : int
+        Frames in one task; no track depends on it.
+    overwrite : bool
+        Replace an existing layer when the new one is complete, and drop an unfinished run with other settings.
+    backend : {"ray", "serial"}
+        Work on a Ray cluster, or in this process without Ray.
+    address : str
+        Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
+    storage_options : mapping
+        Options for fsspec.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    TrackingResult
+        The layer, and the number of tracks, divisions and gaps.
+
+    Raises
+    ------
+    CellscaleError
+        For an image or layer that does not exist or does not fit, or a run in which tasks failed.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> result = cellscale.track("movie.zarr", layer="truth", backend="serial")
+    >>> result.frames, result.tracks > 0
+    (3, True)
+    """
+    url, options = url_of(image, "image"), dict(storage_options or {})
+    opened = open_image(url, storage_options=options)
+    store = url_of(layer_store, "layer_store") if layer_store is not None else opened.url
+    source = open_labels(store, layer, storage_options=options)
+    name = new_layer or f"{layer}-tracks"
+    if name == layer:
+        raise InputError(f"The layer of tracks would have the name of the layer that it is made of, {name!r}.")
+    home = source.url.rpartition("/labels/")[0]
+    rules = LinkRules(max_distance=max_distance_px, max_gap=max_gap, divisions=divisions)
+    scratch = Folder(url=f"{home}/.cellscale-{name}", storage_options=options)
+    run = plan_tracks(opened, source, rules, scratch, window)
+    output = None if home == opened.url else home
+    target = Target(store=home, name=name, output=output, overwrite=overwrite)
+    engine = FanOut()
+    serial = Serial(attempts=engine.attempts, backoff_s=engine.backoff_s)
+    with nullcontext() if backend == "serial" else cluster(address):
+        executor = serial if backend == "serial" else engine
+        counts, report = run_tracking(run, target, executor=executor, on_progress=on_progress)
+    found = dataclasses.asdict(counts)
+    return TrackingResult(layer=target.layer, frames=run.frames, reused=report.reused, **found)
+
+
+def evaluate_tracks(
+    image: Location,
+    *,
+    layer: str = "cells-tracks",
+    ground_truth: str = "truth",
+    ground_truth_store: Location | None = None,
+    ground_truth_tracks: Location | None = None,
+    frames: Frames = None,
+    storage_options: Mapping[str, Any] | None = None,
+    on_progress: Progress = silent,
+) -> dict[str, Any]:
+    """Score a layer of tracks against the ground truth by the measures of the Cell Tracking Challenge.
+
+    Parameters
+    ----------
+    image : str or path
+        URL of the image, or of the store that holds the layer.
+    layer, ground_truth : str
+        Names of the two layers, whose labels are tracks.
+    ground_truth_store : str
+        Store of the ground truth; None: the image's own.
+    ground_truth_tracks : str or path
+        The challenge's table of the true tracks, `man_track.txt`; None: what the layer's object table says, or no
+        parents.
+    frames : tuple of int
+        Half-open range of frames; None: all.
+    storage_options : mapping
+        Options for fsspec.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    dict
+        tra, det, lnk, ct, tf, bc_0 … bc_3, the counts that they are made of, and the number of frames.
+
+    Raises
+    ------
+    CellscaleError
+        For layers or frames that do not exist, layers of different size, or a table that is damaged.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> scores = cellscale.evaluate_tracks("movie.zarr", layer="truth-tracks", ground_truth="truth-tracks")
+    >>> scores["tra"]
+    1.0
+    """
+    url = url_of(image, "image")
+    found = open_labels(url, layer, storage_options=storage_options)
+    true_store = url_of(ground_truth_store or url, "ground_truth_store")
+    true = open_labels(true_store, ground_truth, storage_options=storage_options)
+    chosen = chosen_frames(frames, found.size("t"), url)
+    parents = None
+    if ground_truth_tracks is not None:
+        place = url_of(ground_truth_tracks, "ground_truth_tracks")
+        folder, _, name = full_url(place).rpartition("/")
+        text = Folder(url=folder, storage_options=dict(storage_options or {})).read(name)
+        if text is None:
+            raise MissingError(f"No table of tracks was found at {place}.")
+        parents = read_parents(place, text)
+    scores = score_tracks(found, true, chosen, parents=parents, on_progress=on_progress)
+    return {"frames": len(chosen), **scores}
+
+
+def export_ctc(
+    image: Location,
+    output: Location,
+    *,
+    layer: str = "cells-tracks",
+    storage_options: Mapping[str, Any] | None = None,
+    on_progress: Progress = silent,
+) -> int:
+    """Write a layer of tracks as a folder of the Cell Tracking Challenge: `maskTTT.tif` and `res_track.txt`.
+
+    Parameters
+    ----------
+    image : str or path
+        URL of the image, or of the store that holds the layer.
+    output : str or path
+        The folder, any fsspec URL; it must be empty.
+    layer : str
+        Name of the layer.
+    storage_options : mapping
+        Options for fsspec.
+    on_progress : callable
+        Called with step, done and total.
+
+    Returns
+    -------
+    int
+        Number of tracks; one with gaps counts as several, as the challenge wants it.
+
+    Raises
+    ------
+    CellscaleError
+        For a layer that does not exist, a folder that has files, or more tracks than the masks can hold.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.export_ctc("movie.zarr", "challenge", layer="truth-tracks") > 0
+    True
+    """
+    url, place = url_of(image, "image"), url_of(output, "output")
+    check_apart(url, place)
+    found = open_labels(url, layer, storage_options=storage_options)
+    folder = Folder(url=full_url(place), storage_options=dict(storage_options or {}))
+    return exports.export_ctc(found, folder, on_progress=on_progress)
+
+
+def export_geff(
+    image: Location,
+    output: Location,
+    *,
+    layer: str = "cells-tracks",
+    storage_options: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the tracks of a layer as a GEFF graph that points at the layer; needs the extra `track`.
+
+    Parameters
+    ----------
+    image : str or path
+        URL of the image, or of the store that holds the layer.
+    output : str or path
+        The folder, on this machine; it must be empty.
+    layer : str
+        Name of the layer.
+    storage_options : mapping
+        Options for fsspec.
+
+    Returns
+    -------
+    int
+        Number of nodes: one for each object.
+
+    Raises
+    ------
+    CellscaleError
+        For a layer without tracks, a folder that has files, or a missing package.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.export_geff("movie.zarr", "lineage.geff", layer="truth-tracks") > 0
+    True
+    """
+    url, place = url_of(image, "image"), url_of(output, "output")
+    check_apart(url, place)
+    return exports.export_geff(open_labels(url, layer, storage_options=storage_options), place)

@@ -1,0 +1,44 @@
+"""The layer of an attempt before it is published: its arrays, which no list names, and their removal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellscale.ngff.labels import LabelLayer, discard_labels, stage_labels
+from cellscale.ngff.metadata import read_node
+from cellscale.ngff.stores import Store
+from cellscale.segmentation.plan import Planned
+from cellscale.segmentation.target import Target
+
+
+def staged(run: Planned, target: Target, attempt: str, metadata: dict[str, Any], planes_z: int) -> LabelLayer:
+    """Create the layer's arrays, unlisted; keep existing arrays of this attempt and the records of their content."""
+    gone = read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
+    layer = stage_labels(
+        run.image,
+        target.name,
+        output=target.output,
+        version=target.version,
+        planes_z=planes_z,
+        metadata=metadata,
+        storage_options=run.image.storage_options,
+        attempt=attempt,
+        overwrite=target.overwrite,
+    )
+    earlier, arrays = run.scratch.read_json("staged.json"), [level.path for level in layer.levels]
+    if gone or earlier != arrays:
+        _forget(run)
+        run.scratch.write_json("staged.json", arrays)
+    return layer
+
+
+def discard(run: Planned, target: Target, attempt: str) -> None:
+    """Delete the arrays of an attempt that will not be published."""
+    discard_labels(target.store, target.name, attempt, storage_options=run.image.storage_options)
+
+
+def _forget(run: Planned) -> None:
+    """Delete the records of data that were published into other arrays."""
+    for step in run.scratch.names():
+        if step in {"tables", "seams"} or step.startswith("publish-"):
+            run.scratch.child(step).remove()

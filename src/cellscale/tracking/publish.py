@@ -1,0 +1,154 @@
+"""Numbers of tracks, and the layer that has them: its pixels, its pyramid and its object table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cellscale.linking.numbering import number_tracks
+from cellscale.ngff import array_io
+from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.pyramids import downsample
+from cellscale.segmentation.object_table import TABLE, object_table, parquet, part_name
+from cellscale.segmentation.plan import Unit
+from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.verification import counts
+from cellscale.storage.folder import Folder
+from cellscale.tracking.plan import TrackRun
+from cellscale.tracking.tables import Frames
+from cellscale.types import Labels, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """Arguments shared by the publishing tasks."""
+
+    run: TrackRun
+    layer: LabelLayer
+    level: int = 0
+
+
+def numbers_name(window: int) -> str:
+    """Name of the scratch object with the numbers of a window of frames."""
+    return f"numbered/{window:07d}"
+
+
+def number(run: TrackRun, units: Sequence[Unit]) -> Arrays:
+    """Number the tracks of all frames; the record counts objects, tracks, links over gaps, and divisions."""
+    frames, arrays = Frames(run), dict[str, NDArray[np.generic]]()
+    tracks = divisions = objects = gaps = 0
+    for t, (before, made) in enumerate(number_tracks(map(frames.earlier, range(run.frames)), run.rules.max_gap)):
+        arrays |= {f"{t}/track": made.track, f"{t}/parent": made.parent, f"{t}/generation": made.generation}
+        arrays |= {f"{t}/back": before.back, f"{t}/row": before.row, f"{t}/mother": before.mother}
+        tracks = max(tracks, int(made.track.max(initial=0)))
+        divisions += len(np.unique(before.mother[before.mother >= 0]))
+        objects, gaps = objects + len(made.track), gaps + int((before.back > 1).sum())
+        if (t + 1) % run.window == 0 or t + 1 == run.frames:
+            put(run.scratch, numbers_name(t // run.window), arrays)
+            arrays = {}
+    summed = {"objects": objects, "tracks": tracks, "divisions": divisions, "gaps": gaps}
+    return {name: np.array([count]) for name, count in summed.items()}
+
+
+class Tracks:
+    """Numbers of the objects of a run's frames, read on demand."""
+
+    def __init__(self, run: TrackRun) -> None:
+        """Read nothing yet."""
+        self.run, self.frames = run, Frames(run)
+        self._window = lru_cache(maxsize=2)(lambda window: get(run.scratch, numbers_name(window)))
+
+    def of(self, t: int, name: str) -> NDArray[np.int64]:
+        """A column of a frame's objects: track, parent, generation, back, row or mother."""
+        column: NDArray[np.int64] = self._window(t // self.run.window)[f"{t}/{name}"]
+        return column
+
+    def numbered(self, labels: Labels, t: int) -> Labels:
+        """Labels of a tile of a frame, (y, x), as numbers of tracks."""
+        objects = self.frames.objects(t)
+        order = np.argsort(objects["label"])
+        known = np.concatenate([np.zeros(1, np.int64), objects["label"][order]])
+        tracks = np.concatenate([np.zeros(1, np.int64), self.of(t, "track")[order]]).astype(np.uint32)
+        found: Labels = tracks[np.searchsorted(known, labels)]
+        return found
+
+
+def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
+    """Write shards (frame, shard) of a level; return the counts of objects and pixels."""
+    run, layer, level = publication.run, publication.layer, publication.level
+    shards, tracks, written, places = layer.shards(level), Tracks(run), [], []
+    for t, shard in units:
+        box, objects, pixels, last = shards[shard], 0, 0, 0
+        for z in range(layer.size("z")):
+            places.append(array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)))
+            if level:
+                objects += downsample(layer, level, box, t=t, z=z)
+                continue
+            labels = tracks.numbered(run.source.read(box, t=t, z=z), t)
+            objects += layer.write(labels, box, t=t, z=z)
+            pixels, last = pixels + int(np.count_nonzero(labels)), max(last, int(labels.max()))
+        written.append((objects, pixels, last))
+    array_io.flush(layer.store, layer.levels[level].path, places)
+    return counts(written)
+
+
+def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
+    """Write the object table of frames (frame,), one Parquet file each, in the layer's folder."""
+    run, layer = publication.run, publication.layer
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    tracks, written = Tracks(run), []
+    for (t,) in units:
+        rows = track_rows(tracks, t)
+        folder.write(part_name(t, 0), parquet(rows), flush=False)
+        area, labels = tracks.frames.objects(t)["area"], tracks.of(t, "track")
+        written.append((1, int(area.sum()), int(labels.max(initial=0))))
+    folder.flush(part_name(t, 0) for (t,) in units)
+    return counts(written)
+
+
+def track_rows(tracks: Tracks, t: int) -> pa.Table:
+    """Rows of a frame's objects in the order of their tracks: the columns of every object table, and those of tracks.
+
+    Of a track's object, velocity is the way from where it, or for a daughter its mother, was seen before, divided by
+    the frames between: px and µm per frame; nan for the first object of a track without parent.
+    """
+    run, objects = tracks.run, tracks.frames.objects(t)
+    order = np.argsort(tracks.of(t, "track"))
+    labels = tracks.of(t, "track")[order]
+    sorted_objects = {name: column[order] for name, column in objects.items()}
+    table = object_table(sorted_objects, run.measured, frame=t, z=0, labels=labels.astype(np.uint32))
+    columns: dict[str, NDArray[Any]] = {name: tracks.of(t, name)[order] for name in ("track", "parent")}
+    columns = {name: column.astype(np.uint32) for name, column in columns.items()}
+    columns["generation"] = tracks.of(t, "generation")[order].astype(np.int32)
+    if run.source.size("z") > 1:
+        columns["centroid_z_px"] = sorted_objects["sum_z"] / sorted_objects["area"]
+    velocity = _velocities(tracks, t)[order]
+    size = run.measured.pixel_size_um or (np.nan, np.nan)
+    columns |= {f"velocity_{axis}_px": velocity[:, i] for i, axis in enumerate("yx")}
+    columns["speed_um"] = np.hypot(velocity[:, 0] * size[0], velocity[:, 1] * size[1])
+    columns["direction_rad"] = np.arctan2(velocity[:, 0], velocity[:, 1])
+    for name, column in columns.items():
+        table = table.append_column(name, pa.array(column))
+    return table
+
+
+def _velocities(tracks: Tracks, t: int) -> NDArray[np.float64]:
+    """Way of each object of a frame since it was seen before, (n, 2), px per frame; nan where it was not."""
+    back, row, mother = (tracks.of(t, name) for name in ("back", "row", "mother"))
+    back, row = np.where(mother >= 0, 1, back), np.where(mother >= 0, mother, row)
+    velocity = np.full((len(back), 2), np.nan)
+    here = _places(tracks.frames.objects(t))
+    for frames in np.unique(back[back > 0]).tolist():
+        same = back == frames
+        velocity[same] = (here[same] - _places(tracks.frames.objects(t - frames))[row[same]]) / frames
+    return velocity
+
+
+def _places(objects: Table) -> NDArray[np.float64]:
+    return np.stack([objects["sum_y"] / objects["area"], objects["sum_x"] / objects["area"]], axis=1)
