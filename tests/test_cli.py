@@ -183,6 +183,10 @@ REFUSED = {
         ("segment", "{movie}", "--model", "{work}/model", *TRUST, "--layer", "new", "--report", "{movie}/0"),
         "lies in the input",
     ),
+    "a model in an image that it is validated on": (
+        ("train", "saw", "{movie}", "--validation", "{work}/other.zarr", "--output", "{work}/other.zarr/model"),
+        "lies in the input",
+    ),
     "maps in the image": (
         ("predict-maps", "{movie}", "--model", "{work}/model", *TRUST, "--output", "{movie}/maps"),
         "lies in the input",

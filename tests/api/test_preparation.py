@@ -114,6 +114,8 @@ def test_what_is_not_valid_leaves_nothing(tmp_path: Path) -> None:
     for options in wrong:
         with pytest.raises(InputError, match="is not valid; expected a positive number"):
             cellscale.prepare(url, str(tmp_path / "p.zarr"), **options)
+    with pytest.raises(InputError, match="dark = nan is not valid; expected a finite number"):
+        cellscale.prepare(url, str(tmp_path / "p.zarr"), dark=float("nan"))
     with pytest.raises(cellscale.CellscaleError):
         cellscale.prepare(url, url)
     assert not (tmp_path / "p.zarr").exists()

@@ -93,6 +93,8 @@ def prepare(
     check_apart(image, output)
     _check({"flat_field_um": flat_field_um, "background_um": background_um, "chunk_px": chunk_px}, above=0.0)
     _check({"median_px": median_px, "gaussian_px": gaussian_px}, above=-1e-9)
+    if not np.isfinite(dark):
+        raise InputError(f"dark = {dark} is not valid; expected a finite number.")
     source = open_image(image, storage_options=storage_options)
     steps = filters.Steps(
         dark=dark,

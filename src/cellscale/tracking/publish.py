@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from cellscale.linking.numbering import number_tracks
 from cellscale.ngff import array_io
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.object_table import TABLE, object_table, parquet, part_name
+from cellscale.segmentation.object_table import object_table, parquet, part_name
 from cellscale.segmentation.plan import Unit
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.verification import counts
@@ -101,7 +102,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
 def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
     """Write the object table of frames (frame,), one Parquet file each, in the layer's folder."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     tracks, written = Tracks(run), []
     for (t,) in units:
         rows = track_rows(tracks, t)
