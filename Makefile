@@ -37,7 +37,8 @@ lint: $(READY)
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(find src -name '*.py')
 
 bench: $(READY)
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/kernels.py --history docs/bench-history.jsonl
+	$(BIN)/python benchmarks/history.py docs/bench-history.jsonl docs/images/bench-history.png
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -44,6 +44,7 @@ from cellscale.kernels.watershed import basins, inner_distance, remove_small_hol
 from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger, shape_aware_weights
 from cellscale.methods.pixel_forest import Forest
 from cellscale.types import Labels
+from history import append
 
 Call = Callable[[], Any]
 CROWDED = 24
@@ -401,10 +402,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kernels whose names begin so")
     parser.add_argument("--table", type=Path, help=f"a document that holds the table between {BEGIN} and {END}")
     parser.add_argument("--plot", type=Path, help="where to draw the times over the sizes")
+    parser.add_argument("--history", type=Path, help="file of JSON lines to which the run is appended")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "Failed to get convex hull")  # of cells of one or two pixels
     copied = copied_a_millisecond()
     found: dict[str, list[tuple[int, float]]] = {}
+    entry: dict[str, dict[str, float]] = {}
     tables: dict[int, dict[tuple[str, str], dict[str, str]]] = {2: {}, 3: {}}
     titles: dict[int, list[str]] = {2: [], 3: []}
     for title, labels in images(arguments.size, arguments.volume):
@@ -420,8 +423,14 @@ def main() -> None:
                 cell += f"; {median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f})" if ratios else ""
                 print(f"  {pair.name:28} {pair.peer:24} {ours:10.2f} ms  {cell}", flush=True)
                 tables[labels.ndim].setdefault((pair.name, pair.peer), {})[title] = cell
+                entry[f"{pair.name} | {pair.peer} | {title}"] = {
+                    "ns_per_px": round(1e6 * ours / labels.size, 2),
+                    **({"ratio": round(median(ratios), 2)} if ratios else {}),
+                }
                 if "sparse" not in title and pair.threads == 1:
                     found.setdefault(f"{pair.name}, {labels.ndim}-D", []).append((labels.size, ours))
+    if arguments.history:
+        append(arguments.history, entry, copied / 1e6)
     if arguments.plot:
         plotted({name: sorted(dict(points).items()) for name, points in found.items()}, arguments.plot)
     text = "\n\n".join(joined(tables[axes], titles[axes]) for axes in (2, 3) if titles[axes])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 import cellscale
 from cellscale.errors import InputError
 from cellscale.ngff.image import open_image
 from cellscale.ngff.metadata import read_node
-from cellscale.ngff.writer import create_image
+from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.preparation.filters import SHIFT_STEPS
 from cellscale.types import Box
 from tests.blobs import blurred_noise
@@ -28,6 +30,7 @@ ALL: dict[str, Any] = {
     "gaussian_px": 1.5,
     "drift": True,
 }
+SERIAL: dict[str, Any] = {"backend": "serial"}
 
 
 def movie(path: Path, frames: np.ndarray, version: str = "0.5") -> str:
@@ -56,7 +59,7 @@ def drifting() -> np.ndarray:
 def test_every_chunking_gives_the_same_bytes(tmp_path: Path) -> None:
     url = movie(tmp_path / "m.zarr", drifting(), "0.4")
     sides = (19, 32, 500)
-    found = [frames_of(cellscale.prepare(url, str(tmp_path / f"{i}.zarr"), chunk_px=i, **ALL)) for i in sides]
+    found = [frames_of(cellscale.prepare(url, str(tmp_path / f"{i}.zarr"), chunk_px=i, **ALL, **SERIAL)) for i in sides]
     assert np.ptp(found[0]) > 0
     for other in found[1:]:
         assert other.tobytes() == found[0].tobytes()
@@ -85,7 +88,9 @@ def test_drift_is_taken_out(tmp_path: Path) -> None:
     differences of the neighbours there. That bounds each pixel.
     """
     frames = drifting()
-    found = frames_of(cellscale.prepare(movie(tmp_path / "m.zarr", frames), str(tmp_path / "p.zarr"), drift=True))
+    found = frames_of(
+        cellscale.prepare(movie(tmp_path / "m.zarr", frames), str(tmp_path / "p.zarr"), drift=True, **SERIAL)
+    )
     inner = (slice(12, -12), slice(12, -12))
     first = frames[0].astype(np.float64)
     for t in (1, 2):
@@ -98,9 +103,121 @@ def test_shading_is_taken_out(tmp_path: Path) -> None:
     shade = np.linspace(0.4, 1.6, SHAPE[1])[None]
     frames = np.stack([np.full(SHAPE, 1000.0) * shade + 100 for _ in range(3)]).astype(np.float32)
     url = movie(tmp_path / "m.zarr", frames)
-    found = frames_of(cellscale.prepare(url, str(tmp_path / "p.zarr"), flat_field_um=0.25, dark=100.0))
+    found = frames_of(cellscale.prepare(url, str(tmp_path / "p.zarr"), flat_field_um=0.25, dark=100.0, **SERIAL))
     assert np.ptp(frames) > 1000
     np.testing.assert_allclose(found, 1000.0, rtol=0.03)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+def test_ray_gives_the_same_bytes(tmp_path: Path, cluster: None) -> None:
+    url = movie(tmp_path / "m.zarr", drifting()[:2])
+    options = {**ALL, "chunk_px": 32, "background_filter": "median"}
+    serial, ray = (
+        frames_of(cellscale.prepare(url, str(tmp_path / f"{backend}.zarr"), backend=backend, **options))
+        for backend in ("serial", "ray")
+    )
+    assert np.ptp(serial) > 0
+    assert ray.tobytes() == serial.tobytes()
+
+
+def test_a_given_field_and_dark_frame_are_taken_out(tmp_path: Path) -> None:
+    shade, dark = np.linspace(0.4, 1.6, SHAPE[1])[None] * np.ones(SHAPE), np.arange(SHAPE[0])[:, None] * np.ones(SHAPE)
+    frames = np.stack([np.full(SHAPE, 1000.0) * shade + dark for _ in range(2)]).astype(np.float32)
+    url = movie(tmp_path / "m.zarr", frames)
+    tifffile.imwrite(tmp_path / "dark.tif", dark.astype(np.uint16))
+    # Three exposures of the field, one of them with a speck: their median counts.
+    field = np.stack([500 * shade + dark] * 3).astype(np.float32)
+    field[1, :20, :20] = 0
+    flat = movie(tmp_path / "flat.zarr", field)
+    for given in (flat, 500 * shade + dark):
+        found = frames_of(
+            cellscale.prepare(
+                url, tmp_path / "p.zarr", flat_field=given, dark=tmp_path / "dark.tif", overwrite=True, **SERIAL
+            )
+        )
+        np.testing.assert_allclose(found, 1000.0, rtol=1e-5)
+    with pytest.raises(InputError, match=r"flat_field has 1 channels of .*; expected 1 or 1 channels of"):
+        cellscale.prepare(url, tmp_path / "q.zarr", flat_field=np.ones((5, 5)), **SERIAL)
+
+
+def test_a_median_background_is_taken_out_under_spots(tmp_path: Path) -> None:
+    ramp = np.linspace(100, 400, SHAPE[1])[None] * np.ones(SHAPE)
+    spots = np.zeros(SHAPE)
+    spots[10::20, 10::20] = 50
+    url = movie(tmp_path / "m.zarr", (ramp + spots)[None].astype(np.float32))
+    options: dict[str, Any] = {"background_um": 4.0, "background_filter": "median"}
+    found = frames_of(cellscale.prepare(url, tmp_path / "p.zarr", **options, **SERIAL))[0]
+    inner = (slice(8, -8), slice(12, -12))
+    np.testing.assert_allclose(found[inner], spots[inner], atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["max", "mean", "min", "median"])
+def test_slices_are_projected(tmp_path: Path, how: Any) -> None:
+    slices = np.random.default_rng(0).integers(0, 1000, (3, *SHAPE), np.uint16)
+    url = str(tmp_path / "m.zarr")
+    with create_image(url, shape_tczyx=(1, 1, 3, *SHAPE), dtype=slices.dtype, axes=("z", "y", "x")) as writer:
+        for z, plane in enumerate(slices):
+            writer.write(plane, z=z)
+    made = open_image(cellscale.prepare(url, tmp_path / "p.zarr", z_projection=how, **SERIAL))
+    assert made.axes == ("y", "x")
+    expected = getattr(np, how)(slices.astype(np.float64), axis=0).astype(np.float32)
+    assert np.array_equal(made.read(WHOLE)[0], expected)
+
+
+def test_a_stopped_preparation_resumes_with_its_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = drifting()
+    url, output = movie(tmp_path / "m.zarr", frames), tmp_path / "p.zarr"
+    whole = frames_of(cellscale.prepare(url, tmp_path / "whole.zarr", drift=True, **SERIAL))
+
+    def stop(step: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cellscale.prepare(url, output, drift=True, on_progress=stop, **SERIAL)
+    with pytest.raises(cellscale.CellscaleError, match="exists already"):
+        cellscale.prepare(url, output, drift=False, **SERIAL)
+    written = []
+    write = ImageWriter.write
+
+    def noted(writer: ImageWriter, array: Any, **place: Any) -> None:
+        written.append(place["t"])
+        write(writer, array, **place)
+
+    monkeypatch.setattr(ImageWriter, "write", noted)
+    cellscale.prepare(url, output, drift=True, **SERIAL)
+    assert written == [2]
+    assert frames_of(str(output)).tobytes() == whole.tobytes()
+    assert sorted(path.name for path in output.iterdir()) == ["0", "zarr.json"]
+
+
+def test_frames_that_have_changed_are_computed_again(tmp_path: Path) -> None:
+    frames = drifting()
+    url, output = movie(tmp_path / "m.zarr", frames), tmp_path / "p.zarr"
+
+    def stop(step: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cellscale.prepare(url, output, gaussian_px=1.0, on_progress=stop, **SERIAL)
+    other = np.stack([frames[1], frames[1], frames[0]])
+    shutil.rmtree(url)
+    movie(tmp_path / "m.zarr", other)
+    found = frames_of(cellscale.prepare(url, output, gaussian_px=1.0, **SERIAL))
+    fresh = frames_of(cellscale.prepare(url, tmp_path / "fresh.zarr", gaussian_px=1.0, **SERIAL))
+    assert found.tobytes() == fresh.tobytes()
+
+
+def test_an_equal_preparation_replaces_its_own_result(tmp_path: Path) -> None:
+    url, output = movie(tmp_path / "m.zarr", drifting()), tmp_path / "p.zarr"
+    first = frames_of(cellscale.prepare(url, output, median_px=3, **SERIAL))
+    with pytest.raises(cellscale.CellscaleError, match="exists already"):
+        cellscale.prepare(url, output, median_px=3, **SERIAL)
+    for _ in range(2):
+        again = frames_of(cellscale.prepare(url, output, median_px=3, overwrite=True, **SERIAL))
+        assert again.tobytes() == first.tobytes()
+        assert len([path for path in output.iterdir() if path.is_dir()]) == 1
 
 
 def test_what_is_not_valid_leaves_nothing(tmp_path: Path) -> None:
@@ -112,10 +229,14 @@ def test_what_is_not_valid_leaves_nothing(tmp_path: Path) -> None:
         {"chunk_px": 0},
     ]
     for options in wrong:
-        with pytest.raises(InputError, match="is not valid; expected a positive number"):
+        with pytest.raises(InputError, match=r"is not valid; expected (0 or )?a positive number"):
             cellscale.prepare(url, str(tmp_path / "p.zarr"), **options)
-    with pytest.raises(InputError, match="dark = nan is not valid; expected a finite number"):
-        cellscale.prepare(url, str(tmp_path / "p.zarr"), dark=float("nan"))
+    for dark in (float("nan"), np.full(SHAPE, np.inf)):
+        with pytest.raises(InputError, match="The dark frame must have finite values"):
+            cellscale.prepare(url, str(tmp_path / "p.zarr"), dark=dark)
+    misspelt: dict[str, Any] = {"flatfield": 3}
+    with pytest.raises(cellscale.CellscaleError, match="flat_field"):
+        cellscale.prepare(url, str(tmp_path / "p.zarr"), **misspelt)
     with pytest.raises(cellscale.CellscaleError):
         cellscale.prepare(url, url)
     assert not (tmp_path / "p.zarr").exists()

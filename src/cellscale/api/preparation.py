@@ -3,74 +3,77 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellscale import sources
+from cellscale.engine.ray_dask import dask_on_ray
 from cellscale.errors import InputError
+from cellscale.ngff.attempts import attempt_of, published
 from cellscale.ngff.image import NgffImage, open_image
-from cellscale.ngff.writer import create_image
+from cellscale.ngff.metadata import read_node
+from cellscale.ngff.stores import ZIPS, Store
+from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.preparation import filters
+from cellscale.preparation.options import PreparationKeywords, PreparationOptions, options_from
 from cellscale.progress import Progress, silent
-from cellscale.storage.urls import check_apart
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import Location, check_apart, is_local, local_path, url_of
+from cellscale.storage.urls import address as address_of
 from cellscale.types import Box
 
 FLAT_FIELD_FRAMES = 31
-"""Greatest number of frames whose median estimates a flat-field."""
+"""Most frames whose median estimates a flat-field."""
+
+Scheduler: TypeAlias = Callable[..., Any] | str
+"""A function or name for `scheduler=` of dask."""
 
 
 def prepare(
-    image: str,
-    output: str,
+    image: Location,
+    output: Location,
     *,
-    flat_field_um: float | None = None,
-    dark: float = 0.0,
-    background_um: float | None = None,
-    median_px: int = 0,
-    gaussian_px: float = 0.0,
-    drift: bool = False,
-    project_z: bool = False,
-    chunk_px: int = 1024,
+    backend: Literal["ray", "serial"] = "ray",
+    address: str | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
+    **options: Unpack[PreparationKeywords],
 ) -> str:
     """Write an image whose shading, background, noise and drift are corrected, as another OME-Zarr image of float32.
 
-    Memory holds one plane at a time, and several for the median of a flat-field. The result does not depend on
-    `chunk_px`. The filters are recorded in the image's attributes under `cellscale`.
+    Memory holds the slices of one frame's plane, and as many frames as the median of a flat-field needs. The result
+    does not depend on chunks and backend. A run that was stopped resumes with the frame it was at when the same command
+    is repeated; frames whose pixels have changed meanwhile are computed again. The options are noted in the image's
+    attributes under `cellscale`.
 
     Parameters
     ----------
-    image : str
+    image : str or path
         URL of the image.
-    output : str
+    output : str or path
         URL of the image to write.
-    flat_field_um : float
-        Estimate a flat-field from the median over time, smoothed by a Gaussian of this standard deviation, µm; None: no
-        flat-field.
-    dark : float
-        Intensity of the camera without light, subtracted first.
-    background_um : float
-        Subtract the result of a Gaussian of this standard deviation, µm; None: no background.
-    median_px : int
-        Side of a median filter, px; 0: none.
-    gaussian_px : float
-        Standard deviation of a Gaussian against noise, px; 0: none.
-    drift : bool
-        Move each frame so that it lies on the one before, by phase correlation of the first channel.
-    project_z : bool
-        Take the maximum over all slices first.
-    chunk_px : int
-        Side of the chunks in which planes are computed.
+    backend : {"ray", "serial"}
+        Compute the chunks of a plane on a Ray cluster, or in threads of this process without Ray.
+    address : str
+        Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
     overwrite : bool
-        Replace an image at `output`.
+        Replace an image at `output` when the new one is complete.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
         Called with step, done and total.
+    **options
+        flat_field, flat_field_um, dark, background_um, background_filter, median_px, gaussian_px, drift, z_projection,
+        chunk_px: as `cellscale.preparation.options.PreparationOptions` says.
 
     Returns
     -------
@@ -80,107 +83,214 @@ def prepare(
     Raises
     ------
     CellscaleError
-        For an image that does not exist, an image without a pixel size where µm are given, numbers that are not valid,
+        For an image that does not exist, an image without a pixel size where µm are given, options that are not valid,
         or an output that exists or is the image.
 
     Examples
     --------
     >>> import cellscale
-    >>> url = cellscale.prepare("movie.zarr", "prepared.zarr", median_px=3, drift=True)
+    >>> url = cellscale.prepare("movie.zarr", "prepared.zarr", median_px=3, drift=True, backend="serial")
     >>> cellscale.open_image(url).shape == cellscale.open_image("movie.zarr").shape
     True
     """
-    check_apart(image, output)
-    _check({"flat_field_um": flat_field_um, "background_um": background_um, "chunk_px": chunk_px}, above=0.0)
-    _check({"median_px": median_px, "gaussian_px": gaussian_px}, above=-1e-9)
-    if not np.isfinite(dark):
-        raise InputError(f"dark = {dark} is not valid; expected a finite number.")
-    source = open_image(image, storage_options=storage_options)
-    steps = filters.Steps(
-        dark=dark,
-        background_px=_pixels(source, background_um),
-        median_px=median_px,
-        gaussian_px=gaussian_px,
-    )
-    made: dict[str, Any] = {
-        "flat_field_um": flat_field_um,
-        "dark": dark,
-        "background_um": background_um,
-        "median_px": median_px,
-    }
-    made |= {"gaussian_px": gaussian_px, "drift": drift, "project_z": project_z, "source": source.url}
-    axes = tuple(axis for axis in source.axes if axis != "z" or not project_z)
-    depth = 1 if project_z else source.size("z")
-    shape = (source.size("t"), source.size("c"), depth, source.size("y"), source.size("x"))
-    ordered = tuple(axis for axis in "tczyx" if axis in axes)
+    chosen, source_url, output_url = options_from(options), url_of(image, "image"), url_of(output, "output")
+    check_apart(source_url, output_url)
+    source = open_image(source_url, storage_options=storage_options)
+    work = _Work(source=source, options=chosen)
+    writer = _writer(work, output_url, overwrite)
+    with nullcontext("threads") if backend == "serial" else dask_on_ray(address) as scheduler:
+        _write_frames(work, writer, scheduler, on_progress)
+    writer.coarsen()
+    writer.publish().delete()
+    _records(writer).remove()
+    return writer.url
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """An image and the steps to apply to it."""
+
+    source: NgffImage
+    options: PreparationOptions
+
+    @property
+    def depth(self) -> int:
+        """Number of slices of the result."""
+        return 1 if self.options.z_projection else self.source.size("z")
+
+    def plane(self, t: int, c: int, z: int) -> NDArray[Any]:
+        """Pixels of a plane, (y, x), projected if that was asked for."""
+        box = Box(0, 0, self.source.size("y"), self.source.size("x"))
+        projection = self.options.z_projection
+        slices = [z] if projection is None else range(self.source.size("z"))
+        planes: list[NDArray[Any]] = [self.source.read(box, t=t, z=one, channels=[c])[0] for one in slices]
+        if projection is None:
+            return planes[0]
+        projected: NDArray[Any] = getattr(np, projection)(np.stack(planes), axis=0)
+        return projected
+
+    def pixels(self, size_um: float | None) -> tuple[float, float] | None:
+        """A size in px along y and x."""
+        if size_um is None:
+            return None
+        pixel = self.source.pixel_size_um()
+        if pixel is None:
+            raise InputError(
+                f"{self.source.url} has no pixel size in µm, which sizes in µm need. Import it with --pixel-size."
+            )
+        return size_um / pixel[0], size_um / pixel[1]
+
+    @cached_property
+    def references(self) -> tuple[Any, NDArray[np.float64] | None]:
+        """Dark frame, a number or (c, y, x), and the given flat-field, (c, y, x), as they are divided by."""
+        given = self.options.dark
+        dark: Any = float(given) if isinstance(given, int | float) else self._reference(given, "dark")
+        if not np.isfinite(dark).all():
+            raise InputError("The dark frame must have finite values.")
+        if self.options.flat_field is None:
+            return dark, None
+        flat = self._reference(self.options.flat_field, "flat_field") - dark
+        mean = flat.mean(axis=(1, 2), keepdims=True)
+        if not (np.isfinite(flat).all() and (mean > 0).all()):
+            raise InputError("The flat-field without the dark frame must have finite values and a positive mean.")
+        return dark, np.maximum(flat / mean, filters.LEAST_FLAT)
+
+    def _reference(self, given: Location | NDArray[Any], name: str) -> NDArray[np.float64]:
+        """A given image as (c, y, x), one plane for each channel of the source."""
+        planes = _reference_planes(given, self.source.storage_options)
+        expected = (self.source.size("y"), self.source.size("x"))
+        if planes.shape[1:] != expected or planes.shape[0] not in (1, self.source.size("c")):
+            raise InputError(
+                f"{name} has {planes.shape[0]} channels of {planes.shape[1:]} px; expected 1 or "
+                f"{self.source.size('c')} channels of {expected} px, as {self.source.url} has."
+            )
+        return np.broadcast_to(planes, (self.source.size("c"), *expected)).astype(np.float64)
+
+    def steps(self, c: int, flat: NDArray[np.float64] | None) -> filters.Steps:
+        """Steps for the planes of a channel."""
+        dark, given = self.references
+        return filters.Steps(
+            dark=dark if isinstance(dark, float) else dark[c],
+            flat=flat if given is None else given[c],
+            background_px=self.pixels(self.options.background_um),
+            background_filter=self.options.background_filter,
+            median_px=self.options.median_px,
+            gaussian_px=self.options.gaussian_px,
+        )
+
+    def flat_fields(self) -> dict[tuple[int, int], NDArray[np.float64]]:
+        """Flat-field of each channel and slice, estimated from evenly spaced frames; empty: not wanted."""
+        sigma_px = self.pixels(self.options.flat_field_um)
+        if sigma_px is None:
+            return {}
+        frames = np.unique(np.linspace(0, self.source.size("t") - 1, FLAT_FIELD_FRAMES).round().astype(int))
+        found = {}
+        for c, z in np.ndindex(self.source.size("c"), self.depth):
+            median = np.median([self.plane(int(t), c, z) for t in frames], axis=0).astype(np.float64)
+            median -= self.steps(c, None).dark
+            found[c, z] = filters.flat_field(median, sigma_px, chunk_px=self.options.chunk_px)
+        return found
+
+
+def _reference_planes(given: Location | NDArray[Any], storage_options: Mapping[str, Any]) -> NDArray[Any]:
+    """A given image as (c, y, x); several frames or slices are replaced by their median."""
+    if isinstance(given, np.ndarray):
+        if given.ndim not in (2, 3):
+            raise InputError(f"An array of shape {given.shape} is not a reference image; expected (y, x) or (c, y, x).")
+        return given if given.ndim == 3 else given[None]
+    url = url_of(given)
+    if not is_local(url) or url.endswith(ZIPS) or local_path(url).is_dir():
+        image = open_image(url, storage_options=storage_options)
+        whole, (frames, slices) = Box(0, 0, image.size("y"), image.size("x")), (image.size("t"), image.size("z"))
+        planes = [image.read(whole, t=t, z=z) for t, z in np.ndindex(frames, slices)]
+    else:
+        file = sources.open_source(url)
+        planes = [
+            np.stack([file.plane(t, c, z) for c in range(file.shape[1])])
+            for t, z in np.ndindex(file.shape[0], file.shape[2])
+        ]
+    median: NDArray[Any] = np.median(planes, axis=0)
+    return median
+
+
+def _writer(work: _Work, url: str, overwrite: bool) -> ImageWriter:
+    """The new image; the attempt of an equal command that was stopped is continued."""
+    source = work.source
+    axes = tuple(axis for axis in "tczyx" if axis in source.axes and (axis != "z" or not work.options.z_projection))
+    made = {**work.options.noted(), "source": source.url}
+    there = read_node(Store(url=address_of(url), storage_options=source.storage_options))
+    # An image that an equal command has finished is replaced by another attempt, which must not have its name.
+    before = attempt_of(there) if published(there) else None
+    digest = hashlib.blake2b(json.dumps([made, before], sort_keys=True).encode(), digest_size=8)
+    for reference in work.references:
+        digest.update(b"" if reference is None else np.asarray(reference).tobytes())
     writer = create_image(
-        output,
-        shape_tczyx=shape,
+        url,
+        shape_tczyx=(source.size("t"), source.size("c"), work.depth, source.size("y"), source.size("x")),
         dtype=np.float32,
-        axes=ordered,
+        axes=axes,
         overwrite=overwrite,
         version=source.version,
         pixel_size_um=source.pixel_size_um(),
-        z_step_um=None if project_z else source.z_step_um(),
+        z_step_um=None if work.options.z_projection else source.z_step_um(),
         frame_interval_s=source.frame_interval_s(),
         channels=source.channels,
-        storage_options=storage_options,
+        storage_options=source.storage_options,
+        attempt=digest.hexdigest(),
     )
-    with dataclasses.replace(writer, metadata={"preparation": made}) as target:
-        flats = _flat_fields(source, depth, project_z, steps, _pixels(source, flat_field_um), chunk_px)
-        moved, before = (0.0, 0.0), None
-        for t in range(shape[0]):
-            for c, z in np.ndindex(shape[1:3]):
-                done = dataclasses.replace(steps, flat=flats.get((c, z)))
-                plane = filters.prepared(_plane(source, t, c, z, project_z), done, chunk_px=chunk_px)
-                if drift and (c, z) == (0, 0):
-                    # Computed once, for its drift and to be moved.
-                    plane = plane.persist()
-                    now = plane.compute()
-                    step = (0.0, 0.0) if before is None else filters.drift(before, now)
-                    moved, before = (moved[0] + step[0], moved[1] + step[1]), now
-                target.write(filters.shifted(plane, moved).compute().astype(np.float32), t=t, c=c, z=z)
-            on_progress("prepare", t + 1, shape[0])
-    return target.url
+    return dataclasses.replace(writer, metadata={"preparation": made})
 
 
-def _check(values: Mapping[str, float | None], *, above: float) -> None:
-    for name, value in values.items():
-        if value is not None and not (np.isfinite(value) and value > above):
-            raise InputError(f"{name} = {value} is not valid; expected a positive number, or None.")
+def _records(writer: ImageWriter) -> Folder:
+    """Folder of the records of complete frames, next to the image's arrays."""
+    return writer.store.folder.child(f"{writer.attempt}-frames")
 
 
-def _pixels(image: NgffImage, size_um: float | None) -> tuple[float, float] | None:
-    """A size in px along y and x."""
-    if size_um is None:
-        return None
-    pixel = image.pixel_size_um()
-    if pixel is None:
-        raise InputError(f"{image.url} has no pixel size in µm, which sizes in µm need. Import it with --pixel-size.")
-    return size_um / pixel[0], size_um / pixel[1]
+def _write_frames(work: _Work, writer: ImageWriter, scheduler: Scheduler, on_progress: Progress) -> None:
+    """Write every frame that has no record of the same source pixels."""
+    flats, records = work.flat_fields(), _records(writer)
+    shading = hashlib.blake2b(digest_size=16)
+    for flat in flats.values():
+        shading.update(flat.tobytes())
+    total = writer.size("t")
+    moved: tuple[float, float] = (0.0, 0.0)
+    before: NDArray[np.float64] | None = None
+    for t in range(total):
+        planes = {(c, z): work.plane(t, c, z) for c, z in np.ndindex(writer.size("c"), writer.size("z"))}
+        digest = shading.copy()
+        for plane in planes.values():
+            digest.update(np.ascontiguousarray(plane).tobytes())
+        # With drift a frame follows from all before it.
+        shading = digest if work.options.drift else shading
+        name, key = f"{t}.json", digest.hexdigest()
+        known = records.read_json(name)
+        if isinstance(known, dict) and known.get("source") == key:
+            moved, before = (float(known["moved"][0]), float(known["moved"][1])), None
+            on_progress("prepare", t + 1, total)
+            continue
+        filtered = {place: _filtered(work, plane, place, flats, scheduler) for place, plane in planes.items()}
+        if work.options.drift:
+            if t and before is None:
+                before = _filtered(work, work.plane(t - 1, 0, 0), (0, 0), flats, scheduler)
+            now = filtered[0, 0]
+            step = (0.0, 0.0) if before is None else filters.drift(before, now)
+            moved, before = (moved[0] + step[0], moved[1] + step[1]), now
+        for (c, z), plane in filtered.items():
+            lazy = filters.shifted(plane, moved, chunk_px=work.options.chunk_px)
+            writer.write(lazy.compute(scheduler=scheduler).astype(np.float32), t=t, c=c, z=z)
+        writer.flush(t=t)
+        records.write_json(name, {"source": key, "moved": moved})
+        on_progress("prepare", t + 1, total)
 
 
-def _plane(image: NgffImage, t: int, c: int, z: int, project_z: bool) -> NDArray[Any]:
-    box = Box(0, 0, image.size("y"), image.size("x"))
-    plane: NDArray[Any] = image.read(box, t=t, z="max" if project_z else z, channels=[c])[0]
-    return plane
-
-
-def _flat_fields(
-    image: NgffImage,
-    depth: int,
-    project_z: bool,
-    steps: filters.Steps,
-    sigma_px: tuple[float, float] | None,
-    chunk_px: int,
-) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """Flat-field of each channel and slice, from frames evenly spaced in time."""
-    if sigma_px is None:
-        return {}
-    frames = np.unique(np.linspace(0, image.size("t") - 1, FLAT_FIELD_FRAMES).round().astype(int))
-    found = {}
-    for c, z in np.ndindex(image.size("c"), depth):
-        median = np.median([_plane(image, int(t), c, z, project_z) for t in frames], axis=0).astype(np.float64)
-        median -= steps.dark
-        found[c, z] = filters.flat_field(median, sigma_px, chunk_px=chunk_px)
-    return found
+def _filtered(
+    work: _Work,
+    plane: NDArray[Any],
+    place: tuple[int, int],
+    flats: Mapping[tuple[int, int], NDArray[np.float64]],
+    scheduler: Scheduler,
+) -> NDArray[np.float64]:
+    """A plane at (channel, slice) after all steps but the drift."""
+    lazy = filters.prepared(plane, work.steps(place[0], flats.get(place)), chunk_px=work.options.chunk_px)
+    done: NDArray[np.float64] = lazy.compute(scheduler=scheduler)
+    return done

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import click
 
 import cellscale
-from cellscale.cli.terminal import FRAMES, as_json, out, progress, storage_options
+from cellscale.cli.terminal import FRAMES, as_json, backend, out, progress, ray_options, storage_options, with_options
 from cellscale.storage.json_text import json_text
 
 
@@ -26,6 +26,22 @@ class _SeriesType(click.ParamType[int | Literal["all"]]):
 
 
 SERIES = _SeriesType()
+
+
+class _DarkType(click.ParamType[float | str]):
+    """A number, or the place of an image."""
+
+    name = "NUMBER|IMAGE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number where it is one."""
+        try:
+            return float(value)
+        except ValueError:
+            return str(value)
+
+
+DARK = _DarkType()
 
 
 @click.command("import")
@@ -111,21 +127,35 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bo
 @click.command("prepare")
 @click.argument("image")
 @click.argument("output")
+@click.option("--flat-field", help="Divide by this image of an evenly lit field: a TIFF, an OME-Zarr image, npy.")
 @click.option("--flat-field-um", type=float, help="Divide by the median over time, smoothed by a Gaussian of this σ.")
-@click.option("--dark", type=float, default=0.0, show_default=True, help="Intensity without light, subtracted first.")
-@click.option("--background-um", type=float, help="Subtract the result of a Gaussian of this σ.")
+@click.option("--dark", type=DARK, default=0.0, help="Intensity without light, or an image of it. [default: 0]")
+@click.option("--background-um", type=float, help="Subtract the background: σ of a Gaussian, or width of a median.")
+@click.option(
+    "--background-filter",
+    type=click.Choice(["gaussian", "median"]),
+    default="gaussian",
+    show_default=True,
+    help="How the background is estimated.",
+)
 @click.option("--median-px", type=click.IntRange(min=0), default=0, help="Side of a median filter. [default: none]")
 @click.option("--gaussian-px", type=float, default=0.0, help="σ of a Gaussian filter against noise. [default: none]")
 @click.option("--drift", is_flag=True, help="Move each frame onto the one before, by phase correlation.")
-@click.option("--project-z", is_flag=True, help="Take the maximum over all slices.")
-@click.option("--overwrite", is_flag=True, help="Replace an image at OUTPUT.")
+@click.option(
+    "--z-projection", type=click.Choice(["max", "mean", "min", "median"]), help="Project all slices. [default: none]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an image at OUTPUT when the new one is complete.")
+@with_options(*ray_options)
 @as_json
 @storage_options
 @click.pass_obj
-def prepare_command(quiet: bool, /, image: str, output: str, as_json: bool, **options: Any) -> None:
-    """Correct shading, background, noise and drift of IMAGE; write the OME-Zarr image OUTPUT."""
+def prepare_command(quiet: bool, /, image: str, output: str, as_json: bool, serial: bool, **options: Any) -> None:
+    """Correct shading, background, noise and drift of IMAGE; write the OME-Zarr image OUTPUT.
+
+    The same command again resumes one that was stopped.
+    """
     with progress(quiet) as show:
-        url = cellscale.prepare(image, output, on_progress=show, **options)
+        url = cellscale.prepare(image, output, backend=backend(serial), on_progress=show, **options)
     click.echo(json_text({"image": url}) if as_json else url)
 
 

@@ -55,6 +55,8 @@ class Replaced:
 def claimed(place: Place) -> str:
     """Check that an image may be written to a place; return the prefix of the names of its arrays.
 
+    An attempt that was begun before goes on where it was.
+
     Raises
     ------
     ExistsError
@@ -67,8 +69,8 @@ def claimed(place: Place) -> str:
     if node is None and not place.store.occupied():
         claim(place.store, place.version, place.attempt)
         node = read_node(place.store)
-        if attempt_of(node) == place.attempt:
-            return ""
+    if attempt_of(node) == place.attempt and not published(node):
+        return ""
     if not place.overwrite:
         raise ExistsError(f"{url} exists already. Choose another destination, or use --overwrite.")
     if node is None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError
 from cellscale.ngff import array_io
 from cellscale.ngff.attempts import discard
-from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document
+from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document, read_node
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
 from cellscale.ngff.replacing import Place, Replaced, claimed, switch
 from cellscale.ngff.stores import Store
@@ -113,6 +113,13 @@ class ImageWriter:
             raise InputError(f"Frame {t} of {self.url}: {array.dtype} does not fit into the image's type {self.dtype}.")
         self._put(array.astype(self.dtype, copy=False), box, (t, c, z), 0)
 
+    def flush(self, *, t: int) -> None:
+        """Return when the finest level of a frame is on the disk, so that a record may vouch for it."""
+        whole = Box(0, 0, self.size("y"), self.size("x"))
+        places = np.ndindex(self.size("c"), self.size("z"))
+        indices = [self._index(whole, t, c, z=z, level=0) for c, z in places]
+        array_io.flush(self.store, self.levels[0].path, indices)
+
     def _coarsen(self, box: Box, place: tuple[int, int, int], level: int) -> None:
         finer = Box(0, 0, self.size("y", level - 1), self.size("x", level - 1))
         source = Box(2 * box.y0, 2 * box.x0, 2 * box.y1, 2 * box.x1).clip(finer)
@@ -202,8 +209,10 @@ def _levels(axes: Sequence[str], sizes: Mapping[str, int], steps: Mapping[str, f
         now = {**sizes, "y": height, "x": width}
         factors = {"y": 2.0**number, "x": 2.0**number}
         scale = tuple(steps.get(axis, 1.0) * factors.get(axis, 1.0) for axis in axes)
+        # A coarser pixel is the mean of a block of the finest ones, and its centre lies between theirs.
+        translation = tuple(steps.get(axis, 1.0) * (factors.get(axis, 1.0) - 1) / 2 for axis in axes)
         shape = tuple(now[axis] for axis in axes)
-        levels.append(Level(path=str(number), shape=shape, scale=scale, translation=(0.0,) * len(axes)))
+        levels.append(Level(path=str(number), shape=shape, scale=scale, translation=translation))
         height, width = halved((height, width))
     return tuple(levels)
 
@@ -243,6 +252,9 @@ class ImageOptions(TypedDict, total=False):
     """Number of levels; None: until both sides are at most 512 px."""
     storage_options: Mapping[str, Any] | None
     """For fsspec."""
+    attempt: str
+    """Token of this attempt to make the image. One that was given before finds its arrays again; new where it is left
+    out."""
 
 
 def _steps(options: ImageOptions) -> dict[str, float]:
@@ -307,13 +319,14 @@ def create_image(
         levels=_levels(axes, sizes, steps, count),
         channels=names or tuple(str(c) for c in range(sizes["c"])),
         dtype=np.dtype(dtype),
-        attempt=uuid.uuid4().hex[:16],
+        attempt=options.get("attempt") or uuid.uuid4().hex[:16],
         overwrite=overwrite,
         name=options.get("name", ""),
     )
     prefix = claimed(writer.place)
     writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))
     for level in writer.levels:
-        settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, version)
-        writer.store.create_array(level.path, **settings)
+        if read_node(writer.store.child(level.path)) is None:
+            settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, version)
+            writer.store.create_array(level.path, **settings)
     return writer

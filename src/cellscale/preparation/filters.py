@@ -20,18 +20,23 @@ from skimage.registration import phase_cross_correlation
 
 SHIFT_STEPS = 8
 """Shifts are multiples of this part of a pixel."""
+LEAST_FLAT = 0.01
+"""Least value of a flat-field, whose mean is 1: dark corners are not raised without bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """Filters of a plane, applied in this order: dark frame, flat-field, background, noise."""
 
-    dark: float = 0.0
-    """Intensity without light, subtracted."""
+    dark: NDArray[np.float64] | float = 0.0
+    """Intensity without light, subtracted: a number or (y, x)."""
     flat: NDArray[np.float64] | None = None
     """(y, x) by which the plane is divided; None: nothing."""
     background_px: tuple[float, float] | None = None
-    """Standard deviation of the Gaussian whose result is subtracted, px along y and x."""
+    """Standard deviation of the Gaussian whose result is subtracted, or width of the median filter, px along y and x;
+    None: no background."""
+    background_filter: str = "gaussian"
+    """Estimator of the background: "gaussian" or "median"."""
     median_px: int = 0
     """Side of the median filter against noise, px; 0: none."""
     gaussian_px: float = 0.0
@@ -55,16 +60,28 @@ def prepared(plane: NDArray[Any], steps: Steps, *, chunk_px: int) -> da.Array:
     dask array, float64, (y, x)
         The prepared plane.
     """
-    lazy: da.Array = da.from_array(plane, chunks=(chunk_px, chunk_px)).astype(np.float64) - steps.dark
+    lazy: da.Array = da.from_array(plane, chunks=(chunk_px, chunk_px)).astype(np.float64)
+    lazy = lazy - (da.from_array(steps.dark, chunks=lazy.chunks) if isinstance(steps.dark, np.ndarray) else steps.dark)
     if steps.flat is not None:
         lazy = lazy / da.from_array(steps.flat, chunks=lazy.chunks)
     if steps.background_px is not None:
-        lazy = lazy - _gaussian(lazy, steps.background_px)
+        lazy = lazy - _background(lazy, steps.background_px, steps.background_filter)
     if steps.median_px:
         lazy = median_filter(lazy, size=steps.median_px, mode="nearest")
     if steps.gaussian_px:
         lazy = _gaussian(lazy, (steps.gaussian_px, steps.gaussian_px))
     return lazy
+
+
+def _background(plane: da.Array, size_px: tuple[float, float], how: str) -> da.Array:
+    """Estimate what varies slowly over the plane."""
+    if how == "gaussian":
+        return _gaussian(plane, size_px)
+    # The largest odd number of pixels within the size, so that the window lies evenly around each pixel.
+    inside = [int(min(size, side)) for size, side in zip(size_px, plane.shape, strict=True)]
+    height, width = (max(1, number - 1 + number % 2) for number in inside)
+    smooth: da.Array = median_filter(plane, size=(height, width), mode="nearest")
+    return smooth
 
 
 def _gaussian(plane: da.Array, sigma_px: tuple[float, float]) -> da.Array:
@@ -95,7 +112,7 @@ def flat_field(median: NDArray[np.float64], sigma_px: tuple[float, float], *, ch
     """
     smooth = _gaussian(da.from_array(median, chunks=(chunk_px, chunk_px)), sigma_px).compute()
     mean = float(smooth.mean())
-    return np.maximum(smooth / mean, 0.01) if mean > 0 else np.ones_like(smooth)
+    return np.maximum(smooth / mean, LEAST_FLAT) if mean > 0 else np.ones_like(smooth)
 
 
 def drift(before: NDArray[Any], now: NDArray[Any]) -> tuple[float, float]:
@@ -105,10 +122,11 @@ def drift(before: NDArray[Any], now: NDArray[Any]) -> tuple[float, float]:
     return y, x
 
 
-def shifted(plane: da.Array, shift: tuple[float, float]) -> da.Array:
+def shifted(plane: NDArray[Any], shift: tuple[float, float], *, chunk_px: int) -> da.Array:
     """Move a plane by (y, x) px, multiples of 1/8 px; linear between pixels, the nearest one beyond the edge."""
+    lazy: da.Array = da.from_array(plane, chunks=(chunk_px, chunk_px))
     if shift == (0.0, 0.0):
-        return plane
+        return lazy
     offset = [-shift[0], -shift[1]]
-    moved: da.Array = affine_transform(plane, np.eye(2), offset, order=1, output_chunks=plane.chunksize, mode="nearest")
+    moved: da.Array = affine_transform(lazy, np.eye(2), offset, order=1, output_chunks=lazy.chunksize, mode="nearest")
     return moved
