@@ -105,7 +105,7 @@ class Insides:
         return {"cell": cell, "inside": inside}
 
     def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
-        """Components of the insides; what else is a cell's goes to the nearest."""
+        """Components of the insides; other cell pixels are assigned to the nearest."""
         inside = above(maps["inside"], self.threshold)
         return fragments(inside, above(maps["cell"], 0.5) & ~inside, self.radius, valid)
 

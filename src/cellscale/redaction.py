@@ -24,7 +24,7 @@ _PUBLIC = r"anon|cloud|browser|google_default|key\.json"
 _USER = re.compile(r"(?<=://)[^\s/@:]*:(?!\d{1,5}/)(?:[^\s/]*@|(?:(?!://)[^\s@])*@)")
 """`user:password@` of a URL. A password may contain @ and, wrongly, a slash, unless the colon precedes a port."""
 _WEB_USER = re.compile(r"(https?://)[^\s/@]+@")
-"""A user alone: a token on web servers, but the name of a container in a URL of Azure."""
+"""A user without a password: a token on web servers, but the name of a container in a URL of Azure."""
 _QUERY = re.compile(rf"([?&;]{_NAMES}=)[^&#;\s'\"]+", re.IGNORECASE)
 _QUOTED = re.compile(rf"((['\"]){_NAMES}\2\s*[:=]\s*)(['\"])(?!(?:{_PUBLIC})\3).*?\3", re.IGNORECASE)
 _PLAIN = re.compile(rf"(\b{_LONG}\s*=\s*)(?!['\"]?(?:\*\*\*|…))['\"]?[^\s'\",;&)\]}}]{{4,}}['\"]?", re.IGNORECASE)

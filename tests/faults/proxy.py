@@ -34,7 +34,7 @@ class Storm:
     seed: int
     kinds: tuple[str, ...]
     """500, 503, timeout, reset (no answer), lost (carried out, no answer), slow, truncated, flipped (an object has
-    another byte), etag (an ETag that no one has heard of), lagging (a listing without half of the objects
+    another byte), etag (an unknown ETag), lagging (a listing without half of the objects
     of the last second)."""
     share: float = 0.1
     """Part of the objects that are hit."""

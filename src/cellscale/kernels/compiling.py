@@ -56,7 +56,7 @@ def _digest_of(source: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """Cache files of the compiled forms of one function, in the place of Numba's index and data files."""
+    """Cache files of the compiled forms of one function, instead of Numba's index and data files."""
 
     folder: Path
     """Folder of Numba's cache for the source file."""

@@ -2,7 +2,7 @@
 
 At each level in ascending order, a component of a size between the limits becomes a seed, a larger one waits for the
 next level, at which its parts may come apart, and a smaller one is dropped. Components shrink from level to level, so
-whether a pixel belongs to a seed depends on its own components alone: on nothing farther than `extent` px.
+whether a pixel belongs to a seed depends only on its own components: on nothing farther than `extent` px.
 
 The levels come from a one-dimensional k-means of the map's histogram, as in the HK-Means plugin of Icy.
 """

@@ -238,11 +238,12 @@ def _prune(lines: Mask, radii: NDArray[np.float32], length: float, left: Mask) -
 
 
 def pruned(lines: Mask, figure: Mask, *, length: float) -> Mask:
-    """Drop the spurs of a skeleton: branches that say no more of the figure's shape than the disc where they begin.
+    """Drop the spurs of a skeleton: branches that add nothing to the shape of the disc where they begin.
 
-    Thinning draws a line to every bump of an outline. A branch from a junction q to an end e goes where the disc around
-    e that fits into the figure lies within the disc around q, grown by `length`: |e − q| + r(e) ≤ r(q) + `length`. This
-    is repeated until nothing goes.
+    Thinning draws a line to every bump of an outline. A branch from a junction q to an end e is deleted if the largest
+    disc in the figure around e lies within that around q, grown by `length`: |e − q| + r(e) ≤ r(q) + `length`. This is
+    repeated until no branch is deleted. The criterion is that of the maximal discs of H. Blum, A transformation for
+    extracting new descriptors of shape, 1967.
 
     Parameters
     ----------

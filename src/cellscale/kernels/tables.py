@@ -106,7 +106,7 @@ def numbered(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     ids : int64 array, (n,)
         Labels that occur, ascending, without background.
     fragments : int32 array, (y, x)
-        1 … n in the place of these labels.
+        1 … n instead of these labels.
     """
     ids, _ = label_areas(labels)
     fragments = np.empty(labels.shape, np.int32)

@@ -29,7 +29,7 @@ def _separate(labels: Labels, out: Labels) -> None:
     """Write labels (y, x) without the pixels that have a lower label, other than background, in their 3×3 square.
 
     With 1 subtracted in uint32, background wraps around to the greatest number, so that it never is the minimum: a
-    pixel goes where the minimum of its square is below its own number.
+    pixel is deleted if the minimum of its square is below its own number.
     """
     height, width = labels.shape
     column = np.full(width + 2, NOBODY, np.uint32)

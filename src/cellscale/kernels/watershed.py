@@ -1,7 +1,7 @@
 """Watershed by steepest descent: basins are found locally, and merged in tables that add up over tiles.
 
 Each foreground pixel points to the least of itself and its 8 neighbours in the strict order (height, y, x); a basin is
-a connected component of these links. A link depends on a 3×3 square alone, so tiles find the same links; a flooding
+a connected component of these links. A link depends only on a 3×3 square, so tiles find the same links; a flooding
 watershed lets the order of the flood decide about pixels far away. Merging basins by their saddles gives what flooding
 would: minima that are too shallow are joined, or basins are flooded from markers along the minimum spanning forest.
 

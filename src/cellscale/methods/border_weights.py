@@ -54,7 +54,7 @@ class BorderWeightedUNet:
     sigma: float = 5.0
     """Width of its decay with the distances to the nearest two cells, px."""
     squares: bool = False
-    """Put d1² + d2² in the place of (d1 + d2)²."""
+    """Use d1² + d2² instead of (d1 + d2)²."""
     balance: Balance = field(default_factory=Balance)
     scale: Literal["rarest", "background"] = setting("rarest", before="rarest")
     """Pixels with w_c = 1: those of the rarer class, or of the background, as Torr et al. (2020) print it. With

@@ -105,13 +105,13 @@ class Decoding:
     cell: float = 0.49
     """A pixel is a cell's if its probability is greater (threshold); fitted by `calibrate`."""
     touching: float = 0.05
-    """It is touching, whatever else, if that probability is greater (threshold); fitted by `calibrate`."""
+    """A pixel is touching, also on a cell, if that probability is greater (threshold); fitted by `calibrate`."""
     growth: int = 5
     """Number of steps by which cells grow through touching pixels, px; not in the paper."""
     seed: float = 0.95
     """A pixel is a seed's if its probability of a cell is greater (watershed)."""
     background: float = 0.9
-    """It is no cell's if its probability of background or gap is greater (watershed)."""
+    """A pixel is background if its probability of background or gap is greater (watershed)."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 

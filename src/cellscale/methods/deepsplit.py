@@ -361,7 +361,7 @@ class DeepSplit:
         return self.postprocessing.fragments(mask & ~parting, mask & parting, self.band_radius, valid, maps["cell"])
 
     def merge_objects(self, nodes: Table, edges: Table) -> NDArray[np.int64]:
-        """Cut at short necks alone; drop small objects."""
+        """Cut only at short necks; drop small objects."""
         return self.postprocessing.merge_objects(nodes, edges, self.minimum_area)
 
     def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:

@@ -64,13 +64,13 @@ class BorderWeights:
     """Ronneberger et al. (2015): w = w0(p) + a · u · exp(−(d1 + d2)² / 2σ²), the second term outside cells.
 
     u is the mean of w0(p) over the training pixels, so that a means the same for two and three classes: with three, w0
-    of cells and background is about 0.01, and a = 10 alone would drown them. The paper does not say.
+    of cells and background is about 0.01, and a = 10 would outweigh them. The paper does not say.
     """
 
     classes: Literal[2, 3] = 3
     """2: touching pixels are background (unet2); 3: a class of their own (unet3)."""
     border: float = 10.0
-    """a: what is added between two cells that meet."""
+    """a: additional weight where two cells meet."""
     sigma: float = 5.0
     """Width of its decay with the distances to the nearest two cells, px."""
     unit: float = setting(0.0, fitted=True)

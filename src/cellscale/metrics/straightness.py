@@ -64,7 +64,7 @@ def straight_pixels(labels: Labels, seen: Box, box: Box, lines: Sequence[int]) -
     Returns
     -------
     int64 array, (lines, 2)
-        Border pixels on runs of at least RUN px, and all border pixels. A run that goes on in the next box is counted
+        Border pixels on runs of at least RUN px, and all border pixels. A run that continues in the next box is counted
         there: RUN at the pixel that makes it long enough, then one for each pixel.
     """
     counts = np.zeros((len(lines), 2), np.int64)

@@ -142,7 +142,7 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, ab
 def check_still_there(store: Store, path: str) -> None:
     """Raise MissingError for an array that was deleted while it was read: lost chunks read as its fill value.
 
-    An array's document goes before its chunks.
+    An array's document is deleted before its chunks.
     """
     if all(store.read_bytes(f"{path}/{name}") is None for name in ("zarr.json", ".zarray")):
         raise MissingError(f"{joined(store.url, path)} was replaced or removed while it was read. Open it again.")

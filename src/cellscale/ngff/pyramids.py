@@ -84,7 +84,7 @@ def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) ->
     Returns
     -------
     int
-        Number of stored objects; those of background alone are not stored.
+        Number of stored objects; those that hold only background are not stored.
     """
     frame, plane = _from_finest(layer, level, "t", t), _from_finest(layer, level, "z", z)
     if frame is None or plane is None:

@@ -55,7 +55,7 @@ class Replaced:
 def claimed(place: Place) -> str:
     """Check that an image may be written to a place; return the prefix of the names of its arrays.
 
-    An attempt that was begun before goes on where it was.
+    An attempt that was started before continues in its place.
 
     Raises
     ------

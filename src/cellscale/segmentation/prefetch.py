@@ -12,7 +12,7 @@ T = TypeVar("T")
 def prefetch(items: Iterator[T]) -> Iterator[T]:
     """Yield the items, none of them None, in their order; a thread computes the next one meanwhile.
 
-    An error is raised in the place of its item.
+    An error is raised instead of its item.
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         coming = thread.submit(next, items, None)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError, MissingError
 from cellscale.kernels.overlaps import label_areas
 from cellscale.metrics.tracking import Tracked, tracked
-from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.object_table import part_names
+from cellscale.segmentation.object_table import TABLE, part_names
 from cellscale.storage.folder import Folder
 from cellscale.types import Table
 
@@ -52,7 +51,7 @@ def has_tracks(layer: LabelLayer) -> bool:
 
 def _tables(layer: LabelLayer) -> Iterator[dict[str, NDArray[np.generic]]]:
     """The columns of tracks, frame by frame; nothing for a layer without them."""
-    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     for name in part_names(folder.names()):
         part = pq.ParquetFile(io.BytesIO(folder.read(name) or b""))
         if "track" not in part.schema_arrow.names:
@@ -85,7 +84,7 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
     frames : range
         The frames that are looked at.
     parents : Table, optional
-        track and parent, in the place of those of the object table; tracks without an object there are passed over.
+        track and parent, instead of those of the object table; tracks without an object there are passed over.
 
     Raises
     ------

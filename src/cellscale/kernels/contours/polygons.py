@@ -91,8 +91,8 @@ def respaced(points: NDArray[np.float64], spacing: float, out: NDArray[np.float6
     """
     shortest, longest = (SHORTEST * spacing) ** 2, (LONGEST * spacing) ** 2
     n, left = 0, points.shape[0]
-    # The turn after the last vertex treats the closing edge, back to out[0]; if that is too short, the last vertex
-    # goes.
+    # The round after the last vertex treats the closing edge, back to out[0]; if that is too short, the last vertex is
+    # dropped.
     for i in range(points.shape[0] + 1):
         last = i == points.shape[0]
         y, x = (out[0, 0], out[0, 1]) if last else (points[i, 0], points[i, 1])

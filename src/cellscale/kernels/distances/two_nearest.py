@@ -65,7 +65,7 @@ def _two_in_columns(
     first, second : int64 array, (3, x)
         Get each column's nearest label and its nearest other label. Of equally near rows the upper one comes first.
     """
-    # Selections in the place of branches: the compiler handles several columns at a time.
+    # Selections instead of branches: the compiler handles several columns at a time.
     for x in range(above.shape[1]):
         upper, other = _away(y, above[1, x]) <= _away(y, below[1, x]), above[0, x] != below[0, x]
         row = above[1, x] if upper else below[1, x]
@@ -110,7 +110,7 @@ def _second_in_row(
     Where label A wins from a to b − 1, every column offers its nearest source that is not A's. Only the columns from
     the winner w at a − 1 to the winner at b compete: w has another label than A, and a column c < w lost to w at a − 1;
     two parabolas cross once, so c loses to w everywhere to the right of that, and likewise at the other end. Winning
-    columns ascend along a row, so these ranges overlap in their ends alone and the row takes linear time.
+    columns ascend along a row, so these ranges overlap only in their ends, and the row takes linear time.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Compiled part of exact distance transforms of volumes: a third pass, along z, over the squared distances of planes.
 
 The pass works like that along the rows of a plane (see `cellscale.kernels.distances.planes`), with squared distances
-within planes in the place of v²: candidates from beyond a run of equal labels never win, distances of adjacent planes
+within planes instead of v²: candidates from beyond a run of equal labels never win, distances of adjacent planes
 differ by at most their spacing, and all voxels of a slab, (z, x), look i planes up and down at once. Slabs with far
 distances are settled column by column by lower envelopes. The algorithms are those of `planes`, one axis further.
 """

@@ -26,8 +26,8 @@ class Contours:
     """Settings for contour pixels and small objects."""
 
     contour_radius: int = 3
-    """A contour pixel goes to the nearest cell at most this far away, px; others become background; not in the
-    paper."""
+    """Greatest distance at which a contour pixel is assigned to the nearest cell, px; others become background; not in
+    the paper."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 

@@ -29,7 +29,7 @@ class Preset:
 
 
 def presets(method: str) -> dict[str, Preset]:
-    """Return the presets of a method by name; a method outside the package has the default one alone, without values.
+    """Return the presets of a method by name; a method outside the package has only the default one, without values.
 
     Examples
     --------
