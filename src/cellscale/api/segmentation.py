@@ -80,7 +80,7 @@ def segment(
     on_status : callable
         Called with a step and a status message, such as its rate.
     **options
-        layer, output, tile_size, frames, channels, z_mode, level, overwrite, allow_failed_tiles, report,
+        layer, output, tile_size, frames, channels, z_mode, unique_ids, level, overwrite, allow_failed_tiles, report,
         ome_zarr_version, config, settings, trust, storage_options: as `cellscale.api.request.SegmentationOptions` says.
 
     Returns
