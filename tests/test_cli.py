@@ -66,6 +66,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_help_loads_no_library_that_takes_seconds() -> None:
+    """The commands import what they need when they run."""
+    code = (
+        "import sys, cellscale.cli.main; print(*{'torch', 'ray', 'zarr', 'dask', 'xarray', 'numba'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split() == []
+
+
 def test_import_segment_evaluate(work: Path) -> None:
     movie = work / "movie.zarr"
     report = json.loads(

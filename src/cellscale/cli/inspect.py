@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.api import plate_results
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -48,6 +47,8 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
     if several:
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
+        from cellscale.api import plate_results
+
         scores = plate_results.evaluate_plate(image, wells=wells, **options).to_dict()
     else:
         scores = cellscale.evaluate(image, **options).to_dict()
@@ -69,6 +70,8 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
 def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
     if several_images(image, wells, options):
+        from cellscale.api import plate_results
+
         rows = plate_results.export_plate_table(image, output, wells=wells, **options)
     else:
         rows = cellscale.export_table(image, output, **options)
@@ -89,6 +92,8 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
         if several_images(image, wells, options):
+            from cellscale.api import plate_results
+
             rows = plate_results.measure_plate(image, wells=wells, on_progress=show, **options)
         else:
             rows = cellscale.measure(image, on_progress=show, **options)
@@ -120,6 +125,8 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     """
     if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
+        from cellscale.api import plate_results
+
         counts = plate_results.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
         what = "well" if any("/" in name for name in counts) else "image"
         click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), what)}")

@@ -9,8 +9,6 @@ import click
 from rich.table import Table
 
 import cellscale
-from cellscale import sources
-from cellscale.api.files import several_images_in
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -85,6 +83,9 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wel
     A plate, or another collection of images, is one job: each image gets its layer. A file or folder that `import`
     reads is imported into the store OUTPUT first; several images become a collection.
     """
+    from cellscale import sources
+    from cellscale.api.files import several_images_in
+
     foreign = sources.is_source(image) and not wells
     several = several_images_in(image) if foreign else several_images(image, wells, options)
     with progress(quiet) as show:
