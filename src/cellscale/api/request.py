@@ -184,6 +184,8 @@ def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]
         output = None
     if output is not None:
         check_apart(image, output)
+    if options.report:
+        check_apart(image, options.report, may_hold=True)
     return Target(
         store=output or image,
         name=options.layer,

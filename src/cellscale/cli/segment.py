@@ -182,6 +182,7 @@ def predict_maps_command(quiet: bool, /, image: str, as_json: bool, **options: A
 @click.argument("image")
 @click.option("--layer", default="cells", show_default=True, help="Layer that was segmented at a coarser level.")
 @click.option("--new-layer", help="Name of the layer to write. [default: LAYER-full]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Print the new layer's URL as JSON.")
 @storage_options
 @click.pass_obj
