@@ -119,12 +119,14 @@ class Steps(Generic[R]):
             self.owner.check()
         alone = [(f"{name}-{i:05d}", [unit]) for (name, units), _ in failed for i, unit in enumerate(units)]
         if alone:
-            log.warning("%s: %d tasks failed; their %d units are tried one by one", step.name, len(failed), len(alone))
+            log.warning(
+                "%s: %d tasks failed; their %d work items are tried one by one", step.name, len(failed), len(alone)
+            )
             self.report.retried[step.name] = len(alone)
             failed = self._try(shared, alone, step, gpu, found)
         if failed and instead is not None:
             reasons = {units[0]: placeholders.reason_of(error) for (_, units), error in failed}
-            log.warning("%s: %d units failed and become holes", step.name, len(failed))
+            log.warning("%s: %d work items failed and become background", step.name, len(failed))
             missing = placeholders.Failed(run=self.run, reasons=reasons)
             shared = dataclasses.replace(shared, work=instead, argument=missing)
             failed = self._try(shared, [task for task, _ in failed], step, False, found)
