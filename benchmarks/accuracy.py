@@ -18,11 +18,13 @@ from typing import Any
 
 from annotated import DATA, parts
 from cellscale.methods import load_method
+from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.settings.fields import flat, replaced
 from cellscale.settings.files import assignments, names_of, read_config
-from cellscale.training.run import TrainingSettings, device_of, train
+from cellscale.training.run import TrainingSettings, train
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
 
 AP = tuple(f"ap_{percent}" for percent in range(50, 95, 5))
@@ -49,7 +51,15 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     method, settings = settings_of(given, start)
     settings = replaced(settings, {"seed": seed} | ({"steps": given.steps} if given.steps else {}))
     model = train(
-        method, [learn], [choose] if choose else [], output=kept, settings=settings, init_from=start, resume=True
+        TrainingTask(
+            method=method,
+            data=[learn],
+            validation=[choose] if choose else [],
+            output=kept,
+            settings=settings,
+            init_from=start,
+            resume=True,
+        )
     )
     device, began = str(device_of(settings.device)), time.monotonic()
     pairs = predicted(

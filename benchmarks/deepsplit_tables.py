@@ -19,6 +19,7 @@ from cellscale.methods.parts.tuning import searched
 from cellscale.methods.protocol import Method
 from cellscale.settings.fields import replaced
 from cellscale.training.run import TrainingSettings, train
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
 from cellscale.types import Labels
 
@@ -67,7 +68,7 @@ def main() -> None:
         method: Any = load_method(name, **changes, **BEFORE, **bare, **shape)
         started = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
-            model = train(method, [learn], output=f"{folder}/model", settings=settings)
+            model = train(TrainingTask(method=method, data=[learn], output=f"{folder}/model", settings=settings))
         seconds = time.process_time() - started
         chosen, pairs = (
             predicted(model.method, model.networks, frames, device="cpu", precision="auto") for frames in (choose, test)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cellscale.kernels.components import connected_components
 from cellscale.methods.parts.decoding import large_enough, renumbered
-from cellscale.segmentation.plan import Step
+from cellscale.segmentation.work_items import Step, StepName
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.row_groups import RowGroup, RowGroups, join_row_group, sweep
 from cellscale.tiling.tiles import Grid
@@ -85,9 +85,9 @@ def joined_row_groups(row_groups: RowGroups, made: TileRecord, seconds: list[flo
 def driver(tiles: int) -> dict[str, float]:
     """Measure what the driver holds of a step of this number of tiles: its tasks and the names of their records."""
     began, before = time.perf_counter(), peak_mb()
-    step = Step(name="decode", sizes=(1, tiles), bundle=64, unit_px=1024**2)
+    step = Step(kind=StepName.DECODE, sizes=(1, tiles), bundle=64, item_px=1024**2)
     done = frozenset(step.record_name(task) for task in range(0, len(step), 2))
-    todo = [(step.record_name(t), step.units(t)) for t in range(len(step)) if step.record_name(t) not in done]
+    todo = [step.task(t) for t in range(len(step)) if step.record_name(t) not in done]
     return {"tasks": len(step), "to_do": len(todo), "s": time.perf_counter() - began, "mb": peak_mb() - before}
 
 

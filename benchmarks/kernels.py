@@ -41,7 +41,7 @@ from cellscale.kernels.skeletons import skeleton
 from cellscale.kernels.touching import assign_touching, boundary_pixels, grown_through, separated, touching_classes
 from cellscale.kernels.unions import relabel
 from cellscale.kernels.watershed import basins, inner_distance, remove_small_holes
-from cellscale.kernels.weights import distance_weights, rim_weights, ronneberger, shape_aware_weights
+from cellscale.kernels.weights import boundary_weights, distance_weights, ronneberger, shape_aware_weights
 from cellscale.methods.pixel_forest import Forest
 from cellscale.types import Labels
 from history import append
@@ -64,7 +64,7 @@ DRAWN = (
     "nearest_label, 10 px, 2-D",
     "overlap_table, 2-D",
     "relabel, 2-D",
-    "rim_weights, 2-D",
+    "boundary_weights, 2-D",
     "shape_aware_weights, 2-D",
     "skeleton, 2-D",
     "two_nearest_labels, 2-D",
@@ -167,10 +167,10 @@ def scipy_classes(labels: Labels) -> np.ndarray:
     return ndimage.binary_dilation(ndimage.binary_closing(cells, square) & ~cells, square)
 
 
-def scipy_rim_weights(labels: Labels) -> np.ndarray:
+def scipy_boundary_weights(labels: Labels) -> np.ndarray:
     """Weights by scikit-image's inner boundaries and SciPy's distances."""
-    rims = find_boundaries(labels, connectivity=1, mode="inner")
-    return 10 * np.exp(-(ndimage.distance_transform_edt(~rims) ** 2) / 50)
+    boundaries = find_boundaries(labels, connectivity=1, mode="inner")
+    return 10 * np.exp(-(ndimage.distance_transform_edt(~boundaries) ** 2) / 50)
 
 
 def distances(labels: Labels) -> Iterator[Pair]:
@@ -288,10 +288,14 @@ def weights(labels: Labels) -> Iterator[Pair]:
         "its own distance",
         lambda: distance_transform(background),
     )
-    yield Pair("rim_weights", lambda: rim_weights(labels), 8, "its own distance", lambda: distance_transform(inner))
+    yield Pair(
+        "boundary_weights", lambda: boundary_weights(labels), 8, "its own distance", lambda: distance_transform(inner)
+    )
     yield Pair("ronneberger", lambda: ronneberger(labels), 8)
     if labels.size <= SLOWEST:
-        yield Pair("rim_weights", lambda: rim_weights(labels), 8, "scipy", lambda: scipy_rim_weights(labels))
+        yield Pair(
+            "boundary_weights", lambda: boundary_weights(labels), 8, "scipy", lambda: scipy_boundary_weights(labels)
+        )
         yield Pair(
             "shape_aware_weights",
             lambda: shape_aware_weights(labels, tau=10.0),

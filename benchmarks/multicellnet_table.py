@@ -21,6 +21,7 @@ from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
 from cellscale.settings.fields import replaced
 from cellscale.training.run import TrainingSettings, train
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
 
 SCORES = ("dice", "pixel_error", "cell_dice", "cell_pixel_error", "seg", "f1", "splits", "merges")
@@ -79,7 +80,14 @@ def main() -> None:
         folder = given.work / title
         started = time.process_time()
         model = train(
-            load_method(name, **changes, **shape), [learn], [choose], output=str(folder), settings=settings, resume=True
+            TrainingTask(
+                method=load_method(name, **changes, **shape),
+                data=[learn],
+                validation=[choose],
+                output=str(folder),
+                settings=settings,
+                resume=True,
+            )
         )
         seconds = time.process_time() - started
         chosen, pairs = (

@@ -33,7 +33,7 @@ def disturbed(frame: NDArray[np.uint16], t: int, rng: np.random.Generator) -> ND
 def f1(image: str, truth: str, layer: str, **options: Any) -> dict[str, float]:
     """Segment with `nuclei` and score all frames together."""
     cellscale.segment(image, model="nuclei", layer=layer, backend="serial", overwrite=True, **options)
-    found = cellscale.evaluate(image, layer=layer, ground_truth=truth)
+    found = cellscale.evaluate(image, layer=layer, ground_truth=truth).to_dict()
     return {name: round(float(found[name]), 4) for name in ("f1", "precision", "recall", "ap_50")}
 
 

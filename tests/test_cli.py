@@ -118,7 +118,7 @@ def test_failed_tiles_end_with_status_3(work: Path, tmp_path: Path) -> None:
     published = cellscale(*words, "--allow-failed-tiles", "--report", tmp_path / "told", "--json", check=False)
     assert published.returncode == 3
     assert [hole["frame"] for hole in json.loads(published.stdout)["failed_regions"]] == [2]
-    assert "Holes" in (tmp_path / "told/report.html").read_text()
+    assert "Failed regions" in (tmp_path / "told/report.html").read_text()
 
 
 def test_a_channel_that_nobody_chose_is_named(work: Path, tmp_path: Path) -> None:

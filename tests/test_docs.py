@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXECUTED = ("tutorial.md", "measuring.md")
 """Pages whose blocks are run one after the other; a block with a title is for the reader alone."""
+NOTEBOOKS = {
+    "examples/intensity.ipynb": "assert min(inside) > 2 * max(outside), (inside, outside)\nassert len(each) == 6",
+    "docs/first_steps.ipynb": "assert labels[0].max() > 8\nassert after['seg'] > before['seg'] + 0.1, (before, after)",
+}
+"""Notebooks, and what must hold at their end."""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -72,10 +77,11 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "movie.zarr" / "labels" / "cells" / "objects.parquet").exists()
 
 
-def test_the_notebook_runs(tmp_path: Path) -> None:
-    cells = json.loads((ROOT / "examples" / "intensity.ipynb").read_text())["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    code += "\nassert min(inside) > 2 * max(outside), (inside, outside)\nassert len(each) == 6"
+@pytest.mark.parametrize(("notebook", "claims"), NOTEBOOKS.items())
+def test_notebooks_run(tmp_path: Path, notebook: str, claims: str) -> None:
+    cells = json.loads((ROOT / notebook).read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells)
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") + f"\n{claims}"
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -70,4 +70,4 @@ def test_saw_learns_real_cells_at_the_default_settings(data: Path, tmp_path: Pat
     cellscale.import_images(str(folder / "01_raw.tif"), movie, masks=str(folder / "01_st_seg.tif"))
     cellscale.train("saw", [movie], output=model, frames=(0, 64), validation_frames=(64, 72))
     cellscale.segment(movie, model=model, frames=(72, 84))
-    assert cellscale.evaluate(movie, frames=(72, 84))["seg"] >= 0.78
+    assert cellscale.evaluate(movie, frames=(72, 84)).seg >= 0.78

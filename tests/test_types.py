@@ -31,6 +31,7 @@ url: str = result.layer
 forecast = cellscale.plan("movie.zarr", model="nuclei", settings={"window_size": 4096})
 tiles: int = forecast.tiles
 scores = cellscale.evaluate("movie.zarr", layer="cells", ground_truth="truth", frames=(0, None))
+f1: float = scores.f1
 maps: str = cellscale.predict_maps("movie.zarr", model=model, output="maps.zarr", level="auto")
 full: str = cellscale.upsample_labels("movie.zarr", layer="cells", new_layer="full")
 rows: int = cellscale.export_table("movie.zarr", "objects.csv", layer="cells")
@@ -51,6 +52,7 @@ cellscale.plan("movie.zarr", model="m", overwrite=True)
 cellscale.train("saw", "movie.zarr", output="m", settings=["steps=20"])
 cellscale.predict_maps("movie.zarr", model="m", output="maps.zarr", layer="cells")
 cellscale.evaluate("movie.zarr", labels="cells")
+cellscale.evaluate("movie.zarr").f2
 cellscale.export_table("movie.zarr", output=7)
 cellscale.nonsense(1)
 cells: str = cellscale.segment("movie.zarr", model="m").cells

@@ -27,6 +27,7 @@ from cellscale.api.training import list_methods as list_methods
 from cellscale.api.training import list_models as list_models
 from cellscale.api.training import train as train
 from cellscale.errors import CellscaleError as CellscaleError
+from cellscale.metrics.result import Scores as Scores
 from cellscale.models.model import Model as Model
 from cellscale.models.model import load_model as load_model
 from cellscale.models.model import save_model as save_model
@@ -47,6 +48,7 @@ __all__ = [
     "Forecast",
     "Model",
     "PlateResult",
+    "Scores",
     "SegmentationResult",
     "TrackingResult",
     "__version__",

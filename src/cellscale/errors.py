@@ -23,6 +23,10 @@ class InputError(CellscaleError, ValueError):
     """An argument, a setting, an image or a label image that does not fit."""
 
 
+class SeveralImagesError(InputError):
+    """Several images in the place of one: series of a file, or files of a folder that are not frames of one image."""
+
+
 class MissingError(CellscaleError, LookupError):
     """Something named that does not exist: a method, a setting, a store, a layer, a frame."""
 

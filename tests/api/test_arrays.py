@@ -159,7 +159,7 @@ def test_labels_that_do_not_fit_leave_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(ExistsError):
         cellscale.save_labels(good, image.url, "layer")
     for bad, frames, message in (
-        (np.full((2, 40, 50), -1), None, "does not fit into uint32"),
+        (np.full((2, 40, 50), -1), None, "holds -1 to -1; labels are 0 to 4294967295"),
         (np.full((2, 40, 50), 0.5), None, "labels are integers"),
         (good[:, :-1], None, "needs labels of"),
         (good[:1], None, "1 time points"),
@@ -191,7 +191,7 @@ def test_paths_are_taken_wherever_urls_are(tmp_path: Path) -> None:
     assert result.layer == f"{out}/labels/cells"
     assert (tmp_path / "report/report.html").exists()
     cellscale.predict_maps(movie, model=model, output=tmp_path / "maps.zarr", trust=trust)
-    assert cellscale.evaluate(movie, ground_truth="cells", ground_truth_store=out)["f1"] == 1
+    assert cellscale.evaluate(movie, ground_truth="cells", ground_truth_store=out).f1 == 1
     assert cellscale.export_table(movie, tmp_path / "objects.csv") == result.cells
     assert cellscale.measure(movie, layer="truth") == 2
     assert cellscale.preview(movie, output=tmp_path / "p.png", labels_store=out).picture == str(tmp_path / "p.png")

@@ -35,8 +35,8 @@ def test_what_nobody_annotated_is_not_scored(tmp_path: Path) -> None:
     image = image_with(tmp_path / "i.zarr", truth=np.where(known, truth, UNKNOWN).astype(np.uint32), cells=found)
     expected = scores([(truth * known, found * known)])
     got = cellscale.evaluate(image.url, ignore_label=UNKNOWN)
-    assert {name: got[name] for name in expected} == pytest.approx(expected, nan_ok=True)
-    assert cellscale.evaluate(image.url)["truth_cells"] == expected["truth_cells"] + 1
+    assert got.to_dict() == pytest.approx({"frames": 1, **expected}, nan_ok=True)
+    assert cellscale.evaluate(image.url).truth_cells == expected["truth_cells"] + 1
 
 
 def test_scores_do_not_depend_on_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import yaozarrs
 from click.testing import CliRunner
 
 import cellscale
-from cellscale.api.plates import evaluate_plate, export_plate_table, measure_plate, plate_overview
+from cellscale.api.plate_results import evaluate_plate, export_plate_table, measure_plate, plate_overview
 from cellscale.cli.main import cli
 from cellscale.errors import InputError, MissingError, RunError
 from cellscale.ngff.labels import open_labels
@@ -200,7 +200,7 @@ def test_results_of_a_plate(tmp_path: Path) -> None:
     names = made_plate(url)
     result = run(url)
     scores = evaluate_plate(url, ground_truth="cells")
-    assert (scores["f1"], scores["frames"], list(scores["images"])) == (1.0, 6, names)
+    assert (scores.total.f1, scores.total.frames, list(scores.images)) == (1.0, 6, names)
     output = tmp_path / "objects.csv"
     assert export_plate_table(url, str(output)) == result.cells
     lines = output.read_text().splitlines()
@@ -212,6 +212,23 @@ def test_results_of_a_plate(tmp_path: Path) -> None:
     counts = plate_overview(url, output=str(tmp_path / "plate.png"))
     assert counts == {well: sum(result.images[f"{well}/{field}"].cells for field in "01") for well in WELLS}
     assert (tmp_path / "plate.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_are_counted_by_the_ends_of_the_tables(tmp_path: Path) -> None:
+    url = tmp_path / "plate.zarr"
+    made_plate(str(url))
+    result = cellscale.segment_plate(url, model=blobs_model(), backend="serial", settings=SETTINGS, wells="A/1")
+    tables = sorted(url.rglob("part-*.parquet"))
+    assert len(tables) == 2
+    for table in tables:
+        content = table.read_bytes()
+        footer = 8 + int.from_bytes(content[-8:-4], "little")
+        table.write_bytes(bytes(len(content) - footer) + content[-footer:])
+    counts = plate_overview(url, output=tmp_path / "plate.png", wells="A/1")
+    assert counts == {"A/1": result.cells}
+    tables[0].write_bytes(b"PAR1")
+    with pytest.raises(cellscale.CellscaleError, match="Cannot read"):
+        plate_overview(url, output=tmp_path / "plate.png", wells="A/1")
 
 
 def test_commands_take_a_collection(tmp_path: Path) -> None:

@@ -69,6 +69,32 @@ def test_tasks_that_wait_are_given_up_when_the_caller_stops(cluster: None, tmp_p
     assert len([path for path in tmp_path.iterdir() if path.name.isdigit()]) < 8
 
 
+class Networks:
+    """Something that is shared, and leaves a file where it is unpacked."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.__dict__ |= state
+        Path(self.folder, f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+
+def test_a_worker_unpacks_what_tasks_share_once(cluster: None, tmp_path: Path) -> None:
+    def process(shared: Networks, task: int) -> tuple[int, int]:
+        return os.getpid(), id(shared)
+
+    seen = {found for _, found in FanOut()(process, Networks(str(tmp_path)), range(30))}
+    unpacked = Counter(file.name.partition("-")[0] for file in tmp_path.iterdir())
+    assert set(unpacked) == {str(pid) for pid, _ in seen}
+    assert set(unpacked.values()) == {1}
+    assert len(seen) == len(unpacked)
+    other = tmp_path / "other"
+    other.mkdir()
+    assert len(list(FanOut()(process, Networks(str(other)), range(6)))) == 6
+    assert list(other.iterdir())
+
+
 def test_a_library_out_of_memory_is_tried_again(cluster: None, tmp_path: Path) -> None:
     def torch_like(folder: str, task: int) -> int:
         number = len(list(Path(folder).glob(f"{task}-*")))

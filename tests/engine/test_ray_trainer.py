@@ -18,6 +18,7 @@ from cellscale.methods import load_method
 from cellscale.models.model import digest, load_model
 from cellscale.testing.cases import FRAMES
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 
 SETTINGS = TrainingSettings(
     steps=6,
@@ -46,13 +47,16 @@ def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp
     seen = []
     (tmp_path / "there" / "ray").mkdir(parents=True)
     (tmp_path / "there" / "ray" / "mine").touch()
-    here = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=f"{tmp_path}/here", settings=SETTINGS, workers=0)
+    here = train_method(
+        TrainingTask(
+            method=METHOD, data=[FRAMES], validation=[FRAMES[:1]], output=f"{tmp_path}/here", settings=SETTINGS
+        ),
+        workers=0,
+    )
     there = train_method(
-        METHOD,
-        [FRAMES],
-        [FRAMES[:1]],
-        output=f"{tmp_path}/there",
-        settings=SETTINGS,
+        TrainingTask(
+            method=METHOD, data=[FRAMES], validation=[FRAMES[:1]], output=f"{tmp_path}/there", settings=SETTINGS
+        ),
         on_progress=lambda *progress: seen.append(progress),
     )
     assert digest(here) == digest(there)
@@ -68,17 +72,22 @@ def test_a_worker_trains_as_this_process_does_and_leaves_the_files_of_others(tmp
     ]
     assert [p.name for p in (tmp_path / "there" / "ray").iterdir()] == ["mine"]
     with pytest.raises(ExistsError):
-        train_method(METHOD, [FRAMES], output=f"{tmp_path}/there", settings=SETTINGS)
+        train_method(TrainingTask(method=METHOD, data=[FRAMES], output=f"{tmp_path}/there", settings=SETTINGS))
 
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="64 workers need 64 CPUs"):
-        train_method(METHOD, [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS, workers=64)
+        train_method(
+            TrainingTask(method=METHOD, data=[FRAMES], output=str(tmp_path / "m"), settings=SETTINGS), workers=64
+        )
     assert not (tmp_path / "m").exists()
 
 
 def test_two_workers_train_one_model(tmp_path: Path) -> None:
-    model = train_method(METHOD, [FRAMES], [FRAMES[:1]], output=str(tmp_path), settings=SETTINGS, workers=2)
+    model = train_method(
+        TrainingTask(method=METHOD, data=[FRAMES], validation=[FRAMES[:1]], output=str(tmp_path), settings=SETTINGS),
+        workers=2,
+    )
     assert model.training["workers"] == 2
     assert all(
         torch.isfinite(value).all() for value in load_model(str(tmp_path)).networks["unet"].state_dict().values()
@@ -87,7 +96,11 @@ def test_two_workers_train_one_model(tmp_path: Path) -> None:
 
 def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the method reads 2"):
-        train_method(load_method("saw", channels=2), [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS)
+        train_method(
+            TrainingTask(
+                method=load_method("saw", channels=2), data=[FRAMES], output=str(tmp_path / "m"), settings=SETTINGS
+            )
+        )
     assert not (tmp_path / "m").exists()
 
 
@@ -95,7 +108,10 @@ def test_data_that_do_not_fit_are_refused_before_a_worker_starts(tmp_path: Path)
 def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
     steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     with pytest.raises(RunError, match="Lower the learning rate"):
-        train_method(steep, [FRAMES], output=str(tmp_path), settings=SETTINGS, engine=FanOut(failures=0))
+        train_method(
+            TrainingTask(method=steep, data=[FRAMES], output=str(tmp_path), settings=SETTINGS),
+            engine=FanOut(failures=0),
+        )
 
 
 class Watched(Sequence[Any]):
@@ -119,7 +135,10 @@ def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> No
     steep: Any = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e30)
     settings = dataclasses.replace(SETTINGS, loader_workers=0)
     with pytest.raises(RunError, match="Lower the learning rate"):
-        train_method(steep, [Watched(notes)], output=str(tmp_path / "m"), settings=settings, engine=FanOut(failures=2))
+        train_method(
+            TrainingTask(method=steep, data=[Watched(notes)], output=str(tmp_path / "m"), settings=settings),
+            engine=FanOut(failures=2),
+        )
     assert len({path.name for path in notes.iterdir()} - {str(os.getpid())}) == 1
 
 
@@ -155,7 +174,10 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp
     digests = []
     for name in ("calm", "deadly"):
         frames = Deadly(after=after, mark=str(mark))
-        model = train_method(METHOD, [frames], [], output=f"{tmp_path}/{name}", settings=settings, workers=2)
+        model = train_method(
+            TrainingTask(method=METHOD, data=[frames], validation=[], output=f"{tmp_path}/{name}", settings=settings),
+            workers=2,
+        )
         digests.append(digest(model))
         assert not mark.exists()
         mark.touch()
@@ -165,7 +187,11 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp
 @pytest.mark.slow
 def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path: Path) -> None:
     engine = FanOut(least_workers=1)
-    model = train_method(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS, workers=64, engine=engine)
+    model = train_method(
+        TrainingTask(method=METHOD, data=[FRAMES], output=str(tmp_path), settings=SETTINGS), workers=64, engine=engine
+    )
     assert model.training["workers"] == min(64, int(ray.cluster_resources()["CPU"]))
     with pytest.raises(InputError, match="64 workers need 64 CPUs"):
-        train_method(METHOD, [FRAMES], output=str(tmp_path / "m"), settings=SETTINGS, workers=64)
+        train_method(
+            TrainingTask(method=METHOD, data=[FRAMES], output=str(tmp_path / "m"), settings=SETTINGS), workers=64
+        )

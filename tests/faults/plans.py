@@ -30,6 +30,7 @@ from cellscale.models.model import save_model
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.segmentation.executor import Executor
+from cellscale.segmentation.work_items import Task
 from tests.blobs import blobs_model, blurred_noise
 from tests.faults.proxy import Storm, stormy
 from tests.support.runs import arrays, equal, scratch_of, segmented, written
@@ -129,13 +130,13 @@ class Harm:
     share: float = 0.3
     """Part of the tasks that are hit, once each."""
     lasting: str = ""
-    """Unit that is hit at each attempt, as its task's name begins and its coordinates read: `decode (1, 3)`."""
+    """Work item that is hit at each attempt, as its task's name begins and its coordinates read: `decode (1, 3)`."""
 
-    def hits(self, task: tuple[str, list[tuple[int, ...]]]) -> bool:
+    def hits(self, task: Task) -> bool:
         """Whether a task is hit now; a mark is left, so that it is hit once."""
-        name, units = task
+        name = task.record.path
         mark = Path(self.marks) / f"{self.kind}-{name.replace('/', '-')}"
-        if self.lasting and any(self.lasting == f"{name.split('/')[0]} {unit}" for unit in units):
+        if self.lasting and any(self.lasting == f"{task.record.step} {item}" for item in task.items):
             return self._marked(mark)
         if random.Random(f"{self.seed} {name}").random() >= self.share or mark.exists():
             return False
@@ -178,7 +179,7 @@ class Harmed:
 
     def __call__(self, shared: Any, task: Any) -> Any:
         if self.harm.hits(task):
-            self.harm.strike(task[0])
+            self.harm.strike(task.record.path)
         return self.work(shared, task)
 
 
@@ -292,7 +293,7 @@ class Meanwhile:
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[Any]:
-        if tasks and tasks[0][0].startswith(f"{self.step}/"):
+        if tasks and tasks[0].record.step == self.step:
             self.act()
         yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cellscale.errors import InputError
 from cellscale.kernels.weights import (
+    boundary_weights,
     class_balance,
     contour_complexity,
     distance_weights,
-    rim_weights,
     ronneberger,
     saw_tau,
     shape_aware_weights,
@@ -65,17 +65,17 @@ def test_distance_weights_without_cells_are_nothing() -> None:
 
 @settings(max_examples=60)
 @given(cells(longest=13), st.sampled_from([1.0, 10.0]), st.sampled_from([0.7, 5.0]))
-def test_rim_weights_are_those_of_equation_3(labels: Labels, alpha: float, sigma: float) -> None:
-    found = rim_weights(labels, alpha=alpha, sigma=sigma)
+def test_boundary_weights_are_those_of_equation_3(labels: Labels, alpha: float, sigma: float) -> None:
+    found = boundary_weights(labels, alpha=alpha, sigma=sigma)
     assert found.dtype == np.float32
-    assert np.allclose(found, shapes.rim_weights(labels, alpha=alpha, sigma=sigma), rtol=1e-5, atol=1e-7)
+    assert np.allclose(found, shapes.boundary_weights(labels, alpha=alpha, sigma=sigma), rtol=1e-5, atol=1e-7)
 
 
-def test_rim_weights_fall_alike_inside_and_outside() -> None:
-    weights = rim_weights(CASES["two touching"])
+def test_boundary_weights_fall_alike_inside_and_outside() -> None:
+    weights = boundary_weights(CASES["two touching"])
     assert weights[20, 29] == weights[20, 30] == 10
     assert weights[20, 13] == weights[20, 7] == pytest.approx(10 * np.exp(-9 / 50))
-    assert not rim_weights(CASES["whole image"]).any()
+    assert not boundary_weights(CASES["whole image"]).any()
 
 
 @settings(max_examples=40)
@@ -157,7 +157,7 @@ def test_without_tau_every_contour_weighs_the_same() -> None:
     [
         (lambda labels: ronneberger(labels, sigma=0), "sigma is 0; expected more than 0"),
         (lambda labels: ronneberger(labels, where=np.ones((1, 1), bool)), "labels and where have the shapes"),
-        (lambda labels: rim_weights(labels, sigma=0), "sigma is 0; expected more than 0"),
+        (lambda labels: boundary_weights(labels, sigma=0), "sigma is 0; expected more than 0"),
         (lambda labels: distance_weights(labels, beta=-1), "beta is -1; expected more than 0"),
         (
             lambda labels: shape_aware_weights(labels, tau=1, propagate=cast(Any, "out")),

@@ -29,6 +29,7 @@ from cellscale.tiling.in_memory import whole_frame
 from cellscale.training import loop
 from cellscale.training.crops import mapped
 from cellscale.training.run import train
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import frame_prediction, predicted, scored
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates
@@ -90,7 +91,9 @@ def test_stage_one_is_scored_by_its_own_mask(method: Any, tmp_path: Path) -> Non
     """The separation that nothing has trained is above a half on half of all pixels, and would cut the mask to bits."""
     method = replaced(method, {"stage_one": 1.0, "learning_rate": 0.01})
     settings = dataclasses.replace(conformance.QUICK, steps=30, validate_every=30)
-    model = train(method, [FRAMES], [FRAMES], output=str(tmp_path), settings=settings)
+    model = train(
+        TrainingTask(method=method, data=[FRAMES], validation=[FRAMES], output=str(tmp_path), settings=settings)
+    )
     pairs = predicted(method, mask_of_stage_one(model.networks), FRAMES, device="cpu", precision="fp32")
     assert all(not isinstance(maps, Candidates) and not maps["separation"].any() for maps, _ in pairs)
     expected = scored(method, pairs)

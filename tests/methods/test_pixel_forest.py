@@ -21,6 +21,7 @@ from cellscale.ngff.labels import open_labels
 from cellscale.testing.cases import FRAMES, annotated_frame
 from cellscale.testing.conformance import QUICK
 from cellscale.training.run import train
+from cellscale.training.task import TrainingTask
 from cellscale.types import Box
 from tests.support.variants import SMALL
 
@@ -90,7 +91,7 @@ def test_a_response_is_the_same_in_every_window() -> None:
 
 
 def test_bands_of_rows_give_the_shares_of_the_whole_window(tmp_path: Path) -> None:
-    model = train(METHOD, [FRAMES], output=str(tmp_path), settings=QUICK)
+    model = train(TrainingTask(method=METHOD, data=[FRAMES], output=str(tmp_path), settings=QUICK))
     tall = torch.from_numpy(np.random.default_rng(0).random((1, 1, 1100, 24)).astype(np.float32))
     method: Any = model.method
     found = method.predict(model.networks, tall)
@@ -120,7 +121,7 @@ def test_one_frame_is_enough_and_tiles_do_not_matter(tmp_path: Path) -> None:
     first, second = (open_labels(store, f"t{tile}").read(Box(0, 0, 150, 130)) for tile in (32, 150))
     assert first.max() > 3
     assert np.array_equal(first, second)
-    assert cellscale.evaluate(store, layer="t32")["f1"] > 0.5
+    assert cellscale.evaluate(store, layer="t32").f1 > 0.5
 
 
 @pytest.mark.parametrize(
@@ -138,4 +139,4 @@ def test_a_forest_that_cannot_be_is_refused(settings: Any, message: str) -> None
 def test_a_crop_without_a_pixel_to_learn_from_is_refused(tmp_path: Path) -> None:
     wide = dataclasses.replace(METHOD, scales=(6.0,))
     with pytest.raises(InputError, match=r"reach of 28 px: in a crop of 32 px .* Set crop to at least 57"):
-        train(wide, [FRAMES], output=str(tmp_path), settings=QUICK)
+        train(TrainingTask(method=wide, data=[FRAMES], output=str(tmp_path), settings=QUICK))

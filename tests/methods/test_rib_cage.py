@@ -24,6 +24,7 @@ from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import Windows, mirrored
 from cellscale.training.loop import ends_of, only
 from cellscale.training.run import train
+from cellscale.training.task import TrainingTask
 from cellscale.training.weight_averaging import copied
 from tests.support.variants import GAME
 
@@ -84,7 +85,9 @@ def windowed(
 
 
 def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path: Path) -> None:
-    model = train(load_method("ribcage-ce", width=4), [FRAMES], output=str(tmp_path), settings=TRAINED)
+    model = train(
+        TrainingTask(method=load_method("ribcage-ce", width=4), data=[FRAMES], output=str(tmp_path), settings=TRAINED)
+    )
     method, networks = model.method, {name: network.double() for name, network in model.networks.items()}
     image = np.concatenate([frame[0, :, :57] for frame, _ in FRAMES]) / 255.0
     whole = windowed(method, networks, image, max(image.shape), method.reach)
@@ -248,7 +251,7 @@ def test_a_training_that_collapses_is_told_and_leaves_no_model(tmp_path: Path) -
     with pytest.raises(
         RunError, match=r"training collapsed: .*background \d+%, .*κ = -?0\.\d\d, expected at least 0\.2"
     ):
-        train(method, [FRAMES], output=str(tmp_path / "m"), settings=settings)
+        train(TrainingTask(method=method, data=[FRAMES], output=str(tmp_path / "m"), settings=settings))
     assert not (tmp_path / "m" / "model.json").exists()
 
 
@@ -279,10 +282,12 @@ def test_crops_and_batches_that_are_too_small_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         train(
-            load_method("ribcage", **GAME, **settings),
-            [FRAMES],
-            output=str(tmp_path),
-            settings=dataclasses.replace(TRAINED, **changes),
+            TrainingTask(
+                method=load_method("ribcage", **GAME, **settings),
+                data=[FRAMES],
+                output=str(tmp_path),
+                settings=dataclasses.replace(TRAINED, **changes),
+            )
         )
 
 

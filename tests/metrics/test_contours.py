@@ -7,14 +7,14 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from cellscale.kernels.touching import boundary_pixels
 from cellscale.metrics import scores
 from cellscale.testing import cases
-from cellscale.testing.naive.metrics import rim
+from cellscale.testing.naive.metrics import boundary
 from cellscale.types import Labels
 
 
 @settings(deadline=None)
 @given(arrays(np.uint32, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 3)))
-def test_boundary_pixels_are_cell_pixels_next_to_another_label(labels: Labels) -> None:
-    assert np.array_equal(np.argwhere(boundary_pixels(labels)), rim(labels))
+def test_rims_are_cell_pixels_beside_another_label(labels: Labels) -> None:
+    assert np.array_equal(np.argwhere(boundary_pixels(labels)), boundary(labels))
 
 
 def test_touching_cells_have_a_boundary_between_them_and_none_at_the_border_of_the_image() -> None:

@@ -24,6 +24,6 @@ def test_a_frame_that_was_not_segmented_is_named_with_those_that_were(tmp_path: 
         publish_labels(layer)
     with pytest.raises(MissingError, match="Frame 3 was not segmented in layer 'cells', which has 0:3, 4:5"):
         cellscale.evaluate(image.url)
-    assert cellscale.evaluate(image.url, frames=(0, 3))["seg"] == 1
+    assert cellscale.evaluate(image.url, frames=(0, 3)).seg == 1
     with pytest.raises(MissingError, match=r"No frame of 5:6 .* 'cells', which has 0:3, 4:5"):
         training_data(image, "cells", 1, (5, None))

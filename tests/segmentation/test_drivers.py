@@ -12,11 +12,12 @@ from cellscale.errors import ExistsError, InputError, OvertakenError
 from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
-from cellscale.segmentation.executor import Task, one_by_one
+from cellscale.segmentation.executor import one_by_one
 from cellscale.segmentation.ownership import sign, stored_plan
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.run import segment
 from cellscale.segmentation.target import Target
+from cellscale.segmentation.work_items import RecordName, Task
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.support.runs import SHAPE, arrays, equal, scratch_of, segmented, table, written
@@ -31,14 +32,14 @@ def image(tmp_path: Path) -> NgffImage:
 
 def interrupted(step: str, by: Callable[[], Any]) -> Callable[..., Iterator[tuple[Task, Any]]]:
     """Do all tasks in this process; in the midst of the second task of a step, do something else."""
-    begun: list[str] = []
+    begun: list[RecordName] = []
 
     def executor(
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
         def met(shared: Any, task: Task) -> Any:
-            if task[0].startswith(step):
-                begun.append(task[0])
+            if task.record.step.startswith(step):
+                begun.append(task.record)
                 if len(begun) == 2:
                     by()
             return work(shared, task)
@@ -99,7 +100,7 @@ def killed(step: str) -> Callable[..., Iterator[tuple[Task, Any]]]:
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
         for done in one_by_one(work, shared, tasks, gpu=gpu):
-            if done[0][0].startswith(step):
+            if done[0].record.step.startswith(step):
                 raise KeyboardInterrupt
             yield done
 

@@ -65,7 +65,7 @@ def test_damaged_bytes_are_read_again() -> None:
 
 
 def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, and the labels are the same; always, and the units are named."""
+    """Once, and the labels are the same; always, and the work items are named."""
     settings: dict[str, Any] = {"window_size": 64, "tile_size": 50, "task_px": 5000}
     segmented(image, "alone", **settings)
     put: Any = vars(decoding)["put"]
@@ -88,7 +88,7 @@ def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypa
     assert list_labels(image.url) == ("alone", "once")
 
 
-def test_a_message_names_the_first_units_and_where_all_of_them_are(
+def test_a_message_names_the_first_work_items_and_where_all_of_them_are(
     image: NgffImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(folder: Folder, name: str, values: Any) -> None:

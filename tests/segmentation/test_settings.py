@@ -20,7 +20,7 @@ from tests.ngff.pictures import make
 @pytest.mark.parametrize("device", ["tpu:x", "meta", "cuda:", "cpu0", "", "cuda:-1"])
 @pytest.mark.parametrize("settings", [Settings, TrainingSettings])
 def test_a_device_that_is_none_is_refused(settings: Any, device: str) -> None:
-    with pytest.raises(InputError, match=f"not a valid device: '{device}'; expected cpu, cuda"):
+    with pytest.raises(InputError, match=f"not a valid device: '{device}'; expected auto, cpu, cuda"):
         settings(device=device)
 
 

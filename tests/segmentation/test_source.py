@@ -24,7 +24,7 @@ FRAMES: dict[str, Any] = {"window_size": 2048}
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """An executor that does something once, before a step's tasks are given out; the step has a unit of this length."""
+    """An executor that does something once, before the tasks of a step are given out."""
 
     action: Callable[[], Any]
     step: str
@@ -32,7 +32,7 @@ class Meanwhile:
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[Any]:
-        if tasks and tasks[0][0].startswith(self.step):
+        if tasks and tasks[0].record.step.startswith(self.step):
             self.action()
         return one_by_one(work, shared, tasks, gpu=gpu)
 

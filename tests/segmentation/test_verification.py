@@ -12,7 +12,8 @@ import pytest
 from cellscale.errors import RunError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
-from cellscale.segmentation.executor import Task, one_by_one
+from cellscale.segmentation.executor import one_by_one
+from cellscale.segmentation.work_items import Task
 from tests.blobs import blurred_noise
 from tests.support.runs import segmented, written
 
@@ -29,7 +30,7 @@ def after(step: str, harm: Callable[[Path], None], image: NgffImage) -> Callable
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[tuple[Task, Any]]:
         yield from one_by_one(work, shared, tasks, gpu=gpu)
-        if tasks[0][0].startswith(step):
+        if tasks[0].record.step.startswith(step):
             harm(Path(image.url) / "labels" / "cells")
 
     return executor

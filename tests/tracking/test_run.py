@@ -15,8 +15,9 @@ from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.linking.links import LinkRules
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
-from cellscale.segmentation.executor import Executor, Task, one_by_one
+from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.target import Target
+from cellscale.segmentation.work_items import Task
 from cellscale.storage.folder import Folder
 from cellscale.tracking.plan import plan_tracks
 from cellscale.tracking.run import track

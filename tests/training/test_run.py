@@ -18,12 +18,13 @@ from cellscale.errors import DamagedError, ExistsError, InputError, RunError
 from cellscale.methods import load_method
 from cellscale.models.model import Model, digest, load_model
 from cellscale.ngff.image import open_image
-from cellscale.progress import Progress
+from cellscale.progress import Progress, silent
 from cellscale.testing.cases import FRAMES
 from cellscale.training import resume_state
 from cellscale.training.run import check_start, train
 from cellscale.training.selection import training_data
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
 from cellscale.types import Candidates
 
@@ -59,8 +60,10 @@ def killed_at(step: int) -> Progress:
     return progress
 
 
-def run(folder: Path | str, **options: Any) -> Model:
-    return train(METHOD, [FRAMES[:2]], [FRAMES[2:]], output=str(folder), **{"settings": SETTINGS, **options})
+def run(folder: Path | str, on_progress: Progress = silent, **options: Any) -> Model:
+    asked: dict[str, Any] = {"settings": SETTINGS, **options}
+    task = TrainingTask(method=METHOD, data=[FRAMES[:2]], validation=[FRAMES[2:]], output=str(folder), **asked)
+    return train(task, on_progress=on_progress)
 
 
 def test_a_training_leaves_a_model_a_curve_and_nothing_else(tmp_path: Path) -> None:
@@ -101,7 +104,11 @@ def test_a_training_starts_from_a_model(tmp_path: Path) -> None:
     first = run(tmp_path / "first")
     settings = dataclasses.replace(SETTINGS, steps=1, validate_every=1)
     flat: Any = load_method("dwm", width=4, depth=2, dropout=0.2, learning_rate=1e-12)
-    begun = train(flat, [FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, init_from=first)
+    begun = train(
+        TrainingTask(
+            method=flat, data=[FRAMES[:1]], output=str(tmp_path / "second"), settings=settings, init_from=first
+        )
+    )
     for key, value in begun.networks["unet"].named_parameters():
         torch.testing.assert_close(value, first.networks["unet"].get_parameter(key))
     assert begun.training["start"] == digest(first)
@@ -132,7 +139,7 @@ def test_compiled_networks_learn_what_others_do(tmp_path: Path) -> None:
     losses = {}
     for on in (False, True):
         settings = dataclasses.replace(SETTINGS, steps=2, log_every=1, compile=on, profile=on)
-        model = train(method, [FRAMES], output=str(tmp_path / str(on)), settings=settings)
+        model = train(TrainingTask(method=method, data=[FRAMES], output=str(tmp_path / str(on)), settings=settings))
         lines = (tmp_path / str(on) / "history.csv").read_text().splitlines()[1:]
         losses[on] = [float(line.rpartition(",")[2]) for line in lines]
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
@@ -146,7 +153,9 @@ def test_a_finished_training_is_returned_when_resumed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"finished model of another training \(seed: 0 then, 5 now\)"):
         run(tmp_path / "m", resume=True, settings=other)
     with pytest.raises(InputError, match=r"frames: 2 then, 1 now"):
-        train(METHOD, [FRAMES[:1]], output=str(tmp_path / "m"), settings=SETTINGS, resume=True)
+        train(
+            TrainingTask(method=METHOD, data=[FRAMES[:1]], output=str(tmp_path / "m"), settings=SETTINGS, resume=True)
+        )
 
 
 def test_nothing_is_replaced_without_being_asked_to(tmp_path: Path) -> None:
@@ -214,7 +223,14 @@ def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path: Path) -
 def test_a_training_that_fails_before_its_first_state_leaves_no_claim(tmp_path: Path) -> None:
     steep = load_method("saw", width=4, depth=1, norm=False, learning_rate=1e18)
     with pytest.raises(RunError, match="Lower the learning rate"):
-        train(steep, [FRAMES[:2]], output=str(tmp_path), settings=dataclasses.replace(SETTINGS, validate_every=100))
+        train(
+            TrainingTask(
+                method=steep,
+                data=[FRAMES[:2]],
+                output=str(tmp_path),
+                settings=dataclasses.replace(SETTINGS, validate_every=100),
+            )
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,7 +243,7 @@ def test_another_training_does_not_continue_an_unfinished_one(tmp_path: Path) ->
 
 
 def test_without_held_out_frames_thresholds_stay(tmp_path: Path) -> None:
-    model = train(METHOD, [FRAMES], output=str(tmp_path), settings=SETTINGS)
+    model = train(TrainingTask(method=METHOD, data=[FRAMES], output=str(tmp_path), settings=SETTINGS))
     found: Any = model.method
     assert found.thresholds == METHOD.thresholds
     assert model.training["validation"] == {}
@@ -252,12 +268,10 @@ def test_pixels_that_are_no_number_and_frames_without_cells_end_it_before_the_fi
         ((image, np.zeros_like(labels)), f"None of the 1 {what} frames has a cell"),
     ):
         data: dict[str, Any] = {"training": [FRAMES[:1]], "validation": [FRAMES[:1]], what: [[bad]]}
+        asked: dict[str, Any] = {"data": data["training"], "validation": data["validation"], "settings": SETTINGS}
         with pytest.raises(InputError, match=message):
             train(
-                METHOD,
-                *data.values(),
-                output=str(tmp_path / "m"),
-                settings=SETTINGS,
+                TrainingTask(method=METHOD, output=str(tmp_path / "m"), **asked),
                 on_progress=lambda stage, *_: steps.append(stage),
             )
     assert set(steps) <= {"prepare"}
@@ -277,8 +291,10 @@ def test_data_and_checkpoints_can_lie_in_a_bucket(s3: dict[str, Any], tmp_path: 
         data = [training_data(image, "truth", 1, frames) for frames in ((0, 2), (2, 3))]
         asked: dict[str, Any] = {"output": f"{place}/model", "settings": SETTINGS, "storage_options": options}
         with pytest.raises(Killed):
-            train(METHOD, data[:1], data[1:], **asked, on_progress=killed_at(6))
-        digests.append(digest(train(METHOD, data[:1], data[1:], **asked, resume=True)))
+            train(TrainingTask(method=METHOD, data=data[:1], validation=data[1:], **asked), on_progress=killed_at(6))
+        digests.append(
+            digest(train(TrainingTask(method=METHOD, data=data[:1], validation=data[1:], **asked, resume=True)))
+        )
         assert digest(load_model(f"{place}/model", options)) == digests[-1]
     assert digests[0] == digests[1]
 

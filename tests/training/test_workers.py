@@ -16,6 +16,7 @@ from cellscale.testing.cases import FRAMES
 from cellscale.training.resume_state import claim
 from cellscale.training.run import train
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.workers import Workers
 
 SETTINGS = TrainingSettings(
@@ -41,7 +42,9 @@ def work(rank: int, folder: Path, claims: Any) -> None:
         method: Any = load_method(name, **small)
         output = f"{folder}/{name}"
         model = train(
-            method, [FRAMES], [FRAMES[:1]], output=output, settings=SETTINGS, workers=workers, claimed=claims[name]
+            TrainingTask(method=method, data=[FRAMES], validation=[FRAMES[:1]], output=output, settings=SETTINGS),
+            workers=workers,
+            claimed=claims[name],
         )
         torch.save(tensors(model.networks), f"{output}-{rank}.pt")
     torch.save(workers.mean(torch.tensor([float(rank)])), f"{folder}/mean-{rank}.pt")

@@ -33,6 +33,26 @@ def screen() -> Iterator[str]:
         yield name
 
 
+def test_tools_of_napari_correct_frames(tmp_path: Path) -> None:
+    if subprocess.run([PYTHON, "-c", "import napari"], capture_output=True, check=False).returncode:
+        pytest.skip("no napari: pip install 'cellscale[napari]', or name the python that has it in NAPARI_PYTHON")
+    image = stores.movie(tmp_path)
+    before = open_labels(image.url, "truth")
+    subprocess.run(
+        [PYTHON, "-m", "tests.viewers.napari_correction", image.url],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+        check=True,
+        timeout=300,
+    )
+    after, box = open_labels(image.url, "by-hand"), Box(0, 0, *stores.SMALL)
+    assert after.metadata["frames"] == [1, 2]
+    changed_at = {t: before.read(box, t=t) != after.read(box, t=t) for t in (1, 2)}
+    assert set(after.read(box, t=1)[changed_at[1]].tolist()) == {777}
+    assert 9 <= changed_at[1].sum() <= 25
+    assert set(after.read(box, t=2)[changed_at[2]].tolist()) == {778}
+
+
 @pytest.mark.parametrize("reader", ["plugin", "cellscale"])
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 def test_a_window(screen: str, tmp_path: Path, ngff: str, reader: str) -> None:

@@ -8,11 +8,12 @@ from typing import Any, Literal, Unpack, overload
 
 from cellscale import sources
 from cellscale.ngff.collections import import_collection
-from cellscale.ngff.frame_ranges import Frames, ranges
+from cellscale.ngff.frame_ranges import ranges
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.import_blocks import import_blocks
 from cellscale.ngff.import_planes import ImportOptions, import_planes
 from cellscale.progress import Progress, silent
+from cellscale.settings.frame_range import Frames
 from cellscale.sources.synthetic import Scene
 from cellscale.storage.urls import Location, check_apart, url_of
 
@@ -128,7 +129,9 @@ def import_images(
         if read:
             check_apart(read, destination)
     found = _opened(source, masks, axes, frames, series)
-    _log_gaps([image for image, _ in found])
+    images = [image for image, _ in found]
+    _log_gaps(images)
+    options.setdefault("origin", sources.origin_of(images, source, chosen=(series, axes, frames)))
     if series == "all":
         return import_collection(found, destination, **options)
     image, labels = found[0]

@@ -64,7 +64,7 @@ def demo(output: Location = "demo", *, on_progress: Progress = silent) -> dict[s
         segmentation.segment(movie, model=model, tile_size=256, on_progress=on_progress)
     scores = evaluation.evaluate(movie, frames=TEST, on_progress=on_progress)
     draw(movie, TEST[0], picture)
-    return {"scores": scores, "image": movie, "model": model, "picture": picture, "next": _next(movie, model)}
+    return {"scores": scores.to_dict(), "image": movie, "model": model, "picture": picture, "next": _next(movie, model)}
 
 
 def draw(movie: str, frame: int, picture: str) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from cellscale import metrics
 from cellscale.errors import InputError, MissingError
-from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
+from cellscale.metrics import Scores
+from cellscale.ngff.frame_ranges import annotated, ranges
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Labels
 
@@ -92,7 +94,7 @@ def evaluate(
     ignore_label: int = 0,
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
-) -> dict[str, Any]:
+) -> Scores:
     """Score a label layer against the ground truth, frame by frame.
 
     Parameters
@@ -115,8 +117,8 @@ def evaluate(
 
     Returns
     -------
-    dict
-        Scores by name, and the number of frames.
+    Scores
+        Scores of all cells, and the number of frames.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def evaluate(
     --------
     >>> import cellscale
     >>> scores = cellscale.evaluate("movie.zarr", layer="truth", ground_truth="truth")
-    >>> scores["f1"]
+    >>> scores.f1
     1.0
     """
     image = url_of(image, "image")
@@ -135,4 +137,4 @@ def evaluate(
     true = open_labels(url_of(ground_truth_store or image), ground_truth, storage_options=storage_options)
     chosen = chosen_frames(frames, found.size("t"), image)
     count, counts = count_layers(found, true, chosen, ignore_label=ignore_label, on_progress=on_progress)
-    return {"frames": count, **metrics.summary(counts)}
+    return Scores.of(count, counts)

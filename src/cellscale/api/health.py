@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 import torch
 
-from cellscale.engine.ray_map import cluster
+from cellscale.engine.placement import placement
+from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.engine.resources import cluster_resources
 from cellscale.errors import CellscaleError
+from cellscale.methods.inference import device_here
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels
 from cellscale.storage.folder import Folder
@@ -57,10 +59,13 @@ def _processors() -> str:
 
 
 def _gpu() -> Finding:
-    if not torch.cuda.is_available():
+    device = device_here("auto")
+    if device == "mps":
+        return Finding(check="GPU", status="ok", text="of Apple; networks run on it (mps) with --serial")
+    if device == "cpu":
         return Finding(check="GPU", status="note", text="none that torch sees; networks run on the processor")
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return Finding(check="GPU", status="ok", text=f"{', '.join(names)}; use --set device=cuda")
+    return Finding(check="GPU", status="ok", text=f"{', '.join(names)}; networks run on cuda")
 
 
 def _optional() -> Finding:
@@ -73,8 +78,9 @@ def _optional() -> Finding:
 
 def _ray(address_of: str | None) -> str:
     with cluster(address_of):
-        found = cluster_resources()
-    return f"{found['nodes']} node(s), {found['cpus']:g} processors, {found['gpus']:g} GPUs"
+        found, place = cluster_resources(), placement(FanOut(), "auto", "auto")
+    where = f"{place.device}, {place.gpus:g} GPU for each predicting task" if place.gpus else "processors"
+    return f"{found['nodes']} node(s), {found['cpus']:g} processors, {found['gpus']:g} GPUs; networks run on {where}"
 
 
 def _image(url: str, options: Mapping[str, Any] | None) -> str:

@@ -13,12 +13,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cellscale.errors import ExistsError, InputError, MissingError
-from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames
+from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, address, check_apart, file_system, url_of
@@ -32,12 +33,36 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
     MissingError
         If the layer has no table.
     """
+    folder, names = _files(layer)
+    for name in names:
+        yield pq.read_table(io.BytesIO(folder.read(name) or b""))
+
+
+def _files(layer: LabelLayer) -> tuple[Folder, list[str]]:
+    """Folder of a layer's table, and the names of its files; MissingError if there are none."""
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     names = part_names(folder.names())
     if not names:
         raise MissingError(f"{layer.url} has no object table; make one with `cellscale measure`.")
+    return folder, names
+
+
+def count_objects(layer: LabelLayer) -> int:
+    """Count the rows of a layer's table; only the end of each file is read, where Parquet keeps their number.
+
+    Raises
+    ------
+    MissingError
+        If the layer has no table.
+    """
+    folder, names = _files(layer)
+    system, root = file_system(folder.url, folder.storage_options)
+    count = 0
     for name in names:
-        yield pq.read_table(io.BytesIO(folder.read(name) or b""))
+        where = f"{folder.url}/{name}"
+        with explained("read", where, folder.storage_options), system.open(f"{root}/{name}", "rb") as stream:
+            count += int(pq.read_metadata(stream).num_rows)
+    return count
 
 
 def export_table(

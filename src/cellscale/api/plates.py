@@ -1,4 +1,4 @@
-"""Segment, score and measure all images of a plate or another collection, as one job.
+"""Segment all images of a plate or another collection, as one job.
 
 Every image is a separate run, with its own records, report and layer, so that a failing image stops no other one. An
 image whose layer was made from the same image, model and settings is done: repeating the command resumes the job.
@@ -11,20 +11,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
-import pyarrow as pa
-
-from cellscale import metrics
-from cellscale.api.evaluation import count_layers
-from cellscale.api.objects import measure, parts, write_csv
+from cellscale.api.files import imported
 from cellscale.api.request import Job, SegmentationKeywords, SegmentationOptions, options_from, segmentation_job
 from cellscale.api.segmentation import SegmentationResult
 from cellscale.engine.ray_map import cluster
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.protocol import Networks
 from cellscale.models.model import Model, load_model
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
@@ -35,12 +30,13 @@ from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import Report, stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
-from cellscale.storage.folder import Folder, write_file
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import Location, url_of
 from cellscale.storage.urls import address as full_url
-from cellscale.storage.urls import check_apart
-from cellscale.viewers.pictures import plate_of_counts
 
 log = logging.getLogger("cellscale")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +67,9 @@ class PlateResult:
 
 
 def segment_plate(
-    plate: str,
+    plate: Location,
     *,
-    model: str | Model,
+    model: Location | Model,
     wells: str | Sequence[str] | None = None,
     backend: Literal["ray", "serial"] = "ray",
     address: str | None = None,
@@ -89,16 +85,17 @@ def segment_plate(
 
     Parameters
     ----------
-    plate : str
-        URL of a plate, a well, or a collection in the bioformats2raw layout.
-    model : str or Model
+    plate : str or path
+        URL of a plate, a well, or a collection in the bioformats2raw layout; or a file or folder that `import_images`
+        reads, which is imported as the image or collection `output` first.
+    model : str, path or Model
         As for `segment`.
     wells : str or sequence of str
         Wells as ROW/COLUMN, e.g. "A/1,B/*"; None: all.
     backend, address, on_progress, on_status
         As for `segment`; progress counts images.
     **options
-        As for `segment`. `output` and `report` hold a folder for each image, named by it.
+        As for `segment`. `output`, but of an import, and `report` hold a folder for each image, named by it.
 
     Returns
     -------
@@ -121,28 +118,44 @@ def segment_plate(
     """
     chosen = options_from(options)
     storage = dict(chosen.storage_options or {})
-    loaded = load_model(model, storage, trust=chosen.trust) if isinstance(model, str) else model
-    about = {"method": loaded.method.name, "url": model if isinstance(model, str) else None}
+    loaded = model if isinstance(model, Model) else load_model(model, storage, trust=chosen.trust)
+    about = {"method": loaded.method.name, "url": None if isinstance(model, Model) else url_of(model)}
+    plate, chosen = imported(plate, chosen, collection=True, on_progress=on_progress)
     images = plate_images(plate, wells=wells, storage_options=storage)
     outcomes: dict[str, SegmentationResult | str] = {}
-    jobs: dict[str, Job] = {}
-    for number, (name, url) in enumerate(images.items(), 1):
-        try:
-            jobs[name] = segmentation_job(url, loaded, _named(chosen, name))
-            found = _finished(jobs[name])
-        except CellscaleError as error:
-            outcomes[name] = _failed(name, error)
-        else:
-            outcomes |= {name: found} if found else {}
-        on_progress("plan", number, len(images))
-    reused = tuple(name for name, outcome in outcomes.items() if isinstance(outcome, SegmentationResult))
-    todo = {name: job for name, job in jobs.items() if name not in outcomes}
-    on_progress("images", len(outcomes), len(images))
-    with nullcontext() if backend == "serial" or not todo else cluster(address):
+    jobs = _for_each(
+        images, lambda name, url: segmentation_job(url, loaded, _named(chosen, name)), outcomes, on_progress
+    )
+    with nullcontext() if backend == "serial" or not jobs else cluster(address):
+        if backend == "ray" and jobs:
+            place = next(iter(jobs.values())).place()
+            jobs = {name: job.placed(place) for name, job in jobs.items()}
+        checked = _for_each(jobs, lambda name, job: _finished(job), outcomes)
+        finished = {name: found for name, found in checked.items() if found}
+        todo = {name: job for name, job in jobs.items() if name not in finished and name not in outcomes}
+        outcomes |= finished
+        on_progress("images", len(outcomes), len(images))
         for name, outcome in _segmented(todo, about, backend, on_status):
             outcomes[name] = outcome if isinstance(outcome, SegmentationResult) else _failed(name, outcome)
             on_progress("images", len(outcomes), len(images))
-    return _result({name: outcomes[name] for name in images}, reused, chosen)
+    return _result({name: outcomes[name] for name in images}, tuple(finished), chosen)
+
+
+def _for_each(
+    values: Mapping[str, T],
+    work: Callable[[str, T], R],
+    outcomes: dict[str, SegmentationResult | str],
+    on_progress: Progress = silent,
+) -> dict[str, R]:
+    """Do something for each image; those where it fails have the reason among the outcomes and no result."""
+    found = {}
+    for number, (name, value) in enumerate(values.items(), 1):
+        try:
+            found[name] = work(name, value)
+        except CellscaleError as error:
+            outcomes[name] = _failed(name, error)
+        on_progress("plan", number, len(values))
+    return found
 
 
 def _named(options: SegmentationOptions, name: str) -> SegmentationOptions:
@@ -252,134 +265,3 @@ def _result(
         name, reason = next(iter(failed.items()))
         raise RunError(f"All {len(failed)} images failed; {name}: {reason}")
     return found
-
-
-def evaluate_plate(
-    plate: str,
-    *,
-    wells: str | Sequence[str] | None = None,
-    layer: str = "cells",
-    ground_truth: str = "truth",
-    frames: Frames = None,
-    ignore_label: int = 0,
-    storage_options: Mapping[str, Any] | None = None,
-    on_progress: Progress = silent,
-) -> dict[str, Any]:
-    """Score a label layer of each image of a plate or collection.
-
-    Parameters
-    ----------
-    plate, wells
-        As for `segment_plate`.
-    layer, ground_truth, frames, ignore_label, storage_options, on_progress
-        As for `evaluate`.
-
-    Returns
-    -------
-    dict
-        Scores of all cells of all images, the number of frames, and under `images` the same for each image.
-
-    Raises
-    ------
-    CellscaleError
-        As `evaluate` does, for any of the images.
-    """
-    images = plate_images(plate, wells=wells, storage_options=storage_options)
-    counted = {}
-    for number, (name, url) in enumerate(images.items(), 1):
-        found = open_labels(url, layer, storage_options=storage_options)
-        true = open_labels(url, ground_truth, storage_options=storage_options)
-        counted[name] = count_layers(
-            found, true, chosen_frames(frames, found.size("t"), url), ignore_label=ignore_label
-        )
-        on_progress("evaluate", number, len(images))
-    scores = {name: {"frames": count, **metrics.summary(sums)} for name, (count, sums) in counted.items()}
-    whole = metrics.summary(metrics.total(sums for _, sums in counted.values()))
-    return {"frames": sum(count for count, _ in counted.values()), **whole, "images": scores}
-
-
-def measure_plate(
-    plate: str, *, wells: str | Sequence[str] | None = None, on_progress: Progress = silent, **options: Any
-) -> int:
-    """Make the object table of a layer of each image; return the number of rows. `options` are those of `measure`."""
-    images = plate_images(plate, wells=wells, storage_options=options.get("storage_options"))
-    rows = 0
-    for number, url in enumerate(images.values(), 1):
-        rows += measure(url, **options)
-        on_progress("measure", number, len(images))
-    return rows
-
-
-def export_plate_table(
-    plate: str,
-    output: str,
-    *,
-    wells: str | Sequence[str] | None = None,
-    layer: str = "cells",
-    storage_options: Mapping[str, Any] | None = None,
-) -> int:
-    """Write the object tables of all images as one CSV file, whose first column `image` is the name of the image.
-
-    Parameters
-    ----------
-    plate, wells
-        As for `segment_plate`.
-    output, layer, storage_options
-        As for `export_table`.
-
-    Returns
-    -------
-    int
-        Number of rows.
-
-    Raises
-    ------
-    CellscaleError
-        As `export_table` does, for any of the images; also if their tables differ in columns.
-    """
-    check_apart(plate, output)
-    images = plate_images(plate, wells=wells, storage_options=storage_options)
-    tables = (
-        part.add_column(0, "image", pa.array([name] * len(part), pa.string()))
-        for name, url in images.items()
-        for part in parts(open_labels(url, layer, storage_options=storage_options))
-    )
-    return write_csv(tables, output, storage_options)
-
-
-def plate_overview(
-    plate: str,
-    *,
-    output: str = "preview.png",
-    layer: str = "cells",
-    wells: str | Sequence[str] | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> dict[str, int]:
-    """Draw the number of cells of each well of a plate, rows by columns, as one PNG.
-
-    Parameters
-    ----------
-    plate, wells, storage_options
-        As for `segment_plate`.
-    output : str
-        The PNG, any fsspec URL.
-    layer : str
-        Layer whose cells are counted, by its object tables.
-
-    Returns
-    -------
-    dict of str to int
-        Number of cells in all frames and fields of each well; of each image in a collection that is not a plate.
-
-    Raises
-    ------
-    CellscaleError
-        For images without the layer or its object table, or a picture that cannot be written.
-    """
-    counts: dict[str, int] = {}
-    for name, url in plate_images(plate, wells=wells, storage_options=storage_options).items():
-        well = name.rpartition("/")[0] or name
-        found = sum(len(part) for part in parts(open_labels(url, layer, storage_options=storage_options)))
-        counts[well] = counts.get(well, 0) + found
-    write_file(output, plate_of_counts(counts, f"cells in {layer!r}"), storage_options)
-    return counts

@@ -19,7 +19,7 @@ from cellscale.progress import Progress, silent
 from cellscale.segmentation.intensity_statistics import measure_planes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import predictions_of
-from cellscale.segmentation.records import put
+from cellscale.segmentation.records import WORK_ITEMS, put
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.types import Candidates
@@ -30,10 +30,10 @@ def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.
     scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
     alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
     mappings = measure_planes(alone, [(0,)])
-    put(scratch, alone.intensity_statistics.record_name(0), {"units": np.zeros((1, 1), np.int64), **mappings})
+    put(scratch, alone.intensity_statistics.record_name(0).path, {WORK_ITEMS: np.zeros((1, 1), np.int64), **mappings})
     made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
-    units = [(0, window) for window in range(len(run.windows))]
-    for (_, window), found in predictions_of(alone, networks, units):
+    items = [(0, window) for window in range(len(run.windows))]
+    for (_, window), found in predictions_of(alone, networks, items):
         if not isinstance(found, Candidates):
             rows, columns = run.windows.core_box(window).slices
             made[:, rows, columns] = np.stack([found[name] for name in run.method.maps])

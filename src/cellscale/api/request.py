@@ -11,16 +11,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
+from cellscale.engine.placement import Placement, placement
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import unknown
 from cellscale.models.model import Model, load_model
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
 from cellscale.segmentation.plan import Run, Settings, plan
 from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, address, check_apart, url_of
 
@@ -30,9 +31,24 @@ class Job:
     """A run that is ready to start."""
 
     run: Run
+    """Planned for the devices of this process."""
     model: Model
     target: Target
     engine: FanOut
+    settings: Settings
+    """As they were asked for; the run's have a device in the place of "auto"."""
+
+    def placed(self, place: Placement) -> Job:
+        """The job planned for another device and arithmetic, which may change the last bits of its maps."""
+        run, engine = self.run, place.on(self.engine)
+        if place.device != run.settings.device or place.precision not in ("auto", run.settings.precision):
+            settings = dataclasses.replace(self.settings, device=place.device, precision=place.precision)
+            run = plan(run.image, self.model, settings, run.scratch)
+        return dataclasses.replace(self, run=run, engine=engine)
+
+    def place(self) -> Placement:
+        """Choose the place of the networks on the cluster that this process is connected to."""
+        return placement(self.engine, self.settings.device, self.settings.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +58,7 @@ class SegmentationOptions:
     layer: str = "cells"
     """Name of the label layer to write."""
     output: str | None = None
-    """Store to write the layer to; None: the image's own."""
+    """Store to write the layer to; None: the image's own. Of a file of another format, the image to make."""
     tile_size: int | None = None
     """Side of a tile, px; the labels do not depend on it. None: 1024."""
     frames: Frames = None
@@ -145,7 +161,8 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     target = _target(opened.url, options, storage)
     scratch = Folder(url=f"{target.store.rstrip('/')}/.cellscale-{target.name}", storage_options=storage)
     engine = replaced(FanOut(), read.section("engine"))
-    return Job(run=plan(opened, loaded, settings, scratch), model=loaded, target=target, engine=engine)
+    run = plan(opened, loaded, settings, scratch)
+    return Job(run=run, model=loaded, target=target, engine=engine, settings=settings)
 
 
 def _explicit(options: SegmentationOptions) -> dict[str, Any]:

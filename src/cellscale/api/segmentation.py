@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
+from cellscale.api.files import imported
 from cellscale.api.request import PlanKeywords, SegmentationKeywords, options_from, segmentation_job
 from cellscale.engine.ray_map import cluster
-from cellscale.models.model import Model
+from cellscale.models.model import Model, load_model
 from cellscale.ngff import upsampling
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
@@ -47,8 +48,8 @@ class SegmentationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result and its report as one flat dictionary of JSON's types."""
-        own = {name: value for name, value in dataclasses.asdict(self).items() if name != "report"}
-        return {**own, "channels": list(self.channels), **dataclasses.asdict(self.report)}
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "report"}
+        return {**own, "channels": list(self.channels), **self.report.to_dict()}
 
 
 def segment(
@@ -61,12 +62,13 @@ def segment(
     on_status: Callable[[str, str], None] = lambda step, message: None,
     **options: Unpack[SegmentationKeywords],
 ) -> SegmentationResult:
-    """Segment an OME-Zarr image by overlapping tiles on a Ray cluster and write an NGFF label layer.
+    """Segment an image by overlapping tiles on a Ray cluster and write an NGFF label layer.
 
     Parameters
     ----------
     image : str or path
-        URL of the image.
+        URL of an OME-Zarr image; or a file or folder that `import_images` reads, which is imported as the image
+        `output` first. The same call again resumes.
     model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
     backend : {"ray", "serial"}
@@ -99,9 +101,13 @@ def segment(
     >>> result.planes, result.cells > 0
     (3, True)
     """
-    job = segmentation_job(image, model, options_from(options))
+    chosen = options_from(options)
+    loaded = model if isinstance(model, Model) else load_model(model, chosen.storage_options, trust=chosen.trust)
+    image, chosen = imported(image, chosen, on_progress=on_progress)
+    job = segmentation_job(image, loaded, chosen)
     about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
     with nullcontext() if backend == "serial" else cluster(address):
+        job = job if backend == "serial" else job.placed(job.place())
         found = run_segmentation(
             job.run,
             job.model.networks,

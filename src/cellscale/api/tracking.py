@@ -11,12 +11,12 @@ from typing import Any, Literal
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.errors import InputError, MissingError
 from cellscale.linking.links import LinkRules
-from cellscale.ngff.frame_ranges import Frames, chosen_frames
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.target import Target
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as full_url

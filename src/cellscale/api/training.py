@@ -13,14 +13,15 @@ from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
-from cellscale.ngff.frame_ranges import Frames
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
+from cellscale.settings.frame_range import Frames
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
 from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 
 Options = Mapping[str, Any] | None
 """Options for fsspec, e.g. {"key": …, "endpoint_url": …}; for stores of several kinds {"s3": {…}, "https": {…}}."""
@@ -184,19 +185,17 @@ def train(
     apart = labelled_images([url_of(image, "image") for image in validation], layer, storage_options)
     held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else subsample(learn, max_train_frames)
+    task = TrainingTask(
+        method=chosen,
+        data=learn,
+        validation=held_out,
+        output=address_of(output),
+        storage_options=dict(storage_options or {}),
+        settings=chosen_settings,
+        init_from=begun,
+        resume=resume,
+        overwrite=overwrite,
+        pixel_size_um=learn[0].image.pixel_size_um(),
+    )
     with cluster(address) if backend == "ray" else nullcontext():
-        return train_method(
-            chosen,
-            learn,
-            held_out,
-            output=address_of(output),
-            settings=chosen_settings,
-            init_from=begun,
-            workers=workers if backend == "ray" else 0,
-            engine=engine,
-            resume=resume,
-            overwrite=overwrite,
-            storage_options=storage_options,
-            pixel_size_um=learn[0].image.pixel_size_um(),
-            on_progress=on_progress,
-        )
+        return train_method(task, workers=workers if backend == "ray" else 0, engine=engine, on_progress=on_progress)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.api import plates
+from cellscale.api import plate_results
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -43,9 +43,9 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
     if several_images(image, wells, options):
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
-        scores = plates.evaluate_plate(image, wells=wells, **options)
+        scores = plate_results.evaluate_plate(image, wells=wells, **options).to_dict()
     else:
-        scores = cellscale.evaluate(image, **options)
+        scores = cellscale.evaluate(image, **options).to_dict()
     if output:
         with click.open_file(output, "w", atomic=True) as stream:
             stream.write(json_text(scores, indent=1))
@@ -65,7 +65,7 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
 def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
     if several_images(image, wells, options):
-        rows = plates.export_plate_table(image, output, wells=wells, **options)
+        rows = plate_results.export_plate_table(image, output, wells=wells, **options)
     else:
         rows = cellscale.export_table(image, output, **options)
     click.echo(json_text({"rows": rows, "output": output}) if as_json else f"{counted(rows, 'object')} → {output}")
@@ -85,7 +85,7 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
         if several_images(image, wells, options):
-            rows = plates.measure_plate(image, wells=wells, on_progress=show, **options)
+            rows = plate_results.measure_plate(image, wells=wells, on_progress=show, **options)
         else:
             rows = cellscale.measure(image, on_progress=show, **options)
     click.echo(json_text({"rows": rows}) if as_json else f"{counted(rows, 'object')} of layer {options['layer']}")
@@ -116,7 +116,7 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     """
     if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
-        counts = plates.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
+        counts = plate_results.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
         click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), 'well')}")
         return
     drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
@@ -133,6 +133,10 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
 @click.option("--frame", type=click.IntRange(min=0), help="First frame to show. [default: the first with labels]")
 @click.option("--slice", "z", type=click.IntRange(min=0), default=0, show_default=True, help="First slice to show.")
 @click.option("--napari", is_flag=True, help="Open a napari window instead of a page in the browser.")
+@click.option(
+    "--correct", metavar="LAYER", help="Correct this layer with --napari; changed frames are saved at the end."
+)
+@click.option("--save-as", metavar="NAME", help="Layer that gets the corrected frames. [default: LAYER-corrected]")
 @click.option("--no-browser", is_flag=True, help="Print the link and open nothing.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option(
@@ -150,6 +154,9 @@ def view_command(
 
     For a plate or collection, show the first image, or the first one of the chosen wells.
     """
+    correct, save_as = options.pop("correct"), options.pop("save_as")
+    if (correct or save_as) and not (napari and correct):
+        raise click.UsageError("Labels are corrected in napari: --napari --correct LAYER, with --save-as NAME or not.")
     images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
     if len(images) > 1:
         image = next(iter(images.values()))
@@ -158,7 +165,9 @@ def view_command(
         image = next(iter(images.values()))
     shown = cellscale.scene(image, **{**options, "layers": options["layers"] or None})
     if napari:
-        cellscale.view_in_napari(shown)
+        frames = cellscale.view_in_napari(shown, correct=correct, save_as=save_as)
+        if frames is not None:
+            out.print(f"{counted(len(frames), 'corrected frame')} → {save_as or f'{correct}-corrected'}")
         return
     with cellscale.view(shown, host=host, port=port) as page:
         out.print(page.url)

@@ -9,6 +9,8 @@ import click
 from rich.table import Table
 
 import cellscale
+from cellscale import sources
+from cellscale.api.files import several_images_in
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -55,7 +57,9 @@ PREDICTION = (
 """Options of `segment`, `plan` and `predict-maps`."""
 LAYER = (
     click.option("--layer", default="cells", show_default=True, help="Name of the label layer to write."),
-    click.option("--output", help="Store to write to. [default: the image's own]"),
+    click.option(
+        "--output", help="Store to write to; for a TIFF or the like, the image to make. [default: the image's own]"
+    ),
     click.option(
         "--tile-size",
         type=click.IntRange(min=16),
@@ -77,9 +81,11 @@ LAYER = (
 def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wells: str | None, **options: Any) -> None:
     """Segment IMAGE by overlapping tiles and write an NGFF label layer. Repeat the command to resume a run.
 
-    A plate, or another collection of images, is one job: each image gets its layer.
+    A plate, or another collection of images, is one job: each image gets its layer. A file or folder that `import`
+    reads is imported into the store OUTPUT first; several images become a collection.
     """
-    several = several_images(image, wells, options)
+    foreign = sources.is_source(image) and not wells
+    several = several_images_in(image) if foreign else several_images(image, wells, options)
     with progress(quiet) as show:
         common: dict[str, Any] = {"backend": backend(serial), "on_progress": show, "on_status": show.note, **options}
         result = (

@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray._private import ray_constants
 from ray.exceptions import RayError
 
-from cellscale.engine.resources import check_alive, check_fits
+from cellscale.engine.resources import check_alive, check_fits, room_for
 from cellscale.engine.watchdog import watched
 from cellscale.errors import RunError
 from cellscale.segmentation.executor import attempted
@@ -48,8 +49,8 @@ class FanOut:
     """Tasks submitted at any time for each processor of the cluster."""
     cpus: float = 1.0
     """Processors for each task of a segmentation."""
-    gpus: float = 0.0
-    """GPUs for each task that predicts, and for each training worker."""
+    gpus: float | Literal["auto"] = "auto"
+    """GPUs for each task that predicts, and for each training worker; auto: one where the cluster has some."""
     failures: int = 2
     """Number of restarts of training workers that died; they continue from the last checkpoint."""
     least_workers: int = 0
@@ -59,7 +60,7 @@ class FanOut:
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[tuple[Any, Any]]:
         """Yield (task, result) or (task, error) as tasks end, in any order."""
-        gpus = self.gpus if gpu else 0.0
+        gpus = self.gpus_of_tasks() if gpu else 0.0
         check_alive()
         check_fits(self.cpus, gpus)
         common = ray.put(shared)
@@ -67,7 +68,7 @@ class FanOut:
         extra = {"num_gpus": gpus, "max_calls": 0} if gpus else {}
         # Ray's own retries have no bound for tasks that run out of memory.
         options: dict[str, Any] = {"num_cpus": self.cpus, "max_retries": 0, **extra}
-        remote = ray.remote(**options)(attempted)
+        remote = ray.remote(**options)(_attempted)
         waiting = deque((task, 1) for task in tasks)
         pending: dict[Any, tuple[Any, int]] = {}
         limit, looked = self._limit(), time.monotonic()
@@ -78,7 +79,8 @@ class FanOut:
                     limit, looked = self._limit(), time.monotonic()
                 while waiting and len(pending) < limit:
                     task, attempt = waiting.popleft()
-                    pending[remote.remote(work, common, task, self.attempts, self.backoff_s)] = task, attempt
+                    # In a list, the reference itself travels; as an argument, each task would unpack the object anew.
+                    pending[remote.remote(work, [common], task, self.attempts, self.backoff_s)] = task, attempt
                 # All that have ended at once: a look for each of them would cost hours on large clusters.
                 done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=LOOK_S)
                 for reference in done:
@@ -93,10 +95,24 @@ class FanOut:
             for reference in pending:
                 ray.cancel(reference)
 
+    def gpus_of_tasks(self) -> float:
+        """GPUs for each task that predicts."""
+        return float(room_for(self.cpus, 1.0, 1) > 0) if self.gpus == "auto" else self.gpus
+
     def _limit(self) -> int:
         """Greatest number of submitted tasks; it grows with the cluster."""
         resources: dict[str, float] = ray.cluster_resources()
         return min(MOST_PENDING, max(2, int(self.pending_per_cpu * resources.get("CPU", 0))))
+
+
+@lru_cache(maxsize=1)
+def _unpacked(reference: Any) -> Any:
+    """Value that the tasks of a map share, unpacked once in each worker: networks stay on the device between tasks."""
+    return ray.get(reference)
+
+
+def _attempted(work: Callable[[Any, Any], Any], common: list[Any], task: Any, attempts: int, backoff_s: float) -> Any:
+    return attempted(work, _unpacked(common[0]), task, attempts, backoff_s)
 
 
 def _result(reference: Any) -> Any:

@@ -7,9 +7,9 @@ The state of an unfinished training is kept in the output folder: workers that f
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -18,18 +18,16 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from cellscale.engine.placement import placement
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.methods import module_of
-from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model
 from cellscale.progress import Progress, silent
-from cellscale.storage.folder import Folder
 from cellscale.storage.urls import file_system
-from cellscale.training.frames import Frames, check_data
 from cellscale.training.resume_state import Claim, claim
 from cellscale.training.run import train
-from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.workers import Workers
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -44,14 +42,9 @@ POLL_S = 0.5
 class Job:
     """Arguments shared by all training workers."""
 
-    method: Method
-    data: Sequence[Frames]
-    validation: Sequence[Frames]
+    task: TrainingTask
     claim: Claim
     """Claim on the model's folder."""
-    settings: TrainingSettings
-    init_from: Model | None
-    pixel_size_um: tuple[float, float] | None
     progress_actor: Any
     """Handle of the ProgressActor."""
     elastic: bool
@@ -78,34 +71,21 @@ class ProgressActor:
         return self._latest, self._error
 
 
-def train_method(  # noqa: PLR0913
-    method: Method,
-    data: Sequence[Frames],
-    validation: Sequence[Frames] = (),
-    *,
-    output: str,
-    settings: TrainingSettings | None = None,
-    init_from: Model | None = None,
-    workers: int = 1,
-    engine: FanOut | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
-    pixel_size_um: tuple[float, float] | None = None,
-    on_progress: Progress = silent,
+def train_method(
+    task: TrainingTask, *, workers: int = 1, engine: FanOut | None = None, on_progress: Progress = silent
 ) -> Model:
     """Train a method on a Ray cluster, or in this process for 0 workers.
 
     Parameters
     ----------
-    method, data, validation, output, settings, init_from, resume, overwrite
-        As `cellscale.training.run.train`.
-    storage_options, pixel_size_um, on_progress
-        As `cellscale.training.run.train`.
+    task : TrainingTask
+        Method, data, settings and the folder of the model.
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
     engine : FanOut
         GPUs of each worker, number of restarts after a crash, and least number of workers.
+    on_progress : callable
+        Called with stage, steps done and all steps.
 
     Returns
     -------
@@ -119,40 +99,22 @@ def train_method(  # noqa: PLR0913
     RunError
         If the workers failed more often than the engine allows.
     """
-    settings, options, engine = settings or TrainingSettings(), dict(storage_options or {}), engine or FanOut()
+    engine = engine or FanOut()
     if workers == 0:
-        return train(
-            method,
-            data,
-            validation,
-            output=output,
-            settings=settings,
-            init_from=init_from,
-            resume=resume,
-            overwrite=overwrite,
-            storage_options=options,
-            pixel_size_um=pixel_size_um,
-            on_progress=on_progress,
-        )
-    check_data(data, validation, method.channels, settings.ignore_label)
-    check_workers(engine.least_workers or workers, engine.gpus)
-    folder = Folder(url=output, storage_options=options)
-    claimed = claim(folder, resume=resume, overwrite=overwrite)
+        return train(task, on_progress=on_progress)
+    fewest, settings = engine.least_workers or workers, task.settings
+    place = placement(engine, settings.device, settings.precision, workers=fewest)
+    engine, settings = place.on(engine), replace(settings, device=place.device, precision=place.precision)
+    # Workers that are restarted go on with what is in the folder.
+    shared = replace(task, settings=settings, resume=True)
+    shared.check()
+    check_workers(fewest, place.gpus)
+    claimed = claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
-    job = Job(
-        method=method,
-        data=data,
-        validation=validation,
-        claim=claimed,
-        settings=settings,
-        init_from=init_from,
-        pixel_size_um=pixel_size_um,
-        progress_actor=progress_actor,
-        elastic=0 < engine.least_workers < workers,
-    )
+    job = Job(task=shared, claim=claimed, progress_actor=progress_actor, elastic=0 < engine.least_workers < workers)
     with watched(progress_actor, on_progress), claimed.given_up_on_error():
         _fit(job, engine, workers)
-    return load_model(output, options, trust=[module_of(method.name)])
+    return load_model(task.output, task.storage_options, trust=[module_of(task.method.name)])
 
 
 def check_workers(workers: int, gpus: float) -> None:
@@ -177,15 +139,15 @@ def _fit(job: Job, engine: FanOut, workers: int) -> None:
     folder = job.claim.folder
     fs, root = file_system(folder.url, folder.storage_options)
     # The token tells this folder from one that somebody else has put there.
-    scratch = f"ray-{job.claim.owner}"
+    scratch, gpus = f"ray-{job.claim.owner}", engine.gpus_of_tasks()
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if engine.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg]
             num_workers=(engine.least_workers, workers) if job.elastic else workers,  # type: ignore[arg-type]
-            use_gpu=engine.gpus > 0,
-            resources_per_worker={"CPU": 1, **({"GPU": engine.gpus} if engine.gpus else {})},
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         # mypy sees the RunConfig of Train V1.
@@ -229,16 +191,8 @@ def _work(config: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     try:
         train(
-            job.method,
-            job.data,
-            job.validation,
-            output=job.claim.folder.url,
+            job.task,
             claimed=job.claim,
-            settings=job.settings,
-            init_from=job.init_from,
-            resume=True,
-            storage_options=job.claim.folder.storage_options,
-            pixel_size_um=job.pixel_size_um,
             workers=Workers(rank=rank, world=world, local=context.get_local_world_size(), elastic=job.elastic),
             on_progress=_posting(job) if rank == 0 else silent,
         )
@@ -251,7 +205,7 @@ def _posting(job: Job) -> Progress:
     """Write every `log_every`-th step, and the last, on the progress_actor."""
 
     def post(step: str, done: int, total: int) -> None:
-        if done % job.settings.log_every == 0 or done == total:
+        if done % job.task.settings.log_every == 0 or done == total:
             job.progress_actor.write.remote(step, done, total)
 
     return post

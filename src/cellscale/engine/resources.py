@@ -36,10 +36,9 @@ def check_fits(cpus: float, gpus: float, workers: int = 1) -> None:
     InputError
         With the resources that the cluster has.
     """
-    nodes = _nodes()
-    room = sum(_fitting(node, cpus, gpus, workers) for node in nodes)
-    if room >= workers:
+    if room_for(cpus, gpus, workers) >= workers:
         return
+    nodes = _nodes()
     wanted = f"cpus={cpus:g}" + (f", gpus={gpus:g}" if gpus else "")
     found = "; ".join(sorted({f"{node['cpus']:g} CPUs and {node['gpus']:g} GPUs" for node in nodes})) or "nothing"
     who = "each task" if workers == 1 else f"each of {workers} workers at the same time"
@@ -47,6 +46,11 @@ def check_fits(cpus: float, gpus: float, workers: int = 1) -> None:
         f"The settings {wanted} for {who} do not fit into the Ray cluster: it has {len(nodes)} node(s) with {found}. "
         "Ask for less with --set, or start larger nodes first."
     )
+
+
+def room_for(cpus: float, gpus: float, most: int) -> int:
+    """Count the tasks with these processors and GPUs that fit into the cluster at once, at most `most` in a node."""
+    return sum(_fitting(node, cpus, gpus, most) for node in _nodes())
 
 
 def _fitting(node: dict[str, float], cpus: float, gpus: float, most: int) -> int:

@@ -149,7 +149,9 @@ def _vanishing(alpha: float, sigma: float, shape: tuple[int, ...]) -> int:
     return min(math.ceil(sigma * math.sqrt(2 * max(math.log(alpha), 0) + 2 * UNDERFLOW)), sum(shape) + 1)
 
 
-def rim_weights(labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
+def boundary_weights(
+    labels: NDArray[np.integer[Any]], *, alpha: float = 10.0, sigma: float = 5.0
+) -> NDArray[np.float32]:
     """Weights near the boundaries of cells, inside and outside: α · exp(−D² / 2σ²).
 
     D is the distance to the nearest cell pixel with a 4-neighbour of another label, background included. S. Lin and

@@ -25,14 +25,38 @@ Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 """Arithmetic of convolutions; auto: bf16 where the processor has it."""
 
 
-_DEVICES = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
-"""Names of devices that networks run on."""
+_DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?")
+"""Names of devices that networks run on; auto: a GPU where there is one."""
 
 
 def check_device(name: str) -> None:
     """Raise InputError for a name that is not a device; whether there is one, the machine that uses it says."""
     if not _DEVICES.fullmatch(name):
-        raise InputError(f"Setting 'device' is not a valid device: {name!r}; expected cpu, cuda, cuda:0, mps or xpu.")
+        raise InputError(
+            f"Setting 'device' is not a valid device: {name!r}; expected auto, cpu, cuda, cuda:0, mps or xpu."
+        )
+
+
+def device_here(wanted: str) -> str:
+    """The device that a setting means in this process; auto: a GPU of NVIDIA, else of Apple, else the processor."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a setting; auto: a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        For cuda on a machine where torch finds none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
+    return torch.device(device_here(name))
 
 
 def has_bf16(device: str) -> bool:

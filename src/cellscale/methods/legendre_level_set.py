@@ -190,7 +190,7 @@ class LegendreLevelSet:
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """The mask of each window's first channel, 0 or 1, (n, y, x)."""
-        masks = [self.solved(window.double().cpu().numpy()) for window in windows]
+        masks = [self.solved(window.cpu().double().numpy()) for window in windows]
         return {"cell": torch.from_numpy(np.stack(masks)).to(windows.device, torch.float32)}
 
     def decode(self, maps: StoredMaps, valid: Box) -> Fragments:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cellscale.errors import InputError
 from cellscale.kernels.candidates import painted, unsuppressed
 from cellscale.kernels.touching import separated
-from cellscale.kernels.weights import rim_weights
+from cellscale.kernels.weights import boundary_weights
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, probability
 from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
@@ -64,7 +64,7 @@ class MaskLoss:
         if self.kind != "shape-aware":
             return np.ones(labels.shape, np.float32)
         balance = np.where(labels > 0, np.float32(self.ratio or 1), np.float32(1))
-        return balance + rim_weights(labels, alpha=self.alpha, sigma=self.sigma)
+        return balance + boundary_weights(labels, alpha=self.alpha, sigma=self.sigma)
 
     def of_masks(self, scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
         """Equation 2 as a weighted mean: Σ w · CE / Σ w of each mask (n, y, x), (n,)."""

@@ -24,7 +24,7 @@ HALO_PX = max(RADII) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class RimCounts:
+class BoundaryCounts:
     """Counts of boundary pixels that add up over frames."""
 
     truth: int = 0
@@ -37,13 +37,13 @@ class RimCounts:
     """Those of predicted cells within each radius of a true boundary pixel."""
 
 
-def _near(rim: Mask, other: Mask, core: Box) -> tuple[int, ...]:
+def _near(boundary: Mask, other: Mask, core: Box) -> tuple[int, ...]:
     """Count the boundary pixels in a box within each radius (Euclidean, centre to centre) of another boundary."""
-    squared = distance_transform(~other, squared=True)[core.slices][rim[core.slices]]
+    squared = distance_transform(~other, squared=True)[core.slices][boundary[core.slices]]
     return tuple(int((squared <= radius**2).sum()) for radius in RADII)
 
 
-def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> RimCounts:
+def boundary_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> BoundaryCounts:
     """Count one frame's boundary pixels, and those near the other boundary.
 
     Parameters
@@ -54,16 +54,16 @@ def rim_counts(truth: Labels, prediction: Labels, core: Box | None = None) -> Ri
         The pixels that are counted; None: all.
     """
     counted = core or Box.of(truth.shape)
-    true_rim, predicted_rim = boundary_pixels(truth), boundary_pixels(prediction)
-    return RimCounts(
-        truth=int(true_rim[counted.slices].sum()),
-        predicted=int(predicted_rim[counted.slices].sum()),
-        truth_near=_near(true_rim, predicted_rim, counted),
-        predicted_near=_near(predicted_rim, true_rim, counted),
+    true_boundary, predicted_boundary = boundary_pixels(truth), boundary_pixels(prediction)
+    return BoundaryCounts(
+        truth=int(true_boundary[counted.slices].sum()),
+        predicted=int(predicted_boundary[counted.slices].sum()),
+        truth_near=_near(true_boundary, predicted_boundary, counted),
+        predicted_near=_near(predicted_boundary, true_boundary, counted),
     )
 
 
-def contour_scores(counts: RimCounts) -> dict[str, float]:
+def contour_scores(counts: BoundaryCounts) -> dict[str, float]:
     """Harmonic mean of both shares at each radius as `contour_f1_1` … `contour_f1_7`.
 
     Without any boundary it is 1; with only one of them, 0.

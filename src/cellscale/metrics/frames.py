@@ -14,7 +14,7 @@ from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.overlaps import overlap_table
 from cellscale.kernels.tables import fragment_table, grouped, numbered
 from cellscale.metrics.centroids import CentroidCounts, centroid_counts, centroid_scores
-from cellscale.metrics.contours import HALO_PX, RimCounts, contour_scores, rim_counts
+from cellscale.metrics.contours import HALO_PX, BoundaryCounts, boundary_counts, contour_scores
 from cellscale.metrics.ctc import ChallengeCounts, challenge_counts, challenge_scores
 from cellscale.metrics.detection import DetectionCounts, detection_counts, detection_scores
 from cellscale.metrics.matching import MatchCounts, match_counts, match_scores
@@ -36,7 +36,7 @@ class FrameScores:
     """For precision, recall, F1, J, AP and PQ."""
     pixels: PixelCounts = field(default_factory=PixelCounts)
     """For AJI and Dice."""
-    rims: RimCounts = field(default_factory=RimCounts)
+    boundaries: BoundaryCounts = field(default_factory=BoundaryCounts)
     """For the F1 of contours."""
     detections: DetectionCounts = field(default_factory=DetectionCounts)
     """For CDS."""
@@ -54,7 +54,7 @@ class Counted:
     """One row for each true cell: label, area, sum_y, sum_x, y0, x0, y1, x1 in the frame."""
     predicted: Table
     """The same of predicted cells."""
-    rims: RimCounts
+    boundaries: BoundaryCounts
 
 
 def counted(truth: Labels, prediction: Labels, *, seen: Box, core: Box) -> Counted:
@@ -73,8 +73,10 @@ def counted(truth: Labels, prediction: Labels, *, seen: Box, core: Box) -> Count
     mine, other = truth[inner.slices], prediction[inner.slices]
     a, b, pixels = overlap_table(mine, other)
     tables = [_cells(labels, (core.y0, core.x0)) for labels in (mine, other)]
-    rims = rim_counts(truth, prediction, inner)
-    return Counted(pairs={"a": a, "b": b, "pixels": pixels}, truth=tables[0], predicted=tables[1], rims=rims)
+    boundaries = boundary_counts(truth, prediction, inner)
+    return Counted(
+        pairs={"a": a, "b": b, "pixels": pixels}, truth=tables[0], predicted=tables[1], boundaries=boundaries
+    )
 
 
 def _cells(labels: Labels, origin: tuple[int, int]) -> Table:
@@ -94,7 +96,7 @@ def frame_scores_of(parts: Sequence[Counted]) -> FrameScores:
         challenge=challenge_counts(pairs),
         matches=match_counts(pairs),
         pixels=pixel_counts(pairs),
-        rims=reduce(_sum, [part.rims for part in parts]),
+        boundaries=reduce(_sum, [part.boundaries for part in parts]),
         detections=detection_counts(truth, predicted, pairs),
         centroids=centroid_counts(truth, predicted, pairs, pixels=int(table["pixels"].sum()), wrong=int(wrong.sum())),
     )
@@ -175,7 +177,7 @@ def summary(total: FrameScores) -> dict[str, float]:
         **challenge_scores(total.challenge),
         **match_scores(total.matches),
         **pixel_scores(total.pixels),
-        **contour_scores(total.rims),
+        **contour_scores(total.boundaries),
         **detection_scores(total.detections),
         **centroid_scores(total.centroids),
     }

@@ -56,7 +56,7 @@ def import_collection(
     version, attempt = options.get("ome_zarr_version", "0.5"), uuid.uuid4().hex[:16]
     root = Store(url=address(destination), storage_options=dict(options.get("storage_options") or {}))
     prefix = _claimed(root, version, attempt, overwrite=options.pop("overwrite", False))
-    progress = options.pop("on_progress", silent)
+    progress, origin = options.pop("on_progress", silent), options.pop("origin", None)
     paths = [f"{prefix}{number}" for number in range(len(images))]
     made = []
     try:
@@ -64,7 +64,7 @@ def import_collection(
             options["name"] = planes.name
             made.append(import_planes(planes, root.child(path).url, labels=labels, **options))
             progress("import", len(made), len(images))
-        replaced = _switch(root, version, paths)
+        replaced = _switch(root, version, paths, origin)
     except BaseException:
         discard(root, attempt)
         raise
@@ -91,7 +91,7 @@ def _claimed(root: Store, version: str, attempt: str, *, overwrite: bool) -> str
     return f"{attempt}-"
 
 
-def _switch(root: Store, version: str, paths: Sequence[str]) -> list[str]:
+def _switch(root: Store, version: str, paths: Sequence[str], origin: Mapping[str, str] | None) -> list[str]:
     """Let the list of series name the new images, in one write; return the names of those that it named before."""
     before: list[str] = []
 
@@ -101,5 +101,6 @@ def _switch(root: Store, version: str, paths: Sequence[str]) -> list[str]:
         return attributes_of(version, {"series": list(paths)})
 
     update_group(root.child("OME"), version, listed)
-    update_group(root, version, lambda node: attributes_of(version, {"bioformats2raw.layout": _LAYOUT}))
+    notes = {"cellscale": {"origin": dict(origin)}} if origin else None
+    update_group(root, version, lambda node: attributes_of(version, {"bioformats2raw.layout": _LAYOUT}, notes))
     return [path for path in before if path not in paths and path in root.folder.names()]

@@ -46,6 +46,7 @@ def _refresh_one(store: Store, part: str, nodes: Sequence[str]) -> None:
             continue
 
         def changed(content: bytes | None, name: str = name) -> bytes | None:
+            """Return the document with the current entries of `part`, or None where nothing changes."""
             document = _parsed(content)
             held = _entries(document, name)
             if document is None or held is None:

@@ -33,6 +33,8 @@ class ImportOptions(TypedDict, total=False):
     """Distance of two slices, µm [default: what the source says]."""
     frame_interval_s: float | None
     """Time between two frames, s [default: what the source says]."""
+    origin: Mapping[str, str] | None
+    """Origin of the planes, kept in the metadata of the image, or of the collection."""
     ome_zarr_version: str
     """NGFF version, 0.4 or 0.5 [default: "0.5"]."""
     overwrite: bool
@@ -61,7 +63,9 @@ def _writer(images: Planes, destination: str, options: ImportOptions) -> ImageWr
         channels=known.channels if len(known.channels) == c else (),
         storage_options=options.get("storage_options"),
     )
-    return writer if len(images.frames) == t else replace(writer, metadata={"frames": list(images.frames)})
+    frames = {} if len(images.frames) == t else {"frames": list(images.frames)}
+    origin = options.get("origin")
+    return replace(writer, metadata={**frames, **({"origin": dict(origin)} if origin else {})})
 
 
 def _copy(images: Planes, writer: ImageWriter, report: Callable[[int], None]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError, MissingError, unknown
+from cellscale.kernels.arguments import label_image
 from cellscale.ngff import array_io, consolidated
 from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of
 from cellscale.ngff.image import described, resolve
@@ -131,15 +132,8 @@ class LabelLayer:
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:
-    """Integers as uint32; InputError for other types, negative numbers and numbers from 2³²."""
-    if values.dtype == np.uint32:
-        return values
-    if values.dtype.kind not in "uib":
-        raise InputError(f"{where}: labels are {values.dtype}; expected integers.")
-    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    if low < 0 or high >= 2**32:
-        raise InputError(f"{where}: label {low if low < 0 else high} does not fit into uint32 (0 … 4294967295).")
-    return values.astype(np.uint32)
+    """A plane of labels (y, x) as uint32; booleans become 0 and 1. InputError, naming `where`, for anything else."""
+    return label_image(values.astype(np.uint8) if values.dtype == np.bool_ else values, where)
 
 
 def _image_home(url: str, options: Mapping[str, Any] | None) -> Store:

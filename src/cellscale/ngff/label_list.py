@@ -22,6 +22,7 @@ def change_names(group: Store, version: str, *, add: str | None = None, drop: st
     """Add a name to the list of label layers, or remove one; changes of other writers are kept."""
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
+        """Return the group's attributes with the new list, NO_GROUP for an empty one, None where nothing changes."""
         names = names_of(node)
         wanted = [name for name in names if name != drop]
         wanted += [add] if add is not None and add not in names else []

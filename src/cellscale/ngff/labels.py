@@ -315,6 +315,7 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
     replaced: list[str] = []
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
+        """Return the attributes that name this attempt's arrays, None if they do already; note what they replace."""
         if published(node) and attempt_of(node) == layer.attempt:
             replaced[:] = sorted({*listed_in(node, REPLACED)} & layer.store.folder.names())
             return None

@@ -162,6 +162,7 @@ def update_group(store: Store, version: str, change: Callable[[Node | None], Map
     made: Mapping[str, Any] | None = None
 
     def changed(content: bytes | None) -> bytes | None:
+        """Return the document with the new attributes, or None where nothing changes."""
         nonlocal made
         found = None if content is None else store.parsed(content, name)
         rest: dict[str, Any] = {}

@@ -17,17 +17,17 @@ from cellscale.ngff.image import list_images
 from cellscale.ngff.metadata import VERSIONS
 from cellscale.ngff.stores import Store
 from cellscale.storage.errors import explained
-from cellscale.storage.urls import address
+from cellscale.storage.urls import Location, address, url_of
 
 
 def plate_images(
-    url: str, *, wells: str | Sequence[str] | None = None, storage_options: Mapping[str, Any] | None = None
+    url: Location, *, wells: str | Sequence[str] | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
     """List the images of a plate, a well or a collection.
 
     Parameters
     ----------
-    url : str
+    url : str or path
         The plate, well or collection; a single image is a collection of one, with the name "".
     wells : str or sequence of str, optional
         Wells of a plate as ROW/COLUMN, where `*` and `?` stand for any characters, e.g. "A/1,B/*"; None: all.
@@ -52,7 +52,7 @@ def plate_images(
     >>> list(cellscale.plate_images("plate.zarr", wells="A/*"))
     ['A/1/0', 'A/2/0']
     """
-    root = address(url).rstrip("/")
+    root = address(url_of(url, "plate")).rstrip("/")
     found = {image[len(root) :].strip("/"): image for image in list_images(root, storage_options=storage_options)}
     if not found:
         raise MissingError(f"{root} names no images. Give the URL of an image, a plate or a collection.")
@@ -82,7 +82,7 @@ def _ome_zarr(module: str) -> Any:
 
 
 def write_plate(
-    url: str,
+    url: Location,
     fields: Mapping[str, Sequence[str]],
     *,
     version: str = "0.5",
@@ -92,7 +92,7 @@ def write_plate(
 
     Parameters
     ----------
-    url : str
+    url : str or path
         The plate.
     fields : mapping of str to sequences of str
         Names of the images in the group of each well, by the well's ROW/COLUMN.
@@ -121,7 +121,7 @@ def write_plate(
     if wrong or not fields:
         raise InputError(f"{(wrong or [''])[0]!r} is not a valid name of a well; expected ROW/COLUMN, e.g. A/1.")
     writer, fmt = _ome_zarr("writer"), _ome_zarr("format").format_from_version(version)
-    store = Store(url=address(url), storage_options=dict(storage_options or {}))
+    store = Store(url=address(url_of(url, "plate")), storage_options=dict(storage_options or {}))
     rows, columns = (sorted({well.split("/")[axis] for well in fields}) for axis in (0, 1))
     with explained("write plate", store.url, store.storage_options), store.group(fmt.zarr_format) as plate:
         for well, images in fields.items():

@@ -18,15 +18,19 @@ from cellscale.kernels.exact_sums import exact_sums
 from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
-from cellscale.segmentation.plan import Records, Run, Unit
+from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, get, put
+from cellscale.segmentation.records import FAILED_REGION, Arrays, get, put, table_columns, table_in
 from cellscale.segmentation.source import read_checked, reference_of
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Image, Prediction, part_of
+
+NODES, EDGES = "nodes", "edges"
+"""Tables of a record: fragments, and pairs of adjacent fragments."""
 
 
 def fragments_name(plane: int, tile: int) -> str:
@@ -73,9 +77,9 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
     )
 
 
-def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
     made, reached, records = [], Counter[str](), Records(run.scratch)
-    for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in units]):
+    for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in items]):
         reached += reached_in(found)
         reference = reference_of(run, plane, records)
         for tile in range(len(run.grid)):
@@ -85,18 +89,18 @@ def _fused(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
     return _recorded(run, made) | limits(reached)
 
 
-def _from_scratch(run: Run, units: Sequence[Unit]) -> Arrays:
+def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
     @lru_cache(maxsize=9)
     def stored(plane: int, window: int) -> Arrays:
         found = get(run.scratch, maps_name(plane, window))
-        if "hole" in found:
-            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found['hole']}")
+        if FAILED_REGION in found:
+            raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found[FAILED_REGION]}")
         return found
 
-    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in units}
-    parts = prefetch(_assembled(run, plane, boxes[tile], stored) for plane, tile in units)
+    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in items}
+    parts = prefetch(_assembled(run, plane, boxes[tile], stored) for plane, tile in items)
     made, records = [], Records(run.scratch)
-    for (plane, tile), part in zip(units, parts, strict=True):
+    for (plane, tile), part in zip(items, parts, strict=True):
         image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
         made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
     return _recorded(run, made)
@@ -108,9 +112,9 @@ def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
     return packed(made)
 
 
-def decode(run: Run, networks: Networks, units: Sequence[Unit]) -> Arrays:
+def decode(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
     """Decode tiles (plane, tile), or predict and decode whole planes; return the records as flat arrays."""
-    return _fused(run, networks, units) if run.fused else _from_scratch(run, units)
+    return _fused(run, networks, items) if run.fused else _from_scratch(run, items)
 
 
 def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
@@ -121,9 +125,8 @@ def packed(made: Sequence[tuple[int, TileRecord]]) -> Arrays:
         "tiles": np.array([(plane, tile.tile, tile.count, len(tile.edges["a"])) for plane, tile in made], np.int64),
         "bands": np.concatenate(bands),
     }
-    for prefix, tables in (("nodes.", [tile.nodes for tile in tiles]), ("edges.", [tile.edges for tile in tiles])):
-        arrays |= {f"{prefix}{name}": column for name, column in concatenated(tables).items()}
-    return arrays
+    arrays |= table_columns(NODES, concatenated([tile.nodes for tile in tiles]))
+    return arrays | table_columns(EDGES, concatenated([tile.edges for tile in tiles]))
 
 
 def _band_shapes(grid: Grid, tile: int, link: int) -> list[tuple[int, int]]:
@@ -145,22 +148,21 @@ def _band_shapes(grid: Grid, tile: int, link: int) -> list[tuple[int, int]]:
 def unpacked(arrays: Arrays, grid: Grid, link: int) -> list[tuple[int, TileRecord]]:
     """Records (plane, tile record) from flat arrays."""
     made, band, node, edge = [], 0, 0, 0
+    all_nodes, all_edges = table_in(arrays, NODES), table_in(arrays, EDGES)
     for plane, tile, count, edges in arrays["tiles"].tolist():
         bands = []
         for shape in _band_shapes(grid, tile, link):
             size = shape[0] * shape[1]
             bands.append(arrays["bands"][band : band + size].reshape(shape))
             band += size
-        tables = [
-            {name[6:]: values[start : start + n] for name, values in arrays.items() if name.startswith(prefix)}
-            for prefix, start, n in (("nodes.", node, count), ("edges.", edge, edges))
-        ]
-        node, edge = node + count, edge + edges
-        overlap, border = tuple(bands[:4]), tuple(bands[4:])
-        made.append(
-            (
-                plane,
-                TileRecord(tile=tile, count=count, overlap=overlap, border=border, nodes=tables[0], edges=tables[1]),
-            )
+        record = TileRecord(
+            tile=tile,
+            count=count,
+            overlap=tuple(bands[:4]),
+            border=tuple(bands[4:]),
+            nodes={name: column[node : node + count] for name, column in all_nodes.items()},
+            edges={name: column[edge : edge + edges] for name, column in all_edges.items()},
         )
+        node, edge = node + count, edge + edges
+        made.append((plane, record))
     return made

@@ -9,16 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from cellscale.errors import CellscaleError, StoreError
 from cellscale.segmentation.memory import release_memory
-from cellscale.segmentation.plan import Unit
+from cellscale.segmentation.work_items import Task
 
 log = logging.getLogger("cellscale")
-
-Task: TypeAlias = tuple[str, list[Unit]]
-"""Name of the record, and the work items."""
 
 
 class Executor(Protocol):

@@ -13,8 +13,9 @@ import numpy as np
 
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.array_io import grid_boxes
-from cellscale.segmentation.plan import Run, Step
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.trial import trial
+from cellscale.segmentation.work_items import Step
 from cellscale.types import Box
 
 LABELS = np.dtype(np.uint32)

@@ -14,9 +14,10 @@ import numpy as np
 
 from cellscale.methods.intensity import BINS, Mapping, Scale, scale_of_type, scales_of
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
-from cellscale.segmentation.plan import Records, Run, Unit
-from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.plan import Records, Run
+from cellscale.segmentation.records import Arrays, row_of_plane
 from cellscale.segmentation.source import Reference, chunk_grid, read_checked
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.types import Box, Image
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
@@ -40,10 +41,10 @@ def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
     return run.image.read(box, t=t, z=z, absent=absent)
 
 
-def measure_planes(run: Run, units: Sequence[Unit]) -> Arrays:
+def measure_planes(run: Run, items: Sequence[WorkItem]) -> Arrays:
     """Statistics of whole planes."""
     boxes = list(row_boxes(run, grid := chunk_grid(run)))
-    return measure_boxes(run, {plane: boxes for (plane,) in units}, grid)
+    return measure_boxes(run, {plane: boxes for (plane,) in items}, grid)
 
 
 def missing_chunks(record: Arrays) -> int:
@@ -110,7 +111,7 @@ def _first_read(
 def mappings_of(run: Run, plane: int, records: Records) -> list[Mapping]:
     """Read back the mapping of each channel of a plane."""
     record = records.of(run.intensity_statistics, (plane,))
-    row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
+    row = row_of_plane(record, plane)
     return [
         Mapping(
             low=float(record["low"][row, c]),

@@ -6,7 +6,7 @@ of more than two row groups: a cell's label follows from the first pixels of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import unpacked
-from cellscale.segmentation.plan import Records, Run, Unit
-from cellscale.segmentation.records import Arrays, get, put, table_in
+from cellscale.segmentation.plan import Records, Run
+from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
+from cellscale.segmentation.work_items import RecordName, WorkItem
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
 from cellscale.types import Table
@@ -25,14 +26,18 @@ from cellscale.types import Table
 MOST_CELLS = int(np.iinfo(np.uint32).max)
 
 
-def _flat(value: RowGroup | MergeDecision, prefix: str) -> Arrays:
-    """Arrays and tables of a dataclass under prefixed names."""
+def _flat(value: RowGroup | MergeDecision) -> Arrays:
+    """The arrays and tables of a value as columns of a record."""
     arrays: Arrays = {}
     for field in fields(value):
         inner = getattr(value, field.name)
-        table = {f".{name}": column for name, column in inner.items()} if isinstance(inner, dict) else {"": inner}
-        arrays |= {f"{prefix}{field.name}{name}": column for name, column in table.items()}
+        arrays |= table_columns(field.name, inner) if isinstance(inner, dict) else {field.name: inner}
     return arrays
+
+
+def _of_item(*item: int) -> str:
+    """Name of the table in which a record keeps the columns of one work item."""
+    return "/".join(map(str, item))
 
 
 class Joined:
@@ -43,57 +48,62 @@ class Joined:
         self.run, self.records = run, Records(run.scratch)
         self._decoded = lru_cache(maxsize=4)(self._unpacked)
 
-    def _unpacked(self, name: str) -> dict[tuple[int, int], TileRecord]:
+    def _unpacked(self, name: RecordName) -> dict[tuple[int, int], TileRecord]:
         made = unpacked(self.records.named(name), self.run.grid, self.run.method.link)
         return {(plane, tile.tile): tile for plane, tile in made}
 
     def tile(self, plane: int, tile: int) -> TileRecord:
-        """Record of a decoded tile."""
-        unit = (plane,) if self.run.fused else (plane, tile)
-        return self._decoded(self.records.name(self.run.decode, unit))[plane, tile]
+        """Record that decoding wrote for a tile."""
+        item = (plane,) if self.run.fused else (plane, tile)
+        return self._decoded(self.records.name(self.run.decode, item))[plane, tile]
 
     def row_group(self, plane: int, group: int) -> RowGroup:
         """A row group of tiles, joined."""
-        arrays = self.records.of(self.run.join_row_groups, (plane, group))
-        prefix = f"{plane}/{group}/"
+        record = self.records.of(self.run.join_row_groups, (plane, group))
+        arrays = table_in(record, _of_item(plane, group))
         return RowGroup(
-            offsets=arrays[f"{prefix}offsets"],
-            objects=arrays[f"{prefix}objects"],
-            nodes=table_in(arrays, f"{prefix}nodes."),
-            edges=table_in(arrays, f"{prefix}edges."),
-            below=arrays[f"{prefix}below"],
+            offsets=arrays["offsets"],
+            objects=arrays["objects"],
+            nodes=table_in(arrays, "nodes"),
+            edges=table_in(arrays, "edges"),
+            below=arrays["below"],
         )
 
+    def join_columns(self, plane: int) -> Arrays:
+        """Columns that the join has recorded of a plane."""
+        return table_in(self.records.of(self.run.join, (plane,)), _of_item(plane))
 
-def join_row_groups(run: Run, units: Sequence[Unit]) -> Arrays:
-    """Join the tiles of each row group (plane, group)."""
+
+def join_row_groups(run: Run, items: Sequence[WorkItem]) -> Arrays:
+    """Join the tiles of row groups (plane, group)."""
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
-    for plane, group in units:
+    for plane, group in items:
         tiles = (*run.row_groups.tiles(group), *run.row_groups.at_top(group + 1))
         made = join_row_group({tile: joined.tile(plane, tile) for tile in tiles}, run.row_groups, group)
-        arrays |= _flat(made, f"{plane}/{group}/")
+        arrays |= table_columns(_of_item(plane, group), _flat(made))
     return arrays
 
 
-def join(run: Run, units: Sequence[Unit]) -> Arrays:
+def join(run: Run, items: Sequence[WorkItem]) -> Arrays:
     """Sweep over the row groups of planes.
 
     The record of a plane has the number of cells that begin in each row group, the row groups after which its objects
     and cells were final (`places`), and the number of cells with each flag.
     """
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
-    for (plane,) in units:
+    for (plane,) in items:
         row_groups = (joined.row_group(plane, group) for group in range(len(run.row_groups)))
         counts, flags, places = np.zeros(len(run.row_groups), np.int64), dict.fromkeys(FLAGS, 0), []
         for after, decision in enumerate(sweep(row_groups, run.method.merge_objects)):
-            put(run.scratch, cells_name(plane, after), _flat(decision, ""), flush=False)
+            put(run.scratch, cells_name(plane, after), _flat(decision), flush=False)
             begun = run.row_groups.of_pixel(decision.cells["first"])
             np.add.at(counts, begun, 1)
             flags = {flag: n + int(decision.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
             places += [(group, after) for group in np.unique([after, *decision.row_groups, *begun]).tolist()]
-        arrays |= {f"{plane}/counts": counts, f"{plane}/places": np.array(places, np.int64).reshape(-1, 2)}
-        arrays |= {f"{plane}/{flag}": np.array([n]) for flag, n in flags.items()}
-    run.scratch.flush(cells_name(plane, after) for (plane,) in units for after in range(len(run.row_groups)))
+        columns = {"counts": counts, "places": np.array(places, np.int64).reshape(-1, 2)}
+        columns |= {flag: np.array([n]) for flag, n in flags.items()}
+        arrays |= table_columns(_of_item(plane), columns)
+    run.scratch.flush(cells_name(plane, after) for (plane,) in items for after in range(len(run.row_groups)))
     return arrays
 
 
@@ -114,11 +124,11 @@ class Numbering:
 
     def before(self, plane: int, group: int) -> int:
         """Number of the frame's cells in earlier slices, and in this one above a group."""
-        counts = self.joined.records.of(self.run.join, (plane,))[f"{plane}/counts"]
+        counts = self.joined.join_columns(plane)["counts"]
         return int(self._earlier[plane] + counts[:group].sum())
 
     def _places(self, plane: int, group: int) -> list[int]:
-        places = self.joined.records.of(self.run.join, (plane,))[f"{plane}/places"]
+        places = self.joined.join_columns(plane)["places"]
         return [int(after) for after in places[places[:, 0] == group, 1]]
 
     def cells(self, plane: int, group: int) -> Table:
@@ -128,7 +138,7 @@ class Numbering:
     def _cells_of(self, plane: int, group: int) -> Table:
         parts = []
         for after in self._places(plane, group):
-            cells = table_in(self._decide(plane, after), "cells.")
+            cells = table_in(self._decide(plane, after), "cells")
             here = self.run.row_groups.of_pixel(cells["first"]) == group
             parts.append({name: column[here] for name, column in cells.items()})
         joined = concatenated(parts)
@@ -178,11 +188,8 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
         If a frame has more cells than uint32 has labels.
     """
     cells = np.zeros(len(run.planes), np.int64)
-    for record in records:
-        for key, counts in record.items():
-            plane, _, name = key.partition("/")
-            if name == "counts":
-                cells[int(plane)] = counts.sum()
+    for plane, columns in _planes(records):
+        cells[plane] = columns["counts"].sum()
     # Planes are in the order of frames, then slices: sums over all planes before, less those of earlier frames.
     before = np.cumsum(cells) - cells
     _, first, frame = np.unique([t for t, _ in run.planes], return_index=True, return_inverse=True)
@@ -197,11 +204,15 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
 
 def counted(records: Iterable[Arrays]) -> tuple[int, dict[str, int]]:
     """Return the number of cells over all planes, and of those with each flag, from the records of the join."""
-    sums = dict.fromkeys(("counts", *FLAGS), 0)
+    cells, flagged = 0, dict.fromkeys(FLAGS, 0)
+    for _, columns in _planes(records):
+        cells += int(columns["counts"].sum())
+        flagged = {flag: n + int(columns[flag].sum()) for flag, n in flagged.items()}
+    return cells, {flag: n for flag, n in flagged.items() if n}
+
+
+def _planes(records: Iterable[Arrays]) -> Iterator[tuple[int, Arrays]]:
+    """Each plane of records of the join, with its columns."""
     for record in records:
-        for key, values in record.items():
-            name = key.rpartition("/")[2]
-            if name in sums:
-                sums[name] += int(values.sum())
-    cells, *flagged = sums.values()
-    return cells, {flag: n for flag, n in zip(FLAGS, flagged, strict=True) if n}
+        for plane in record[WORK_ITEMS][:, 0].tolist():
+            yield plane, table_in(record, _of_item(plane))

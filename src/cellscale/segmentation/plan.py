@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +19,16 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from cellscale.errors import InputError, MissingError, unknown
-from cellscale.methods.inference import check_device, resolved
+from cellscale.errors import InputError, unknown
+from cellscale.methods.inference import check_device, device_here, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
 from cellscale.segmentation.records import Arrays, find, get
+from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkItem
+from cellscale.settings.frame_range import chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
@@ -36,18 +37,12 @@ from cellscale.types import Box
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
-Unit: TypeAlias = tuple[int, ...]
-"""Coordinates of a work item: a plane; a plane and a window, tile or shard."""
 
 
 MAX_SETTING = 2**20
 """Largest size, batch and number of threads: larger ones overflow torch's integers."""
 BUNDLE = 64
-"""Greatest number of work items in a task: a record is read whole for each of its items."""
-
-
-KINDS = {"predict": "window", "decode": "tile", "row_groups": "row group", "tables": "row group"}
-"""Kind of the units of a step, where they are not shards."""
+"""Most work items in one task: a record is read whole for each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +59,8 @@ class Settings:
     """Arithmetic of the networks; auto: bf16 where the processor that plans the run has it."""
     test_time_flips: bool = False
     """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
-    device: str = "cpu"
-    """Device of the networks: cpu or cuda."""
+    device: str = "auto"
+    """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
     z_mode: Literal["slices", "max_projection"] = "slices"
@@ -85,41 +80,6 @@ class Settings:
         check_device(self.device)
         if self.frames is not None and len(self.frames) != 2:
             raise InputError(f"Setting 'frames' is {self.frames}; expected two numbers, the half-open range.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A part of a run: units of work, numbered in raster order and bundled into tasks; each task writes one record."""
-
-    name: str
-    sizes: tuple[int, ...]
-    """Number of planes, or of planes and of windows, tiles or shards in each."""
-    bundle: int
-    """Units in one task."""
-    unit_px: int
-    """Pixels of a unit; of the largest one where they differ."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of a unit: a frame, or one window, tile or shard of it."""
-        return KINDS.get(self.name, "shard") if len(self.sizes) > 1 else "frame"
-
-    def __len__(self) -> int:
-        """Number of tasks."""
-        return math.ceil(math.prod(self.sizes) / self.bundle)
-
-    def units(self, task: int) -> list[Unit]:
-        """The units of a task."""
-        numbers = range(task * self.bundle, min((task + 1) * self.bundle, math.prod(self.sizes)))
-        return [tuple(int(i) for i in np.unravel_index(number, self.sizes)) for number in numbers]
-
-    def place(self, unit: Unit) -> tuple[int, int]:
-        """The task of a unit, and the unit's position in it."""
-        return divmod(int(np.ravel_multi_index(unit, self.sizes)), self.bundle)
-
-    def record_name(self, task: int, position: int | None = None) -> str:
-        """Name of a task's record, or of the record of one of its units that was tried alone."""
-        return f"{self.name}/{task:07d}" + ("" if position is None else f"-{position:05d}")
 
 
 class Planned(Protocol):
@@ -172,41 +132,45 @@ class Run:
         total = len(self.planes) * self.grid.shape[0] * self.grid.shape[1]
         return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
 
-    def _step(self, name: str, sizes: tuple[int, ...], unit_px: int, task_px: int) -> Step:
-        bundle = min(max(1, task_px // max(1, unit_px)), BUNDLE)
-        return Step(name=name, sizes=sizes, bundle=bundle, unit_px=min(unit_px, Box.of(self.grid.shape).area))
+    def _step(
+        self, kind: StepName, sizes: tuple[int, ...], item_px: int, task_px: int, index: int | None = None
+    ) -> Step:
+        bundle = min(max(1, task_px // max(1, item_px)), BUNDLE)
+        return Step(
+            kind=kind, index=index, sizes=sizes, bundle=bundle, item_px=min(item_px, Box.of(self.grid.shape).area)
+        )
 
     def publish(self, level: int, shards: int) -> Step:
-        """One unit for each shard of each plane."""
-        return self._step(f"publish-{level}", (len(self.planes), shards), 2**22 // 4**level, 8 * self.task_px)
+        """One work item for each shard of each plane."""
+        return self._step(StepName.PUBLISH, (len(self.planes), shards), 2**22 // 4**level, 8 * self.task_px, level)
 
     def seams(self, shards: int) -> Step:
-        """One unit for each shard of the finest level of each plane."""
-        return self._step("seams", (len(self.planes), shards), 2**22, 32 * self.task_px)
+        """One work item for each shard of the finest level of each plane."""
+        return self._step(StepName.SEAMS, (len(self.planes), shards), 2**22, 32 * self.task_px)
 
     @property
     def tables(self) -> Step:
-        """One unit for each row group of each plane."""
+        """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step("tables", (len(self.planes), len(self.row_groups)), group_px, 32 * self.task_px)
+        return self._step(StepName.TABLES, (len(self.planes), len(self.row_groups)), group_px, 32 * self.task_px)
 
     @property
     def intensity_statistics(self) -> Step:
-        """One unit for each plane."""
-        return self._step("intensity", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        """One work item for each plane."""
+        return self._step(StepName.INTENSITY, (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
 
     @property
     def predict(self) -> Step:
-        """One unit for each window of each plane."""
+        """One work item for each window of each plane."""
         height, width = self.windows.window_shape
-        return self._step("predict", (len(self.planes), len(self.windows)), height * width, self.task_px)
+        return self._step(StepName.PREDICT, (len(self.planes), len(self.windows)), height * width, self.task_px)
 
     @property
     def decode(self) -> Step:
-        """One unit for each tile of each plane; for each plane where prediction is part of it."""
+        """One work item for each tile of each plane; for each plane where prediction is part of it."""
         if self.fused:
-            return self._step("decode", (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
-        return self._step("decode", (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
+            return self._step(StepName.DECODE, (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
+        return self._step(StepName.DECODE, (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
 
     @property
     def row_groups(self) -> RowGroups:
@@ -216,37 +180,36 @@ class Run:
 
     @property
     def join_row_groups(self) -> Step:
-        """One unit for each row group of each plane."""
+        """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step("row_groups", (len(self.planes), len(self.row_groups)), group_px, 8 * self.task_px)
+        return self._step(StepName.ROW_GROUPS, (len(self.planes), len(self.row_groups)), group_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:
-        """One unit for each plane."""
-        return self._step("join", (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        """One work item for each plane."""
+        return self._step(StepName.JOIN, (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
 
 
 class Records:
-    """Records of a run's steps; the most recent ones are kept in memory, since units of one task share a record."""
+    """Records of a run's steps, the latest ones kept: work items of one task share theirs."""
 
     def __init__(self, scratch: Folder, kept: int = 4) -> None:
         """Read nothing yet; `kept` records are kept."""
         self._find = lru_cache(maxsize=kept)(partial(find, scratch))
         self._scratch = scratch
 
-    def name(self, step: Step, unit: Unit) -> str:
-        """The record of a unit's task, or of the unit alone if it was tried alone."""
-        task, position = step.place(unit)
-        name = step.record_name(task)
-        return step.record_name(task, position) if self._find(name) is None else name
+    def name(self, step: Step, item: WorkItem) -> RecordName:
+        """The record of a work item's task, or its own if it was tried alone."""
+        whole, alone = step.records_of(item)
+        return alone if self._find(whole.path) is None else whole
 
-    def named(self, name: str) -> Arrays:
+    def named(self, name: RecordName) -> Arrays:
         """The record of this name."""
-        return self._find(name) or get(self._scratch, name)
+        return self._find(name.path) or get(self._scratch, name.path)
 
-    def of(self, step: Step, unit: Unit) -> Arrays:
-        """The record that holds a unit's results."""
-        return self.named(self.name(step, unit))
+    def of(self, step: Step, item: WorkItem) -> Arrays:
+        """The record that holds a work item's results."""
+        return self.named(self.name(step, item))
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:
@@ -271,13 +234,7 @@ def _planes(image: NgffImage, settings: Settings) -> tuple[Plane, ...]:
     slices: tuple[int | Literal["max"], ...] = (
         ("max",) if settings.z_mode == "max_projection" else tuple(range(image.size("z")))
     )
-    count = image.size("t")
-    start, stop = settings.frames or (0, count)
-    if not 0 <= start < stop <= count:
-        raise MissingError(
-            f"Frames {start}:{stop} of {image.url}: it has frames 0:{count}. Frame ranges are half-open."
-        )
-    return tuple((t, z) for t in range(start, stop) for z in slices)
+    return tuple((t, z) for t in chosen_frames(settings.frames, image.size("t"), image.url) for z in slices)
 
 
 def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) -> Run:
@@ -291,7 +248,8 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         For another number of channels than the model's.
     """
     method = model.method
-    settings = dataclasses.replace(settings, precision=resolved(settings.device, settings.precision))
+    device = device_here(settings.device)
+    settings = dataclasses.replace(settings, device=device, precision=resolved(device, settings.precision))
     shape = (image.size("y"), image.size("x"))
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)

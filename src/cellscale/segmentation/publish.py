@@ -16,11 +16,13 @@ from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.decode import fragments_name
+from cellscale.segmentation.failures import FailedTile
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.verification import counts
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box
@@ -43,12 +45,12 @@ def label_slice(run: Run, plane: int) -> tuple[int, int]:
     return t, 0 if z == "max" else z
 
 
-def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
+def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write shards (plane, shard) of a level; return the counts of the written objects and pixels."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
     numbering, written = Numbering(run, publication.earlier), []
-    for plane, shard in units:
+    for plane, shard in items:
         box = shards[shard]
         t, z = label_slice(run, plane)
         if level:
@@ -62,7 +64,7 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
             labels[part.within(box).slices] = numbering.table(plane, tile)[fragments[part.within(core).slices]]
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
-    _flush(publication, [(plane, shards[shard]) for plane, shard in units])
+    _flush(publication, [(plane, shards[shard]) for plane, shard in items])
     return counts(written)
 
 
@@ -74,25 +76,24 @@ def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
     array_io.flush(layer.store, layer.levels[publication.level].path, indices)
 
 
-def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
+def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of row groups (plane, group), one Parquet file each, next to the layer's arrays."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run, publication.earlier), []
-    for plane, group in units:
+    for plane, group in items:
         t, z = label_slice(run, plane)
         cells, before = numbering.cells(plane, group), numbering.before(plane, group)
         area = cells.get("area", np.zeros(0, np.int64))
         rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
         folder.write(part_name(plane, group), parquet(rows), flush=False)
         written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
-    folder.flush(part_name(plane, group) for plane, group in units)
+    folder.flush(part_name(plane, group) for plane, group in items)
     return counts(written)
 
 
-def layer_metadata(run: Run, model: Mapping[str, Any], holes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def layer_metadata(run: Run, model: Mapping[str, Any], failed_regions: Sequence[FailedTile] = ()) -> dict[str, Any]:
     """Provenance metadata of the layer, for `cellscale` in its attributes, with its failed regions."""
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
-    names = ("frame", "slice", "box_px", "box_um")
-    return made | ({"failed_regions": [{name: hole[name] for name in names} for hole in holes]} if holes else {})
+    return made | ({"failed_regions": [one.region.to_dict() for one in failed_regions]} if failed_regions else {})

@@ -20,9 +20,29 @@ from numpy.typing import NDArray
 from cellscale.errors import DamagedError, StoreError
 from cellscale.storage.folder import Folder
 from cellscale.storage.reading import read_again
-from cellscale.types import Table
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+"""Columns of a record by their keys. A key is a name, or the name of a table, a dot and the name of its column."""
+WORK_ITEMS = "work_items"
+"""Key of the work items of a record, (n, 1 or 2)."""
+FAILED_REGION = "failed_region"
+"""Key of the reasons why work items failed, (n,), in a record that stands in for their results."""
+
+
+def table_columns(table: str, columns: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The columns of a table under the keys that they have in a record."""
+    return {f"{table}.{name}": column for name, column in columns.items()}
+
+
+def table_in(record: Mapping[str, NDArray[Any]], table: str) -> Arrays:
+    """The columns of a table in a record, by their names."""
+    prefix = f"{table}."
+    return {key.removeprefix(prefix): column for key, column in record.items() if key.startswith(prefix)}
+
+
+def row_of_plane(record: Mapping[str, NDArray[Any]], plane: int) -> int:
+    """Row of a plane in the columns of a record whose work items are planes."""
+    return int(np.flatnonzero(record[WORK_ITEMS][:, 0] == plane)[0])
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -76,13 +96,3 @@ def get(folder: Folder, name: str) -> Arrays:
     if arrays is None:
         raise StoreError(f"{folder.url}/{name} is missing although its record exists. Start the run again.")
     return arrays
-
-
-def flat_table(table: Table, prefix: str) -> Arrays:
-    """Columns of a table as arrays of a record, under names with a prefix."""
-    return {f"{prefix}{name}": column for name, column in table.items()}
-
-
-def table_in(arrays: Arrays, prefix: str) -> Table:
-    """The table whose columns have a prefix in a record."""
-    return {name[len(prefix) :]: column for name, column in arrays.items() if name.startswith(prefix)}

@@ -8,17 +8,16 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.ngff.stores import Store
 from cellscale.redaction import redacted_values
+from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.records import Arrays
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 
@@ -47,32 +46,46 @@ class Report:
     cells: int = 0
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
-    unreadable_blocks: list[dict[str, Any]] = field(default_factory=list)
+    unreadable_blocks: list[Region] = field(default_factory=list)
     """Unreadable blocks of frames; their frames' intensity mappings come from the other blocks."""
-    failed_tiles: list[dict[str, Any]] = field(default_factory=list)
+    failed_tiles: list[FailedTile] = field(default_factory=list)
     """Work items that failed again when tried alone."""
-    failed_regions: list[dict[str, Any]] = field(default_factory=list)
+    failed_regions: list[FailedTile] = field(default_factory=list)
     """Tiles, or whole frames, of the published layer that are background because they failed."""
     flagged: dict[str, int] = field(default_factory=dict)
     """Cells with a flag of their method: `cut` at the largest extent of an object, `unconverged`; methods that join by
     links flag none, their cells have any size."""
     reached: dict[str, int] = field(default_factory=dict)
     """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
-    ring_violations: int = 0
-    """Pixels on whose foreground two tiles disagree; the join ends the run at the first."""
     seams: dict[str, Any] | None = None
     """Straight cell borders on tile and window lines and on lines near them, see `metrics.straightness`."""
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` returned; other entries are ignored."""
+        found = {field.name: stored[field.name] for field in dataclasses.fields(cls) if field.name in stored}
+        for name, kind in _FAILURES.items():
+            found[name] = [kind.from_dict(entry) for entry in found.get(name, [])]
+        return cls(**found)
 
-def reached_in_record(record: Arrays) -> Counter[str]:
-    """Count how often each limit of the networks was reached, from the record of a prediction."""
-    return Counter({key[8:]: int(count) for key, count in record.items() if key.startswith("reached.")})
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report in JSON's types."""
+        failures = {name: [one.to_dict() for one in getattr(self, name)] for name in _FAILURES}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | failures
+
+
+_FAILURES: dict[str, type[Region] | type[FailedTile]] = {
+    "unreadable_blocks": Region,
+    "failed_tiles": FailedTile,
+    "failed_regions": FailedTile,
+}
+"""Type of the entries of each field of a report that lists failures."""
 
 
 def stored_report(layer: LabelLayer) -> Report:
     """Read the report in a layer's folder; an empty one if there is none."""
-    told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
-    return Report(**{field.name: told[field.name] for field in dataclasses.fields(Report) if field.name in told})
+    stored = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
+    return Report.from_dict(stored)
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:
@@ -84,7 +97,7 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
         "tiles": len(run.planes) * len(run.grid),
     }
     told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
-    found = json.loads(json_text({**told, **dataclasses.asdict(report), **run.description}))
+    found = json.loads(json_text({**told, **report.to_dict(), **run.description}))
     return redacted_values(found)  # type: ignore[no-any-return]
 
 
@@ -115,9 +128,9 @@ def page(told: Mapping[str, Any]) -> str:
         _pairs(_checks(told)),
         "<h2>Steps</h2>",
         _steps(told),
-        _places("Holes", told["failed_regions"]),
+        _places("Failed regions", told["failed_regions"]),
         _places("Failed tiles", told["failed_tiles"]),
-        _places("Blocks left out of the intensity mapping", told["unreadable_blocks"]),
+        _places("Blocks excluded from the intensity mapping", told["unreadable_blocks"]),
         *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
         _pairs({"model": told["model"]}),
     ]
@@ -129,7 +142,6 @@ def page(told: Mapping[str, Any]) -> str:
 def _checks(told: Mapping[str, Any]) -> dict[str, Any]:
     seams = told["seams"]
     return {
-        "ring violations (must be 0)": told["ring_violations"],
         "objects cut at their extent": told["flagged"].get("cut", 0),
         "missing chunks of the source": told["missing_chunks"],
         "straight borders along tile and window lines": _seams(seams) if seams else "not measured",
@@ -154,7 +166,7 @@ def _steps(told: Mapping[str, Any]) -> str:
         for name, seconds in told["seconds"].items()
     ]
     bars = [f"<td><div class=bar style='width:{15 * float(row[-1]) / longest:.2f}rem'></div>" for row in rows]
-    return _table(["step", "tasks", "reused", "units tried again", "s", ""], rows, bars)
+    return _table(["step", "tasks", "reused", "work items retried", "s", ""], rows, bars)
 
 
 def _places(title: str, entries: Sequence[Mapping[str, Any]]) -> str:

@@ -17,21 +17,22 @@ from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import LabelLayer, publish_labels
 from cellscale.progress import Progress, silent
-from cellscale.segmentation import placeholders, verification
+from cellscale.segmentation import failures, placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
 from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_row_groups
 from cellscale.segmentation.ownership import sign
-from cellscale.segmentation.plan import Run, Unit
-from cellscale.segmentation.predict import predict
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.predict import predict, reached_in_record
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
 from cellscale.segmentation.records import Arrays
-from cellscale.segmentation.report import Report, reached_in_record, stored_report, write_copy, write_report
+from cellscale.segmentation.report import Report, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import CHANGED, Target, resumed
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.row_groups import Rows
 
 log = logging.getLogger("cellscale")
@@ -44,16 +45,16 @@ def _measure_intensities(steps: Steps[Run], target: Target) -> None:
         missing = steps.do(
             run.intensity_statistics, measure_planes, run, instead=placeholders.measure_readable, summary=missing_chunks
         )
-        skipped = placeholders.skipped_blocks(run, steps.records[run.intensity_statistics.name])
+        skipped = failures.skipped_blocks(run, steps.records[run.intensity_statistics.name])
         if skipped and not target.allow_failed_tiles:
-            report.failed_tiles += placeholders.recorded(
+            report.failed_tiles += failures.recorded(
                 run, run.intensity_statistics, steps.records[run.intensity_statistics.name]
             )
-            raise RunError(placeholders.unreadable(run, skipped, report.failed_tiles, steps.full_report))
+            raise RunError(failures.unreadable(run, skipped, report.failed_tiles, steps.full_report))
     except RunError:
         steps.owner.finish()
         raise
-    report.unreadable_blocks = [placeholders.place(run, plane, box) for plane, box in skipped]
+    report.unreadable_blocks = [failures.Region.of(run, plane, box) for plane, box in skipped]
     report.missing_chunks = sum(missing)
     if report.missing_chunks:
         log.warning("%d chunks are missing in %s and read as its fill value", report.missing_chunks, run.image.url)
@@ -116,7 +117,7 @@ def segment(
     run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
     steps = Steps(
         run=run,
-        place=placeholders.place_of,
+        place=failures.place_of,
         owner=owner,
         executor=executor,
         report=report,
@@ -158,11 +159,11 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
         reached = steps.do(
             run.predict, _predicting, (run, networks), gpu=True, instead=instead, summary=reached_in_record
         )
-        report.failed_tiles += placeholders.recorded(run, run.predict, steps.records[run.predict.name])
+        report.failed_tiles += failures.recorded(run, run.predict, steps.records[run.predict.name])
     instead = placeholders.no_fragments if target.allow_failed_tiles else None
     shared = (run, networks if run.fused else {})
     reached += steps.do(run.decode, _decoding, shared, gpu=run.fused, instead=instead, summary=reached_in_record)
-    report.failed_regions = placeholders.recorded(run, run.decode, steps.records[run.decode.name])
+    report.failed_regions = failures.recorded(run, run.decode, steps.records[run.decode.name])
     report.failed_tiles += report.failed_regions
     steps.do(run.join_row_groups, join_row_groups, run)
     joined = steps.do(run.join, join, run, summary=dict)
@@ -195,9 +196,9 @@ def _write_layer(steps: Steps[Run], layer: LabelLayer, earlier: Rows) -> None:
     steps.owner.check()
 
 
-def _predicting(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
-    return predict(*shared, units)
+def _predicting(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Arrays:
+    return predict(*shared, items)
 
 
-def _decoding(shared: tuple[Run, Networks], units: Sequence[Unit]) -> Arrays:
-    return decode(*shared, units)
+def _decoding(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Arrays:
+    return decode(*shared, items)

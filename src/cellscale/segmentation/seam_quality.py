@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.metrics.straightness import RUN, lines_beside, seam_quality, straight_pixels
-from cellscale.segmentation.plan import Run, Unit
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.publish import Publication, label_slice
 from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.work_items import RecordName, WorkItem
 from cellscale.types import Box
 
 GROUPS = 4096
@@ -31,14 +32,14 @@ def seam_lines(run: Run) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     return found[0], found[1]
 
 
-def count_seams(publication: Publication, units: Sequence[Unit]) -> Arrays:
+def count_seams(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Count the border pixels of shards (plane, shard): rows of group and four counts, see `seam_quality`."""
     run, layer = publication.run, publication.layer
     pairs = seam_lines(run)
     per_plane = len(pairs[0]) + len(pairs[1])
     counts: dict[int, NDArray[np.int64]] = {}
     shards = layer.shards()
-    for plane, shard in units if per_plane else ():
+    for plane, shard in items if per_plane else ():
         box = shards[shard]
         seen = Box(max(0, box.y0 - RUN), max(0, box.x0 - RUN), box.y1, box.x1)
         t, z = label_slice(run, plane)
@@ -59,11 +60,11 @@ def _counted(labels: NDArray[np.uint32], seen: Box, box: Box, pairs: Sequence[tu
     return np.concatenate(list(sides), axis=1)
 
 
-def layer_quality(run: Run, records: Sequence[str]) -> dict[str, Any]:
+def layer_quality(run: Run, records: Sequence[RecordName]) -> dict[str, Any]:
     """Seam quality of the whole layer, from the records of these names: those of all shards."""
     totals: dict[int, NDArray[np.int64]] = {}
     for name in records:
-        record = get(run.scratch, name)
+        record = get(run.scratch, name.path)
         for group, counts in zip(record["groups"].tolist(), record["counts"], strict=True):
             totals[group] = totals.get(group, 0) + counts
     return seam_quality(np.concatenate([np.zeros((0, 4), np.int64), *(totals[group] for group in sorted(totals))]))

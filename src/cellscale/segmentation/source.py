@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cellscale.errors import ChangedError
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
 from cellscale.segmentation.plan import Records, Run
+from cellscale.segmentation.records import row_of_plane
 from cellscale.types import Box, Image
 
 ATTEMPTS = 3
@@ -41,7 +42,7 @@ def chunk_grid(run: Run) -> ChunkGrid:
 def reference_of(run: Run, plane: int, records: Records) -> Reference:
     """Read back the checksums of a plane."""
     record = records.of(run.intensity_statistics, (plane,))
-    row = int(np.flatnonzero(record["units"][:, 0] == plane)[0])
+    row = row_of_plane(record, plane)
     height, width = record["chunk"].tolist()
     return Reference(grid=ChunkGrid(shape=run.grid.shape, chunk=(height, width)), checksums=record["checksums"][row])
 

@@ -9,6 +9,7 @@ from cellscale.ngff.metadata import read_node
 from cellscale.ngff.stores import Store
 from cellscale.segmentation.plan import Planned
 from cellscale.segmentation.target import Target
+from cellscale.segmentation.work_items import ABOUT_THE_LAYER, step_of_folder
 
 
 def staged(run: Planned, target: Target, attempt: str, metadata: dict[str, Any], planes_z: int) -> LabelLayer:
@@ -40,5 +41,5 @@ def discard(run: Planned, target: Target, attempt: str) -> None:
 def _forget(run: Planned) -> None:
     """Delete the records of data that were published into other arrays."""
     for step in run.scratch.names():
-        if step in {"tables", "seams"} or step.startswith("publish-"):
+        if step_of_folder(step) in ABOUT_THE_LAYER:
             run.scratch.child(step).remove()

@@ -28,7 +28,7 @@ class Target:
     """NGFF version of another store; None: the image's."""
     overwrite: bool = False
     allow_failed_tiles: bool = False
-    """Publish a layer although work items failed; they become background, named in its metadata and report."""
+    """Publish a layer although work items failed; they are background, and named in its metadata and report."""
     report: Folder | None = None
     """Additional place of the report; the only one if nothing is published."""
 
@@ -44,7 +44,7 @@ def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
     Raises
     ------
     InputError
-        If the unfinished run has other settings, or makes holes unasked, and `overwrite` is not set.
+        If the unfinished run has other settings, or makes placeholders unasked, and `overwrite` is not set.
     DamagedError
         If its plan is damaged, and `overwrite` is not set.
     """
@@ -65,7 +65,7 @@ def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
         return None
     if fits:
         raise InputError(
-            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} that allows failed tiles. "
+            f"{run.scratch.url} holds an unfinished run of layer {target.name!r} in which tiles may fail. "
             "Finish it with --allow-failed-tiles, or use --overwrite to drop it."
         )
     changed = "; ".join(differences(old["description"], run.description))

@@ -25,7 +25,7 @@ from cellscale.segmentation.decode import decoded, fragments_name, packed
 from cellscale.segmentation.intensity_statistics import measure_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import maps_name, predictions_of
-from cellscale.segmentation.records import put
+from cellscale.segmentation.records import WORK_ITEMS, put
 from cellscale.segmentation.source import chunk_grid
 from cellscale.storage.folder import Folder
 from cellscale.tiling.candidates import arrays_of
@@ -49,9 +49,9 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     grid = chunk_grid(run)
     seen = grid.whole(run.windows.window_box(window).clip(Box.of(run.grid.shape)))
     began = time.perf_counter()
-    mappings = {"units": np.zeros((1, 1), np.int64), **measure_boxes(run, {0: [seen]}, grid)}
+    mappings = {WORK_ITEMS: np.zeros((1, 1), np.int64), **measure_boxes(run, {0: [seen]}, grid)}
     measuring = time.perf_counter() - began
-    put(SCRATCH, run.intensity_statistics.record_name(0), mappings)
+    put(SCRATCH, run.intensity_statistics.record_name(0).path, mappings)
     began = time.perf_counter()
     ((_, found),) = predictions_of(run, networks, [(0, window)])
     predicting = (time.perf_counter() - began) / run.settings.batch

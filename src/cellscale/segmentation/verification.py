@@ -20,16 +20,18 @@ from cellscale.errors import RunError
 from cellscale.ngff.labels import LabelLayer
 from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Plane
-from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
 from cellscale.storage.folder import Folder
 
+WRITTEN = "written"
+"""Table of a record: counts of what its work items have written."""
 LAG_S = (0.2, 1.0, 4.0)
 """Pauses before a listing is asked for again, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """Counts of a publishing task, one entry for each of its units."""
+    """Counts of a publishing task, one entry for each of its work items."""
 
     planes: NDArray[np.int64]
     """Number of the plane."""
@@ -43,15 +45,14 @@ class Written:
     @classmethod
     def of(cls, record: Arrays) -> Self:
         """Read the counts from a task's record."""
-        counts = {name: record[f"written.{name}"] for name in ("objects", "labelled_px", "last_label")}
-        return cls(planes=record["units"][:, 0], **counts)
+        return cls(planes=record[WORK_ITEMS][:, 0], **table_in(record, WRITTEN))
 
 
-def counts(units: Iterable[tuple[int, int, int]]) -> Arrays:
-    """Columns of a task's record: objects, labelled_px and last_label of each unit, see `Written`."""
-    columns = np.array(list(units), np.int64).reshape(-1, 3).T
+def counts(items: Iterable[tuple[int, int, int]]) -> Arrays:
+    """Columns of a task's record: objects, labelled_px and last_label of each work item, see `Written`."""
+    columns = np.array(list(items), np.int64).reshape(-1, 3).T
     names = ("objects", "labelled_px", "last_label")
-    return {f"written.{name}": column for name, column in zip(names, columns, strict=True)}
+    return table_columns(WRITTEN, dict(zip(names, columns, strict=True)))
 
 
 def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) -> None:
@@ -64,7 +65,7 @@ def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) ->
     """
     for level, tasks in written.items():
         expected = sum(int(task.objects.sum()) for task in tasks)
-        found = _settled(partial(_stored_objects, layer, level), expected)
+        found = _stable(partial(_stored_objects, layer, level), expected)
         if found != expected:
             raise RunError(
                 f"Level {level} of {layer.url} has {found} stored objects, {expected} were written: something else has "
@@ -72,8 +73,8 @@ def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) ->
             )
 
 
-def _settled(count: Callable[[], int], expected: int) -> int:
-    """Count the objects of a listing; repeat it if the count differs, since listings may lag behind writes."""
+def _stable(count: Callable[[], int], expected: int) -> int:
+    """Count what a listing has; again where it is not what is expected, since listings may lag behind writes."""
     for pause_s in LAG_S:
         if (found := count()) == expected:
             return found
@@ -108,7 +109,7 @@ def check_cells(
             )
     expected = sum(int(task.objects.sum()) for task in rows)
     parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
-    found = _settled(lambda: len(parts.names()), expected)
+    found = _stable(lambda: len(parts.names()), expected)
     if found != expected:
         raise RunError(
             f"{parts.url} has {found} parts, {expected} were written. Nothing was published. "

@@ -84,6 +84,15 @@ def _candidates(folder: Path) -> list[Path]:
     return stacks + [path for path in pictures if not stacks or (is_mask(path) and _key(path) in known)]
 
 
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+"""Documents of a Zarr store."""
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder is not a Zarr store and has image files."""
+    return not any((folder / name).exists() for name in _ZARR) and bool(_candidates(folder))
+
+
 def image_files(folder: Path, labels: bool) -> list[Path]:
     """The images of a folder in natural order, or its masks; of an annotation folder 01_GT or 01_ST, its SEG's.
 

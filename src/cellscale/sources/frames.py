@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError, MissingError
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.sources.stored import Stored
 from cellscale.types import Calibration
 
@@ -97,18 +98,17 @@ def stack(stored: Stored, numbers: tuple[int, ...] | None = None) -> Source:
     )
 
 
-def cropped(source: Source, frames: tuple[int | None, int | None] | None, labels: bool) -> Source:
+def cropped(source: Source, frames: Frames, labels: bool) -> Source:
     """The source with only a half-open range of frames, the first of which becomes 0."""
     if frames is None or (labels and source.names and not source.numbered):
         return source
     count = source.shape[0]
-    start, stop = frames[0] or 0, count if frames[1] is None else frames[1]
     if labels and source.numbered:
-        stop = max(min(stop, count), start + 1)
-    elif not 0 <= start < stop <= count:
-        raise MissingError(
-            f"Frames {start}:{stop} of {source.path}: it has frames 0:{count}. Frame ranges are half-open."
-        )
+        start = frames[0] or 0
+        stop = max(count if frames[1] is None else min(frames[1], count), start + 1)
+    else:
+        chosen = chosen_frames(frames, count, source.path)
+        start, stop = chosen.start, chosen.stop
     skipped = sum(t < start for t in source.frames)
     return replace(
         source,

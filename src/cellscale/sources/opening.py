@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError, MissingError
-from cellscale.sources.folders import CTC, TIFFS, image_files, keys, stem_of
+from cellscale.errors import InputError, MissingError, SeveralImagesError
+from cellscale.sources.folders import CTC, TIFFS, holds_images, image_files, keys, stem_of
 from cellscale.sources.frames import Source, cropped, rising, stack
 from cellscale.sources.microscope_files import is_microscope_file, microscope_images
 from cellscale.sources.pictures import PICTURES, picture_images
@@ -20,6 +20,7 @@ from cellscale.sources.stored import Stored, from_array, read_npy, read_npz
 from cellscale.sources.tiffs import tiff_images
 
 _FRAMES = ".frames.txt"
+_ARRAYS = (".npz", ".npy")
 _NAMED = 8
 """Greatest number of images named in a message."""
 
@@ -69,7 +70,7 @@ def _frame_of(path: Path, images: tuple[Stored, ...], volume: bool) -> Stored:
         return replace(images[0], axes="zyx")
     if len(images) > 1 or images[0].size("t") > 1:
         pages = f"{len(images)} images" if len(images) > 1 else f"{images[0].size('t')} pages"
-        raise InputError(
+        raise SeveralImagesError(
             f"{path} has {pages}, but in a folder each file is one frame. If the pages are slices or channels, use "
             "--axes zyx or cyx; --series all makes a separate image of each file."
         )
@@ -82,14 +83,14 @@ def _check_alike(files: Sequence[Stored], labels: bool) -> None:
     for of, axis in (("slices", "z"), ("channels", "c")):
         other = next((file for file in files if file.size(axis) != first.size(axis)), None)
         if other is not None:
-            raise InputError(
+            raise SeveralImagesError(
                 f"{other.path} has {other.size(axis)} {of}, {first.path} has {first.size(axis)}; the frames of one "
                 "image must have the same number. Use --series all to make a separate image of each file."
             )
     sizes = {(file.size("y"), file.size("x")): file for file in reversed(files)}
     if len(sizes) > 1:
         (height, width), other = next((size, file) for size, file in sizes.items() if file.path != first.path)
-        raise InputError(
+        raise SeveralImagesError(
             f"{Path(first.path).parent} holds images of {len(sizes)} sizes: {Path(first.path).name} has "
             f"{first.size('y')} × {first.size('x')} px, {Path(other.path).name} has {height} × {width} px. Use "
             "--series all to make a separate image of each file."
@@ -142,10 +143,18 @@ def _only(found: Sequence[Source], path: str) -> Source:
         return found[0]
     shown = [f"{i} {source.name!r} ({' × '.join(map(str, source.shape))})" for i, source in enumerate(found[:_NAMED])]
     more = ", …" if len(found) > _NAMED else ""
-    raise InputError(
+    raise SeveralImagesError(
         f"{path} holds {len(found)} images (t × c × z × y × x): {', '.join(shown)}{more}. Use --series N for one "
         "of them, or --series all for a collection of all."
     )
+
+
+def is_source(path: str) -> bool:
+    """Whether a path leads to images that `open_sources` reads: a file of a known kind, or a folder of such files."""
+    place = Path(path.partition("::")[0]).expanduser()
+    if place.is_dir():
+        return holds_images(place)
+    return place.is_file() and (place.suffix.lower() in (*TIFFS, *PICTURES, *_ARRAYS) or is_microscope_file(place))
 
 
 def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[Source]:
@@ -227,8 +236,10 @@ def open_sources(
     ------
     MissingError
         If file, key, frames or series do not exist.
+    SeveralImagesError
+        If there are several images and `series` is None.
     InputError
-        If there are several images and `series` is None, frames are incomplete, or axes or frame numbers do not fit.
+        If frames are incomplete, or axes or frame numbers do not fit.
     StoreError
         If a file is damaged.
     """

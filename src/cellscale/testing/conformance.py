@@ -40,6 +40,7 @@ from cellscale.training import loop
 from cellscale.training.run import train
 from cellscale.training.samples import Samples
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import frame_prediction, predicted
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates, Image, Labels, Mask, part_of
@@ -255,7 +256,9 @@ def check_training(subject: Subject) -> None:
     before = Model(method=method, networks=method.networks())
     with tempfile.TemporaryDirectory() as folder:
         first, second = (
-            train(method, [subject.frames], output=f"{folder}/{name}", settings=subject.training)
+            train(
+                TrainingTask(method=method, data=[subject.frames], output=f"{folder}/{name}", settings=subject.training)
+            )
             for name in ("first", "second")
         )
     for name, network in first.networks.items():

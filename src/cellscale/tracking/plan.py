@@ -16,9 +16,11 @@ from cellscale.linking.links import LinkRules
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.redaction import redacted
+from cellscale.segmentation.failures import Region
 from cellscale.segmentation.measurement import level_of, measured_on
 from cellscale.segmentation.object_table import Measured
-from cellscale.segmentation.plan import BUNDLE, Step, Unit
+from cellscale.segmentation.plan import BUNDLE
+from cellscale.segmentation.work_items import Step, StepName, WorkItem
 from cellscale.storage.folder import Folder
 
 MOST_FRAMES = 4096
@@ -55,54 +57,55 @@ class TrackRun:
         """Size and pixel size of the frames; no channel is measured."""
         return dataclasses.replace(measured_on(self.image, 0), channels=())
 
-    def _step(self, name: str, sizes: tuple[int, ...], bundle: int | None = None) -> Step:
+    def _step(
+        self, kind: StepName, sizes: tuple[int, ...], bundle: int | None = None, index: int | None = None
+    ) -> Step:
         height, width = self.measured.shape
-        return Step(name=name, sizes=sizes, bundle=bundle or self.window, unit_px=height * width)
+        return Step(kind=kind, index=index, sizes=sizes, bundle=bundle or self.window, item_px=height * width)
 
     @property
     def objects(self) -> Step:
-        """One unit for each frame of each shard; consecutive frames of a shard lie in one task."""
-        return self._step("objects", (len(self.source.shards()), self.frames))
+        """One work item for each frame of each shard; consecutive frames of a shard lie in one task."""
+        return self._step(StepName.OBJECTS, (len(self.source.shards()), self.frames))
 
     @property
     def links(self) -> Step:
-        """One unit for each frame: its links to the next one."""
-        return self._step("links", (self.frames,))
+        """One work item for each frame: its links to the next one."""
+        return self._step(StepName.LINKS, (self.frames,))
 
     def gaps(self, gap: int) -> Step:
-        """One unit for each frame: its links over a gap of this number of frames."""
-        return self._step(f"gaps-{gap}", (self.frames,))
+        """One work item for each frame: its links over a gap of this number of frames."""
+        return self._step(StepName.GAPS, (self.frames,), index=gap)
 
     @property
     def divisions(self) -> Step:
-        """One unit for each frame: its mothers, and their second daughters in the next one."""
-        return self._step("divisions", (self.frames,))
+        """One work item for each frame: its mothers, and their second daughters in the next one."""
+        return self._step(StepName.DIVISIONS, (self.frames,))
 
     @property
     def numbers(self) -> Step:
-        """One unit: all frames are swept once."""
-        return self._step("numbers", (1,))
+        """One work item: all frames are swept once."""
+        return self._step(StepName.NUMBERS, (1,))
 
     @property
     def tables(self) -> Step:
-        """One unit for each frame."""
-        return self._step("tables", (self.frames,))
+        """One work item for each frame."""
+        return self._step(StepName.TABLES, (self.frames,))
 
     def publish(self, level: int, shards: int) -> Step:
-        """One unit for each shard of each frame."""
-        return self._step(f"publish-{level}", (self.frames, shards), BUNDLE)
+        """One work item for each shard of each frame."""
+        return self._step(StepName.PUBLISH, (self.frames, shards), BUNDLE, level)
 
 
-def place_of(run: TrackRun, step: Step, unit: Unit) -> dict[str, Any]:
-    """Shard, frame, and box of a unit in px."""
-    shard, frame = (unit[0], unit[1]) if step.name == "objects" else (unit[1] if len(unit) > 1 else None, unit[0])
+def place_of(run: TrackRun, step: Step, item: WorkItem) -> tuple[int | None, Region]:
+    """Number of the shard of a work item, None for the whole frame, and its place."""
+    by_shard = step.kind == StepName.OBJECTS
+    shard, frame = item if by_shard else (item[1] if len(item) > 1 else None, item[0])
     sides = None
     if shard is not None:
-        box = run.source.shards(int(step.name.removeprefix("publish-")) if step.name.startswith("publish-") else 0)[
-            shard
-        ]
-        sides = [box.y0, box.x0, box.y1, box.x1]
-    return {"number": shard, "frame": frame, "slice": 0, "box_px": sides, "box_um": None}
+        box = run.source.shards(0 if by_shard else step.index or 0)[shard]
+        sides = (box.y0, box.x0, box.y1, box.x1)
+    return shard, Region(frame=frame, slice=0, box_px=sides, box_um=None)
 
 
 def plan_tracks(image: NgffImage, source: LabelLayer, rules: LinkRules, scratch: Folder, window: int = 64) -> TrackRun:

@@ -16,9 +16,9 @@ from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
 from cellscale.segmentation.object_table import TABLE, object_table, parquet, part_name
-from cellscale.segmentation.plan import Unit
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.verification import counts
+from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tracking.plan import TrackRun
 from cellscale.tracking.tables import Frames
@@ -39,7 +39,7 @@ def numbers_name(window: int) -> str:
     return f"numbered/{window:07d}"
 
 
-def number(run: TrackRun, units: Sequence[Unit]) -> Arrays:
+def number(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
     """Number the tracks of all frames; the record counts objects, tracks, links over gaps, and divisions."""
     frames, arrays = Frames(run), dict[str, NDArray[np.generic]]()
     tracks = divisions = objects = gaps = 0
@@ -79,11 +79,11 @@ class Tracks:
         return found
 
 
-def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
+def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write shards (frame, shard) of a level; return the counts of objects and pixels."""
     run, layer, level = publication.run, publication.layer, publication.level
     shards, tracks, written, places = layer.shards(level), Tracks(run), [], []
-    for t, shard in units:
+    for t, shard in items:
         box, objects, pixels, last = shards[shard], 0, 0, 0
         for z in range(layer.size("z")):
             places.append(array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)))
@@ -98,17 +98,17 @@ def publish(publication: Publication, units: Sequence[Unit]) -> Arrays:
     return counts(written)
 
 
-def tables(publication: Publication, units: Sequence[Unit]) -> Arrays:
+def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of frames (frame,), one Parquet file each, in the layer's folder."""
     run, layer = publication.run, publication.layer
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
     tracks, written = Tracks(run), []
-    for (t,) in units:
+    for (t,) in items:
         rows = track_rows(tracks, t)
         folder.write(part_name(t, 0), parquet(rows), flush=False)
         area, labels = tracks.frames.objects(t)["area"], tracks.of(t, "track")
         written.append((1, int(area.sum()), int(labels.max(initial=0))))
-    folder.flush(part_name(t, 0) for (t,) in units)
+    folder.flush(part_name(t, 0) for (t,) in items)
     return counts(written)
 
 

@@ -70,7 +70,7 @@ def track(
     OvertakenError
         If another driver signs the run.
     RunError
-        If units failed, or there are more tracks than uint32 has labels; nothing is published then.
+        If work items failed, or there are more tracks than uint32 has labels; nothing is published then.
     """
     attempt, finished = resumed(run, target)
     owner = sign(run, allow_failed_tiles=False, attempt=attempt)
@@ -136,10 +136,10 @@ def _write(layer: LabelLayer, run: TrackRun, counts: Counts, report: Report) -> 
     store = Store(url=layer.place("report"), storage_options=layer.storage_options)
     write_group(store, layer.version, {})
     told = {"layer": layer.url, "digest": run.digest, **run.description}
-    store.folder.write_json(JSON, {**told, "counts": dataclasses.asdict(counts), "report": dataclasses.asdict(report)})
+    store.folder.write_json(JSON, {**told, "counts": dataclasses.asdict(counts), "report": report.to_dict()})
 
 
 def _stored(layer: LabelLayer) -> tuple[Counts, Report]:
     """Read back what `_write` has written."""
     told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON)
-    return Counts(**told["counts"]), Report(**told["report"])
+    return Counts(**told["counts"]), Report.from_dict(told["report"])

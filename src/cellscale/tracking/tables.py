@@ -12,8 +12,9 @@ from cellscale.kernels.tables import grouped
 from cellscale.linking.links import daughters, link_frames, link_gap
 from cellscale.linking.numbering import Earlier, earlier_of
 from cellscale.linking.tables import object_sums, overlap_sums, whole_objects, whole_overlaps
-from cellscale.segmentation.plan import Records, Step, Unit
-from cellscale.segmentation.records import Arrays, flat_table, table_in
+from cellscale.segmentation.plan import Records
+from cellscale.segmentation.records import Arrays, table_columns, table_in
+from cellscale.segmentation.work_items import Step, WorkItem
 from cellscale.tracking.plan import TrackRun
 from cellscale.types import Box, Labels, Table
 
@@ -22,12 +23,12 @@ Links = NDArray[np.int64]
 _NONE = np.zeros((0, 2), np.int64)
 
 
-def count_objects(run: TrackRun, units: Sequence[Unit]) -> Arrays:
-    """Count the objects of frames in shards, and their overlaps with the next frame: units (shard, frame)."""
+def count_objects(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
+    """Count the objects of frames in shards, and their overlaps with the next frame: work items (shard, frame)."""
     shards, arrays = run.source.shards(), dict[str, NDArray[np.generic]]()
-    kept: dict[Unit, list[Labels]] = {}
-    for shard, t in units:
-        # The next frame of a shard is mostly the next unit's own: it is read once.
+    kept: dict[WorkItem, list[Labels]] = {}
+    for shard, t in items:
+        # The next frame of a shard is mostly that of the next work item: it is read once.
         kept = {
             (shard, at): kept[shard, at] if (shard, at) in kept else _slices(run, shards[shard], at)
             for at in range(t, min(t + 2, run.frames))
@@ -37,8 +38,8 @@ def count_objects(run: TrackRun, units: Sequence[Unit]) -> Arrays:
             object_sums(labels, origin=origin, z=z, shape=run.measured.shape) for z, labels in enumerate(kept[shard, t])
         ]
         overlaps = [overlap_sums(*planes) for planes in zip(kept[shard, t], kept.get((shard, t + 1), []), strict=False)]
-        arrays |= flat_table(grouped(objects, ("label",)), f"{shard}/{t}/objects.")
-        arrays |= flat_table(grouped(overlaps, ("a", "b")) if overlaps else {}, f"{shard}/{t}/overlaps.")
+        arrays |= table_columns(f"{shard}/{t}/objects", grouped(objects, ("label",)))
+        arrays |= table_columns(f"{shard}/{t}/overlaps", grouped(overlaps, ("a", "b")) if overlaps else {})
     return arrays
 
 
@@ -62,7 +63,7 @@ class Frames:
 
     def _parts(self, t: int, name: str) -> list[Table]:
         step = self.run.objects
-        return [table_in(self._records.of(step, (shard, t)), f"{shard}/{t}/{name}.") for shard in range(step.sizes[0])]
+        return [table_in(self._records.of(step, (shard, t)), f"{shard}/{t}/{name}") for shard in range(step.sizes[0])]
 
     def _objects_of(self, t: int) -> Table:
         return whole_objects(self._parts(t, "objects"))
@@ -106,22 +107,22 @@ class Frames:
         return earlier_of(len(self.objects(t)["area"]), self.links(t - 1), gaps, self.divisions(t - 1))
 
 
-def link(run: TrackRun, units: Sequence[Unit]) -> Arrays:
-    """Link frames to the next: units (frame,)."""
+def link(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
+    """Link frames to the next: work items (frame,)."""
     frames = Frames(run)
     return {
         str(t): link_frames(frames.objects(t), frames.objects(t + 1), frames.overlaps(t), run.rules)
         if t + 1 < run.frames
         else _NONE
-        for (t,) in units
+        for (t,) in items
     }
 
 
-def close_gaps(shared: tuple[TrackRun, int], units: Sequence[Unit]) -> Arrays:
-    """Link frames over a gap: units (frame,)."""
+def close_gaps(shared: tuple[TrackRun, int], items: Sequence[WorkItem]) -> Arrays:
+    """Link frames over a gap: work items (frame,)."""
     (run, gap), arrays = shared, dict[str, NDArray[np.generic]]()
     frames = Frames(run)
-    for (t,) in units:
+    for (t,) in items:
         later = t + 1 + gap
         arrays[str(t)] = _NONE
         if later < run.frames:
@@ -130,10 +131,10 @@ def close_gaps(shared: tuple[TrackRun, int], units: Sequence[Unit]) -> Arrays:
     return arrays
 
 
-def find_divisions(run: TrackRun, units: Sequence[Unit]) -> Arrays:
-    """Find mothers and their second daughters in the next frame: units (frame,)."""
+def find_divisions(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
+    """Find mothers and their second daughters in the next frame: work items (frame,)."""
     frames, arrays = Frames(run), dict[str, NDArray[np.generic]]()
-    for (t,) in units:
+    for (t,) in items:
         arrays[str(t)] = _NONE
         if t + 1 < run.frames:
             new = frames.begun(t + 1, run.rules.max_gap + 1)

@@ -14,6 +14,7 @@ from torch import nn
 
 from cellscale.errors import InputError, StoreError
 from cellscale.methods import module_of, settings_of
+from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Batch, Method, Networks, Stage
 from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
@@ -21,33 +22,21 @@ from cellscale.settings.fields import flat, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
 from cellscale.training.crops import Crops, Seen, frame_statistics
-from cellscale.training.frames import Frames, Joined, StoredFrames, TrainingData, check_data, labels_of
+from cellscale.training.frames import Joined, StoredFrames, TrainingData, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
 from cellscale.training.resume_state import Claim, claim
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
+from cellscale.training.task import TrainingTask
 from cellscale.training.validation import Inference, held_out_tiles, predictions, scored, tuning_tiles
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Labels, Prediction
 
-__all__ = ["Progress", "TrainingData", "TrainingSettings", "train"]
+__all__ = ["Progress", "TrainingData", "TrainingSettings", "TrainingTask", "train"]
 
 VIEWS = 256
 """Greatest number of samples on which class frequencies are counted."""
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a setting; auto: cuda where there is one.
-
-    Raises
-    ------
-    InputError
-        For cuda on a machine where torch finds none.
-    """
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"Setting 'device' is {name!r}, and torch finds no GPU here. Set device=cpu, or auto.")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,46 +171,15 @@ def _json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def train(  # noqa: PLR0913
-    method: Method,
-    data: Sequence[Frames],
-    validation: Sequence[Frames] = (),
-    *,
-    output: str,
-    settings: TrainingSettings | None = None,
-    init_from: Model | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
-    pixel_size_um: tuple[float, float] | None = None,
-    workers: Workers | None = None,
-    claimed: Claim | None = None,
-    on_progress: Progress = silent,
+def train(
+    task: TrainingTask, *, workers: Workers | None = None, claimed: Claim | None = None, on_progress: Progress = silent
 ) -> Model:
     """Train a method in this process and save the model.
 
     Parameters
     ----------
-    method : Method
-        Networks, losses and decoding.
-    data : sequence of Frames
-        Images (c, y, x) with instance labels (y, x).
-    validation : sequence of Frames
-        Held-out frames: scored during the training and used to calibrate thresholds at the end.
-    output : str
-        Folder of the model, any fsspec URL.
-    settings : TrainingSettings
-        Steps, crops, augmentation …
-    init_from : Model
-        Model with the initial weights; None: weights drawn from the seed.
-    resume : bool
-        Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is.
-    overwrite : bool
-        Replace a model or training in `output`.
-    storage_options : mapping
-        Options for fsspec.
-    pixel_size_um : tuple of float
-        Height and width of a pixel, µm.
+    task : TrainingTask
+        Method, data, settings and the folder of the model.
     workers : Workers
         This worker's place in a process group that exists already.
     claimed : Claim
@@ -237,7 +195,7 @@ def train(  # noqa: PLR0913
     Raises
     ------
     ExistsError
-        If `output` holds a model or an unfinished training.
+        If the folder holds a model or an unfinished training.
     InputError
         If data and method do not fit, the model to start from has other networks, or the unfinished training was
         another one.
@@ -245,77 +203,50 @@ def train(  # noqa: PLR0913
         If the loss is not a finite number.
     """
     started = time.monotonic()
-    settings, workers = settings or TrainingSettings(), workers or Workers()
-    folder = Folder(url=output, storage_options=dict(storage_options or {}))
-    frames, _ = check_data(data, validation, method.channels, settings.ignore_label)
-    settings = settings.counted(len(frames), 1 if workers.elastic else workers.world)
-    held = claimed or claim(folder, resume=resume, overwrite=overwrite)
-    if resume and folder.exists(DESCRIPTION) and not held.open:
-        return finished(output, method, settings, len(frames), folder.storage_options)
+    workers = workers or Workers()
+    settings = task.settings.counted(len(task.frames), 1 if workers.elastic else workers.world)
+    held = claimed or claim(task.folder, resume=task.resume, overwrite=task.overwrite)
+    if task.resume and task.folder.exists(DESCRIPTION) and not held.open:
+        return finished(task, settings)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     with nullcontext() if claimed else held.given_up_on_error():
-        training = _begun(
-            method,
-            data,
-            validation,
-            settings=settings,
-            init_from=init_from,
-            claim=held,
-            workers=workers,
-            on_progress=on_progress,
-        )
+        training = _begun(task, settings, claim=held, workers=workers, on_progress=on_progress)
         training.learn()
         if workers.rank == 0:
-            return training.finished(pixel_size_um, started)
-        return Model(method=training.method, networks=dict(training.networks), pixel_size_um=pixel_size_um)
+            return training.finished(task.pixel_size_um, started)
+        return Model(method=training.method, networks=dict(training.networks), pixel_size_um=task.pixel_size_um)
 
 
-def finished(
-    output: str, method: Method, settings: TrainingSettings, frames: int, storage_options: Mapping[str, Any]
-) -> Model:
+def finished(task: TrainingTask, settings: TrainingSettings) -> Model:
     """The model of a training that is to be resumed and has ended; InputError if it was another training."""
-    model = load_model(output, storage_options, trust=[module_of(method.name)])
+    method = task.method
+    model = load_model(task.output, task.storage_options, trust=[module_of(method.name)])
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
-    asked = {"method": method.name, "frames": frames} | {name: _json(value) for name, value in flat(settings).items()}
+    asked = {"method": method.name, "frames": len(task.frames)}
+    asked |= {name: _json(value) for name, value in flat(settings).items()}
     changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())
     if changes:
         raise InputError(
-            f"{output} holds the finished model of another training ({changes}). "
+            f"{task.output} holds the finished model of another training ({changes}). "
             "Choose another folder, or replace it with --overwrite."
         )
     return model
 
 
-def _begun(  # noqa: PLR0913
-    method: Method,
-    data: Sequence[Frames],
-    validation: Sequence[Frames],
-    *,
-    settings: TrainingSettings,
-    init_from: Model | None,
-    claim: Claim,
-    workers: Workers,
-    on_progress: Progress,
+def _begun(
+    task: TrainingTask, settings: TrainingSettings, *, claim: Claim, workers: Workers, on_progress: Progress
 ) -> Training:
-    """A fresh training, or the interrupted one in the folder."""
-    frames, held_out = check_data(data, validation, method.channels, settings.ignore_label)
-    description = {
-        **{f"method.{name}": value for name, value in settings_of(method).items()},
-        **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
-        "method": method.name,
-        "frames": len(frames),
-        "data": repr([getattr(part, "planes", len(part)) for part in [*data, *validation]]),
-        "workers": "any" if workers.elastic else workers.world,
-        **({"start": digest(init_from)} if init_from else {}),
-    }
+    """A fresh training, or the interrupted one in the folder; `settings` have the steps of all epochs counted."""
+    frames, method = task.frames, task.method
+    description = _description(task, settings, workers)
     seen = frame_statistics(frames, method.intensity, settings.ignore_label, workers, on_progress)
     earlier = claim.kept()
     fitted = replaced(method, earlier.fitted) if earlier else fitted_to(method, frames, settings, on_progress, seen)
     torch.manual_seed(settings.seed)
     networks = fitted.networks()
     device = device_of(settings.device)
-    if init_from:
-        begin_with(init_from, networks)
+    if task.init_from:
+        begin_with(task.init_from, networks)
     if earlier:
         earlier.continue_with(description, networks)
     for network in networks.values():
@@ -327,8 +258,8 @@ def _begun(  # noqa: PLR0913
         networks=networks,
         data=frames,
         seen=seen,
-        held_out=_crops(held_out, method, settings) if held_out is not None and workers.rank == 0 else None,
-        validates=held_out is not None,
+        held_out=_crops(task.held_out, method, settings) if task.held_out is not None and workers.rank == 0 else None,
+        validates=task.held_out is not None,
         settings=settings,
         device=device,
         claim=claim,
@@ -339,6 +270,19 @@ def _begun(  # noqa: PLR0913
         on_progress=on_progress,
         clock=Stopwatch(device=device) if settings.profile else no_clock,
     )
+
+
+def _description(task: TrainingTask, settings: TrainingSettings, workers: Workers) -> dict[str, Any]:
+    """Settings and data of a training: those of a resumed one must be equal."""
+    return {
+        **{f"method.{name}": value for name, value in settings_of(task.method).items()},
+        **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        "method": task.method.name,
+        "frames": len(task.frames),
+        "data": repr([getattr(part, "planes", len(part)) for part in [*task.data, *task.validation]]),
+        "workers": "any" if workers.elastic else workers.world,
+        **({"start": digest(task.init_from)} if task.init_from else {}),
+    }
 
 
 def begin_with(init_from: Model, networks: Mapping[str, nn.Module]) -> None:

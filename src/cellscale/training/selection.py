@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from cellscale.errors import InputError, MissingError
-from cellscale.ngff.frame_ranges import Frames, annotated, chosen_frames, ranges
+from cellscale.ngff.frame_ranges import annotated, ranges
 from cellscale.ngff.image import NgffImage, list_images, open_image
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
+from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.training.frames import TrainingData
 
 log = logging.getLogger("cellscale")

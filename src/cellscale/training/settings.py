@@ -61,7 +61,7 @@ class TrainingSettings:
     profile: bool = False
     """Whether `model.json` records the times of the parts of the training."""
     device: str = "auto"
-    """Device of the networks: cpu, cuda; auto: cuda if there is one."""
+    """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     threads: int = 0
     """Threads of the arithmetic of one worker; 0: its share of the machine's processors."""
     loader_workers: int = 1
@@ -102,8 +102,7 @@ class TrainingSettings:
         for name in counts:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
-        if self.device != "auto":
-            check_device(self.device)
+        check_device(self.device)
         if self.decay_epochs <= 0 or not 0 < self.decay_factor <= 1:
             raise InputError(
                 f"Settings 'decay_epochs' and 'decay_factor' are {self.decay_epochs} and {self.decay_factor}; expected "

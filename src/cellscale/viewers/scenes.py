@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cellscale.errors import MissingError
+from cellscale.ngff.array_io import check_range
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
@@ -81,6 +81,5 @@ def scene(
     first = min((t for layer in found[-1:] for t in annotated(layer, range(opened.size("t")))), default=0)
     t = frame if frame is not None else first
     for axis, number, kind in (("t", t, "Frame"), ("z", z, "Slice")):
-        if not 0 <= number < opened.size(axis):
-            raise MissingError(f"{kind} {number} of {opened.url}: it has {opened.size(axis)}, counted from 0.")
+        check_range(kind, number, opened.size(axis), url=opened.url)
     return Scene(image=opened, labels=tuple(found), t=t, z=z)

@@ -110,7 +110,7 @@ def by_centroid(truth: list[Mask], predicted: list[Mask]) -> dict[str, float]:
     return {"cell_dice": float(np.mean(dice)), "cell_pixel_error": float(np.mean(error))}
 
 
-def rim(labels: Labels) -> NDArray[np.int64]:
+def boundary(labels: Labels) -> NDArray[np.int64]:
     """Coordinates of cell pixels next to another label, (n, 2)."""
     height, width = labels.shape
     found = []
@@ -129,7 +129,7 @@ def share_near(a: NDArray[np.int64], b: NDArray[np.int64], radius: int) -> float
 
 def contours(truth: Labels, prediction: Labels) -> dict[str, float]:
     """F1 scores of the boundary pixels of two label images for tolerances of 1 to 7 px."""
-    a, b, found = rim(truth), rim(prediction), {}
+    a, b, found = boundary(truth), boundary(prediction), {}
     for radius in range(1, 8):
         recall, precision = share_near(a, b, radius), share_near(b, a, radius)
         found[f"contour_f1_{radius}"] = share(2 * precision * recall, precision + recall, False)

@@ -118,7 +118,7 @@ def ronneberger(labels: NDArray[Any], *, w0: float, sigma: float, squares: bool,
     return weights
 
 
-def rim_weights(labels: NDArray[Any], *, alpha: float, sigma: float) -> NDArray[np.float64]:
+def boundary_weights(labels: NDArray[Any], *, alpha: float, sigma: float) -> NDArray[np.float64]:
     """Weights (y, x) of Lin and Norouzi (2021), equation 3 without w_c: the nearest boundary pixel of each pixel."""
     boundary = boundary_pixels(labels)
     weights = np.zeros(labels.shape)

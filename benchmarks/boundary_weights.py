@@ -1,6 +1,6 @@
 """Draw the weights of equation 3 of Lin and Norouzi (2021) for several σ and α, as their figures 2 and 3.
 
-Run `python benchmarks/rim_weights.py docs/images/rim-weights.png`.
+Run `python benchmarks/boundary_weights.py docs/images/boundary-weights.png`.
 """
 
 import sys

@@ -1,0 +1,129 @@
+"""Steps of a run, their work items and tasks, and the names of the records that tasks write.
+
+A step has one work item for each plane, or for each window, tile, row group or shard of each plane. Work items are
+numbered in raster order and bundled into tasks. A task leaves one completion record in the folder of its step. If it
+fails, each of its work items is tried alone and leaves a record of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+WorkItem: TypeAlias = tuple[int, ...]
+"""Coordinates of a work item: a plane; a plane and a window, tile, row group or shard."""
+
+
+class StepName(StrEnum):
+    """Kinds of steps: those of a segmentation in their order, then those of a tracking run."""
+
+    INTENSITY = "intensity"
+    PREDICT = "predict"
+    DECODE = "decode"
+    ROW_GROUPS = "row_groups"
+    JOIN = "join"
+    PUBLISH = "publish"
+    SEAMS = "seams"
+    TABLES = "tables"
+    OBJECTS = "objects"
+    LINKS = "links"
+    GAPS = "gaps"
+    DIVISIONS = "divisions"
+    NUMBERS = "numbers"
+
+
+_PARTS = {
+    StepName.PREDICT: "window",
+    StepName.DECODE: "tile",
+    StepName.ROW_GROUPS: "row group",
+    StepName.TABLES: "row group",
+}
+"""Parts of a plane that are work items of a step, where they are not shards."""
+ABOUT_THE_LAYER = frozenset({StepName.PUBLISH, StepName.SEAMS, StepName.TABLES})
+"""Steps whose records are about the arrays of a layer: they are void with other arrays."""
+
+
+def step_of_folder(folder: str) -> StepName | None:
+    """The step whose records lie in a folder of the run, or None for other folders and files."""
+    return next((step for step in StepName if step.value == folder.partition("-")[0]), None)
+
+
+class RecordName(NamedTuple):
+    """Name of a completion record."""
+
+    step: str
+    """Name of the step, and of the folder of its records."""
+    task: int
+    """Number of the task."""
+    position: int | None = None
+    """Position in the task of a work item that was tried alone; None: the record is the whole task's."""
+
+    @property
+    def file(self) -> str:
+        """Name of the object in the folder of the step."""
+        return f"{self.task:07d}" if self.position is None else f"{self.task:07d}-{self.position:05d}"
+
+    @property
+    def path(self) -> str:
+        """Name of the object in the folder of the run."""
+        return f"{self.step}/{self.file}"
+
+
+class Task(NamedTuple):
+    """Work items that are done together, and the record that they leave."""
+
+    record: RecordName
+    items: list[WorkItem]
+
+    def alone(self) -> list[Task]:
+        """One task for each work item."""
+        return [Task(self.record._replace(position=position), [item]) for position, item in enumerate(self.items)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A part of a run: work items, bundled into tasks."""
+
+    kind: StepName
+    index: int | None = None
+    """Distinguishes steps of one kind: the level that is published, or the frames of the gaps that are closed."""
+    sizes: tuple[int, ...]
+    """Number of planes, or of planes and of windows, tiles, row groups or shards in each."""
+    bundle: int
+    """Work items in one task."""
+    item_px: int
+    """Pixels of a work item; of the largest one where they differ."""
+
+    @property
+    def name(self) -> str:
+        """Name of the step in reports, and of the folder of its records."""
+        return self.kind.value if self.index is None else f"{self.kind}-{self.index}"
+
+    @property
+    def item_kind(self) -> str:
+        """Kind of a work item: a frame, or one window, tile, row group or shard of it."""
+        return _PARTS.get(self.kind, "shard") if len(self.sizes) > 1 else "frame"
+
+    def __len__(self) -> int:
+        """Number of tasks."""
+        return math.ceil(math.prod(self.sizes) / self.bundle)
+
+    def record_name(self, number: int) -> RecordName:
+        """Name of a task's record."""
+        return RecordName(self.name, number)
+
+    def task(self, number: int) -> Task:
+        """A task: its work items and the name of its record."""
+        items = range(number * self.bundle, min((number + 1) * self.bundle, math.prod(self.sizes)))
+        coordinates = [tuple(int(i) for i in np.unravel_index(item, self.sizes)) for item in items]
+        return Task(self.record_name(number), coordinates)
+
+    def records_of(self, item: WorkItem) -> tuple[RecordName, RecordName]:
+        """Names of the records that may hold a work item: the record of its task, and its own if it was tried alone."""
+        number, position = divmod(int(np.ravel_multi_index(item, self.sizes)), self.bundle)
+        whole = self.record_name(number)
+        return whole, whole._replace(position=position)

@@ -1,0 +1,37 @@
+"""Origin of an imported image: the files it was read from, by which a later command recognizes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cellscale.sources.frames import Source
+
+
+def origin_of(images: Sequence[Source], path: str, *, chosen: Sequence[Any]) -> dict[str, str]:
+    """Describe what images were read from, without the folders of this machine.
+
+    Files are compared by name, size and time of change: reading all pixels again would take as long as the import.
+
+    Parameters
+    ----------
+    images : sequence of Source
+        The images, as they were opened.
+    path : str
+        Where they were opened.
+    chosen : sequence
+        Options that chose a part of the pixels, or gave them another meaning.
+
+    Returns
+    -------
+    dict of str to str
+        `name` of the file or folder, and the SHA-256 `digest` of its files and of `chosen`.
+    """
+    files = {Path(name.partition("::")[0]).expanduser() for image in images for name in image.files}
+    known = [(file.name, file.stat()) for file in sorted(files) if file.exists()]
+    found = [(name, status.st_size, status.st_mtime_ns) for name, status in known]
+    text = json.dumps([found, path.partition("::")[2], list(chosen)])
+    return {"name": Path(path.partition("::")[0]).resolve().name, "digest": hashlib.sha256(text.encode()).hexdigest()}
