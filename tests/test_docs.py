@@ -23,7 +23,7 @@ EXECUTED = ("tutorial.md", "measuring.md")
 """Pages whose blocks are run one after the other; a block with a title is for the reader alone."""
 NOTEBOOKS = {
     "examples/intensity.ipynb": "assert min(inside) > 2 * max(outside), (inside, outside)\nassert len(each) == 6",
-    "docs/first_steps.ipynb": "assert labels[0].max() > 8\nassert after['seg'] > before['seg'] + 0.1, (before, after)",
+    "docs/first_steps.ipynb": "assert labels[0].max() > 8\nassert after.seg > before.seg + 0.1, (before, after)",
 }
 """Notebooks, and what must hold at their end."""
 

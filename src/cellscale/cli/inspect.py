@@ -117,7 +117,8 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
         counts = plate_results.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
-        click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), 'well')}")
+        what = "well" if any("/" in name for name in counts) else "image"
+        click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), what)}")
         return
     drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
     if as_json:
