@@ -22,6 +22,7 @@ from cellscale.cli.terminal import (
     storage_options,
     wells,
 )
+from cellscale.storage.folder import check_file, write_file
 from cellscale.storage.json_text import json_text
 
 
@@ -34,21 +35,24 @@ from cellscale.storage.json_text import json_text
 @click.option(
     "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that were not annotated: not scored."
 )
-@click.option("--output", type=click.Path(dir_okay=False), help="JSON file to write the scores to.")
+@click.option("--output", help="JSON file to write the scores to, any fsspec URL.")
 @wells
 @as_json
 @storage_options
 def evaluate_command(image: str, output: str | None, as_json: bool, wells: str | None, **options: Any) -> None:
     """Score a label layer of IMAGE, or of all images of a plate or collection, against the ground truth."""
-    if several_images(image, wells, options):
+    several = several_images(image, wells, options)
+    if output:
+        read = [image, *filter(None, [options["ground_truth_store"]])]
+        check_file(output, read, options["storage_options"])
+    if several:
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
         scores = plate_results.evaluate_plate(image, wells=wells, **options).to_dict()
     else:
         scores = cellscale.evaluate(image, **options).to_dict()
     if output:
-        with click.open_file(output, "w", atomic=True) as stream:
-            stream.write(json_text(scores, indent=1))
+        write_file(output, json_text(scores, indent=1).encode(), options["storage_options"])
     if as_json:
         click.echo(json_text(scores, indent=1))
     else:

@@ -40,8 +40,8 @@ PREDICTION = (
     click.option("--channels", help="Channels by number or name, separated by commas. [default: the first ones]"),
     click.option(
         "--z-mode",
-        type=click.Choice(["slices", "max_projection"]),
-        help="Segment each slice, or the maximum over all slices. [default: slices]",
+        type=click.Choice(["slices", "max_projection", "linked"]),
+        help="Segment each slice, or the maximum over all; linked: join slices to 3-D objects. [default: slices]",
     ),
     click.option(
         "--level",
@@ -73,6 +73,7 @@ LAYER = (
 @click.command("segment")
 @click.argument("image")
 @with_options(*LAYER, *PREDICTION, *ray_options, wells)
+@click.option("--unique-ids", is_flag=True, help="Number cells through all frames: no number occurs in two of them.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--allow-failed-tiles", is_flag=True, help="Publish the layer even if tiles failed; exit status 3.")
 @click.option("--report", help="Folder for a copy of the run's report, also written for a failed run.")
@@ -181,6 +182,7 @@ def predict_maps_command(quiet: bool, /, image: str, as_json: bool, **options: A
 @click.argument("image")
 @click.option("--layer", default="cells", show_default=True, help="Layer that was segmented at a coarser level.")
 @click.option("--new-layer", help="Name of the layer to write. [default: LAYER-full]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Print the new layer's URL as JSON.")
 @storage_options
 @click.pass_obj

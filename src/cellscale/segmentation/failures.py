@@ -126,6 +126,10 @@ class FailedTile:
 def place_of(run: Run, step: Step, item: WorkItem) -> tuple[int | None, Region]:
     """Number of a work item in its frame, None for the whole frame, and its place."""
     plane, *rest = item
+    if step.kind == StepName.SLICE_TABLES:
+        return plane, Region.of(run, rest[0], None)
+    if step.kind == StepName.SLICE_LINKS or (step.kind == StepName.TABLES and not rest):
+        return None, Region.of(run, plane * run.slices, None)
     return rest[0] if rest else None, Region.of(run, plane, _box(run, step, rest))
 
 

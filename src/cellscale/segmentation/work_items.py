@@ -26,6 +26,8 @@ class StepName(StrEnum):
     DECODE = "decode"
     ROW_GROUPS = "row_groups"
     JOIN = "join"
+    SLICE_TABLES = "slice_tables"
+    SLICE_LINKS = "slice_links"
     PUBLISH = "publish"
     SEAMS = "seams"
     TABLES = "tables"

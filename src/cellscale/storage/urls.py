@@ -69,8 +69,15 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFi
     return found
 
 
-def check_apart(source: str, output: str) -> None:
+def check_apart(source: str, output: str, *, may_hold: bool = False) -> None:
     """Refuse an output that is, contains or lies in its input.
+
+    Parameters
+    ----------
+    source, output : str
+        URLs of the two.
+    may_hold : bool
+        Allow an output that contains the source: a folder for a few files.
 
     Raises
     ------
@@ -78,7 +85,7 @@ def check_apart(source: str, output: str) -> None:
         With both places.
     """
     inner, outer = sorted((_parts(source), _parts(output)), key=len, reverse=True)
-    if inner[: len(outer)] == outer:
+    if inner[: len(outer)] == outer and not (may_hold and inner == _parts(source) != outer):
         how = "is" if inner == outer else "lies in" if outer == _parts(source) else "holds"
         raise InputError(f"The output {output} {how} the input {source}. Choose another place for the output.")
 
