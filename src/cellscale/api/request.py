@@ -36,7 +36,7 @@ class Job:
     target: Target
     engine: FanOut
     settings: Settings
-    """As they were asked for; the run's have a device in the place of "auto"."""
+    """As they were asked for; the run's have a device instead of "auto"."""
 
     def placed(self, place: Placement) -> Job:
         """The job planned for another device and arithmetic, which may change the last bits of its maps."""

@@ -1,4 +1,4 @@
-"""Failures of a run: which work items and blocks failed, where they lie, and why."""
+"""Failures of a run: work items and blocks that failed, their places and the reasons."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class FailedTile:
 
     @property
     def region(self) -> Region:
-        """The place alone."""
+        """The place, without the reason."""
         return Region(frame=self.frame, slice=self.slice, box_px=self.box_px, box_um=self.box_um)
 
     def __str__(self) -> str:

@@ -173,7 +173,7 @@ class Run:
 
     @property
     def volume_tables(self) -> Step:
-        """One work item for each frame, in the place of `tables` where slices are joined."""
+        """One work item for each frame, instead of `tables` where slices are joined."""
         return dataclasses.replace(self.slice_links, kind=StepName.TABLES)
 
     @property

@@ -177,7 +177,7 @@ class VolumeNumbers:
 def volume_rows(numbering: Numbering, numbers: VolumeNumbers, frame: int) -> pa.Table:
     """Rows of the 3-D objects of a frame, by its place in the run.
 
-    The columns are those of every object table, with volume in the place of area, and the centroid's slice, the first
+    The columns are those of every object table, with volume instead of area, and the centroid's slice, the first
     slice and the one after the last, and the surface: the faces of voxels behind which the object does not go on.
     """
     run = numbering.run

@@ -76,7 +76,7 @@ class RecordName(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Work items that are done together, and the record that they leave."""
+    """Work items that are executed together, and the name of their record."""
 
     record: RecordName
     items: list[WorkItem]

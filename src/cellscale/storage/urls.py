@@ -65,8 +65,15 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFi
     """The file system of a URL, and the place there."""
     if is_local(url):
         return fsspec.filesystem("file"), str(local_path(url))
-    found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(url, **options_for(url, options))
+    found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(url, **client_options(url, options))
     return found
+
+
+def client_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a URL's own file system, with which it reads an object by one request."""
+    chosen = options_for(url, options)
+    # With more, s3fs asks for the size of every object before it reads it.
+    return {"max_concurrency": 1, **chosen} if url.startswith("s3://") else chosen
 
 
 def check_apart(source: str, output: str, *, may_hold: bool = False) -> None:
