@@ -71,8 +71,8 @@ class _RemoteStore(FsspecStore):
 
     async def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
-        # zarr's own way asks first whether the object exists, by a request for it and a listing: zarr "deletes" every
-        # chunk of background alone, whether it was ever there or not.
+        # zarr "deletes" every chunk of background alone, whether it was ever there or not; its own way asks first
+        # whether the object exists, by a request for it and a listing.
         with contextlib.suppress(*self.allowed_exceptions):
             await self.fs._rm_file(f"{self.path}/{key}")
 

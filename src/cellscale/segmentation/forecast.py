@@ -64,7 +64,10 @@ class Forecast:
 def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
-    return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, run.tables]
+    linked = run.settings.z_mode == "linked"
+    first += [run.slice_tables, run.slice_links] if linked else []
+    last = run.volume_tables if linked else run.tables
+    return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, last]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:
