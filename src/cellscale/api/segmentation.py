@@ -107,11 +107,10 @@ def segment(
     image, chosen = imported(image, chosen, on_progress=on_progress)
     job = segmentation_job(image, loaded, chosen)
     about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
-    run = for_one_worker(job.run) if backend == "serial" else job.run
     with nullcontext() if backend == "serial" else cluster(address):
         job = job if backend == "serial" else job.placed(job.place())
         found = run_segmentation(
-            run,
+            for_one_worker(job.run) if backend == "serial" else job.run,
             job.model.networks,
             job.target,
             executor=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)

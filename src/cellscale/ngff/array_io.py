@@ -128,7 +128,7 @@ def read_block(
     StoreError
         Naming the chunk that cannot be read.
     MissingError
-        If the array was deleted: its lost chunks read as the fill value.
+        If the array was deleted: its chunks would read as the fill value.
     """
     missing: set[str] = set()
     path = level.path
@@ -147,7 +147,7 @@ def read_block(
             before = len(f"{array.path}/".lstrip("/"))
             absent.update(f"{path}/{key[before:]}" for key in missing)
     if missing:
-        # Chunks of background are not stored. Only where some are missing does it cost a request to know that.
+        # Chunks of background are not stored, so a missing chunk alone says nothing: only then is the array looked up.
         check_still_there(store, path)
     block = block.astype(block.dtype.newbyteorder("="), copy=False)
     order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
@@ -197,7 +197,7 @@ def object_keys(store: Store, level: Level, index: Index) -> list[str]:
 
 
 def flush(store: Store, level: Level, indices: Sequence[Index]) -> None:
-    """Return when the objects that were stored for indices are on the disk; object stores keep what they have taken."""
+    """Wait until the objects stored for indices are on the disk; object stores need no flush."""
     if store.on_disk:
         with opened(store, level) as array:
             places = {place for index in indices for place in _objects(array, index)}

@@ -207,7 +207,7 @@ def stage_labels(  # noqa: PLR0913
 
 
 def _created(layer: LabelLayer, level: Level) -> Level:
-    """Create the array of a level, unless this attempt has made it before."""
+    """Create the array of a level, unless this attempt has created it before."""
     settings = array_io.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
     return replace(level, document=layer.store.create_array(level.path, **settings))
 

@@ -273,7 +273,7 @@ class Store:
             store.close()
 
     def create_array(self, path: str, **settings: Any) -> str:
-        """Create an array, as zarr's create_array does; one that is there already stays as it is.
+        """Create an array, as zarr's create_array does; keep an existing one.
 
         Returns
         -------

@@ -1,8 +1,8 @@
 """Decode: compute the fragments of each tile from stored maps.
 
-A tile reads its core ⊕ (decode_reach + link), writes its core's fragment numbers as one scratch object and leaves a
-record of its overlap band, its border bands and its tables. Where a frame is one window, prediction and decoding are
-one task with the same rounding.
+A tile reads its core ⊕ (decode_reach + link). A task writes the fragment numbers of its tiles' cores as one scratch
+object and leaves a record of their overlap bands, border bands and tables. Where a frame is one window, prediction and
+decoding are one task with the same rounding.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.trial import trial
+from cellscale.segmentation.volumes import shards_of
 from cellscale.segmentation.work_items import Step
 from cellscale.types import Box
 
@@ -65,7 +66,7 @@ def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
     linked = run.settings.z_mode == "linked"
-    first += [run.slice_tables, run.slice_links] if linked else []
+    first += [run.slice_tables(len(shards_of(run))), run.slice_links] if linked else []
     last = run.volume_tables if linked else run.tables
     return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, last]
 

@@ -3,7 +3,7 @@
 `.cellscale-NAME/plan.json` names the owner, the attempt and the plan; `.cellscale-NAME/ATTEMPT/` holds the attempt's
 records and scratch objects. A driver signs by writing the plan. Drivers with the same plan share an attempt, since they
 write the same data. Any other plan gets another attempt, so that late tasks of an overtaken driver write to a folder
-that nobody reads. Tasks check the plan before they write a record.
+that nobody reads. Each process checks the plan before it writes a record, at most every few seconds.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Ownership:
     token: str
     """Token of the driver."""
     dropped: tuple[str, ...] = ()
-    """Attempts whose place this one has taken."""
+    """Attempts that this one has replaced."""
     pace: Pace = field(default_factory=Pace, repr=False, compare=False)
-    """Of `glance`."""
+    """Time of the last check by `glance`."""
 
     @property
     def scratch(self) -> Folder:
@@ -68,7 +68,7 @@ class Ownership:
         return self.home.child(self.attempt)
 
     def check(self) -> None:
-        """Raise OvertakenError if another driver has signed: the later one goes on, and cleans up at its end."""
+        """Raise OvertakenError if another driver has signed: the later driver continues, and cleans up at its end."""
         error = self.overtaken()
         if error is not None:
             raise error
@@ -76,17 +76,17 @@ class Ownership:
     def glance(self) -> None:
         """Check, unless this process has done so within the last seconds.
 
-        Nothing depends on it: what an overtaken driver writes, the owner would write, too, or it lies where no one
-        reads.
+        Correctness does not depend on it: an overtaken driver writes the same objects as the owner, or writes into a
+        folder that nobody reads.
         """
         if self.pace.due(GLANCE_S):
             self.check()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Raise OvertakenError in the place of what fails while another driver owns the run.
+        """Raise OvertakenError instead of an error that occurs while another driver owns the run.
 
-        It has deleted what this one needs, or does again what failed.
+        The other driver may have deleted objects that this one needs.
         """
         try:
             yield

@@ -1,7 +1,8 @@
 """Plan: all parameters of a segmentation, fixed before the first pixel is read.
 
-The plan and its digest contain everything that the labels depend on. Tile size and bundles are included so that a run's
-records match its plan, but the labels do not depend on them.
+The plan and its digest contain everything that the labels depend on. The tile size is included so that a run's records
+match its plan, but the labels do not depend on it. The size of tasks is in the plan alone: a resumed run takes it from
+there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -204,11 +204,9 @@ class Run:
         settings = self.settings
         return SliceRules(threshold=settings.z_threshold, measure=settings.z_measure, max_gap=settings.z_max_gap)
 
-    @property
-    def slice_tables(self) -> Step:
+    def slice_tables(self, shards: int) -> Step:
         """One work item for each plane of each shard; neighbouring slices of a shard lie in one task."""
-        shards, items_yx = math.prod(self._shards(0)), (1, len(self.planes))
-        return self._step(StepName.SLICE_TABLES, items_yx, 2**22, 32 * self.task_px, planes=shards)
+        return self._step(StepName.SLICE_TABLES, (1, len(self.planes)), 2**22, 32 * self.task_px, planes=shards)
 
     @property
     def slice_links(self) -> Step:
@@ -253,18 +251,22 @@ class Run:
         return self._step(StepName.JOIN, None, Box.of(self.grid.shape).area, 8 * self.task_px)
 
 
+def with_tasks_of(run: Run, task_px: int | None) -> Run:
+    """The same run with tasks of another size, in its description too: a resumed run needs the tasks of its records."""
+    described = {**run.description, "settings": {**run.description["settings"], "task_px": task_px}}
+    return replace(run, settings=replace(run.settings, task_px=task_px), description=described)
+
+
 def for_one_worker(run: Run) -> Run:
     """The same run with tasks of whole frames: there are no other workers to take a part of one.
 
     Windows and tiles of one task share the chunks that they read.
     """
-    task_px = run.settings.task_px or max(run.task_px, min(Box.of(run.grid.shape).area, MAX_TASK_PX))
-    described = {**run.description, "settings": {**run.description["settings"], "task_px": task_px}}
-    return replace(run, settings=replace(run.settings, task_px=task_px), description=described)
+    return with_tasks_of(run, run.settings.task_px or max(run.task_px, min(Box.of(run.grid.shape).area, MAX_TASK_PX)))
 
 
 def _digest(description: Mapping[str, Any]) -> str:
-    """Digest of all but the size of tasks: a run that is resumed goes on with the tasks that it began with."""
+    """Digest of everything except the size of tasks: a resumed run continues with the tasks that it began with."""
     settings = {name: value for name, value in description["settings"].items() if name != "task_px"}
     text = json.dumps({**description, "settings": settings}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -23,7 +23,7 @@ from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
 from cellscale.segmentation.join import cells_before, counted, join, join_row_groups
 from cellscale.segmentation.ownership import sign, stored_plan
-from cellscale.segmentation.plan import Run
+from cellscale.segmentation.plan import Run, with_tasks_of
 from cellscale.segmentation.predict import predict, reached_in_record
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables, volume_tables
 from cellscale.segmentation.records import Arrays
@@ -32,7 +32,7 @@ from cellscale.segmentation.seam_quality import count_seams, layer_quality
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import CHANGED, Target, resumed
-from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices
+from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices, shards_of
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.row_groups import Rows
 
@@ -43,9 +43,15 @@ def _measure_intensities(steps: Steps[Run], target: Target) -> None:
     """Read all frames once; unreadable blocks end the run before anything is made, unless failed tiles are allowed."""
     run, report = steps.run, steps.report
     try:
-        missing = steps.do(
-            run.intensity_statistics, measure_planes, run, instead=placeholders.measure_readable, summary=missing_chunks
-        )
+        # The watch ends before the folder is deleted: that is not another driver's doing.
+        with steps.owner.watched():
+            missing = steps.do(
+                run.intensity_statistics,
+                measure_planes,
+                run,
+                instead=placeholders.measure_readable,
+                summary=missing_chunks,
+            )
         skipped = failures.skipped_blocks(run, steps.records[run.intensity_statistics.name])
         if skipped and not target.allow_failed_tiles:
             report.failed_tiles += failures.recorded(
@@ -131,6 +137,7 @@ def segment(
     if target.report:
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
+        _measure_intensities(steps, target)
         with owner.watched():
             layer = _carried_out(steps, networks, target, model or {})
     except OvertakenError:
@@ -157,14 +164,12 @@ def segment(
 def _as_begun(run: Run) -> Run:
     """The run with the tasks that it began with, whose records are there."""
     old = stored_plan(run.scratch)
-    task_px = old["description"]["settings"]["task_px"] if old else run.settings.task_px
-    return dataclasses.replace(run, settings=dataclasses.replace(run.settings, task_px=task_px))
+    return run if old is None else with_tasks_of(run, old["description"]["settings"]["task_px"])
 
 
 def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
-    """Execute all steps up to a complete, verified layer that is not yet listed."""
+    """Execute all steps after the intensities, up to a complete, verified layer that is not yet listed."""
     run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
-    _measure_intensities(steps, target)
     reached: list[Counter[str]] = []
     if not run.fused:
         instead = placeholders.no_maps if target.allow_failed_tiles else None
@@ -198,7 +203,7 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
 def _linked(steps: Steps[Run], earlier: Rows) -> Volumes:
     """Join the objects of slices to 3-D objects, and count these."""
     run = steps.run
-    steps.do(run.slice_tables, count_slices, Slices(run=run, earlier=earlier))
+    steps.do(run.slice_tables(len(shards_of(run))), count_slices, Slices(run=run, earlier=earlier))
     volumes = Volumes.of(run, steps.do(run.slice_links, link_slices, run, summary=dict))
     steps.report.cells = volumes.count
     return volumes

@@ -24,7 +24,7 @@ from cellscale.types import Box, Image
 ATTEMPTS = 3
 """Attempts to read pixels whose checksums differ: a second read corrects bytes that flipped in transfer."""
 PAUSE_S = 0.2
-"""Before they are read again, s."""
+"""Pause before the next attempt, s."""
 SHARED_BYTES = 2**27
 """Most bytes of pixels that are read at once for several windows or tiles."""
 

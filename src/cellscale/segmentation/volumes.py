@@ -95,7 +95,7 @@ def link_slices(run: Run, items: Sequence[WorkItem]) -> Arrays:
         objects, overlaps = [], []
         for z, plane in enumerate(planes_of(run, frame)):
             for shard in range(shards):
-                found = records.of(run.slice_tables, (shard, plane))
+                found = records.of(run.slice_tables(shards), (shard, plane))
                 part = table_in(found, f"{shard}/{plane}/objects")
                 objects.append({**part, "z0": np.full(len(part["label"]), z)})
                 overlaps.append(table_in(found, f"{shard}/{plane}/overlaps"))
