@@ -26,7 +26,7 @@ PLAN = "plan.json"
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
 _ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
 GLANCE_S = 5.0
-"""How long a process relies on its last look at the plan, s."""
+"""Least time between two checks of the plan by one process, s."""
 
 
 class Pace:
