@@ -234,7 +234,7 @@ class Store:
         mode : {"r", "r+"}
             Read, or write as well.
         document : str, optional
-            What `array_document` returned, so that opening the array takes no request; None: it is read now.
+            Result of `array_document`, so that opening the array takes no request; None: it is read now.
         absent : set of str, optional
             Gets the keys of chunks and shards that are read and do not exist.
 

@@ -113,7 +113,7 @@ def read_each(
     Parameters
     ----------
     run : Run
-        Whose image is read.
+        Run whose image is read.
     boxes : sequence of tuple
         Number of the plane, and the box in it, px: those of a task, row by row.
     references : mapping of int to Reference
