@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
 from cellscale.storage.folder import Folder
@@ -108,7 +108,7 @@ def check_cells(
                 f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
             )
     expected = sum(int(task.objects.sum()) for task in rows)
-    parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    parts = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     found = _stable(lambda: len(parts.names()), expected)
     if found != expected:
         raise RunError(
