@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from cellscale.ngff.image import described, resolve
 from cellscale.ngff.label_list import change_names, names_of
 from cellscale.ngff.metadata import Level, checked_version, read_node
 from cellscale.ngff.names import check_layer_name, child_path
-from cellscale.ngff.pyramids import size_of
+from cellscale.ngff.pyramids import Part, levels_together, size_of
 from cellscale.ngff.stores import DOCUMENTS, Store, joined
 from cellscale.storage.urls import address
 from cellscale.types import Box, Labels
@@ -78,6 +78,11 @@ class LabelLayer:
         """The publication grid of a level, in raster order: boxes of 2048 × 2048 px; one task writes one box."""
         return array_io.grid_boxes((self.size("y", level), self.size("x", level)))
 
+    @property
+    def levels_together(self) -> int:
+        """Number of levels that can be written from the pixels of one box of `shards` at a time."""
+        return levels_together(self.axes, self.levels, self.version)
+
     def _index(self, box: Box, t: int, z: int, *, level: int) -> array_io.Index:
         array_io.check_range("Level", level, len(self.levels), url=self.url)
         array_io.check_range("Frame", t, self.size("t", level), url=self.url)
@@ -129,6 +134,14 @@ class LabelLayer:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
         return array_io.write_plane(self.store, self.levels[level], self.axes, index, whole, empty=False)
+
+    def flush(self, parts: Iterable[Part]) -> None:
+        """Wait until what was written of parts of levels is on the disk, so that a record may vouch for it."""
+        indices: dict[int, list[array_io.Index]] = {}
+        for part in parts if self.store.on_disk else ():
+            indices.setdefault(part.level, []).append(self._index(part.box, part.t, part.z, level=part.level))
+        for level, found in indices.items():
+            array_io.flush(self.store, self.levels[level], found)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:
@@ -229,8 +242,9 @@ def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | N
     node = read_node(group)
     if node is None or name not in names_of(node):
         return
-    change_names(group, checked_version(node, group.url), drop=name)
-    consolidated.refresh(group, child_path(name, group.url), [""])
+    version = checked_version(node, group.url)
+    change_names(group, version, drop=name)
+    consolidated.refresh(group, version, child_path(name, group.url), [""])
     layer = group.child(child_path(name, group.url))
     for document in DOCUMENTS:
         layer.delete_object(document)

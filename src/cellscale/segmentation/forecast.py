@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellscale.methods.protocol import Networks
+from cellscale.ngff.pyramids import levels_together
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.trial import trial
 from cellscale.segmentation.volumes import shards_of
@@ -63,12 +64,13 @@ class Forecast:
 
 
 def steps_of(run: Run) -> list[Step]:
-    """All steps of a run in their order."""
+    """All steps of a run in their order, for a layer of the image's version."""
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
     linked = run.settings.z_mode == "linked"
     first += [run.slice_tables(len(shards_of(run))), run.slice_links] if linked else []
     last = run.volume_tables if linked else run.tables
-    return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, last]
+    together = levels_together(run.image.axes, run.image.levels, run.image.version)
+    return [*first, *(run.publish(level) for level in (0, *range(together, len(run.image.levels)))), last]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:
