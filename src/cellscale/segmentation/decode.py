@@ -58,7 +58,7 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
 
     `image` is all channels of the tile's core, (c, y, x).
     """
-    link = run.method.link
+    link = run.method.reaches.link
     fragments = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
     owned, made = record(fragments, run.grid, tile, link)
     sums = {
@@ -83,7 +83,7 @@ def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
         reached += reached_in(found)
         reference = reference_of(run, plane, records)
         for tile in range(len(run.grid)):
-            box = run.grid.read(tile, run.method.link, run.method.decode_reach)
+            box = run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach)
             image = read_checked(run, plane, run.grid.core(tile), reference)
             made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
     return _recorded(run, made) | limits(reached)
@@ -97,7 +97,7 @@ def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
             raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found[FAILED_REGION]}")
         return found
 
-    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in items}
+    boxes = {tile: run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach) for _, tile in items}
     parts = prefetch(_assembled(run, plane, boxes[tile], stored) for plane, tile in items)
     made, records = [], Records(run.scratch)
     for (plane, tile), part in zip(items, parts, strict=True):
