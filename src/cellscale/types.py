@@ -161,7 +161,7 @@ class Fragments:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """How far prediction and decoding of a method depend on their surroundings."""
+    """Radii within which prediction and decoding of a method depend on their surroundings."""
 
     multiple: int = 1
     """Window sizes are multiples of this, px."""
