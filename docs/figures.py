@@ -1,9 +1,13 @@
-"""Draws images/targets-*.png: what the methods make of a few touching cells. Run from the repository's root."""
+"""Draws images/lineage.png, and images/targets-*.png: what the methods make of a few touching cells.
+
+Run from the repository's root.
+"""
 
 from __future__ import annotations
 
 import io
 import tempfile
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,6 +15,7 @@ from PIL import Image
 
 import cellscale
 from cellscale.methods import load_method
+from cellscale.viewers.lineage import lineage_picture
 from cellscale.viewers.pictures import colours, sheet
 
 FIGURES = {
@@ -40,8 +45,23 @@ def shaded(values: np.ndarray) -> np.ndarray:
     return colormaps["viridis"](values / max(float(values.max()), 1e-9))[..., :3]
 
 
+def lineage() -> bytes:
+    """Tracks of cells that divide at random, as `cellscale draw-lineage` draws them."""
+    rng = np.random.default_rng(3)
+    rows: list[tuple[int, int, int, int]] = []
+    waiting = [(int(begin), 0) for begin in rng.integers(0, 20, 8)]
+    while waiting:
+        begin, parent = waiting.pop(0)
+        end = min(59, begin + int(rng.integers(12, 26)))
+        rows.append((len(rows) + 1, begin, end, parent))
+        waiting += [(end + 1, len(rows))] * 2 if end < 59 else []
+    columns = np.array(rows, np.int64).T
+    return lineage_picture(dict(zip(("track", "begin", "end", "parent"), columns, strict=True)))
+
+
 def main() -> None:
     """Write the figures."""
+    Path("docs/images/lineage.png").write_bytes(lineage())
     cells = labels()
     for figure, shown in FIGURES.items():
         row = {"labels": colours(cells)}

@@ -66,6 +66,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_help_loads_no_library_that_takes_seconds() -> None:
+    """The commands import what they need when they run."""
+    code = (
+        "import sys, cellscale.cli.main; print(*{'torch', 'ray', 'zarr', 'dask', 'xarray', 'numba'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split() == []
+
+
 def test_import_segment_evaluate(work: Path) -> None:
     movie = work / "movie.zarr"
     report = json.loads(
@@ -169,6 +177,29 @@ REFUSED = {
     "no such model": (("segment", "{movie}", "--model", "{work}/none"), "none"),
     "no such label layer": (("evaluate", "{movie}", "--layer", "celsl", "--frames", "0:1"), "truth"),
     "an existing layer": (("segment", "{movie}", "--model", "{work}/model", *TRUST, "--layer", "truth"), "--overwrite"),
+    "scores over a document of the image": (
+        ("evaluate", "{movie}", "--layer", "truth", "--output", "{movie}/zarr.json"),
+        "lies in the input",
+    ),
+    "scores that cannot be written": (
+        ("evaluate", "{movie}", "--layer", "truth", "--output", "/proc/scores.json"),
+        "/proc",
+    ),
+    "a picture over a document of the image": (("preview", "{movie}", "--output", "{movie}/zarr.json"), "lies in"),
+    "a table over a document of the image": (("table", "{movie}", "--output", "{movie}/zarr.json"), "lies in"),
+    "a report in the image": (
+        ("segment", "{movie}", "--model", "{work}/model", *TRUST, "--layer", "new", "--report", "{movie}/0"),
+        "lies in the input",
+    ),
+    "a model in an image that it is validated on": (
+        ("train", "saw", "{movie}", "--validation", "{work}/other.zarr", "--output", "{work}/other.zarr/model"),
+        "lies in the input",
+    ),
+    "maps in the image": (
+        ("predict-maps", "{movie}", "--model", "{work}/model", *TRUST, "--output", "{movie}/maps"),
+        "lies in the input",
+    ),
+    "a prepared image in the image": (("prepare", "{movie}", "{movie}/prepared"), "lies in the input"),
     "an existing destination": (("import", "{work}/frames.tif", "{movie}"), "--overwrite"),
     "another number of channels": (("segment", "{movie}", "--model", "{work}/two", *TRUST), "2 channel"),
     "a store that cannot be written": (

@@ -42,6 +42,7 @@ ORDER = (
     "evaluate_tracks",
     "export_ctc",
     "export_geff",
+    "draw_lineage",
 )
 """Later examples use what earlier ones have written."""
 NOT_RUN = {"demo": "minutes", "doctor": "starts a Ray", "view_in_napari": "needs a screen"}

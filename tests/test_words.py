@@ -82,6 +82,7 @@ HOUSE_WORDS = [
     House(pattern=r"(?i)\bwhat (?:is|was) (?:there|made|written|done|asked for)\b", better="name the thing"),
     House(pattern=r"(?i)\bwhat becomes of\b|\bwhat became of\b", better="outcome"),
     House(pattern=r"(?i)\bput(?:s|ting)? together\b", better="join, assemble, merge"),
+    House(pattern=r"(?i)\bin the place of\b", better="instead of"),
 ]
 
 
@@ -99,6 +100,16 @@ def _source_texts() -> Iterator[Text]:
                 yield Text(place=f"{place}:{node.lineno}", kind="docstring", words=_constants(node))
             if isinstance(node, ast.Raise) and node.exc is not None:
                 yield Text(place=f"{place}:{node.lineno}", kind="message", words=_constants(node.exc))
+            if isinstance(node, ast.Call):  # messages that are logged, shown as a status, or raised elsewhere
+                for argument in node.args:
+                    if (words := _constants(argument)).count(" ") > 2:
+                        yield Text(place=f"{place}:{node.lineno}", kind="message", words=words)
+            if (
+                isinstance(node, ast.Return)
+                and node.value is not None
+                and (words := _constants(node.value)).count(" ") > 2
+            ):
+                yield Text(place=f"{place}:{node.lineno}", kind="message", words=words)
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -19,6 +19,7 @@ from cellscale.api.segmentation import plan as plan
 from cellscale.api.segmentation import segment as segment
 from cellscale.api.segmentation import upsample_labels as upsample_labels
 from cellscale.api.tracking import TrackingResult as TrackingResult
+from cellscale.api.tracking import draw_lineage as draw_lineage
 from cellscale.api.tracking import evaluate_tracks as evaluate_tracks
 from cellscale.api.tracking import export_ctc as export_ctc
 from cellscale.api.tracking import export_geff as export_geff
@@ -54,6 +55,7 @@ __all__ = [
     "__version__",
     "demo",
     "doctor",
+    "draw_lineage",
     "evaluate",
     "evaluate_tracks",
     "export_ctc",

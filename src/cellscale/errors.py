@@ -24,7 +24,7 @@ class InputError(CellscaleError, ValueError):
 
 
 class SeveralImagesError(InputError):
-    """Several images in the place of one: series of a file, or files of a folder that are not frames of one image."""
+    """Several images instead of one: series of a file, or files of a folder that are not frames of one image."""
 
 
 class MissingError(CellscaleError, LookupError):

@@ -42,6 +42,13 @@ class Calibration:
     """Time between two frames, s."""
     channels: tuple[str, ...] = ()
     """Names of the channels; empty where they have none."""
+    unknown_units: Mapping[str, str] = field(default_factory=dict)
+    """Units as the source spells them, by the name of the size above that is None because they are not known."""
+
+    def with_unknown_units(self, units: Mapping[str, str | None]) -> Calibration:
+        """Return the calibration with the units, by name of the size, of those sizes that it does not have."""
+        found = {name: unit for name, unit in units.items() if unit is not None and getattr(self, name) is None}
+        return replace(self, unknown_units=found)
 
 
 @dataclass(frozen=True, order=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 _PREFIXES = {
     "quecto": -30, "ronto": -27, "yocto": -24, "zepto": -21, "atto": -18, "femto": -15, "pico": -12, "nano": -9,
@@ -22,6 +23,8 @@ _LENGTHS_UM = {
     "foot": 12 * _INCH_UM, "feet": 12 * _INCH_UM, "yd": 36 * _INCH_UM, "yard": 36 * _INCH_UM, "mi": 63360 * _INCH_UM,
     "mile": 63360 * _INCH_UM, "parsec": 3.0857e22,
 }  # fmt: skip
+_NONE = frozenset({"", "pixel", "pixels", "px", "reference frame", "none", "null", "unknown", "arbitrary"})
+"""Words that files write where they know no unit, in small letters."""
 _TIMES_S = {
     **{f"{prefix}second": 10.0**power for prefix, power in _PREFIXES.items()},
     **{f"{prefix}s": 10.0**power for prefix, power in _SYMBOLS.items()},
@@ -49,6 +52,12 @@ def unit_um(name: str) -> float | None:
 def unit_s(name: str) -> float | None:
     """Length of a unit of time, s; None for a name that is not a time."""
     return _factor(_TIMES_S, name)
+
+
+def unknown_unit(size: object, unit: str, unit_size: Callable[[str], float | None]) -> str | None:
+    """Return the unit of a size that a file states and cannot be read for its unit; None for any other size."""
+    stated = positive(size) is not None and unit.strip().lower() not in _NONE
+    return unit.strip() if stated and unit_size(unit) is None else None
 
 
 def positive(value: object) -> float | None:

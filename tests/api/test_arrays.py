@@ -135,6 +135,13 @@ def test_save_image_keeps_pixels_sizes_and_names(tmp_path: Path) -> None:
     assert (again.pixel_size_um(), again.frame_interval_s()) == ((0.65, 0.325), 300)
 
 
+def test_coordinates_in_units_that_are_not_known_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    coords = {axis: (axis, np.arange(40) * 0.65, {"units": "furlong"}) for axis in "yx"}
+    array = xr.DataArray(noise(40, 40), dims=("y", "x"), coords=coords)
+    assert cellscale.save_image(array, tmp_path / "saved.zarr").pixel_size_um() is None
+    assert ["pixel size in 'furlong'" in message for message in caplog.messages] == [True]
+
+
 def test_save_labels_names_the_annotated_frames(tmp_path: Path) -> None:
     image = make(tmp_path / "image.zarr", noise(4, 40, 600), "tyx")
     labels = np.random.default_rng(0).integers(0, 9, (4, 40, 600)).astype(np.int64)

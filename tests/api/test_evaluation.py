@@ -28,7 +28,7 @@ def image_with(path: Path, **layers: Labels) -> NgffImage:
     return image
 
 
-def test_what_nobody_annotated_is_not_scored(tmp_path: Path) -> None:
+def test_what_nobody_annotated_is_not_scored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     truth = scattered(1)
     found = damaged(truth, 1)
     known = np.broadcast_to(np.arange(truth.shape[1]) < 30, truth.shape)
@@ -36,7 +36,9 @@ def test_what_nobody_annotated_is_not_scored(tmp_path: Path) -> None:
     expected = scores([(truth * known, found * known)])
     got = cellscale.evaluate(image.url, ignore_label=UNKNOWN)
     assert got.to_dict() == pytest.approx({"frames": 1, **expected}, nan_ok=True)
+    assert caplog.messages == []
     assert cellscale.evaluate(image.url).truth_cells == expected["truth_cells"] + 1
+    assert ["--ignore-label 65535" in message for message in caplog.messages] == [True]
 
 
 def test_scores_do_not_depend_on_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,14 @@ import pytest
 import cellscale
 from cellscale.errors import ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage
-from cellscale.ngff.labels import publish_labels, stage_labels
+from cellscale.ngff.labels import open_labels, publish_labels, stage_labels
 from tests.blobs import blobs_model, blurred_noise
+from tests.faults.moments import dies
 from tests.ngff.pictures import layer, make
+
+
+def _rows(image: NgffImage, name: str) -> pd.DataFrame:
+    return pd.read_parquet(open_labels(image.url, name).place("objects.parquet"))
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +64,52 @@ def test_polars_and_duckdb_read_the_table(image: NgffImage) -> None:
 
 
 def test_a_layer_is_measured_as_the_segmentation_did(image: NgffImage) -> None:
-    place = Path(image.url) / "labels" / "cells" / "objects.parquet"
-    made = pd.read_parquet(place)
+    made = _rows(image, "cells")
     with pytest.raises(ExistsError, match="--overwrite"):
         cellscale.measure(image.url, layer="cells")
     assert cellscale.measure(image.url, layer="cells", overwrite=True) == len(made)
-    pd.testing.assert_frame_equal(pd.read_parquet(place), made)
-    assert len(list(place.iterdir())) == 3
+    pd.testing.assert_frame_equal(_rows(image, "cells"), made)
+    group = Path(image.url) / "labels" / "cells"
+    assert [len(list(table.iterdir())) for table in group.glob("*objects.parquet")] == [3]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_measurement_that_dies_at_any_of_its_changes_leaves_the_old_table_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    image = make(tmp_path / "i.zarr", np.ones((3, 40, 40), np.uint8), "tyx")
+    labels = np.zeros((3, 40, 40), np.uint32)
+    labels[:, 3:9, 3:9] = 1
+    died, moment = True, 0
+    while died:
+        name = f"drawn-{moment}"
+        layer(image, name, labels)
+        if overwrite:
+            cellscale.measure(image.url, layer=name)
+        measure = partial(cellscale.measure, image.url, layer=name, overwrite=overwrite)
+        died = dies(partial(measure, frames=(0, 2)), moment)
+        moment += died
+        frames = [] if open_labels(image.url, name).table is None else _rows(image, name).frame.tolist()
+        assert frames in ([0, 1], [0, 1, 2] if overwrite else [])
+        cellscale.measure(image.url, layer=name, frames=(0, 1), overwrite=True)
+        assert _rows(image, name).frame.tolist() == [0]
+        assert len(list((Path(image.url) / "labels" / name).glob("*objects.parquet"))) <= 2
+    assert moment > 4
+
+
+def test_a_layer_that_is_replaced_while_it_is_measured_keeps_its_own_table(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", np.ones((1, 40, 40), np.uint8), "tyx")
+    layer(image, "drawn", np.ones((1, 40, 40), np.uint32))
+
+    def replace(step: str, done: int, total: int) -> None:
+        made = stage_labels(image, "drawn", planes_z=1, overwrite=True)
+        publish_labels(made, overwrite=True)
+
+    with pytest.raises(MissingError, match="replaced or removed while its objects were measured"):
+        cellscale.measure(image.url, layer="drawn", on_progress=replace)
+    with pytest.raises(MissingError, match="has no object table"):
+        cellscale.export_table(image.url, tmp_path / "o.csv", layer="drawn")
 
 
 def test_a_layer_of_any_numbers_is_measured_in_tiles(tmp_path: Path) -> None:

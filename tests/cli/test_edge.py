@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
+import cellscale
 from cellscale.cli.main import main
 from cellscale.cli.terminal import LONGEST_LINE, one_line, out, redacted_output
+from tests.blobs import blurred_noise
+from tests.endpoints import web_server
+from tests.ngff.pictures import make
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -40,6 +45,16 @@ def test_a_password_is_in_no_message(monkeypatch: pytest.MonkeyPatch, capsys: py
     printed_words = capsys.readouterr()
     assert "unexpected extra argument" in printed_words.err
     assert "PASSW0RD" not in printed.err + printed.out + printed_words.err + printed_words.out
+
+
+def test_a_prepared_image_does_not_hold_the_password_of_its_source(tmp_path: Path) -> None:
+    make(tmp_path / "web" / "movie.zarr", blurred_noise((1, 60, 60)), "tyx")
+    with web_server(tmp_path / "web") as server:
+        url = f"{server.replace('://', '://me:PASSW0RD@')}/movie.zarr"
+        made = cellscale.prepare(url, str(tmp_path / "prepared.zarr"), median_px=3, backend="serial")
+    document = (Path(made) / "zarr.json").read_text()
+    assert "://***@127.0.0.1" in document
+    assert "PASSW0RD" not in document
 
 
 def test_results_and_logs_are_redacted(capsys: pytest.CaptureFixture[str]) -> None:

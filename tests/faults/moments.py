@@ -150,17 +150,20 @@ def _full() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def _dies(small: Small, moment: int) -> str:
-    """Give the command in a fork that dies instead of one of its changes; "" if it did."""
+def dies(run: Callable[[], object], moment: int) -> bool:
+    """Run something in a fork that dies instead of one of its changes; False if it ended before, without an error."""
     process = os.fork()
     if process == 0:
         try:
             with changing(Changes(stop_at=moment, stop=lambda: os._exit(9))):
-                small.run()
+                run()
+            os._exit(0)
         finally:
             os._exit(1)
     _, status = os.waitpid(process, 0)
-    return "" if os.waitstatus_to_exitcode(status) == 9 else "it did not die"
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, 9), f"moment {moment}: status {code}"
+    return code == 9
 
 
 def _meets_a_full_disk(small: Small, moment: int) -> str:
@@ -176,7 +179,10 @@ def _meets_a_full_disk(small: Small, moment: int) -> str:
 def _stopped(small: Small, kind: str, moment: int) -> Iterator[str]:
     """Stop a run at one of its changes and give the command again; yield what is wrong."""
     small.begin()
-    problem = _dies(small, moment) if kind == "death" else _meets_a_full_disk(small, moment)
+    if kind == "death":
+        problem = "" if dies(small.run, moment) else "it did not die"
+    else:
+        problem = _meets_a_full_disk(small, moment)
     if problem:
         yield f"moment {moment}: {problem}"
     if not small.whole():

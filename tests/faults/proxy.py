@@ -31,8 +31,8 @@ SLOW_S = 1.5
 class Storm:
     """Which requests fail, and how: a pure function of the seed, the object and how often it was asked for."""
 
-    seed: int
-    kinds: tuple[str, ...]
+    seed: int = 0
+    kinds: tuple[str, ...] = ()
     """500, 503, timeout, reset (no answer), lost (carried out, no answer), slow, truncated, flipped (an object has
     another byte), etag (an unknown ETag), lagging (a listing without half of the objects
     of the last second)."""
@@ -42,12 +42,32 @@ class Storm:
     """Most failures of one object."""
     lasting: str = ""
     """Requests to paths with this part always fail."""
+    delay_s: float = 0.0
+    """How long every request waits before it is carried out, s."""
 
     def kind(self, method: str, path: str, count: int) -> str | None:
         """How the count-th request of a kind to a path fails, or None."""
+        if not self.kinds:
+            return None
         draw = random.Random(f"{self.seed} {method} {path}")
         kind, fails = draw.choice(self.kinds), draw.randint(1, self.most) if draw.random() < self.share else 0
         return kind if count < fails or (self.lasting and self.lasting in path) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request that was answered."""
+
+    method: str
+    path: str
+    """With its query, as it was asked for."""
+    ranged: str | None
+    """The bytes that were asked for, None for a whole object."""
+    status: int
+    sent: int
+    """Bytes of the request's body."""
+    received: int
+    """Bytes of the answer's body."""
 
 
 @dataclass(kw_only=True)
@@ -58,6 +78,8 @@ class Proxy:
     requests: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     """Requests that failed, by kind."""
+    answered: list[Request] = field(default_factory=list)
+    """Requests that were carried out, in the order of their answers."""
 
 
 def _flipped(data: bytes) -> bytes:
@@ -102,6 +124,16 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
             answer = connection.getresponse()
             data = answer.read()
             connection.close()
+            done = Request(
+                method=self.command,
+                path=unquote(self.path),
+                ranged=self.headers.get("Range"),
+                status=answer.status,
+                sent=len(body),
+                received=len(data),
+            )
+            with lock:
+                proxy.answered.append(done)
             return answer.status, answer.getheaders(), data
 
         def _hang_up(self) -> None:
@@ -147,6 +179,7 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
             if self.command == "PUT":
                 born[unquote(self.path.partition("?")[0].split("/", 2)[-1])] = time.monotonic()
             kind = self._kind()
+            time.sleep(storm.delay_s)
             if kind in ("500", "503"):
                 self._refuse(int(kind))
             elif kind in ("timeout", "reset"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import cellscale
 from cellscale.errors import ExistsError, InputError
 from cellscale.ngff.image import list_images, open_image
 from cellscale.ngff.labels import open_labels
+from cellscale.types import Box
+from tests.faults.moments import dies
 from tests.ngff.pictures import noise, validate, whole
 
 
@@ -55,6 +59,29 @@ def test_series_become_a_collection(tmp_path: Path, version: str) -> None:
     other = {"0.4": "0.5", "0.5": "0.4"}[version]
     with pytest.raises(ExistsError, match="is not a collection of OME-Zarr"):
         cellscale.import_images(source, url, series="all", overwrite=True, ome_zarr_version=other)
+
+
+def test_a_collection_is_replaced_by_one_write_of_its_list(tmp_path: Path) -> None:
+    """The import dies at many of its changes: what is listed is the old collection or the new one, whole."""
+    url, values = str(tmp_path / "p.zarr"), {"old": [1, 2], "new": [3]}
+    for name, found in values.items():
+        (tmp_path / name).mkdir()
+        for i, value in enumerate(found):
+            tifffile.imwrite(tmp_path / name / f"{i}.tif", np.full((16, 16), value, "u2"))
+
+    def imported(name: str) -> None:
+        cellscale.import_images(tmp_path / name, url, series="all", overwrite=True)
+
+    died, moment = True, 0
+    while died:
+        shutil.rmtree(url, ignore_errors=True)
+        imported("old")
+        died = dies(partial(imported, "new"), moment)
+        listed = [int(open_image(image).read(Box(0, 0, 16, 16)).max()) for image in list_images(url)]
+        assert listed in values.values(), moment
+        assert died or listed == values["new"]
+        moment += 4
+    assert moment > 20
 
 
 def test_one_series_is_an_image(tmp_path: Path) -> None:

@@ -30,6 +30,26 @@ def _stack(path: Path, pixels: NDArray[Any], frames: str = "") -> str:
     return str(path)
 
 
+def test_a_size_whose_unit_is_not_known_is_named_unless_an_option_states_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    metadata = {"axes": "TYX", "unit": "furlong", "finterval": 2.0, "tunit": "sec"}
+    tifffile.imwrite(tmp_path / "a.tif", noise(2, 32, 40), imagej=True, resolution=(4, 2), metadata=metadata)
+    images = open_source(str(tmp_path / "a.tif"))
+    image = import_planes(images, str(tmp_path / "a.zarr"))
+    assert (image.pixel_size_um(), image.frame_interval_s()) == (None, 2.0)
+    assert caplog.messages == [
+        f"{tmp_path}/a.tif states its pixel size in 'furlong', which is not a known unit; the image has none. State it "
+        "with --pixel-size."
+    ]
+    caplog.clear()
+    assert import_planes(images, str(tmp_path / "b.zarr"), pixel_size_um=0.5).pixel_size_um() == (0.5, 0.5)
+    assert caplog.messages == []
+    for option in ("pixel_size_um", "z_step_um", "frame_interval_s"):
+        with pytest.raises(InputError, match="must be positive"):
+            import_planes(images, str(tmp_path / "c.zarr"), **{option: 0.0})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_a_stack_with_labels_of_some_frames(tmp_path: Path, version: str) -> None:
     pixels, masks = noise(4, 600, 41), noise(2, 600, 41, dtype="int16")

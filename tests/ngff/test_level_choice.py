@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import cellscale
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import ExistsError, InputError, MissingError
 from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage, open_image
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.labels import list_labels, open_labels, remove_labels
 from cellscale.ngff.level_choice import fitting, from_level
 from cellscale.ngff.upsampling import labels_at
 from cellscale.testing.geometry import check_geometry
 from cellscale.types import Box
 from tests.blobs import blobs_model, blurred_noise
-from tests.ngff.pictures import make, noise, validate, whole
+from tests.ngff.pictures import layer, make, noise, validate, whole
 
 
 def pyramid(path: Path) -> NgffImage:
@@ -89,3 +89,27 @@ def test_labels_are_upsampled_to_the_image(tmp_path: Path) -> None:
     assert np.array_equal(full.read(whole(image, 1), t=1, level=1), coarse)
     box = Box(10, 20, 300, 310)
     assert np.array_equal(labels_at(open_labels(image.url, "cells"), image, 0, box, t=1, z=0), fine[box.slices])
+
+
+def test_an_upsampling_that_was_stopped_is_repeated_and_replaces_only_when_asked(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", noise(2, 80, 90), "tyx", levels=2)
+    labels = np.arange(2 * 40 * 45, dtype=np.uint32).reshape(2, 40, 45)
+    layer(from_level(image, 1), "cells", labels)
+    pixels = labels.repeat(2, 1).repeat(2, 2)
+
+    def stop(step: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cellscale.upsample_labels(image.url, on_progress=stop)
+    assert list_labels(image.url) == ("cells",)
+    cellscale.upsample_labels(image.url)
+    assert np.array_equal(cellscale.open_labels(image.url, "cells-full"), pixels)
+    with pytest.raises(ExistsError, match="already has a label layer 'cells-full'"):
+        cellscale.upsample_labels(image.url)
+    with pytest.raises(InputError, match="cannot be upsampled into itself"):
+        cellscale.upsample_labels(image.url, new_layer="cells", overwrite=True)
+    remove_labels(image.url, "cells")
+    layer(from_level(image, 1), "cells", labels[::-1])
+    cellscale.upsample_labels(image.url, overwrite=True)
+    assert np.array_equal(cellscale.open_labels(image.url, "cells-full"), pixels[::-1])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellscale.errors import InputError
+from cellscale.errors import InputError, StoreError
 from cellscale.ngff.import_labels import pairs
 from cellscale.sources import matched, open_source, open_sources
 
@@ -26,6 +26,8 @@ def _write(folder: Path, name: str, value: int, shape: tuple[int, ...] = (32, 40
         ("w{}.tif", "w{}_mask.tif"),
         ("w{}_img.tif", "w{}_masks.tif"),
         ("w{}_img.tif", "w{}_img_cp_masks.tif"),
+        ("img{}.tif", "msk{}.tif"),
+        ("w{}.tif", "w{}_lbl.tif"),
         ("w{}.ome.tif", "w{}_mask.ome.tif"),
         ("w{}.tif", "mask_w{}.tif"),
         ("w{}.tif", "w{}_gt.tif"),
@@ -71,6 +73,26 @@ def test_names_that_do_not_tell_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "f", "mask_x.tif", 1)
     with pytest.raises(InputError, match=r"mask_x.tif, which is named like a mask, but no mask has the name"):
         open_source(folder)
+
+
+def test_files_with_one_word_more_than_others_are_no_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    for i in range(2):
+        _write(folder, f"w{i}.tif", 100 + i)
+        _write(folder, f"w{i}_outlines.tif", 1)
+    with pytest.raises(InputError, match=r"w0.tif and w0_outlines.tif, and so on: .*'outlines'.*--series all"):
+        open_source(str(folder))
+    assert len(open_sources(str(folder), series="all")) == 4
+    for i in range(2):
+        (folder / f"w{i}_outlines.tif").rename(folder / f"v{i}_late.tif")
+    assert open_source(str(folder)).shape[0] == 4
+
+
+def test_a_link_to_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    _write(tmp_path / "f", "a0.tif", 1)
+    (tmp_path / "f" / "a1.tif").symlink_to("nowhere.tif")
+    with pytest.raises(StoreError, match=r"a1\.tif"):
+        open_source(str(tmp_path / "f"))
 
 
 def test_names_that_differ_only_in_such_words_stay_apart(tmp_path: Path) -> None:

@@ -90,6 +90,11 @@ def test_numpy_files(tmp_path: Path) -> None:
         open_source(f"{path}::mask")
     np.savez(tmp_path / "q.npz", names=np.array(["a"]), pictures=images)
     assert (open_source(str(tmp_path / "q.npz")).plane(1) == images[1]).all()
+    np.savez(tmp_path / "d.npz", X=images, y=masks)
+    assert (open_source(str(tmp_path / "d.npz"), labels=True).plane(1) == masks[1]).all()
+    np.savez(tmp_path / "r.npz", train=images, val=masks)
+    with pytest.raises(InputError, match=r"holds the arrays train, val\. Name the one .*r\.npz::train"):
+        open_source(str(tmp_path / "r.npz"))
     np.save(tmp_path / "p.npy", images[0])
     assert (open_source(str(tmp_path / "p.npy")).plane(0) == images[0]).all()
 
@@ -178,6 +183,9 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"nothing")
         with pytest.raises(StoreError, match=name):
             open_source(str(tmp_path / name))
+    np.save(tmp_path / "e.npy", noise(0, 7, 9))
+    with pytest.raises(InputError, match=r"e\.npy has no pixels"):
+        open_source(str(tmp_path / "e.npy"))
     np.save(tmp_path / "c.npy", noise(3, 3).astype(complex))
     with pytest.raises(InputError, match="complex128"):
         open_source(str(tmp_path / "c.npy"))

@@ -327,6 +327,29 @@ def test_imagej_units(tmp_path: Path, unit: str, factor: float | None) -> None:
     assert known.z_step_um == (None if factor is None else pytest.approx(3.0 * factor))
 
 
+def test_sizes_in_units_that_nobody_knows_are_not_dropped_unsaid(tmp_path: Path) -> None:
+    units = {f"PhysicalSize{axis}Unit": "furlong" for axis in "XYZ"} | {"TimeIncrementUnit": "fortnight"}
+    text = ome(image(one_page_each(2), t=2, pixels=" ".join(f'{k}="{v}"' for k, v in {**OME_SIZES, **units}.items())))
+    write(tmp_path / "a.ome.tif", noise(2, 32, 40), description=text)
+    metadata = {"axes": "TZYX", "unit": "furlong", "spacing": 3.0, "finterval": 2.0, "tunit": "fortnight"}
+    tifffile.imwrite(tmp_path / "a.tif", noise(3, 4, 32, 40), imagej=True, resolution=(4, 2), metadata=metadata)
+    expected = {"pixel_size_um": "furlong", "z_step_um": "furlong", "frame_interval_s": "fortnight"}
+    for name in ("a.ome.tif", "a.tif"):
+        known = open_source(str(tmp_path / name)).calibration
+        assert known.unknown_units == expected
+        assert (known.pixel_size_um, known.z_step_um, known.frame_interval_s) == (None, None, None)
+
+
+@pytest.mark.parametrize("unit", ["pixel", "reference frame", "", "Pixels"])
+def test_sizes_without_a_unit_are_no_news(tmp_path: Path, unit: str) -> None:
+    units = " ".join(f'PhysicalSize{axis}="1.0" PhysicalSize{axis}Unit="{unit}"' for axis in "XY")
+    write(tmp_path / "a.ome.tif", noise(1, 32, 40), description=ome(image(one_page_each(1), pixels=units)))
+    tifffile.imwrite(tmp_path / "a.tif", noise(32, 40), imagej=True, resolution=(4, 2), metadata={"unit": unit})
+    for name in ("a.ome.tif", "a.tif"):
+        known = open_source(str(tmp_path / name)).calibration
+        assert (known.pixel_size_um, known.unknown_units) == (None, {})
+
+
 def test_imagej_labels_name_channels(tmp_path: Path) -> None:
     labels = ["DAPI", "GFP"] * 3
     metadata = {"axes": "TCYX", "Labels": labels}

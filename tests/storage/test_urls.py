@@ -46,6 +46,13 @@ def test_places_that_are_apart_are_taken(tmp_path: Path, source: str, output: st
     check_apart(source.format(tmp=tmp_path), output.format(tmp=tmp_path))
 
 
+def test_a_folder_that_gets_files_of_its_own_may_hold_the_input(tmp_path: Path) -> None:
+    check_apart(f"{tmp_path}/i.zarr", str(tmp_path), may_hold=True)
+    for output in ("i.zarr", "i.zarr/0"):
+        with pytest.raises(InputError, match="the input"):
+            check_apart(f"{tmp_path}/i.zarr", f"{tmp_path}/{output}", may_hold=True)
+
+
 def test_names_that_would_chain_file_systems_are_refused_where_they_are_remote() -> None:
     with pytest.raises(InputError, match="'::' in the name of a folder"):
         address("s3://bucket/a::b/movie.zarr")

@@ -113,7 +113,7 @@ def test_empty_frames_of_a_layer_that_names_none_are_left_out_with_a_warning(tmp
     image = labelled(tmp_path / "i.zarr", 0, 1, 0, 0, 7)
     found = training_data(image, "truth", 1)
     assert found.planes == ((1, 0), (4, 0))
-    assert "frames 0:1, 2:4 without a label are left out" in caplog.text
+    assert "frames 0:1, 2:4 without a label are skipped" in caplog.text
     caplog.clear()
     assert training_data(image, "truth", 1, (1, 2)).planes == ((1, 0),)
     assert not caplog.text

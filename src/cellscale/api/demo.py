@@ -80,5 +80,5 @@ def _next(movie: str, model: str) -> list[str]:
         f"cellscale segment {movie} --model {model} --layer again --tile-size 100   # other tiles, the same labels",
         f"cellscale evaluate {movie} --layer again --ground-truth cells             # F1 1.0",
         "cellscale import frames.tif mine.zarr --masks masks.tif             # your own images",
-        "cellscale train saw mine.zarr --output mine.model --validation-frames 8:10   # learns from all other frames",
+        "cellscale train saw mine.zarr --output mine.model --validation-frames 8:10   # trains on all other frames",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,10 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Labels
+
+log = logging.getLogger("cellscale")
+_LARGEST = (2**16 - 1, 2**32 - 1)
+"""Largest labels of the usual types: programs write them into pixels that nobody annotated."""
 
 
 def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
@@ -71,8 +76,11 @@ def count_layers(
     chosen = _scored(found, true, frames)
     _, slices, height, width = sizes[0]
 
+    largest = {0}
+
     def read(box: Box, t: int, z: int) -> tuple[Labels, Labels]:
         truth, prediction = (layer.read(box, t=t, z=z) for layer in (true, found))
+        largest.add(int(truth.max()))
         hidden = (truth == ignore_label) & (ignore_label > 0)
         return np.where(hidden, np.uint32(0), truth), np.where(hidden, np.uint32(0), prediction)
 
@@ -81,6 +89,12 @@ def count_layers(
         planes = (metrics.tiled_scores(partial(read, t=t, z=z), (height, width)) for z in range(slices))
         counts.append(metrics.total(planes))
         on_progress("evaluate", done, len(chosen))
+    if not ignore_label and max(largest) in _LARGEST:
+        log.warning(
+            "%s has the label %d, the largest of its type, which often marks pixels that nobody annotated. It was "
+            "scored as a cell; --ignore-label %d leaves it out.",
+            *(true.url, max(largest), max(largest)),
+        )
     return len(chosen), metrics.total(counts)
 
 

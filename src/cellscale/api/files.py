@@ -1,6 +1,6 @@
-"""Files and folders of other formats in the place of an OME-Zarr image: they are imported first, once.
+"""Files and folders of other formats instead of an OME-Zarr image: they are imported first, once.
 
-An image says which files it was imported from, so that the same call again goes on with it.
+An image records the files from which it was imported, so that repeating the call continues with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("cellscale")
 
 
 def _opened(path: str) -> tuple[tuple[sources.Source, ...], sources.Series]:
-    """The images of a source, and the series that stand for them: all where they are not one image."""
+    """The images of a source, and the value of `series` for them: "all" if they are not one image."""
     try:
         return sources.open_sources(path), None
     except SeveralImagesError as error:

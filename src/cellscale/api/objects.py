@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from cellscale.errors import ExistsError, InputError, MissingError
+from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.ngff.layer_tables import new_table, switch_table
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
@@ -41,7 +42,7 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
 def _files(layer: LabelLayer) -> tuple[Folder, list[str]]:
     """Folder of a layer's table, and the names of its files; MissingError if there are none."""
     folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
-    names = part_names(folder.names())
+    names = part_names(folder.names()) if layer.table else []
     if not names:
         raise MissingError(f"{layer.url} has no object table; make one with `cellscale measure`.")
     return folder, names
@@ -152,7 +153,8 @@ def measure(
     """Make the object table of any label layer: imported, corrected, or written by another program.
 
     The columns are those of a segmentation, and the same sums fill them; `cut` and `unconverged` are false. The table
-    is computed tile by tile and kept on this machine until it is complete, then written into the layer.
+    is computed tile by tile and kept on this machine until it is complete, then written into the layer. A table that is
+    there already stays until the new one is complete.
 
     Parameters
     ----------
@@ -192,10 +194,7 @@ def measure(
     image = url_of(image, "image")
     pixels = open_image(image, storage_options=storage_options)
     labels = open_labels(url_of(layer_store or image), layer, storage_options=storage_options)
-    folder = Folder(url=labels.place(TABLE), storage_options=labels.storage_options)
-    old = part_names(folder.names())
-    if old and not overwrite:
-        raise ExistsError(f"{labels.url} has an object table already. Replace it with --overwrite.")
+    made = new_table(labels, overwrite=overwrite)
     chosen = annotated(labels, chosen_frames(frames, labels.size("t"), labels.url))
     rows, total = 0, len(chosen) * labels.size("z")
     with TemporaryDirectory() as kept:
@@ -204,9 +203,16 @@ def measure(
             (spool / part_name(plane, 0)).write_bytes(parquet(table))
             rows += len(table)
             on_progress("measure", done, total)
-        names = part_names(path.name for path in spool.iterdir())
-        for name in names:
-            folder.write(name, (spool / name).read_bytes())
-    for name in set(old) - set(names):
-        folder.delete(name)
+        _written(labels.store.folder.child(made), spool)
+    switch_table(labels, made)
     return rows
+
+
+def _written(folder: Folder, spool: Path) -> None:
+    """Copy a complete table from this machine into a folder; no other process may write there meanwhile."""
+    names = [path.name for path in spool.iterdir()]
+    for name in names:
+        folder.write(name, (spool / name).read_bytes(), flush=False)
+    folder.flush(names)
+    if folder.names() != set(names):
+        raise StoreError(f"Another process writes an object table into {folder.url}. Measure again with --overwrite.")

@@ -15,7 +15,7 @@ from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
 from cellscale.settings.frame_range import Frames, chosen_frames
-from cellscale.storage.folder import write_file
+from cellscale.storage.folder import check_file, write_file
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.viewers.pictures import plate_of_counts
 
@@ -159,6 +159,7 @@ def plate_overview(
     CellscaleError
         For images without the layer or its object table, or a picture that cannot be written.
     """
+    check_file(url_of(output, "output"), [url_of(plate)], storage_options)
     counts: dict[str, int] = {}
     for name, url in plate_images(plate, wells=wells, storage_options=storage_options).items():
         well = name.rpartition("/")[0] or name

@@ -145,6 +145,8 @@ class _Work:
         """Dark frame, a number or (c, y, x), and the given flat-field, (c, y, x), as they are divided by."""
         given = self.options.dark
         dark: Any = float(given) if isinstance(given, int | float) else self._reference(given, "dark")
+        if not np.isfinite(dark).all():
+            raise InputError("The dark frame must have finite values.")
         if self.options.flat_field is None:
             return dark, None
         flat = self._reference(self.options.flat_field, "flat_field") - dark

@@ -54,6 +54,7 @@ def _writer(run: Run, output: str, **options: Any) -> ImageWriter:
         version=image.version,
         channels=run.method.maps,
         pixel_size_um=image.pixel_size_um(),
+        z_step_um=image.z_step_um(),
         frame_interval_s=image.frame_interval_s(),
         **options,
     )

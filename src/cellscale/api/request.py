@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from cellscale.engine.placement import Placement, placement
 from cellscale.engine.ray_map import FanOut
@@ -17,7 +17,7 @@ from cellscale.errors import unknown
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
-from cellscale.segmentation.plan import Run, Settings, plan
+from cellscale.segmentation.plan import Run, Settings, ZMode, plan
 from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
@@ -36,7 +36,7 @@ class Job:
     target: Target
     engine: FanOut
     settings: Settings
-    """As they were asked for; the run's have a device in the place of "auto"."""
+    """As they were asked for; the run's have a device instead of "auto"."""
 
     def placed(self, place: Placement) -> Job:
         """The job planned for another device and arithmetic, which may change the last bits of its maps."""
@@ -65,8 +65,11 @@ class SegmentationOptions:
     """Half-open range of frames, (first, end); None: all."""
     channels: str | Sequence[str | int] | None = None
     """Channels by number or name, in the model's order; None: the first ones."""
-    z_mode: Literal["slices", "max_projection"] | None = None
-    """Segment each slice, or the maximum over all slices. None: "slices"."""
+    z_mode: ZMode | None = None
+    """Segment each slice, or the maximum over all slices; "linked": join the objects of slices to 3-D objects. None:
+    "slices"."""
+    unique_ids: bool = False
+    """Number cells through all frames, so that no number occurs in two of them."""
     level: str | int = 0
     """Level of the pyramid; "auto": the one whose pixel size is nearest to the model's. Labels have its size."""
     overwrite: bool = False
@@ -92,7 +95,7 @@ class PredictionKeywords(TypedDict, total=False):
 
     frames: Frames
     channels: str | Sequence[str | int] | None
-    z_mode: Literal["slices", "max_projection"] | None
+    z_mode: ZMode | None
     level: str | int
     config: Location | None
     settings: Mapping[str, Any] | None
@@ -112,6 +115,7 @@ class PlanKeywords(PredictionKeywords, total=False):
 class SegmentationKeywords(PlanKeywords, total=False):
     """Keyword arguments of `cellscale.segment`; `SegmentationOptions` says what each means."""
 
+    unique_ids: bool
     overwrite: bool
     allow_failed_tiles: bool
     report: Location | None
@@ -169,6 +173,7 @@ def _explicit(options: SegmentationOptions) -> dict[str, Any]:
     """Settings that the caller gave as explicit arguments."""
     channels = options.channels.split(",") if isinstance(options.channels, str) else options.channels
     given = {"tile_size": options.tile_size, "z_mode": options.z_mode, "channels": channels}
+    given["unique_ids"] = options.unique_ids or None
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -179,6 +184,8 @@ def _target(image: str, options: SegmentationOptions, storage: Mapping[str, Any]
         output = None
     if output is not None:
         check_apart(image, output)
+    if options.report:
+        check_apart(image, options.report, may_hold=True)
     return Target(
         store=output or image,
         name=options.layer,

@@ -80,7 +80,7 @@ def segment(
     on_status : callable
         Called with a step and a status message, such as its rate.
     **options
-        layer, output, tile_size, frames, channels, z_mode, level, overwrite, allow_failed_tiles, report,
+        layer, output, tile_size, frames, channels, z_mode, unique_ids, level, overwrite, allow_failed_tiles, report,
         ome_zarr_version, config, settings, trust, storage_options: as `cellscale.api.request.SegmentationOptions` says.
 
     Returns
@@ -167,6 +167,7 @@ def upsample_labels(
     *,
     layer: str = "cells",
     new_layer: str | None = None,
+    overwrite: bool = False,
     storage_options: Options = None,
     on_progress: Progress = silent,
 ) -> str:
@@ -180,6 +181,8 @@ def upsample_labels(
         Name of the layer.
     new_layer : str
         Name of the layer to write; None: the same with `-full`.
+    overwrite : bool
+        Replace an existing layer of this name, when the new one is complete.
     storage_options : mapping
         Options for fsspec.
     on_progress : callable
@@ -209,4 +212,5 @@ def upsample_labels(
     image = url_of(image, "image")
     opened = open_image(image, storage_options=storage_options)
     coarse = open_labels(image, layer, storage_options=storage_options)
-    return upsampling.upsample(opened, coarse, new_layer or f"{layer}-full", on_progress=on_progress).url
+    name = new_layer or f"{layer}-full"
+    return upsampling.upsample(opened, coarse, name, overwrite=overwrite, on_progress=on_progress).url

@@ -17,14 +17,15 @@ from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.target import Target
 from cellscale.settings.frame_range import Frames, chosen_frames
-from cellscale.storage.folder import Folder
+from cellscale.storage.folder import Folder, write_file
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as full_url
 from cellscale.tracking import exports
-from cellscale.tracking.lineage import read_parents
+from cellscale.tracking.lineage import read_parents, tracks_of
 from cellscale.tracking.plan import plan_tracks
 from cellscale.tracking.run import track as run_tracking
 from cellscale.tracking.scoring import score_tracks
+from cellscale.viewers.lineage import MOST_FAMILIES, lineage_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,3 +290,52 @@ def export_geff(
     url, place = url_of(image, "image"), url_of(output, "output")
     check_apart(url, place)
     return exports.export_geff(open_labels(url, layer, storage_options=storage_options), place)
+
+
+def draw_lineage(
+    image: Location,
+    output: Location = "lineage.png",
+    *,
+    layer: str = "cells-tracks",
+    families: int = MOST_FAMILIES,
+    storage_options: Mapping[str, Any] | None = None,
+) -> int:
+    """Draw the tracks of a layer over time, with their divisions, as PNG or SVG.
+
+    Parameters
+    ----------
+    image : str or path
+        URL of the image, or of the store that holds the layer.
+    output : str or path
+        The picture, any fsspec URL that ends with .png or .svg.
+    layer : str
+        Name of the layer.
+    families : int
+        Most families that are drawn: those with the most tracks first, then the longest.
+    storage_options : mapping
+        Options for fsspec.
+
+    Returns
+    -------
+    int
+        Number of tracks of the layer.
+
+    Raises
+    ------
+    CellscaleError
+        For a layer without tracks, another ending, or a picture that cannot be written.
+
+    Examples
+    --------
+    >>> import cellscale
+    >>> cellscale.draw_lineage("movie.zarr", "lineage.svg", layer="truth-tracks") > 0
+    True
+    """
+    url, place = url_of(image, "image"), url_of(output, "output")
+    check_apart(url, place)
+    form = place.rpartition(".")[2].lower()
+    if form not in ("png", "svg"):
+        raise InputError(f"{place} is not a valid name of a picture; expected one that ends with .png or .svg.")
+    tracks = tracks_of(open_labels(url, layer, storage_options=storage_options))
+    write_file(place, lineage_picture(tracks, families=families, form=form), storage_options)
+    return len(tracks["track"])

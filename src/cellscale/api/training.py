@@ -176,7 +176,7 @@ def train(
     if isinstance(data, str | os.PathLike):
         raise InputError(f"The training data are one location, {url_of(data)}; expected a list: data=[…].")
     urls, output = [url_of(image, "image") for image in data], url_of(output, "output")
-    for url in urls:
+    for url in (*urls, *(url_of(image, "image") for image in validation)):
         check_apart(url, output)
     opened = labelled_images(urls, layer, storage_options)
     names = (layer, chosen.channels)

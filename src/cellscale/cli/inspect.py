@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 import cellscale
-from cellscale.api import plate_results
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -22,6 +21,7 @@ from cellscale.cli.terminal import (
     storage_options,
     wells,
 )
+from cellscale.storage.folder import check_file, write_file
 from cellscale.storage.json_text import json_text
 
 
@@ -34,21 +34,26 @@ from cellscale.storage.json_text import json_text
 @click.option(
     "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that were not annotated: not scored."
 )
-@click.option("--output", type=click.Path(dir_okay=False), help="JSON file to write the scores to.")
+@click.option("--output", help="JSON file to write the scores to, any fsspec URL.")
 @wells
 @as_json
 @storage_options
 def evaluate_command(image: str, output: str | None, as_json: bool, wells: str | None, **options: Any) -> None:
     """Score a label layer of IMAGE, or of all images of a plate or collection, against the ground truth."""
-    if several_images(image, wells, options):
+    several = several_images(image, wells, options)
+    if output:
+        read = [image, *filter(None, [options["ground_truth_store"]])]
+        check_file(output, read, options["storage_options"])
+    if several:
         if options.pop("ground_truth_store"):
             raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
+        from cellscale.api import plate_results
+
         scores = plate_results.evaluate_plate(image, wells=wells, **options).to_dict()
     else:
         scores = cellscale.evaluate(image, **options).to_dict()
     if output:
-        with click.open_file(output, "w", atomic=True) as stream:
-            stream.write(json_text(scores, indent=1))
+        write_file(output, json_text(scores, indent=1).encode(), options["storage_options"])
     if as_json:
         click.echo(json_text(scores, indent=1))
     else:
@@ -65,6 +70,8 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
 def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
     """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
     if several_images(image, wells, options):
+        from cellscale.api import plate_results
+
         rows = plate_results.export_plate_table(image, output, wells=wells, **options)
     else:
         rows = cellscale.export_table(image, output, **options)
@@ -85,6 +92,8 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
         if several_images(image, wells, options):
+            from cellscale.api import plate_results
+
             rows = plate_results.measure_plate(image, wells=wells, on_progress=show, **options)
         else:
             rows = cellscale.measure(image, on_progress=show, **options)
@@ -116,8 +125,11 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     """
     if several_images(image, wells, options):
         chosen = {name: options[name] for name in ("output", "storage_options")}
+        from cellscale.api import plate_results
+
         counts = plate_results.plate_overview(image, wells=wells, layer=options["layer"] or "cells", **chosen)
-        click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), 'well')}")
+        what = "well" if any("/" in name for name in counts) else "image"
+        click.echo(json_text(counts, indent=1) if as_json else f"{options['output']}: {counted(len(counts), what)}")
         return
     drawn = cellscale.preview(image, **{**options, "frames": options["frames"] or None})
     if as_json:

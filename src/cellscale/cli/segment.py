@@ -9,8 +9,6 @@ import click
 from rich.table import Table
 
 import cellscale
-from cellscale import sources
-from cellscale.api.files import several_images_in
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
@@ -40,8 +38,8 @@ PREDICTION = (
     click.option("--channels", help="Channels by number or name, separated by commas. [default: the first ones]"),
     click.option(
         "--z-mode",
-        type=click.Choice(["slices", "max_projection"]),
-        help="Segment each slice, or the maximum over all slices. [default: slices]",
+        type=click.Choice(["slices", "max_projection", "linked"]),
+        help="Segment each slice, or the maximum over all; linked: join slices to 3-D objects. [default: slices]",
     ),
     click.option(
         "--level",
@@ -73,6 +71,7 @@ LAYER = (
 @click.command("segment")
 @click.argument("image")
 @with_options(*LAYER, *PREDICTION, *ray_options, wells)
+@click.option("--unique-ids", is_flag=True, help="Number cells through all frames: no number occurs in two of them.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--allow-failed-tiles", is_flag=True, help="Publish the layer even if tiles failed; exit status 3.")
 @click.option("--report", help="Folder for a copy of the run's report, also written for a failed run.")
@@ -84,6 +83,9 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wel
     A plate, or another collection of images, is one job: each image gets its layer. A file or folder that `import`
     reads is imported into the store OUTPUT first; several images become a collection.
     """
+    from cellscale import sources
+    from cellscale.api.files import several_images_in
+
     foreign = sources.is_source(image) and not wells
     several = several_images_in(image) if foreign else several_images(image, wells, options)
     with progress(quiet) as show:
@@ -181,6 +183,7 @@ def predict_maps_command(quiet: bool, /, image: str, as_json: bool, **options: A
 @click.argument("image")
 @click.option("--layer", default="cells", show_default=True, help="Layer that was segmented at a coarser level.")
 @click.option("--new-layer", help="Name of the layer to write. [default: LAYER-full]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing layer of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Print the new layer's URL as JSON.")
 @storage_options
 @click.pass_obj

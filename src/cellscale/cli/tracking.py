@@ -1,4 +1,4 @@
-"""Commands for tracks: track, score-tracks, export-ctc, export-geff."""
+"""Commands for tracks: track, score-tracks, export-ctc, export-geff, draw-lineage."""
 
 from __future__ import annotations
 
@@ -112,4 +112,17 @@ def export_geff_command(image: str, output: str, as_json: bool, **options: Any) 
     click.echo(json_text({"nodes": nodes, "output": output}) if as_json else f"{counted(nodes, 'object')} → {output}")
 
 
-COMMANDS = (track_command, score_tracks_command, export_ctc_command, export_geff_command)
+@click.command("draw-lineage")
+@click.argument("image")
+@click.option("--output", default="lineage.png", show_default=True, help="The picture, .png or .svg, any fsspec URL.")
+@layer_option
+@click.option("--families", type=click.IntRange(min=1), default=60, show_default=True, help="Most families to draw.")
+@as_json
+@storage_options
+def draw_lineage_command(image: str, output: str, as_json: bool, **options: Any) -> None:
+    """Draw the tracks of a layer of IMAGE over time, with their divisions."""
+    tracks = cellscale.draw_lineage(image, output, **options)
+    click.echo(json_text({"tracks": tracks, "output": output}) if as_json else f"{counted(tracks, 'track')} → {output}")
+
+
+COMMANDS = (track_command, score_tracks_command, export_ctc_command, export_geff_command, draw_lineage_command)

@@ -30,6 +30,8 @@ REDUCTIONS = {
     "anchor": "min",
     "cut": "max",
     "unconverged": "max",
+    "z0": "min",
+    "z1": "max",
 }
 """Reduction of each column over the fragments of one object; columns that are not named here are summed."""
 FLAGS = ("cut", "unconverged")

@@ -92,7 +92,7 @@ class Scores:
 
     @classmethod
     def of(cls, frames: int, total: FrameScores) -> Self:
-        """Make scores of the counts of this number of frames."""
+        """Compute scores from the counts of this number of frames."""
         found: dict[str, Any] = summary(total)
         return cls(frames=frames, **found)
 

@@ -6,16 +6,19 @@ group's document names the attempt that made its arrays, and the data that they 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cellscale.ngff.metadata import Node, attributes_of, parse_datasets, read_node, update_group
 from cellscale.ngff.stores import DOCUMENTS, Store
 
-ATTEMPT, REPLACED, PLAIN = "attempt", "replaced", "plain"
-"""Entries of a group's attributes under `cellscale`: the token, the names of what is no longer needed, and the token of
-an attempt that has the plain names and has not published."""
-COMPANIONS = ("objects.parquet", "report")
+ATTEMPT, REPLACED, PLAIN, TABLE = "attempt", "replaced", "plain", "table"
+"""Entries of a group's attributes under `cellscale`: the token, the names of what is no longer needed, the token of an
+attempt that has the plain names and has not published, and the name of the object table's folder."""
+OBJECTS = "objects.parquet"
+"""Name of an object table's folder, or its end."""
+COMPANIONS = (OBJECTS, "report")
 """Folders next to a label layer's arrays."""
 
 
@@ -34,6 +37,12 @@ def attempt_of(node: Node | None) -> str | None:
     """Token of the attempt that has made a group, or None."""
     token = noted(node).get(ATTEMPT)
     return token if isinstance(token, str) else None
+
+
+def table_of(node: Node | None) -> str | None:
+    """Name of the folder of a layer's object table in the layer's group; None for a layer without one."""
+    name = noted(node).get(TABLE)
+    return name if isinstance(name, str) and re.fullmatch(rf"([\w-]+-)?{re.escape(OBJECTS)}", name) else None
 
 
 def published(node: Node | None) -> bool:
@@ -71,6 +80,7 @@ def held(node: Node | None) -> set[str]:
     )
     prefix = f"{token}-" if paths[0].startswith(f"{token}-") else ""
     companions = {f"{prefix}{name}" for name in COMPANIONS} if token else set()
+    companions |= {table} if (table := table_of(node)) else set()
     return {*(path.partition("/")[0] for path in paths), *companions, *listed_in(node, REPLACED)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
@@ -15,6 +16,8 @@ from cellscale.ngff.labels import LabelLayer, discard_labels, publish_labels, st
 from cellscale.ngff.names import check_layer_name
 from cellscale.ngff.pyramids import downsample
 from cellscale.progress import Progress, silent
+
+log = logging.getLogger("cellscale")
 
 
 class ImportOptions(TypedDict, total=False):
@@ -45,10 +48,28 @@ class ImportOptions(TypedDict, total=False):
     """Called with step, planes done and planes in all."""
 
 
+_FLAGS = {"pixel_size_um": "--pixel-size", "z_step_um": "--z-step", "frame_interval_s": "--frame-interval"}
+"""Options that state a size, by its name."""
+
+
+def _log_unknown_units(images: Planes, options: ImportOptions) -> None:
+    """Say which sizes are dropped because their units are not known, unless the options state them."""
+    for name, unit in images.calibration.unknown_units.items():
+        if options.get(name) is None:
+            log.warning(
+                "%s states its %s in %r, which is not a known unit; the image has none. State it with %s.",
+                *(images.path, name.rpartition("_")[0].replace("_", " "), unit, _FLAGS[name]),
+            )
+
+
 def _writer(images: Planes, destination: str, options: ImportOptions) -> ImageWriter:
     t, c, z, _, _ = images.shape
     known = images.calibration
-    size = options.get("pixel_size_um") or known.pixel_size_um
+    _log_unknown_units(images, options)
+    # Not `or`: a size of 0 is refused below, not replaced by what the file says.
+    given: dict[str, Any] = {name: getattr(known, name) for name in _FLAGS}
+    given |= {name: value for name in _FLAGS if (value := options.get(name)) is not None}
+    size = given.pop("pixel_size_um")
     writer = create_image(
         destination,
         shape_tczyx=images.shape,
@@ -58,8 +79,7 @@ def _writer(images: Planes, destination: str, options: ImportOptions) -> ImageWr
         version=options.get("ome_zarr_version", "0.5"),
         name=options.get("name", ""),
         pixel_size_um=size if isinstance(size, tuple) or size is None else (size, size),
-        z_step_um=options.get("z_step_um") or known.z_step_um,
-        frame_interval_s=options.get("frame_interval_s") or known.frame_interval_s,
+        **given,
         channels=known.channels if len(known.channels) == c else (),
         storage_options=options.get("storage_options"),
     )

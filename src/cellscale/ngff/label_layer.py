@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError, MissingError, unknown
 from cellscale.kernels.arguments import label_image
 from cellscale.ngff import array_io, consolidated
-from cellscale.ngff.attempts import ATTEMPT, PLAIN, REPLACED, attempt_of
+from cellscale.ngff.attempts import ATTEMPT, OBJECTS, PLAIN, REPLACED, TABLE, attempt_of, table_of
 from cellscale.ngff.image import described, resolve
 from cellscale.ngff.label_list import change_names, names_of
 from cellscale.ngff.metadata import Level, checked_version, read_node
@@ -46,6 +46,8 @@ class LabelLayer:
     """Provenance metadata of the layer."""
     attempt: str | None = None
     """Token of the attempt that made the layer; None for layers of other programs."""
+    table: str | None = None
+    """Name of the object table's folder in the layer's group; None for a layer that has none, or is not published."""
     published: bool = field(default=False, compare=False)
     """Whether others may replace the layer while it is read."""
 
@@ -65,8 +67,8 @@ class LabelLayer:
         return token if self.levels[0].path.startswith(token) else ""
 
     def place(self, name: str) -> str:
-        """URL of a folder of this attempt in the layer's group: `objects.parquet` or `report`."""
-        return joined(self.url, f"{self.prefix}{name}")
+        """URL of a folder in the layer's group: `objects.parquet`, which may have been made again, or `report`."""
+        return joined(self.url, self.table if name == OBJECTS and self.table else f"{self.prefix}{name}")
 
     def size(self, axis: str, level: int = 0) -> int:
         """Length of an axis; 1 for a missing axis."""
@@ -193,7 +195,7 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
         raise InputError(
             f"{store.url} has {channels} channels of labels; a layer has one. Save each channel as a layer of its own."
         )
-    metadata = {key: value for key, value in node.notes.items() if key not in (ATTEMPT, REPLACED, PLAIN)}
+    metadata = {key: value for key, value in node.notes.items() if key not in (ATTEMPT, REPLACED, PLAIN, TABLE)}
     source = metadata.pop(SOURCE, None) or node.label_source
     return LabelLayer(
         url=store.url,
@@ -202,6 +204,7 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
         source=source,
         metadata=metadata,
         attempt=attempt_of(node),
+        table=table_of(node),
         published=True,
         **found,
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ from cellscale.errors import ExistsError, InputError, StoreError
 from cellscale.ngff import array_io, consolidated
 from cellscale.ngff.attempts import (
     COMPANIONS,
+    OBJECTS,
     REPLACED,
+    TABLE,
     attempt_of,
     claim,
     delete_replaced,
@@ -246,10 +248,12 @@ def _ome(layer: LabelLayer) -> dict[str, Any]:
     return {"multiscales": [multiscale]}
 
 
-def _extra(layer: LabelLayer, node: Node | None, replaced: list[str]) -> dict[str, Any]:
-    """Attributes of cellscale: metadata, the attempt, what it replaces, and the URL of an image in another store."""
+def _extra(layer: LabelLayer, node: Node | None, replaced: list[str], there: Container[str]) -> dict[str, Any]:
+    """Attributes of cellscale: metadata, attempt, table, what is replaced, and the URL of an image in another store."""
     elsewhere = {} if layer.source in (None, IN_PLACE) else {SOURCE: layer.source}
-    return {"cellscale": {**layer.metadata, **elsewhere, **kept_of(node, layer.attempt, replaced)}}
+    table = f"{layer.prefix}{OBJECTS}"
+    named = {TABLE: table} if table in there else {}
+    return {"cellscale": {**layer.metadata, **elsewhere, **named, **kept_of(node, layer.attempt, replaced)}}
 
 
 def _source(layer: LabelLayer) -> dict[str, str]:
@@ -323,8 +327,9 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
             raise ExistsError(
                 f"{layer.url} was published by another run meanwhile. Choose another --layer, or use --overwrite."
             )
-        replaced[:] = sorted(held(node) & layer.store.folder.names())
-        return attributes_of(layer.version, ome, _extra(layer, node, replaced))
+        there = layer.store.folder.names()
+        replaced[:] = sorted(held(node) & there)
+        return attributes_of(layer.version, ome, _extra(layer, node, replaced, there))
 
     update_group(layer.store, layer.version, changed)
     return replaced

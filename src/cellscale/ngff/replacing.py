@@ -17,6 +17,7 @@ from cellscale.ngff.label_list import names_of
 from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
 from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
+from cellscale.redaction import redacted_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     ExistsError
         If another writer has made an image there meanwhile that must not be replaced.
     """
-    store, old = place.store, read_node(place.store)
+    store, old, shown = place.store, read_node(place.store), redacted_values(metadata)
     layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else []
     arrays: list[str] = []
 
@@ -116,7 +117,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
             raise ExistsError(f"{store.url} was written by another process meanwhile. Choose another destination.")
         arrays[:] = sorted(held(node) & store.folder.names())
-        return attributes_of(place.version, ome, {"cellscale": {**metadata, **kept_of(node, place.attempt, arrays)}})
+        return attributes_of(place.version, ome, {"cellscale": {**shown, **kept_of(node, place.attempt, arrays)}})
 
     update_group(store, place.version, changed)
     store.delete_object(".zmetadata")

@@ -27,7 +27,7 @@ from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
-from cellscale.storage.urls import is_local, local_path, options_for
+from cellscale.storage.urls import client_options, is_local, local_path
 
 ZIPS = (".zip", ".ozx")
 DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -52,6 +52,17 @@ class _Noting(WrapperStore[ZarrStore]):
         if found is None and key.rsplit("/", 1)[-1] not in DOCUMENTS:
             self.absent.add(key)
         return found
+
+
+class _RemoteStore(FsspecStore):
+    """A remote store that deletes an object by one request."""
+
+    async def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        # zarr "deletes" every chunk of background alone, whether it was ever there or not; its own way asks first
+        # whether the object exists, by a request for it and a listing.
+        with contextlib.suppress(*self.allowed_exceptions):
+            await self.fs._rm_file(f"{self.path}/{key}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +177,8 @@ class Store:
             return ZipStore(inside[0], mode="r", read_only=True), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
-        options = options_for(self.url, self.storage_options)
-        if self.url.startswith("s3://"):
-            # With more, s3fs asks for the size of every object before it reads it.
-            options.setdefault("max_concurrency", 1)
-        return FsspecStore.from_url(self.url, storage_options=options, read_only=read_only), ""
+        options = client_options(self.url, self.storage_options)
+        return _RemoteStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
     @contextlib.contextmanager
     def array(

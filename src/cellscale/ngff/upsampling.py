@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 
 import numpy as np
 
+from cellscale.errors import ExistsError, InputError
 from cellscale.ngff.image import NgffImage
-from cellscale.ngff.labels import LabelLayer, publish_labels, stage_labels
+from cellscale.ngff.labels import LabelLayer, list_labels, publish_labels, stage_labels
 from cellscale.ngff.pyramids import downsample
 from cellscale.progress import Progress
 from cellscale.types import Box, Labels
@@ -32,10 +35,19 @@ def labels_at(layer: LabelLayer, image: NgffImage, level: int, box: Box, *, t: i
     return labels[np.ix_(rows - part.y0, columns - part.x0)]
 
 
-def upsample(image: NgffImage, layer: LabelLayer, name: str, *, on_progress: Progress) -> LabelLayer:
+def _attempt(image: NgffImage, layer: LabelLayer) -> str:
+    """Token of an upsampling: the same layer on the same image has the same one, so that a killed call is repeated."""
+    parts = (layer.url, layer.attempt, [level.shape for level in (*layer.levels, *image.levels)])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def upsample(
+    image: NgffImage, layer: LabelLayer, name: str, *, overwrite: bool = False, on_progress: Progress
+) -> LabelLayer:
     """Write a layer as large as its image from one that begins at a coarser level, and publish it.
 
-    Each pixel gets the label of the coarse pixel that contains it. Repeating the call writes the same bytes.
+    Each pixel gets the label of the coarse pixel that contains it. Repeating the call writes the same bytes, also after
+    a call that was killed.
 
     Parameters
     ----------
@@ -45,15 +57,27 @@ def upsample(image: NgffImage, layer: LabelLayer, name: str, *, on_progress: Pro
         Layer with the same frames and slices, or with one slice.
     name : str
         Name of the new layer.
+    overwrite : bool
+        Whether it may replace another one.
     on_progress : callable
         Called with a step, done and total.
 
     Raises
     ------
     ExistsError
-        If another layer of the name is published.
+        If something of the name is there and `overwrite` is not set.
+    InputError
+        If the new layer would replace the one that it is made of.
     """
-    made = stage_labels(image, name, planes_z=layer.size("z"), metadata=layer.metadata)
+    there = name in list_labels(image.url, storage_options=image.storage_options)
+    if there and layer.url == image.store.child("labels", name).url:
+        raise InputError(f"{layer.url} cannot be upsampled into itself. Choose another --new-layer.")
+    attempt = None if there else _attempt(image, layer)
+    if there and not overwrite:
+        raise ExistsError(f"{image.url} already has a label layer {name!r}. Choose another name, or use --overwrite.")
+    made = stage_labels(
+        image, name, planes_z=layer.size("z"), metadata=layer.metadata, attempt=attempt, overwrite=overwrite
+    )
     planes = [(t, z) for t in range(made.size("t")) for z in range(made.size("z"))]
     for done, (t, z) in enumerate(planes, 1):
         for box in made.shards():
@@ -62,5 +86,5 @@ def upsample(image: NgffImage, layer: LabelLayer, name: str, *, on_progress: Pro
             for box in made.shards(level):
                 downsample(made, level, box, t=t, z=z)
         on_progress("upsample", done, len(planes))
-    publish_labels(made)
+    publish_labels(made, overwrite=overwrite)
     return made

@@ -1,4 +1,4 @@
-"""Failures of a run: which work items and blocks failed, where they lie, and why."""
+"""Failures of a run: work items and blocks that failed, their places and the reasons."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class FailedTile:
 
     @property
     def region(self) -> Region:
-        """The place alone."""
+        """The place, without the reason."""
         return Region(frame=self.frame, slice=self.slice, box_px=self.box_px, box_um=self.box_um)
 
     def __str__(self) -> str:
@@ -126,6 +126,10 @@ class FailedTile:
 def place_of(run: Run, step: Step, item: WorkItem) -> tuple[int | None, Region]:
     """Number of a work item in its frame, None for the whole frame, and its place."""
     plane, *rest = item
+    if step.kind == StepName.SLICE_TABLES:
+        return plane, Region.of(run, rest[0], None)
+    if step.kind == StepName.SLICE_LINKS or (step.kind == StepName.TABLES and not rest):
+        return None, Region.of(run, plane * run.slices, None)
     return rest[0] if rest else None, Region.of(run, plane, _box(run, step, rest))
 
 

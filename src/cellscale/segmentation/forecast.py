@@ -67,7 +67,10 @@ def steps_of(run: Run) -> list[Step]:
     image = run.image
     shards = [len(grid_boxes((image.size("y", i), image.size("x", i)))) for i in range(len(image.levels))]
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
-    return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), run.tables]
+    linked = run.settings.z_mode == "linked"
+    first += [run.slice_tables(shards[0]), run.slice_links] if linked else []
+    last = run.volume_tables if linked else run.tables
+    return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), last]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
-from cellscale.segmentation.decode import unpacked
+from cellscale.segmentation.decode import fragments_name, unpacked
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
 from cellscale.segmentation.work_items import RecordName, WorkItem
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
-from cellscale.types import Table
+from cellscale.types import Box, Labels, Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
 
@@ -116,7 +116,7 @@ class Numbering:
     """Labels of a run's cells, read on demand."""
 
     def __init__(self, run: Run, earlier: Rows) -> None:
-        """Read nothing yet; `earlier` is what `cells_in_earlier_slices` returned."""
+        """Read nothing yet; `earlier` is the result of `cells_before`."""
         self.run, self.joined, self._earlier = run, Joined(run), earlier
         self._decide = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
         self._cells = lru_cache(maxsize=4)(self._cells_of)
@@ -160,6 +160,16 @@ class Numbering:
             labels[here] = labels_of(firsts[here], known, self.before(plane, other))
         return labels[joined.objects]
 
+    def labels(self, plane: int, box: Box) -> Labels:
+        """Labels of a box of a plane, (y, x)."""
+        grid, labels = self.run.grid, np.zeros(box.shape, np.uint32)
+        for tile in grid.touching(box):
+            core = grid.core(tile)
+            part = core.clip(box)
+            fragments = get(self.run.scratch, fragments_name(plane, tile))["fragments"]
+            labels[part.within(box).slices] = self.table(plane, tile)[fragments[part.within(core).slices]]
+        return labels
+
     def table(self, plane: int, tile: int) -> NDArray[np.uint32]:
         """Lookup from the fragment numbers 0 … n of a tile to labels."""
         group = self.run.row_groups.of_tile(tile)
@@ -168,8 +178,10 @@ class Numbering:
         return np.concatenate([np.zeros(1, np.uint32), self._labels(plane, group)[start:stop]])
 
 
-def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
-    """Count the cells in earlier slices of each plane's frame, since labels are numbered through the slices.
+def cells_before(run: Run, records: Iterable[Arrays], *, through_frames: bool) -> Rows:
+    """Count the cells that are numbered before those of each plane.
+
+    Labels are numbered through the slices of a frame, or through all frames.
 
     Parameters
     ----------
@@ -177,6 +189,8 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
         The run.
     records : iterable of Arrays
         All records of the join.
+    through_frames : bool
+        Whether labels are numbered through all frames.
 
     Returns
     -------
@@ -185,7 +199,7 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
     Raises
     ------
     RunError
-        If a frame has more cells than uint32 has labels.
+        If a frame, or with `through_frames` all of them, has more cells than uint32 has labels.
     """
     cells = np.zeros(len(run.planes), np.int64)
     for plane, columns in _planes(records):
@@ -193,12 +207,11 @@ def cells_in_earlier_slices(run: Run, records: Iterable[Arrays]) -> Rows:
     # Planes are in the order of frames, then slices: sums over all planes before, less those of earlier frames.
     before = np.cumsum(cells) - cells
     _, first, frame = np.unique([t for t, _ in run.planes], return_index=True, return_inverse=True)
-    earlier: Rows = before - before[first][frame]
+    earlier: Rows = before if through_frames else before - before[first][frame]
     most = int(np.argmax(earlier + cells))
     if earlier[most] + cells[most] > MOST_CELLS:
-        raise RunError(
-            f"Frame {run.planes[most][0]} has {earlier[most] + cells[most]} cells; uint32 labels end at {MOST_CELLS}."
-        )
+        where = "All frames together have" if through_frames else f"Frame {run.planes[most][0]} has"
+        raise RunError(f"{where} {earlier[most] + cells[most]} cells; uint32 labels end at {MOST_CELLS}.")
     return earlier
 
 

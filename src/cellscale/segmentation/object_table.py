@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from cellscale.kernels.exact_sums import means_of
 from cellscale.kernels.tables import FLAGS
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.types import Table
 
-TABLE = "objects.parquet"
-"""Folder of the table in a layer."""
+TABLE = OBJECTS
+"""Folder of the table in a layer, or the end of its name."""
 _PART = re.compile(r"part-(\d{6,})-(\d{6,})\.parquet")
 SIDES = ("y0", "x0", "y1", "x1")
 

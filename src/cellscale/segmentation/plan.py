@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from cellscale.errors import InputError, unknown
+from cellscale.linking.slices import SliceRules
 from cellscale.methods.inference import check_device, device_here, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
@@ -37,6 +38,8 @@ from cellscale.types import Box
 
 Plane: TypeAlias = tuple[int, int | Literal["max"]]
 """A frame's number and its slice, or "max" for the maximum over all slices."""
+ZMode: TypeAlias = Literal["slices", "max_projection", "linked"]
+"""Treatment of the slices of an image."""
 
 
 MAX_SETTING = 2**20
@@ -63,8 +66,17 @@ class Settings:
     """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     channels: tuple[str | int, ...] = ()
     """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
-    z_mode: Literal["slices", "max_projection"] = "slices"
-    """Segment each slice, or the maximum over all slices."""
+    z_mode: ZMode = "slices"
+    """Segment each slice, or the maximum over all slices; "linked": each slice, then objects of neighbouring slices are
+    joined to 3-D objects."""
+    z_threshold: float = 0.25
+    """Least overlap of two objects of neighbouring slices that are joined, 0 … 1."""
+    z_measure: Literal["iou", "smaller"] = "iou"
+    """Overlap between slices as a share of both objects together (IoU), or of the smaller one."""
+    z_max_gap: int = 0
+    """Most slices in a row in which a 3-D object may be missing."""
+    unique_ids: bool = False
+    """Whether cells are numbered through all frames, so that no number occurs in two of them."""
     frames: tuple[int, int] | None = None
     """Half-open range of frames; None: all."""
     # ---
@@ -78,6 +90,7 @@ class Settings:
             if not 1 <= getattr(self, name) <= MAX_SETTING:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected 1 to {MAX_SETTING}.")
         check_device(self.device)
+        SliceRules(threshold=self.z_threshold, measure=self.z_measure, max_gap=self.z_max_gap)
         if self.frames is not None and len(self.frames) != 2:
             raise InputError(f"Setting 'frames' is {self.frames}; expected two numbers, the half-open range.")
 
@@ -149,10 +162,40 @@ class Run:
         return self._step(StepName.SEAMS, (len(self.planes), shards), 2**22, 32 * self.task_px)
 
     @property
+    def frames(self) -> range:
+        """Numbers of the frames."""
+        return range(self.planes[0][0], self.planes[-1][0] + 1)
+
+    @property
+    def slices(self) -> int:
+        """Number of planes of a frame."""
+        return len(self.planes) // len(self.frames)
+
+    @property
+    def volume_tables(self) -> Step:
+        """One work item for each frame, instead of `tables` where slices are joined."""
+        return dataclasses.replace(self.slice_links, kind=StepName.TABLES)
+
+    @property
     def tables(self) -> Step:
         """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
         return self._step(StepName.TABLES, (len(self.planes), len(self.row_groups)), group_px, 32 * self.task_px)
+
+    @property
+    def slice_rules(self) -> SliceRules:
+        """Rules by which objects of neighbouring slices are joined."""
+        settings = self.settings
+        return SliceRules(threshold=settings.z_threshold, measure=settings.z_measure, max_gap=settings.z_max_gap)
+
+    def slice_tables(self, shards: int) -> Step:
+        """One work item for each plane of each shard; neighbouring slices of a shard lie in one task."""
+        return self._step(StepName.SLICE_TABLES, (shards, len(self.planes)), 2**22, 32 * self.task_px)
+
+    @property
+    def slice_links(self) -> Step:
+        """One work item for each frame."""
+        return self._step(StepName.SLICE_LINKS, (len(self.frames),), Box.of(self.grid.shape).area, 1)
 
     @property
     def intensity_statistics(self) -> Step:

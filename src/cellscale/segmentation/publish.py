@@ -15,13 +15,13 @@ import numpy as np
 from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.decode import fragments_name
 from cellscale.segmentation.failures import FailedTile
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.verification import counts
+from cellscale.segmentation.volumes import VolumeNumbers, Volumes, volume_rows
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows
@@ -36,7 +36,9 @@ class Publication:
     layer: LabelLayer
     level: int
     earlier: Rows
-    """Cells in earlier slices of a plane's frame, (planes,)."""
+    """Cells that are numbered before those of a plane, (planes,)."""
+    volumes: Volumes | None = None
+    """Numbers of 3-D objects, if slices are joined."""
 
 
 def label_slice(run: Run, plane: int) -> tuple[int, int]:
@@ -50,18 +52,16 @@ def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     run, layer, level = publication.run, publication.layer, publication.level
     shards = layer.shards(level)
     numbering, written = Numbering(run, publication.earlier), []
+    volumes = None if publication.volumes is None else VolumeNumbers(run, publication.volumes)
     for plane, shard in items:
         box = shards[shard]
         t, z = label_slice(run, plane)
         if level:
             written.append((downsample(layer, level, box, t=t, z=z), 0, 0))
             continue
-        labels = np.zeros(box.shape, np.uint32)
-        for tile in run.grid.touching(box):
-            core = run.grid.core(tile)
-            part = core.clip(box)
-            fragments = get(run.scratch, fragments_name(plane, tile))["fragments"]
-            labels[part.within(box).slices] = numbering.table(plane, tile)[fragments[part.within(core).slices]]
+        labels = numbering.labels(plane, box)
+        if volumes is not None:
+            labels = volumes.numbered(plane, labels)
         objects = layer.write(labels, box, t=t, z=z)
         written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
     _flush(publication, [(plane, shards[shard]) for plane, shard in items])
@@ -90,6 +90,21 @@ def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
         folder.write(part_name(plane, group), parquet(rows), flush=False)
         written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
     folder.flush(part_name(plane, group) for plane, group in items)
+    return counts(written)
+
+
+def volume_tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
+    """Write the object table of 3-D objects of frames (frame,), one Parquet file each."""
+    run, layer, written = publication.run, publication.layer, []
+    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    numbering = Numbering(run, publication.earlier)
+    numbers = VolumeNumbers(run, publication.volumes or Volumes(before=np.zeros(len(run.frames), np.int64)))
+    for (frame,) in items:
+        rows = volume_rows(numbering, numbers, frame)
+        folder.write(part_name(run.frames[frame], 0), parquet(rows), flush=False)
+        volume, labels = (rows[name].to_numpy() for name in ("volume_px", "label"))
+        written.append((1, int(volume.sum()), int(labels.max(initial=0))))
+    folder.flush(part_name(run.frames[frame], 0) for (frame,) in items)
     return counts(written)
 
 

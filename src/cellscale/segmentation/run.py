@@ -21,17 +21,18 @@ from cellscale.segmentation import failures, placeholders, verification
 from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
-from cellscale.segmentation.join import cells_in_earlier_slices, counted, join, join_row_groups
+from cellscale.segmentation.join import cells_before, counted, join, join_row_groups
 from cellscale.segmentation.ownership import sign
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import predict, reached_in_record
-from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables
+from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables, volume_tables
 from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.report import Report, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import count_seams, layer_quality
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import CHANGED, Target, resumed
+from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices, shards_of
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.row_groups import Rows
 
@@ -168,7 +169,9 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     steps.do(run.join_row_groups, join_row_groups, run)
     joined = steps.do(run.join, join, run, summary=dict)
     report.cells, report.flagged = counted(joined)
-    earlier = cells_in_earlier_slices(run, joined)
+    volumes = run.settings.z_mode == "linked"
+    earlier = cells_before(run, joined, through_frames=run.settings.unique_ids and not volumes)
+    linked = _linked(steps, earlier) if volumes else None
     report.reached = dict(sum(reached, Counter[str]()))
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
@@ -176,23 +179,38 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     planes_z = 1 if run.settings.z_mode == "max_projection" else run.image.size("z")
     metadata = layer_metadata(run, model, report.failed_regions)
     layer = staged(run, target, steps.owner.attempt, metadata, planes_z)
-    _write_layer(steps, layer, earlier)
+    _write_layer(steps, Publication(run=run, layer=layer, level=0, earlier=earlier, volumes=linked))
     report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
     return layer
 
 
-def _write_layer(steps: Steps[Run], layer: LabelLayer, earlier: Rows) -> None:
+def _linked(steps: Steps[Run], earlier: Rows) -> Volumes:
+    """Join the objects of slices to 3-D objects, and count these."""
+    run = steps.run
+    steps.do(run.slice_tables(len(shards_of(run))), count_slices, Slices(run=run, earlier=earlier))
+    volumes = Volumes.of(run, steps.do(run.slice_links, link_slices, run, summary=dict))
+    steps.report.cells = volumes.count
+    return volumes
+
+
+def _write_layer(steps: Steps[Run], finest: Publication) -> None:
     """Write all levels and the object table, and verify them against the records."""
-    run, finest = steps.run, Publication(run=steps.run, layer=layer, level=0, earlier=earlier)
+    run, layer = steps.run, finest.layer
     written = {}
     for level in range(len(layer.levels)):
         step = run.publish(level, len(layer.shards(level)))
         publication = dataclasses.replace(finest, level=level)
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
     steps.do(run.seams(len(layer.shards())), count_seams, finest)
-    rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
+    if finest.volumes is None:
+        rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
+        planes = run.planes
+    else:
+        rows = steps.do(run.volume_tables, volume_tables, finest, summary=verification.Written.of)
+        planes = tuple((t, 0) for t in run.frames)
+        written[0] = [dataclasses.replace(task, planes=task.planes // run.slices) for task in written[0]]
     verification.check_levels(layer, written)
-    verification.check_cells(run.planes, layer, written[0], rows)
+    verification.check_cells(planes, layer, written[0], rows)
     steps.owner.check()
 
 

@@ -26,6 +26,8 @@ class StepName(StrEnum):
     DECODE = "decode"
     ROW_GROUPS = "row_groups"
     JOIN = "join"
+    SLICE_TABLES = "slice_tables"
+    SLICE_LINKS = "slice_links"
     PUBLISH = "publish"
     SEAMS = "seams"
     TABLES = "tables"
@@ -74,7 +76,7 @@ class RecordName(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Work items that are done together, and the record that they leave."""
+    """Work items that are executed together, and the name of their record."""
 
     record: RecordName
     items: list[WorkItem]

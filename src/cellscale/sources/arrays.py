@@ -12,7 +12,7 @@ import xarray as xr
 from cellscale.errors import InputError
 from cellscale.sources.stored import AXES, Stored, from_array
 from cellscale.types import Calibration
-from cellscale.units import positive, unit_s, unit_um
+from cellscale.units import positive, unit_s, unit_um, unknown_unit
 
 _UNEVEN = 1e-6
 """Relative deviation beyond which coordinates have no common step."""
@@ -32,15 +32,25 @@ def _step(array: xr.DataArray, axis: str) -> float | None:
     return positive(f"{steps.mean() * unit:.12g}")  # coordinates are multiples of the step, rounded
 
 
+def _unknown_unit(array: xr.DataArray, axis: str) -> str | None:
+    """Unit of an axis's coordinates that is not known; None for any other axis."""
+    unit = str(array.coords[axis].attrs.get("units", "")) if axis in array.coords else ""
+    return unknown_unit(1, unit, unit_s if axis == "t" else unit_um)
+
+
 def _calibration(array: xr.DataArray) -> Calibration:
     """Physical sizes and channel names that the coordinates state."""
     height, width = _step(array, "y"), _step(array, "x")
     names = array.coords["c"].values.tolist() if "c" in array.coords and "c" in array.dims else ()
-    return Calibration(
+    known = Calibration(
         pixel_size_um=None if height is None or width is None else (height, width),
         z_step_um=_step(array, "z"),
         frame_interval_s=_step(array, "t"),
         channels=tuple(map(str, names)),
+    )
+    units = {axis: _unknown_unit(array, axis) for axis in "tzyx"}
+    return known.with_unknown_units(
+        {"pixel_size_um": units["y"] or units["x"], "z_step_um": units["z"], "frame_interval_s": units["t"]}
     )
 
 

@@ -16,8 +16,9 @@ CTC = re.compile(r"(?:man_seg|man_track|mask|t)(\d{3,})$")
 _CTC_SLICE = re.compile(r"man_seg_(\d{3,})_(\d{3,})$")
 _SUFFIX = re.compile(r"(\.ome)?\.[a-z0-9]+$", re.IGNORECASE)
 _MASK_WORDS = frozenset(
-    {"mask", "masks", "label", "labels", "labeled", "labelled", "seg", "segs", "segmentation", "segmentations", "gt"}
-    | {"groundtruth", "truth", "annotation", "annotations", "annotated", "instance", "instances", "manual"}
+    {"mask", "masks", "msk", "msks", "label", "labels", "lbl", "lbls", "labeled", "labelled"}
+    | {"seg", "segs", "segmentation", "segmentations", "gt", "groundtruth", "truth"}
+    | {"annotation", "annotations", "annotated", "instance", "instances", "manual"}
 )
 _IMAGE_WORDS = frozenset({"im", "img", "imgs", "image", "images", "raw", "input", "original", "frame", "frames"})
 _FILLERS = frozenset({"cp", "ground", "man"})
@@ -74,9 +75,37 @@ def _chosen(found: Sequence[Path], folder: Path, labels: bool) -> list[Path]:
     return list(found)
 
 
+def check_one_kind(files: Sequence[Path]) -> None:
+    """Refuse files of which each second one has the name of another and one word more: they are no frames of a movie.
+
+    Such are masks whose word nobody knows, outlines, or a second channel.
+
+    Raises
+    ------
+    InputError
+        Naming two of them.
+    """
+    kinds: dict[tuple[str, ...], dict[tuple[str, ...], Path]] = {}
+    for path in files:
+        words = _words(path)
+        numbers = tuple(word for word in words if word.isdigit())
+        kinds.setdefault(tuple(word for word in words if not word.isdigit()), {})[numbers] = path
+    for short, plain in kinds.items():
+        for long, other in kinds.items():
+            more = [word for i, word in enumerate(long) if long[:i] + long[i + 1 :] == short]
+            if more and len(plain) > 1 and plain.keys() == other.keys():
+                first = next(iter(plain))
+                raise InputError(
+                    f"{plain[first].parent} holds {plain[first].name} and {other[first].name}, and so on: files with "
+                    f"the word {more[0]!r} and without it are not frames of one movie. Move those with it into a "
+                    "folder of their own, or name them like a_mask.tif if they are masks; --series all makes an image "
+                    "of its own of each file."
+                )
+
+
 def _candidates(folder: Path) -> list[Path]:
     """Image files of a folder, in natural order; pictures in a folder of TIFFs only if they are masks of these."""
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
     files.sort(key=lambda path: natural(path.name))
     stacks = [path for path in files if path.suffix.lower() in TIFFS]
     pictures = [path for path in files if path.suffix.lower() in PICTURES]

@@ -71,8 +71,9 @@ def rising(numbers: Sequence[int], path: str) -> list[int]:
     """Order that sorts the numbers; InputError for a duplicate or negative number."""
     order = sorted(range(len(numbers)), key=lambda i: numbers[i])
     twice = [numbers[a] for a, b in itertools.pairwise(order) if numbers[a] == numbers[b]]
-    if twice or min(numbers) < 0:
-        raise InputError(f"{path}: frame number {twice[0] if twice else min(numbers)} is a duplicate or negative.")
+    wrong = [*twice, *(number for number in numbers if number < 0)]
+    if wrong:
+        raise InputError(f"{path}: frame number {wrong[0]} is a duplicate or negative.")
     return order
 
 
@@ -87,7 +88,7 @@ def stack(stored: Stored, numbers: tuple[int, ...] | None = None) -> Source:
     return Source(
         path=stored.path,
         name=stored.name,
-        shape=(max(frames) + 1, stored.size("c"), stored.size("z"), stored.size("y"), stored.size("x")),
+        shape=(max(frames, default=-1) + 1, stored.size("c"), stored.size("z"), stored.size("y"), stored.size("x")),
         dtype=stored.dtype.newbyteorder("="),
         frames=tuple(frames[i] for i in order),
         numbered=numbers is not None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from xml.etree import ElementTree
 
 from cellscale.errors import InputError
 from cellscale.types import Calibration
-from cellscale.units import positive, unit_s, unit_um
+from cellscale.units import positive, unit_s, unit_um, unknown_unit
 
 _IRREGULAR = 0.1
 """Relative deviation from the mean beyond which time stamps have no common interval."""
@@ -63,17 +63,36 @@ def _channels(pixels: ElementTree.Element) -> tuple[str, ...]:
     return names if any(channel.get("Name") for channel in found) else ()
 
 
-def _image(image: ElementTree.Element, pixels: ElementTree.Element) -> OmeImage:
+def _unknown(
+    element: ElementTree.Element, size: str, usual: str, unit_size: Callable[[str], float | None]
+) -> str | None:
+    """Unit of a size that is not known; `usual` is the schema's where the element states none."""
+    return unknown_unit(element.get(size), element.get(f"{size}Unit", usual), unit_size)
+
+
+def _calibration(pixels: ElementTree.Element) -> Calibration:
     height, width = _length(pixels, "Y"), _length(pixels, "X")
+    known = Calibration(
+        pixel_size_um=None if height is None or width is None else (height, width),
+        z_step_um=_length(pixels, "Z"),
+        frame_interval_s=_interval(pixels),
+        channels=_channels(pixels),
+    )
+    length_units = {axis: pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XYZ"}
+    x, y, z = (unknown_unit(pixels.get(f"PhysicalSize{axis}"), length_units[axis], unit_um) for axis in "XYZ")
+    stamps = (
+        unknown_unit(plane.get("DeltaT"), plane.get("DeltaTUnit", "s"), unit_s) for plane in _named(pixels, "Plane")
+    )
+    step = unknown_unit(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"), unit_s)
+    units = {"pixel_size_um": y or x, "z_step_um": z, "frame_interval_s": step or next(filter(None, stamps), None)}
+    return known.with_unknown_units(units)
+
+
+def _image(image: ElementTree.Element, pixels: ElementTree.Element) -> OmeImage:
     files = [uuid.get("FileName", "") for data in _named(pixels, "TiffData") for uuid in _named(data, "UUID")]
     return OmeImage(
         name=image.get("Name", ""),
-        calibration=Calibration(
-            pixel_size_um=None if height is None or width is None else (height, width),
-            z_step_um=_length(pixels, "Z"),
-            frame_interval_s=_interval(pixels),
-            channels=_channels(pixels),
-        ),
+        calibration=_calibration(pixels),
         files=tuple(dict.fromkeys(name for name in files if name)),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError, MissingError, SeveralImagesError
-from cellscale.sources.folders import CTC, TIFFS, holds_images, image_files, keys, stem_of
+from cellscale.sources.folders import CTC, TIFFS, check_one_kind, holds_images, image_files, keys, stem_of
 from cellscale.sources.frames import Source, cropped, rising, stack
 from cellscale.sources.microscope_files import is_microscope_file, microscope_images
 from cellscale.sources.pictures import PICTURES, picture_images
@@ -109,6 +109,7 @@ def _folder_stack(folder: Path, files: Sequence[Path], axes: Sequence[str], labe
     if len(found) == 1 and (len(files) > 1 or any(image.size("t") > 1 for image in found[0][1])):
         return _only(_stacks(found[0][0], found[0][1]), str(folder))
     files = [path for path, _ in found]
+    check_one_kind(files)
     matches = [CTC.match(stem_of(path)) for path in files]
     numbered = all(matches)
     stored = [_frame_of(path, images, numbered and not axes) for path, images in found]

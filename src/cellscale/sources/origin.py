@@ -12,7 +12,7 @@ from cellscale.sources.frames import Source
 
 
 def origin_of(images: Sequence[Source], path: str, *, chosen: Sequence[Any]) -> dict[str, str]:
-    """Describe what images were read from, without the folders of this machine.
+    """Describe the files from which images were read, without the folders of this machine.
 
     Files are compared by name, size and time of change: reading all pixels again would take as long as the import.
 
@@ -21,7 +21,7 @@ def origin_of(images: Sequence[Source], path: str, *, chosen: Sequence[Any]) -> 
     images : sequence of Source
         The images, as they were opened.
     path : str
-        Where they were opened.
+        Path that was opened.
     chosen : sequence
         Options that chose a part of the pixels, or gave them another meaning.
 

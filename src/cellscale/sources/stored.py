@@ -18,6 +18,8 @@ from cellscale.types import Calibration
 
 AXES = "tczyx"
 _DEFAULT_AXES = {2: "yx", 3: "tyx", 5: "tczyx"}
+_IMAGES, _MASKS = ("images", "X"), ("masks", "y")
+"""Names of arrays in npz files: cellscale's, and those of DeepCell's data sets."""
 _CHANNELS_LAST = 4
 """Greatest length of a last axis that is taken for channels by default."""
 _NARROW_PX = 16
@@ -126,7 +128,13 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
-    """The array of a key; without one, `images` or `masks`, or the first with three dimensions."""
+    """The array of a key; without one, `images` or `X`, or for masks `masks` or `y`; else the only one that is images.
+
+    Raises
+    ------
+    InputError
+        If there are several arrays of images, and none has such a name.
+    """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             shapes = {name: archive[name] for name in ([key] if key in archive.files else archive.files)}
@@ -134,13 +142,19 @@ def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
         raise StoreError(f"Cannot read {path} as npz: {error}.") from error
     if key and key not in shapes:
         raise unknown(f"array of {path}", key, shapes)
-    wanted = key or ("masks" if labels else "images")
-    if wanted in shapes:
-        return np.asarray(shapes[wanted])
-    pictures: list[NDArray[Any]] = [array for array in shapes.values() if array.ndim >= 2]
+    for wanted in [key] if key else _MASKS if labels else _IMAGES:
+        if wanted in shapes:
+            return np.asarray(shapes[wanted])
+    pictures = {name: array for name, array in shapes.items() if array.ndim >= 2}
     if not pictures:
         raise InputError(f"{path} holds no images; its arrays are {', '.join(shapes) or 'none'}.")
-    return next((array for array in pictures if array.ndim == 3), pictures[0])
+    if len(pictures) > 1:
+        first = next(iter(pictures))
+        raise InputError(
+            f"{path} holds the arrays {', '.join(pictures)}. Name the one that is meant, e.g. {path}::{first}."
+        )
+    (only,) = pictures.values()
+    return np.asarray(only)
 
 
 def read_npy(path: str) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from cellscale.sources.ome_xml import OmeImage, ome_images
 from cellscale.sources.stored import AXES, Stored, check_frames, checked_axes, listed
 from cellscale.sources.tiff_pages import OpenTiff, check_end, leading_shape, opened, pages_of, reader
 from cellscale.types import Calibration
-from cellscale.units import positive, unit_s, unit_um
+from cellscale.units import positive, unit_s, unit_um, unknown_unit
 
 _PRINTED_UM = 20.0
 """Pixel size from which a resolution is that of a printer (72 dpi is 353 µm), not of a microscope."""
@@ -77,19 +77,27 @@ def _imagej_channels(meta: dict[str, Any], count: int) -> tuple[str, ...]:
 
 
 def _imagej_calibration(tiff: Any, series: Any) -> Calibration:
-    meta = tiff.imagej_metadata or {}
-    unit = str(meta.get("unit", ""))
-    width = _resolution_um(tiff.pages.first, unit_um(unit))
-    height = _resolution_um(tiff.pages.first, unit_um(str(meta.get("yunit", unit))))
-    depth, step = unit_um(str(meta.get("zunit", unit))), positive(meta.get("spacing"))
-    seconds, interval = unit_s(str(meta.get("tunit", "sec"))), positive(meta.get("finterval"))
-    named = str(series.axes)
-    channels = series.shape[named.index("C")] if "C" in named else 1
-    return Calibration(
+    meta, named = tiff.imagej_metadata or {}, str(series.axes)
+    unit_x = str(meta.get("unit", ""))
+    unit_y, unit_z, unit_t = (
+        str(meta.get(name, unit)) for name, unit in (("yunit", unit_x), ("zunit", unit_x), ("tunit", "sec"))
+    )
+    page, step, interval = tiff.pages.first, positive(meta.get("spacing")), positive(meta.get("finterval"))
+    width, height = _resolution_um(page, unit_um(unit_x)), _resolution_um(page, unit_um(unit_y))
+    depth, seconds = unit_um(unit_z), unit_s(unit_t)
+    known = Calibration(
         pixel_size_um=None if width is None or height is None else (height[0], width[1]),
         z_step_um=None if depth is None or step is None else step * depth,
         frame_interval_s=None if seconds is None or interval is None else interval * seconds,
-        channels=_imagej_channels(meta, channels),
+        channels=_imagej_channels(meta, series.shape[named.index("C")] if "C" in named else 1),
+    )
+    stated = 1 if _resolution_um(page, 1.0) else None
+    return known.with_unknown_units(
+        {
+            "pixel_size_um": unknown_unit(stated, unit_x, unit_um) or unknown_unit(stated, unit_y, unit_um),
+            "z_step_um": unknown_unit(step, unit_z, unit_um),
+            "frame_interval_s": unknown_unit(interval, unit_t, unit_s),
+        }
     )
 
 

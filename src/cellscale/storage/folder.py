@@ -26,7 +26,7 @@ from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
-from cellscale.storage.urls import address, file_system, is_local, local_path
+from cellscale.storage.urls import address, check_apart, file_system, is_local, local_path
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
 """Ending of a file that is being written, by cellscale or by zarr."""
@@ -208,6 +208,21 @@ class Folder:
     def _json(self, name: str) -> Any:
         data = self.read(name)
         return None if data is None else parsed(data, f"{self.url}/{name}")
+
+
+def check_file(url: str, sources: Iterable[str], storage_options: Mapping[str, Any] | None = None) -> None:
+    """Make sure, before any work, that a file may be written at a URL.
+
+    Raises
+    ------
+    InputError
+        If it is, or lies in, one of the sources.
+    StoreError
+        If its folder cannot be written.
+    """
+    for source in sources:
+        check_apart(source, url)
+    Folder(url=address(url).rpartition("/")[0], storage_options=dict(storage_options or {})).check_writable()
 
 
 def write_file(url: str, data: bytes, storage_options: Mapping[str, Any] | None = None) -> None:

@@ -65,12 +65,26 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFi
     """The file system of a URL, and the place there."""
     if is_local(url):
         return fsspec.filesystem("file"), str(local_path(url))
-    found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(url, **options_for(url, options))
+    found: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(url, **client_options(url, options))
     return found
 
 
-def check_apart(source: str, output: str) -> None:
+def client_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a URL's own file system, with which it reads an object by one request."""
+    chosen = options_for(url, options)
+    # With more, s3fs asks for the size of every object before it reads it.
+    return {"max_concurrency": 1, **chosen} if url.startswith("s3://") else chosen
+
+
+def check_apart(source: str, output: str, *, may_hold: bool = False) -> None:
     """Refuse an output that is, contains or lies in its input.
+
+    Parameters
+    ----------
+    source, output : str
+        URLs of the two.
+    may_hold : bool
+        Allow an output that contains the source: a folder for a few files.
 
     Raises
     ------
@@ -78,7 +92,7 @@ def check_apart(source: str, output: str) -> None:
         With both places.
     """
     inner, outer = sorted((_parts(source), _parts(output)), key=len, reverse=True)
-    if inner[: len(outer)] == outer:
+    if inner[: len(outer)] == outer and not (may_hold and inner == _parts(source) != outer):
         how = "is" if inner == outer else "lies in" if outer == _parts(source) else "holds"
         raise InputError(f"The output {output} {how} the input {source}. Choose another place for the output.")
 

@@ -74,6 +74,22 @@ def rows_of(layer: LabelLayer) -> dict[str, NDArray[np.generic]]:
     return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
 
 
+def tracks_of(layer: LabelLayer) -> Table:
+    """Tracks of a tracked layer: track, begin, end (first and last frame) and parent, one row each.
+
+    Raises
+    ------
+    MissingError
+        If the layer's object table names no tracks.
+    """
+    rows = {name: column.astype(np.int64) for name, column in rows_of(layer).items() if name in COLUMNS[:3]}
+    order = np.lexsort((rows["frame"], rows["track"]))
+    frame, track, parent = (rows[name][order] for name in COLUMNS[:3])
+    tracks, first = np.unique(track, return_index=True)
+    last = np.append(first[1:], len(track))[: len(first)] - 1
+    return {"track": tracks, "begin": frame[first], "end": frame[last], "parent": parent[first]}
+
+
 def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -> Tracked:
     """Tracks of a layer whose labels are tracks.
 

@@ -277,6 +277,7 @@ def _description(task: TrainingTask, settings: TrainingSettings, workers: Worker
     return {
         **{f"method.{name}": value for name, value in settings_of(task.method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        "training.device": device_of(settings.device).type,  # on Ray, "auto" is replaced before
         "method": task.method.name,
         "frames": len(task.frames),
         "data": repr([getattr(part, "planes", len(part)) for part in [*task.data, *task.validation]]),

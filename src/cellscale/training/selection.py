@@ -119,8 +119,8 @@ def _not_empty(layer: LabelLayer, frames: list[int]) -> list[int]:
     if found and len(found) < len(frames):
         empty = ranges([t for t in frames if t not in set(found)])
         log.warning(
-            "%s does not name its annotated frames; frames %s without a label are left out. If they are annotated and "
-            'show no cells, name all annotated frames in the layer\'s attributes: {"cellscale": {"frames": [...]}}',
+            "%s does not name its annotated frames; frames %s without a label are skipped. If they were annotated and "
+            'have no cells, list all annotated frames in the layer\'s attributes: {"cellscale": {"frames": [...]}}',
             layer.url,
             empty,
         )

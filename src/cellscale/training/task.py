@@ -1,4 +1,4 @@
-"""A training that is asked for: a method, its data, its settings and the folder of the model, as one value."""
+"""The arguments of a training as one value: a method, its data, its settings and the folder of the model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cellscale.training.settings import TrainingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
-    """A training that is asked for; the API makes it, and driver and workers take it as it is."""
+    """Arguments of a training; made by the API, passed unchanged to driver and workers."""
 
     method: Method
     """Networks, losses and decoding."""
     data: Sequence[Frames]
     """Images (c, y, x) with instance labels (y, x)."""
     validation: Sequence[Frames] = ()
-    """Held-out frames: scored during the training, and thresholds are tuned on them at the end."""
+    """Held-out frames: scored during the training and used to calibrate thresholds at the end."""
     output: str
     """Folder of the model, any fsspec URL."""
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -31,11 +31,11 @@ class TrainingTask:
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     """Steps, crops, augmentation …"""
     init_from: Model | None = None
-    """The networks begin with its weights; None: with weights drawn from the seed."""
+    """Model with the initial weights; None: weights drawn from the seed."""
     resume: bool = False
     """Continue an unfinished training in `output`, bit for bit; a finished one is returned as it is."""
     overwrite: bool = False
-    """Replace what is in `output`."""
+    """Replace a model or training in `output`."""
     pixel_size_um: tuple[float, float] | None = None
     """Height and width of a pixel, µm."""
 

@@ -18,7 +18,7 @@ from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.upsampling import labels_at
-from cellscale.storage.folder import write_file
+from cellscale.storage.folder import check_file, write_file
 from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Image, Labels
 from cellscale.viewers.pictures import colours, grey, sheet
@@ -161,6 +161,7 @@ def preview(
     """
     output = url_of(output, "output")
     shown = scene(image, labels_store=labels_store, z=z, storage_options=storage_options)
+    check_file(output, [url_of(place) for place in (image, labels_store) if place is not None], storage_options)
     found, true = _chosen(shown, layer, ground_truth)
     level = coarse_level(shown.image, longest)
     box, rows, counts = _middle(shown.image, level), {}, {}

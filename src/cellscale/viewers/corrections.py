@@ -1,7 +1,7 @@
-"""A label layer that a viewer may paint on: frames are read when they are shown, and kept when they are painted.
+"""A label layer that can be painted in a viewer: frames are read when shown, and kept in memory when painted.
 
-Nothing of the layer that is corrected changes. The frames that were corrected become a layer of their own, which names
-them as annotated, so that a training learns from these and no others.
+The original layer does not change. The corrected frames are written as a separate layer, which lists them as annotated,
+so that a training uses only these.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Correction:
 
     image: NgffImage
     layer: LabelLayer
-    """The layer that is corrected; it stays as it is."""
+    """The layer to correct; it does not change."""
     name: str
     """Name of the layer that gets the corrected frames."""
     earlier: LabelLayer | None = None
     """The layer of this name, if there is one: the frames that it has are shown, and kept."""
     correct: set[int] = field(default_factory=set)
-    """Frames that were found to be correct as they are."""
+    """Frames that were marked as correct without changes."""
     _painted: dict[Place, Labels] = field(default_factory=dict)
     _shown: dict[Place, Labels] = field(default_factory=dict)
 
@@ -201,14 +201,14 @@ class Correction:
         return made.url
 
     def _look_again(self) -> None:
-        """Take up what lies in the place of the corrected layer now: others may have added frames to it meanwhile."""
+        """Open the corrected layer again: other processes may have added frames to it meanwhile."""
         self.earlier = _earlier(self.image, self.name)
         self.__dict__.pop("_kept", None)
         self._shown.clear()
 
 
 def correction_of(image: NgffImage, layer: LabelLayer, name: str | None = None) -> Correction:
-    """Begin to correct a layer, or go on where an earlier correction was saved.
+    """Start to correct a layer, or continue an earlier correction that was saved.
 
     Parameters
     ----------

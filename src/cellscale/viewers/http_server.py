@@ -232,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         except StoreError as error:
             log.warning("%s", error)
         except OSError:
-            log.debug("a client went away or did not read for %g s", SEND_S)
+            log.debug("a client disconnected or did not read for %g s", SEND_S)
         self.close_connection |= start < stop
 
     def _answer(self, status: HTTPStatus, headers: Mapping[str, str] | None = None) -> None:

@@ -1,0 +1,48 @@
+"""Requests of reads and writes, counted by a proxy in front of a real S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cellscale.ngff.image import open_image
+from cellscale.ngff.labels import stage_labels
+from cellscale.storage.folder import Folder
+from cellscale.types import Box
+from tests.blobs import blurred_noise
+from tests.faults.proxy import Proxy, Storm, stormy
+from tests.support.runs import written
+
+
+@pytest.fixture
+def proxy(s3: dict[str, Any]) -> Iterator[Proxy]:
+    with stormy(int(s3["endpoint_url"].rsplit(":", 1)[1]), Storm()) as running:
+        yield running
+
+
+def kinds(proxy: Proxy, since: int) -> list[tuple[str, bool]]:
+    """Method of each request, and whether it is a listing."""
+    return [(one.method, "list-type" in one.path) for one in proxy.answered[since:]]
+
+
+def test_an_object_is_read_by_one_request(s3: dict[str, Any], proxy: Proxy) -> None:
+    Folder(url="s3://cells/read", storage_options=s3).write("whole", b"content")
+    assert Folder(url="s3://cells/read", storage_options={**s3, "endpoint_url": proxy.url}).read("whole") == b"content"
+    assert kinds(proxy, 0) == [("GET", False)]
+
+
+def test_background_is_deleted_by_one_request_for_each_chunk(s3: dict[str, Any], proxy: Proxy) -> None:
+    image = written("s3://cells/background.zarr", blurred_noise((1, 300, 300)), options=s3)
+    opened = open_image(image.url, storage_options={**s3, "endpoint_url": proxy.url})
+    layer = stage_labels(opened, "cells", planes_z=1)
+    labels = np.zeros((300, 300), np.uint32)
+    layer.write(labels + 1, Box.of(labels.shape))
+    before = len(proxy.answered)
+    assert layer.write(labels, Box.of(labels.shape)) == 0
+    asked = kinds(proxy, before)
+    assert [kind for kind in asked if kind[0] != "GET"] == [("DELETE", False)] * 4
+    assert not any(listing for _, listing in asked)
+    assert not layer.read(Box.of(labels.shape)).any()
