@@ -96,15 +96,15 @@ def whole_frame(method: Decoder, prediction: Prediction) -> Labels:
 
 def tiled_frame(method: Decoder, prediction: Prediction, size: int) -> Labels:
     """Decode a frame by tiles of `size` px and join them, in memory: uint32, (y, x)."""
-    grid = Grid(shape=shape_of(prediction), size=size)
+    grid, reaches = Grid(shape=shape_of(prediction), size=size), method.reaches
     cores, records = [], []
     for tile in range(len(grid)):
-        read = grid.read(tile, method.reaches.link, method.reaches.decode_reach)
-        fragments = method.decode(part_of(prediction, read), grid.valid(tile, method.reaches.link).within(read))
-        owned, made = record(fragments, grid, tile, method.reaches.link)
+        read = grid.read(tile, reaches.link, reaches.decode_reach)
+        fragments = method.decode(part_of(prediction, read), grid.valid(tile, reaches.link).within(read))
+        owned, made = record(fragments, grid, tile, reaches.link)
         cores.append(owned)
         records.append(made)
-    row_groups = RowGroups(grid=grid, link=method.reaches.link, span=method.reaches.link + method.reaches.decode_reach)
+    row_groups = RowGroups(grid=grid, link=reaches.link, span=reaches.link + reaches.decode_reach)
     cells = join(records, row_groups, method.merge_objects)
     labels = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):
