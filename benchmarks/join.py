@@ -85,7 +85,7 @@ def joined_row_groups(row_groups: RowGroups, made: TileRecord, seconds: list[flo
 def driver(tiles: int) -> dict[str, float]:
     """Measure what the driver holds of a step of this number of tiles: its tasks and the names of their records."""
     began, before = time.perf_counter(), peak_mb()
-    step = Step(kind=StepName.DECODE, sizes=(1, tiles), bundle=64, item_px=1024**2)
+    step = Step(kind=StepName.DECODE, planes=1, items_yx=(1, tiles), block=(1, 1, 64), item_px=1024**2)
     done = frozenset(step.record_name(task) for task in range(0, len(step), 2))
     todo = [step.task(t) for t in range(len(step)) if step.record_name(t) not in done]
     return {"tasks": len(step), "to_do": len(todo), "s": time.perf_counter() - began, "mb": peak_mb() - before}

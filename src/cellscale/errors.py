@@ -61,3 +61,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> MissingError:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return MissingError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+def check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise MissingError for the first name that does not exist; it suggests the nearest."""
+    existing = set(known)
+    for name in names:
+        if name not in existing:
+            raise unknown(kind, name, existing)

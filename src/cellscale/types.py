@@ -88,6 +88,10 @@ class Box:
         """The common part of two boxes; its area is 0 where there is none."""
         return Box(max(self.y0, to.y0), max(self.x0, to.x0), min(self.y1, to.y1), min(self.x1, to.x1))
 
+    def hull(self, other: Box) -> Box:
+        """The smallest box around both."""
+        return Box(min(self.y0, other.y0), min(self.x0, other.x0), max(self.y1, other.y1), max(self.x1, other.x1))
+
     def within(self, outer: Box) -> Box:
         """The same pixels in the coordinates of `outer`."""
         return Box(self.y0 - outer.y0, self.x0 - outer.x0, self.y1 - outer.y0, self.x1 - outer.x0)

@@ -101,7 +101,7 @@ def test_what_is_not_an_array_is_refused(tmp_path: Path) -> None:
     model: Any = blobs_model()
     with pytest.raises(InputError, match=r"array is list; expected an array of NumPy, dask or xarray"):
         model.segment([[1, 2], [3, 4]])
-    with pytest.raises(InputError, match=r"shape \(2, 2, 20, 20\); say what its axes are"):
+    with pytest.raises(InputError, match=r"shape \(2, 2, 20, 20\); name its axes with --axes"):
         model.segment(np.zeros((2, 2, 20, 20), np.uint8))
     with pytest.raises(InputError, match=r"dimensions row, column; expected names among t, c, z, y, x"):
         model.segment(xr.DataArray(np.zeros((20, 20)), dims=("row", "column")))
@@ -170,8 +170,8 @@ def test_labels_that_do_not_fit_leave_what_is_there(tmp_path: Path) -> None:
         (np.full((2, 40, 50), 0.5), None, "labels are integers"),
         (good[:, :-1], None, "needs labels of"),
         (good[:1], None, "1 time points"),
-        (good[:1], [2], "rising numbers below 2"),
-        (good, [1, 0], "rising numbers below 2"),
+        (good[:1], [2], "ascending numbers below 2"),
+        (good, [1, 0], "ascending numbers below 2"),
     ):
         with pytest.raises(InputError, match=message):
             cellscale.save_labels(bad, image.url, "layer", frames=frames, overwrite=True)

@@ -377,9 +377,9 @@ PLANS: dict[str, Plan] = {
     "ETags are wrong": Plan(carry_out=lambda of: storm(of, 16, "etag", share=1.0, most=10**6), finishes=True),
     "listings lag": Plan(carry_out=lambda of: storm(of, 17, "lagging", share=1.0, most=10**6), finishes=True),
     "one tile's object always answers 503": Plan(
-        carry_out=lambda of: storm(of, 14, "503", share=0.0, lasting="/fragments/000001/000007"),
+        carry_out=lambda of: storm(of, 14, "503", share=0.0, lasting="/fragments/000000/000000"),
         finishes=False,
-        names="frame 1, slice 0, tile 7",
+        names="frame 0, slice 0, tile 0",
     ),
     "workers are killed": Plan(carry_out=lambda of: harm(of, 21, "kill"), finishes=True),
     "one tile kills every worker": Plan(

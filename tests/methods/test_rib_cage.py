@@ -273,7 +273,7 @@ def test_a_short_training_cannot_collapse_and_the_check_can_be_switched_off(
 @pytest.mark.parametrize(
     ("settings", "changes", "message"),
     [
-        ({}, {"crop": 36}, "A crop of 36 px leaves 15 px of estimate; .* looks at 16 px. Set crop to at least 37"),
+        ({}, {"crop": 36}, "A crop of 36 px leaves 15 px of estimate; .* needs 16 px. Set crop to at least 37"),
         ({}, {"crop": 37, "batch_size": 1, "steps": 2}, "Set batch_size to 2 or more"),
     ],
 )

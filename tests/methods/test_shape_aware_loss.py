@@ -22,22 +22,11 @@ from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, FRAMES
 from cellscale.testing.conformance import Subject, sample_batch, worker_batch
 from cellscale.training import loop
-from cellscale.training.settings import TrainingSettings
 from cellscale.training.workers import Workers
 from cellscale.types import Candidates
 
 TINY: dict[str, Any] = {"width": 4, "samples": 16, "adam.learning_rate": 0.003}
-QUICK = TrainingSettings(
-    steps=4,
-    batch_size=2,
-    crop=64,
-    margin=8,
-    loader_workers=0,
-    threads=1,
-    precision="fp32",
-    device="cpu",
-    validate_every=1000,
-)
+QUICK = dataclasses.replace(conformance.QUICK, steps=4, batch_size=2, crop=64)
 
 
 @pytest.fixture(scope="module")

@@ -223,8 +223,8 @@ def test_a_run_that_failed_can_be_finished_with_failed_tiles(image: NgffImage) -
             yield task, result
 
     with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0 \(rows 0:100, columns 0:100\).*maps/000001/000000"):
-        run_it(image, executor=losing, **TILED)
-    report = run_it(image, allow_failed_tiles=True, **TILED)
+        run_it(image, executor=losing, task_px=64**2, **TILED)
+    report = run_it(image, allow_failed_tiles=True, task_px=64**2, **TILED)
     assert report.reused["predict"] > 0
     assert {hole.number for hole in report.failed_regions} == {0}
 

@@ -193,6 +193,20 @@ def test_the_same_command_again_resumes(image: NgffImage, tasks: int) -> None:
     assert not (Path(image.url) / ".cellscale-cells").exists()
 
 
+def test_a_resumed_run_keeps_the_tasks_that_it_began_with(image: NgffImage) -> None:
+    """Whatever sizes of tasks the later commands ask for: records and scratch objects are those of the first ones."""
+    settings: dict[str, Any] = {"window_size": 64, "tile_size": 50}
+    segmented(image, "undisturbed", **settings)
+    for task_px, tasks in ((5000, 4), (20000, 7), (None, 9)):
+        with pytest.raises(KeyboardInterrupt):
+            segmented(image, "cells", executor=Stopping(tasks), task_px=task_px, **settings)
+    report = segmented(image, "cells", task_px=100_000, **settings)
+    assert report.tasks["predict"] > 9
+    assert report.reused["predict"] == 20
+    assert equal(arrays(image, "cells"), arrays(image, "undisturbed"))
+    assert table(image, "cells").equals(table(image, "undisturbed"))
+
+
 def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
     image: NgffImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,9 +288,9 @@ def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
 
         def __call__(self, work: Any, shared: Any, tasks: Sequence[Any], *, gpu: bool = False) -> Iterator[Any]:
             yield from one_by_one(work, shared, tasks, gpu=gpu)
-            scratch_of(image, "cells").child("maps/000001").remove()
+            scratch_of(image, "cells").child("maps").remove()
 
-    with pytest.raises(RunError, match=r"frame 1, slice 0, tile 0.*missing"):
+    with pytest.raises(RunError, match=r"frame 0, slice 0, tile 0.*missing"):
         segmented(image, "cells", executor=Losing(), window_size=64, tile_size=100)
     assert list_labels(image.url) == ()
 

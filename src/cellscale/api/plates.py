@@ -26,7 +26,7 @@ from cellscale.progress import Progress, silent
 from cellscale.redaction import redacted_values
 from cellscale.segmentation.executor import Executor, Serial
 from cellscale.segmentation.ownership import stored_plan
-from cellscale.segmentation.plan import Run
+from cellscale.segmentation.plan import Run, for_one_worker
 from cellscale.segmentation.report import Report, stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
@@ -226,7 +226,8 @@ def _segmented(
     serial = _Work(
         networks=networks, about=about, executor=Serial(attempts=engine.attempts, backoff_s=engine.backoff_s)
     )
-    tasks = [(name, job.run, job.target) for name, job in jobs.items()]
+    alone = backend == "serial"
+    tasks = [(name, for_one_worker(job.run) if alone else job.run, job.target) for name, job in jobs.items()]
     # An image with one task has nothing to distribute: a worker does all its steps, and no step waits for the driver.
     whole = [task for task in tasks if backend == "ray" and len(task[1].decode) == 1]
     if whole:

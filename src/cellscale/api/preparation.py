@@ -20,13 +20,13 @@ from cellscale.errors import InputError
 from cellscale.ngff.attempts import attempt_of, published
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.metadata import read_node
-from cellscale.ngff.stores import ZIPS, Store
+from cellscale.ngff.stores import Store
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.preparation import filters
 from cellscale.preparation.options import PreparationKeywords, PreparationOptions, options_from
 from cellscale.progress import Progress, silent
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import Location, check_apart, is_local, local_path, url_of
+from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
 from cellscale.types import Box
 
@@ -199,16 +199,16 @@ def _reference_planes(given: Location | NDArray[Any], storage_options: Mapping[s
             raise InputError(f"An array of shape {given.shape} is not a reference image; expected (y, x) or (c, y, x).")
         return given if given.ndim == 3 else given[None]
     url = url_of(given)
-    if not is_local(url) or url.endswith(ZIPS) or local_path(url).is_dir():
-        image = open_image(url, storage_options=storage_options)
-        whole, (frames, slices) = Box(0, 0, image.size("y"), image.size("x")), (image.size("t"), image.size("z"))
-        planes = [image.read(whole, t=t, z=z) for t, z in np.ndindex(frames, slices)]
-    else:
+    if sources.is_source(url):
         file = sources.open_source(url)
         planes = [
             np.stack([file.plane(t, c, z) for c in range(file.shape[1])])
             for t, z in np.ndindex(file.shape[0], file.shape[2])
         ]
+    else:
+        image = open_image(url, storage_options=storage_options)
+        whole, (frames, slices) = Box(0, 0, image.size("y"), image.size("x")), (image.size("t"), image.size("z"))
+        planes = [image.read(whole, t=t, z=z) for t, z in np.ndindex(frames, slices)]
     median: NDArray[Any] = np.median(planes, axis=0)
     return median
 
@@ -252,7 +252,7 @@ def _write_frames(work: _Work, writer: ImageWriter, scheduler: Scheduler, on_pro
     shading = hashlib.blake2b(digest_size=16)
     for flat in flats.values():
         shading.update(flat.tobytes())
-    total = writer.size("t")
+    total, recorded = writer.size("t"), records.names()
     moved: tuple[float, float] = (0.0, 0.0)
     before: NDArray[np.float64] | None = None
     for t in range(total):
@@ -263,7 +263,7 @@ def _write_frames(work: _Work, writer: ImageWriter, scheduler: Scheduler, on_pro
         # With drift a frame follows from all before it.
         shading = digest if work.options.drift else shading
         name, key = f"{t}.json", digest.hexdigest()
-        known = records.read_json(name)
+        known = records.read_json(name) if name in recorded else None
         if isinstance(known, dict) and known.get("source") == key:
             moved, before = (float(known["moved"][0]), float(known["moved"][1])), None
             on_progress("prepare", t + 1, total)

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from cellscale.engine.placement import Placement, placement
 from cellscale.engine.ray_map import FanOut
-from cellscale.errors import unknown
+from cellscale.errors import check_known
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
@@ -129,10 +129,7 @@ def options_from(given: Mapping[str, Any]) -> SegmentationOptions:
     MissingError
         For a name that is not an option; suggests the nearest.
     """
-    known = [option.name for option in dataclasses.fields(SegmentationOptions)]
-    for name in given:
-        if name not in known:
-            raise unknown("option of a segmentation", name, known)
+    check_known("option of a segmentation", given, [option.name for option in dataclasses.fields(SegmentationOptions)])
     places = {name: url_of(given[name], name) for name in ("output", "report", "config") if given.get(name) is not None}
     return SegmentationOptions(**{**given, **places})
 

@@ -18,6 +18,7 @@ from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.forecast import Forecast, forecast
+from cellscale.segmentation.plan import for_one_worker
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.storage.urls import Location, url_of
@@ -109,7 +110,7 @@ def segment(
     with nullcontext() if backend == "serial" else cluster(address):
         job = job if backend == "serial" else job.placed(job.place())
         found = run_segmentation(
-            job.run,
+            for_one_worker(job.run) if backend == "serial" else job.run,
             job.model.networks,
             job.target,
             executor=Serial(attempts=job.engine.attempts, backoff_s=job.engine.backoff_s)

@@ -132,10 +132,11 @@ class BorderWeightedUNet:
         return self.postprocessing.merge_objects(nodes, edges, self.minimum_area)
 
     def calibrate(self, pairs: Iterable[tuple[StoredMaps, Labels]]) -> Self:
-        """Search the threshold and the minimum area."""
+        """Search the threshold, the minimum area and the post-processing."""
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
-        return searched(self, frames, {"threshold": LEVELS, "minimum_area": areas, **self.postprocessing.choices()})
+        grid = {"threshold": LEVELS, "minimum_area": areas, **self.postprocessing.choices()}
+        return searched(self, frames, grid, together=self.postprocessing.together_with("threshold"))
 
     def perfect_prediction(self, labels: Labels) -> Maps:
         """Cells without their pixels at other cells: symmetric gaps, so that each is nearest to its own cell."""

@@ -361,7 +361,8 @@ class DeepSplit:
         frames = list(pairs)
         areas = minimum_areas(truth for _, truth in frames)
         grid: dict[str, Sequence[Any]] = {"threshold": LEVELS, "separation": LEVELS, "minimum_area": areas}
-        return searched(self, frames, grid | self.postprocessing.choices())
+        together = self.postprocessing.together_with("threshold")
+        return searched(self, frames, grid | self.postprocessing.choices(), together=together)
 
     def perfect_prediction(self, labels: Labels) -> Maps:
         """All cells, separated at their pixels next to other cells, each of which is nearest to its own cell."""

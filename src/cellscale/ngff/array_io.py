@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cellscale.errors import InputError, MissingError, StoreError
-from cellscale.ngff.metadata import AXES
+from cellscale.ngff.metadata import AXES, Level
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
 from cellscale.storage.reading import garbled, read_again
@@ -108,7 +109,16 @@ def _remedy(error: Exception, url: str) -> str:
     return advice(error, url)
 
 
-def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, absent: set[str] | None = None) -> Image:
+def opened(
+    store: Store, level: Level, mode: Literal["r", "r+"] = "r", *, absent: set[str] | None = None
+) -> AbstractContextManager[zarr.Array[Any]]:
+    """Open the array of a level for one use, see `Store.array`."""
+    return store.array(level.path, mode, document=level.document, absent=absent)
+
+
+def read_block(
+    store: Store, level: Level, axes: Sequence[str], index: Index, *, absent: set[str] | None = None
+) -> Image:
     """Read an index and return it as (c, z, y, x), of the first frame in it, in the machine's byte order.
 
     `absent` gets the keys, below the store, of the chunks and shards that do not exist and read as the fill value.
@@ -117,9 +127,12 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, ab
     ------
     StoreError
         Naming the chunk that cannot be read.
+    MissingError
+        If the array was deleted: its chunks would read as the fill value.
     """
     missing: set[str] = set()
-    with store.array(path, absent=missing) as array:
+    path = level.path
+    with opened(store, level, absent=missing) as array:
         try:
             block = read_again(lambda: np.asarray(array[index]))
         except failures() as error:
@@ -133,6 +146,9 @@ def read_block(store: Store, path: str, axes: Sequence[str], index: Index, *, ab
         if absent is not None:
             before = len(f"{array.path}/".lstrip("/"))
             absent.update(f"{path}/{key[before:]}" for key in missing)
+    if missing:
+        # Chunks of background are not stored, so a missing chunk alone says nothing: only then is the array looked up.
+        check_still_there(store, path)
     block = block.astype(block.dtype.newbyteorder("="), copy=False)
     order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
     sizes = dict(zip(axes, block.shape, strict=True))
@@ -150,7 +166,7 @@ def check_still_there(store: Store, path: str) -> None:
 
 def read_plane(
     store: Store,
-    path: str,
+    level: Level,
     axes: Sequence[str],
     index: Index,
     *,
@@ -159,33 +175,33 @@ def read_plane(
 ) -> Image:
     """Read an index of one slice as (c, y, x), or the maximum over all slices in it, one layer of chunks at a time."""
     if project is None or "z" not in axes:
-        return read_block(store, path, axes, index, absent=absent)[:, 0]
+        return read_block(store, level, axes, index, absent=absent)[:, 0]
     at = list(axes).index("z")
-    with store.array(path) as array:
+    with opened(store, level) as array:
         depth = array.chunks[at]
     highest: Image | None = None
     for start in range(index[at].start, index[at].stop, depth):
         part = slice(start, min(start + depth, index[at].stop))
-        layer = read_block(store, path, axes, (*index[:at], part, *index[at + 1 :]), absent=absent)
+        layer = read_block(store, level, axes, (*index[:at], part, *index[at + 1 :]), absent=absent)
         values: Image = layer.max(axis=1)
         highest = values if highest is None else np.maximum(highest, values)
     if highest is None:
-        raise InputError(f"{joined(store.url, path)} has no slices.")
+        raise InputError(f"{joined(store.url, level.path)} has no slices.")
     return highest
 
 
-def object_keys(store: Store, path: str, index: Index) -> list[str]:
+def object_keys(store: Store, level: Level, index: Index) -> list[str]:
     """Keys, below the store, of the stored objects that an index touches."""
-    with store.array(path) as array:
-        return [f"{path}/{array.metadata.encode_chunk_key(place)}" for place in _objects(array, index)]
+    with opened(store, level) as array:
+        return [f"{level.path}/{array.metadata.encode_chunk_key(place)}" for place in _objects(array, index)]
 
 
-def flush(store: Store, path: str, indices: Sequence[Index]) -> None:
+def flush(store: Store, level: Level, indices: Sequence[Index]) -> None:
     """Wait until the objects stored for indices are on the disk; object stores need no flush."""
     if store.on_disk:
-        with store.array(path) as array:
+        with opened(store, level) as array:
             places = {place for index in indices for place in _objects(array, index)}
-            keys = [f"{path}/{array.metadata.encode_chunk_key(place)}" for place in places]
+            keys = [f"{level.path}/{array.metadata.encode_chunk_key(place)}" for place in places]
         store.folder.flush(key for key in keys if store.folder.exists(key))
 
 
@@ -209,14 +225,14 @@ def _stored(array: zarr.Array[Any], index: Index, values: NDArray[Any], *, empty
 
 
 def write_plane(
-    store: Store, path: str, axes: Sequence[str], index: Index, values: NDArray[Any], *, empty: bool
+    store: Store, level: Level, axes: Sequence[str], index: Index, values: NDArray[Any], *, empty: bool
 ) -> int:
     """Write (y, x) into an index of whole stored objects and return how many are stored.
 
     `empty`: also store objects that hold only zeros.
     """
-    url = joined(store.url, path)
-    with store.array(path, "r+") as array:
+    url = joined(store.url, level.path)
+    with opened(store, level, "r+") as array:
         check_whole(array, axes, index, url)
         shape = tuple(part.stop - part.start for part in index)
         ordered = values if axes.index("y") < axes.index("x") else values.T

@@ -6,7 +6,7 @@ A value holds the URL, options and parsed metadata, and nothing open: it is pick
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -154,21 +154,30 @@ class NgffImage:
         project: Literal["max"] | None = "max" if z == "max" else None
         parts = []
         for run in self._runs(channels):
-            index = self._index(box, t, z, c=run, level=level)
-            path = self.levels[level].path
-            parts.append(array_io.read_plane(self.store, path, self.axes, index, project=project, absent=absent))
+            index, array = self._index(box, t, z, c=run, level=level), self.levels[level]
+            parts.append(array_io.read_plane(self.store, array, self.axes, index, project=project, absent=absent))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def chunk_shape(self, level: int = 0) -> tuple[int, int]:
         """Height and width of a chunk, px."""
-        with self.store.array(self.levels[level].path) as array:
+        with array_io.opened(self.store, self.levels[level]) as array:
             sides = dict(zip(self.axes, array.chunks, strict=True))
+        return sides["y"], sides["x"]
+
+    def object_shape(self, level: int = 0) -> tuple[int, int]:
+        """Height and width of what is stored as one object, a chunk or a shard of chunks, px."""
+        with array_io.opened(self.store, self.levels[level]) as array:
+            sides = dict(zip(self.axes, array_io.object_shape(array), strict=True))
         return sides["y"], sides["x"]
 
     def chunk_keys(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, channel: int = 0) -> list[str]:
         """Keys of the chunks (or shards) that hold a box of the finest level, below the image's URL."""
         index = self._index(box, t, z, c=slice(channel, channel + 1), level=0)
-        return array_io.object_keys(self.store, self.levels[0].path, index)
+        return array_io.object_keys(self.store, self.levels[0], index)
+
+    def reread(self) -> NgffImage:
+        """The same image, whose arrays' documents are read again whenever its pixels are read."""
+        return replace(self, levels=tuple(replace(level, document=None) for level in self.levels))
 
 
 def unfinished_image(writer: ImageWriter) -> NgffImage:
@@ -308,8 +317,9 @@ def described(store: Store, node: Node) -> dict[str, Any]:
     axes, units = parse_axes(multiscales[0], store.url)
     shapes, dtypes = [], []
     datasets = parse_datasets(multiscales[0], store.url)
-    for dataset in datasets:
-        with store.array(str(dataset["path"])) as array:
+    documents = [store.array_document(str(dataset["path"]), node.zarr_format) for dataset in datasets]
+    for dataset, document in zip(datasets, documents, strict=True):
+        with store.array(str(dataset["path"]), document=document) as array:
             shapes.append(tuple(array.shape))
             dtypes.append(np.dtype(array.dtype).newbyteorder("="))
         if len(shapes[-1]) != len(axes):
@@ -318,8 +328,8 @@ def described(store: Store, node: Node) -> dict[str, Any]:
                 f"the image's axes are {', '.join(axes)}."
             )
     levels = tuple(
-        parse_level(multiscales[0], dataset, shape=shape, first=shapes[0], url=store.url)
-        for dataset, shape in zip(datasets, shapes, strict=True)
+        parse_level(multiscales[0], dataset, shape=shape, first=shapes[0], document=document, url=store.url)
+        for dataset, shape, document in zip(datasets, shapes, documents, strict=True)
     )
     return {"version": version, "axes": axes, "units": units, "levels": levels, "dtype": dtypes[0]}
 

@@ -102,9 +102,7 @@ class LabelLayer:
                 raise InputError(f"{self.url} has {self.size('z', level)} slices; labels have no maximum projection.")
             z = 0
         index = self._index(box, t, z, level=level)
-        labels = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
-        if self.published:
-            array_io.check_still_there(self.store, self.levels[level].path)
+        labels = array_io.read_plane(self.store, self.levels[level], self.axes, index)[0]
         return as_labels(labels, f"Frame {t} of {self.url}")
 
     def write(self, labels: NDArray[Any], box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> int:
@@ -130,7 +128,7 @@ class LabelLayer:
         if labels.shape != box.shape:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
-        return array_io.write_plane(self.store, self.levels[level].path, self.axes, index, whole, empty=False)
+        return array_io.write_plane(self.store, self.levels[level], self.axes, index, whole, empty=False)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:

@@ -13,6 +13,7 @@ import json
 import re
 import uuid
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,10 +203,13 @@ def stage_labels(  # noqa: PLR0913
         metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
         attempt=attempt,
     )
-    for level in layer.levels:
-        settings = array_io.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
-        layer.store.create_array(level.path, **settings)
-    return layer
+    return replace(layer, levels=tuple(_created(layer, level) for level in layer.levels))
+
+
+def _created(layer: LabelLayer, level: Level) -> Level:
+    """Create the array of a level, unless this attempt has created it before."""
+    settings = array_io.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
+    return replace(level, document=layer.store.create_array(level.path, **settings))
 
 
 def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:

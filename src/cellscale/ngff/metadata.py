@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cellscale.errors import InputError, StoreError
@@ -33,6 +33,9 @@ class Level:
     shape: tuple[int, ...]
     scale: tuple[float, ...]
     translation: tuple[float, ...]
+    document: str | None = field(default=None, repr=False, compare=False)
+    """The array's own document, see `Store.array_document`: it is read once and travels with the level, so that reading
+    and writing pixels takes no further request. None: it is read whenever the array is opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +255,7 @@ def parse_level(
     *,
     shape: tuple[int, ...],
     first: tuple[int, ...],
+    document: str,
     url: str,
 ) -> Level:
     """A level's scale and translation; without a scale, the factor between its shape and the first level's."""
@@ -265,6 +269,7 @@ def parse_level(
         shape=shape,
         scale=tuple(a * b for a, b in zip(scale, factors, strict=True)),
         translation=tuple(a * f + b for a, f, b in zip(shift, factors, outer_shift, strict=True)),
+        document=document,
     )
 
 

@@ -6,18 +6,21 @@ A store holds no open handle. Objects are written whole; on a file system under 
 from __future__ import annotations
 
 import contextlib
+import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import zarr
 from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
-from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
+from zarr.storage import FsspecStore, LocalStore, StorePath, WrapperStore, ZipStore
 
 from cellscale.errors import MissingError, StoreError
 from cellscale.ngff.bounded import BoundedStore
@@ -31,6 +34,8 @@ from cellscale.storage.urls import client_options, is_local, local_path
 
 ZIPS = (".zip", ".ozx")
 DOCUMENTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+ARRAY_DOCUMENTS = {3: "zarr.json", 2: ".zarray"}
+"""Name of an array's document by Zarr's version."""
 
 
 def joined(url: str, *names: str) -> str:
@@ -52,6 +57,13 @@ class _Noting(WrapperStore[ZarrStore]):
         if found is None and key.rsplit("/", 1)[-1] not in DOCUMENTS:
             self.absent.add(key)
         return found
+
+
+def _text(array: zarr.Array[Any]) -> str:
+    """The document of an array that was made."""
+    written = array.metadata.to_buffer_dict(default_buffer_prototype())
+    document = json.loads(written[ARRAY_DOCUMENTS[array.metadata.zarr_format]].to_bytes())
+    return json.dumps({key: value for key, value in document.items() if key != "attributes"})
 
 
 class _RemoteStore(FsspecStore):
@@ -174,17 +186,57 @@ class Store:
         inside = self.zip_file
         if inside:
             check_zip(inside[0])
-            return ZipStore(inside[0], mode="r", read_only=True), inside[1]
+            return sync(ZipStore.open(inside[0], mode="r", read_only=True)), inside[1]
         if is_local(self.url):
             return LocalStore(local_path(self.url), read_only=read_only), ""
         options = client_options(self.url, self.storage_options)
         return _RemoteStore.from_url(self.url, storage_options=options, read_only=read_only), ""
 
+    def array_document(self, path: str, zarr_format: int) -> str:
+        """Read the document of an array: its shape, type, chunks and codecs, as JSON text without attributes.
+
+        Parameters
+        ----------
+        path : str
+            The array, below the store.
+        zarr_format : int
+            2 or 3: the version that is looked for first.
+
+        Raises
+        ------
+        MissingError
+            If there is no such array.
+        StoreError
+            If the store cannot be read, or the document is damaged.
+        """
+        for version in (zarr_format, 5 - zarr_format):
+            name = f"{path}/{ARRAY_DOCUMENTS[version]}"
+            document = read_again(partial(self.read_json, name))
+            if document is not None:
+                return json.dumps({key: value for key, value in document.items() if key != "attributes"})
+        raise MissingError(f"{joined(self.url, path)} is not a Zarr array; it is missing or incomplete.")
+
     @contextlib.contextmanager
     def array(
-        self, path: str, mode: Literal["r", "r+"] = "r", *, absent: set[str] | None = None
+        self,
+        path: str,
+        mode: Literal["r", "r+"] = "r",
+        *,
+        document: str | None = None,
+        absent: set[str] | None = None,
     ) -> Iterator[zarr.Array[Any]]:
-        """Open an array for one use; `absent` gets the keys of chunks and shards that are read and do not exist.
+        """Open an array for one use.
+
+        Parameters
+        ----------
+        path : str
+            The array, below the store.
+        mode : {"r", "r+"}
+            Read, or write as well.
+        document : str, optional
+            Result of `array_document`, so that opening the array takes no request; None: it is read now.
+        absent : set of str, optional
+            Gets the keys of chunks and shards that are read and do not exist.
 
         Raises
         ------
@@ -202,10 +254,8 @@ class Store:
         bounded = BoundedStore(store)
         try:
             with explained("open array", url, self.storage_options):
-                try:
-                    opened = read_again(lambda: zarr.open_array(bounded, path=f"{prefix}/{path}".strip("/"), mode=mode))
-                except FileNotFoundError as error:
-                    raise MissingError(f"{url} is not a Zarr array; it is missing or incomplete.") from error
+                known = json.loads(document or self.array_document(path, 3))
+                opened = zarr.Array.from_dict(StorePath(bounded, f"{prefix}/{path}".strip("/")), known)
                 check_array(opened, url)
                 bounded.check(opened, url)
             yield opened
@@ -222,17 +272,25 @@ class Store:
         finally:
             store.close()
 
-    def create_array(self, path: str, **settings: Any) -> None:
-        """Create an array, as zarr's create_array does; keep an existing one."""
+    def create_array(self, path: str, **settings: Any) -> str:
+        """Create an array, as zarr's create_array does; keep an existing one.
+
+        Returns
+        -------
+        str
+            Its document, see `array_document`.
+        """
         self.writable()
         with explained("create array", joined(self.url, path), self.storage_options):
             store, prefix = self._zarr(read_only=False)
             try:
-                zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
+                made = zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
+                document = _text(made)
             except ContainsArrayError:
-                pass
+                document = self.array_document(path, settings["zarr_format"])
             finally:
                 store.close()
         if self.on_disk:
             folder = self.child(path).folder
             folder.flush(name for name in DOCUMENTS if folder.exists(name))
+        return document

@@ -72,7 +72,7 @@ def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     """A level of an opened image or label layer, lazily, with physical coordinates."""
     array_io.check_range("Level", level, len(source.levels), url=source.url)
     found = source.levels[level]
-    with source.store.array(found.path) as array:
+    with array_io.opened(source.store, found) as array:
         chunks, dtype = array_io.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
     replaceable = isinstance(source, LabelLayer) and source.published
     stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype, replaceable=replaceable)

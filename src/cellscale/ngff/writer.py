@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError
 from cellscale.ngff import array_io
 from cellscale.ngff.attempts import discard
-from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document, read_node
+from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
 from cellscale.ngff.replacing import Place, Replaced, claimed, switch
 from cellscale.ngff.stores import Store
@@ -77,12 +77,12 @@ class ImageWriter:
     def _put(self, values: NDArray[Any], box: Box, place: tuple[int, int, int], level: int) -> None:
         t, c, z = place
         index = self._index(box, t, c, z=z, level=level)
-        array_io.write_plane(self.store, self.levels[level].path, self.axes, index, values, empty=True)
+        array_io.write_plane(self.store, self.levels[level], self.axes, index, values, empty=True)
 
     def _get(self, box: Box, place: tuple[int, int, int], level: int) -> NDArray[Any]:
         t, c, z = place
         index = self._index(box, t, c, z=z, level=level)
-        plane: NDArray[Any] = array_io.read_plane(self.store, self.levels[level].path, self.axes, index)[0]
+        plane: NDArray[Any] = array_io.read_plane(self.store, self.levels[level], self.axes, index)[0]
         return plane
 
     def write(self, array: NDArray[Any], *, t: int = 0, c: int = 0, z: int = 0, box: Box | None = None) -> None:
@@ -118,7 +118,7 @@ class ImageWriter:
         whole = Box(0, 0, self.size("y"), self.size("x"))
         places = np.ndindex(self.size("c"), self.size("z"))
         indices = [self._index(whole, t, c, z=z, level=0) for c, z in places]
-        array_io.flush(self.store, self.levels[0].path, indices)
+        array_io.flush(self.store, self.levels[0], indices)
 
     def _coarsen(self, box: Box, place: tuple[int, int, int], level: int) -> None:
         finer = Box(0, 0, self.size("y", level - 1), self.size("x", level - 1))
@@ -325,8 +325,10 @@ def create_image(
     )
     prefix = claimed(writer.place)
     writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))
-    for level in writer.levels:
-        if read_node(writer.store.child(level.path)) is None:
-            settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, version)
-            writer.store.create_array(level.path, **settings)
-    return writer
+    return replace(writer, levels=tuple(_created(writer, level) for level in writer.levels))
+
+
+def _created(writer: ImageWriter, level: Level) -> Level:
+    """Create the array of a level, unless this attempt has created it before."""
+    settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, writer.version)
+    return replace(level, document=writer.store.create_array(level.path, **settings))

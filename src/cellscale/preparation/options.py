@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError, unknown
+from cellscale.errors import InputError, check_known
 from cellscale.storage.urls import Location
 
 Projection = Literal["max", "mean", "min", "median"]
@@ -99,8 +99,5 @@ def options_from(given: Mapping[str, Any]) -> PreparationOptions:
     InputError
         For a value that is not valid.
     """
-    known = [option.name for option in dataclasses.fields(PreparationOptions)]
-    for name in given:
-        if name not in known:
-            raise unknown("option of a preparation", name, known)
+    check_known("option of a preparation", given, [option.name for option in dataclasses.fields(PreparationOptions)])
     return PreparationOptions(**given)

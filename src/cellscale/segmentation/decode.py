@@ -1,17 +1,19 @@
 """Decode: compute the fragments of each tile from stored maps.
 
-A tile reads its core ⊕ (decode_reach + link), writes its core's fragment numbers as one scratch object and leaves a
-record of its overlap band, its border bands and its tables. Where a frame is one window, prediction and decoding are
-one task with the same rounding.
+A tile reads its core ⊕ (decode_reach + link). A task writes the fragment numbers of its tiles' cores as one scratch
+object and leaves a record of their overlap bands, border bands and tables. Where a frame is one window, prediction and
+decoding are one task with the same rounding.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellscale.errors import RunError
 from cellscale.kernels.exact_sums import exact_sums
@@ -19,10 +21,10 @@ from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
 from cellscale.segmentation.plan import Records, Run
-from cellscale.segmentation.predict import limits, maps_name, predictions_of, reached_in
+from cellscale.segmentation.predict import MAPS, limits, predicted_frames, reached_in
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import FAILED_REGION, Arrays, get, put, table_columns, table_in
-from cellscale.segmentation.source import read_checked, reference_of
+from cellscale.segmentation.records import FAILED_REGION, Arrays, compressed, items_name, put, table_columns, table_in
+from cellscale.segmentation.source import read_each, reference_of
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
@@ -33,9 +35,8 @@ NODES, EDGES = "nodes", "edges"
 """Tables of a record: fragments, and pairs of adjacent fragments."""
 
 
-def fragments_name(plane: int, tile: int) -> str:
-    """Name of the scratch object of a core's fragment numbers."""
-    return f"fragments/{plane:06d}/{tile:06d}"
+FRAGMENTS = "fragments"
+"""Kind of the scratch objects that hold the fragment numbers of cores."""
 
 
 def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arrays]) -> Prediction:
@@ -53,8 +54,18 @@ def _assembled(run: Run, plane: int, box: Box, stored: Callable[[int, int], Arra
     return maps
 
 
-def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> TileRecord:
-    """Decode one tile from the prediction of a box around it; write its fragments, unflushed, and return its record.
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A tile that was decoded."""
+
+    plane: int
+    record: TileRecord
+    fragments: NDArray[np.uint8]
+    """The fragment numbers of its core, compressed."""
+
+
+def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, image: Image) -> Decoded:
+    """Decode one tile from the prediction of a box around it.
 
     `image` is all channels of the tile's core, (c, y, x).
     """
@@ -66,50 +77,46 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
         for c, values in enumerate(image)
         for name, column in exact_sums(owned, made.count, values).items()
     }
-    put(run.scratch, fragments_name(plane, tile), {"fragments": owned}, flush=False)
-    return TileRecord(
-        tile=tile,
-        count=made.count,
-        overlap=made.overlap,
-        border=made.border,
-        nodes={**made.nodes, **sums},
-        edges=made.edges,
-    )
+    found = replace(made, nodes={**made.nodes, **sums})
+    return Decoded(plane=plane, record=found, fragments=compressed({"fragments": owned}))
 
 
 def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
-    made, reached, records = [], Counter[str](), Records(run.scratch)
-    for (plane, _), found in predictions_of(run, networks, [(plane, 0) for (plane,) in items]):
+    made, reached = [], Counter[str]()
+    for plane, found, pixels in predicted_frames(run, networks, [plane for (plane,) in items]):
         reached += reached_in(found)
-        reference = reference_of(run, plane, records)
         for tile in range(len(run.grid)):
             box = run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach)
-            image = read_checked(run, plane, run.grid.core(tile), reference)
-            made.append((plane, decoded(run, plane, tile, part_of(found, box), box, image)))
-    return _recorded(run, made) | limits(reached)
+            image = pixels[(slice(None), *run.grid.core(tile).slices)]
+            made.append(decoded(run, plane, tile, part_of(found, box), box, image))
+    return stored(run, items, made) | limits(reached)
 
 
 def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
+    records = Records(run.scratch)
+
     @lru_cache(maxsize=9)
-    def stored(plane: int, window: int) -> Arrays:
-        found = get(run.scratch, maps_name(plane, window))
+    def maps_of(plane: int, window: int) -> Arrays:
+        found = records.stored(run.predict, MAPS, plane, window)
         if FAILED_REGION in found:
             raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found[FAILED_REGION]}")
         return found
 
     boxes = {tile: run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach) for _, tile in items}
-    parts = prefetch(_assembled(run, plane, boxes[tile], stored) for plane, tile in items)
-    made, records = [], Records(run.scratch)
-    for (plane, tile), part in zip(items, parts, strict=True):
-        image = read_checked(run, plane, run.grid.core(tile), reference_of(run, plane, records))
-        made.append((plane, decoded(run, plane, tile, part, boxes[tile], image)))
-    return _recorded(run, made)
+    references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in items})}
+    images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in items], references)
+    parts = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in items)
+    made = []
+    for (plane, tile), (image, part) in zip(items, prefetch(zip(images, parts, strict=True)), strict=True):
+        made.append(decoded(run, plane, tile, part, boxes[tile], image))
+    return stored(run, items, made)
 
 
-def _recorded(run: Run, made: Sequence[tuple[int, TileRecord]]) -> Arrays:
-    """Columns of the record of tiles whose fragments are on the disk."""
-    run.scratch.flush(fragments_name(plane, tile.tile) for plane, tile in made)
-    return packed(made)
+def stored(run: Run, items: Sequence[WorkItem], made: Sequence[Decoded]) -> Arrays:
+    """Write the fragments of a task's tiles as one scratch object; return the columns of their record."""
+    fragments = {f"{tile.plane}/{tile.record.tile}": tile.fragments for tile in made}
+    put(run.scratch, items_name(FRAGMENTS, items), fragments)
+    return packed([(tile.plane, tile.record) for tile in made])
 
 
 def decode(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cellscale.methods.protocol import Networks
-from cellscale.ngff.array_io import grid_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.trial import trial
+from cellscale.segmentation.volumes import shards_of
 from cellscale.segmentation.work_items import Step
 from cellscale.types import Box
 
@@ -64,13 +64,11 @@ class Forecast:
 
 def steps_of(run: Run) -> list[Step]:
     """All steps of a run in their order."""
-    image = run.image
-    shards = [len(grid_boxes((image.size("y", i), image.size("x", i)))) for i in range(len(image.levels))]
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
     linked = run.settings.z_mode == "linked"
-    first += [run.slice_tables(shards[0]), run.slice_links] if linked else []
+    first += [run.slice_tables(len(shards_of(run))), run.slice_links] if linked else []
     last = run.volume_tables if linked else run.tables
-    return [*first, *(run.publish(i, count) for i, count in enumerate(shards)), run.seams(shards[0]), last]
+    return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, last]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:

@@ -6,6 +6,8 @@ with which every later read of the frame is compared, and counts the chunks that
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import abc
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
@@ -27,12 +29,23 @@ ROWS_PX = 2**24
 
 
 def row_boxes(run: Run, grid: ChunkGrid) -> Iterator[Box]:
-    """Boxes of whole chunks that cover a frame, each small enough to be read at once, or one row of chunks."""
-    height, width = run.grid.shape
-    side = grid.chunk[0]
-    rows = max(1, ROWS_PX // (width * run.image.size("c")) // side) * side
-    for y in range(0, height, rows):
-        yield Box(y, 0, min(y + rows, height), width)
+    """Boxes that cover a frame, each small enough to be read at once: whole rows of shards or chunks, or parts of one.
+
+    A shard that is wanted whole is read by one request.
+    """
+    (height, width), channels = run.grid.shape, run.image.size("c")
+    sides = run.image.object_shape()
+    if math.prod(sides) * channels > 4 * ROWS_PX:
+        sides = grid.chunk
+    wide = width if sides[0] * width * channels <= ROWS_PX else _multiple(ROWS_PX // (sides[0] * channels), sides[1])
+    rows = _multiple(ROWS_PX // (min(wide, width) * channels), sides[0])
+    for y, x in itertools.product(range(0, height, rows), range(0, width, wide)):
+        yield Box(y, x, min(y + rows, height), min(x + wide, width))
+
+
+def _multiple(most: int, side: int) -> int:
+    """The largest multiple of a side up to `most`, and at least one."""
+    return max(1, most // side) * side
 
 
 def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
@@ -89,8 +102,13 @@ def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, 
         scales, again = [scale] * len(run.channels), first
     else:
         t, z = run.planes[plane]
-        scales = scales_of(run.image.dtype, first, f"frame {t}, slice {z} of {run.image.url}")
-        again = ((box, read_checked(run, plane, box, reference, channels=run.channels)) for box in boxes)
+        where = f"frame {t}, slice {z} of {run.image.url}"
+        if sum(box.area for box in boxes) * len(run.channels) <= ROWS_PX:
+            kept = list(first)
+            scales, again = scales_of(run.image.dtype, iter(kept), where), iter(kept)
+        else:
+            scales = scales_of(run.image.dtype, first, where)
+            again = ((box, read_checked(run, plane, box, reference, channels=run.channels)) for box in boxes)
     totals = np.zeros((len(scales), BINS), np.int64)
     for _, pixels in again:
         for c, channel in enumerate(pixels):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
-from cellscale.segmentation.decode import fragments_name, unpacked
+from cellscale.segmentation.decode import FRAGMENTS, unpacked
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
 from cellscale.segmentation.work_items import RecordName, WorkItem
@@ -166,7 +166,7 @@ class Numbering:
         for tile in grid.touching(box):
             core = grid.core(tile)
             part = core.clip(box)
-            fragments = get(self.run.scratch, fragments_name(plane, tile))["fragments"]
+            fragments = self.joined.records.stored(self.run.decode, FRAGMENTS, plane, tile)["fragments"]
             labels[part.within(box).slices] = self.table(plane, tile)[fragments[part.within(core).slices]]
         return labels
 

@@ -3,24 +3,48 @@
 `.cellscale-NAME/plan.json` names the owner, the attempt and the plan; `.cellscale-NAME/ATTEMPT/` holds the attempt's
 records and scratch objects. A driver signs by writing the plan. Drivers with the same plan share an attempt, since they
 write the same data. Any other plan gets another attempt, so that late tasks of an overtaken driver write to a folder
-that nobody reads. Tasks check the plan before they write a record.
+that nobody reads. Each process checks the plan before it writes a record, at most every few seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import re
+import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from cellscale.errors import DamagedError, OvertakenError
+from cellscale.errors import CellscaleError, DamagedError, OvertakenError
 from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
 
 PLAN = "plan.json"
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
 _ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
+GLANCE_S = 5.0
+"""Least time between two checks of the plan by one process, s."""
+
+
+class Pace:
+    """When something was done last in this process; in a copy in another process it has not been done."""
+
+    def __init__(self) -> None:
+        """Begin with something that is due."""
+        self._last = -math.inf
+
+    def __reduce__(self) -> tuple[type[Pace], tuple[()]]:
+        return Pace, ()
+
+    def due(self, period_s: float) -> bool:
+        """Whether it was not done within a period; it counts as done then."""
+        now = time.monotonic()
+        due = now - self._last >= period_s
+        self._last = now if due else self._last
+        return due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +59,8 @@ class Ownership:
     """Token of the driver."""
     dropped: tuple[str, ...] = ()
     """Attempts that this one has replaced."""
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
+    """Time of the last check by `glance`."""
 
     @property
     def scratch(self) -> Folder:
@@ -43,17 +69,48 @@ class Ownership:
 
     def check(self) -> None:
         """Raise OvertakenError if another driver has signed: the later driver continues, and cleans up at its end."""
+        error = self.overtaken()
+        if error is not None:
+            raise error
+
+    def glance(self) -> None:
+        """Check, unless this process has done so within the last seconds.
+
+        Correctness does not depend on it: an overtaken driver writes the same objects as the owner, or writes into a
+        folder that nobody reads.
+        """
+        if self.pace.due(GLANCE_S):
+            self.check()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise OvertakenError instead of an error that occurs while another driver owns the run.
+
+        The other driver may have deleted objects that this one needs.
+        """
+        try:
+            yield
+        except OvertakenError:
+            raise
+        except CellscaleError as error:
+            overtaken = self.overtaken()
+            if overtaken is not None:
+                raise overtaken from error
+            raise
+
+    def overtaken(self) -> OvertakenError | None:
+        """The error of a driver that was overtaken; None for one that still owns the run."""
         found = self.home.read_json(PLAN)
         if isinstance(found, dict) and found.get("token") == self.token:
-            return
+            return None
         if found is None:
-            raise OvertakenError(
+            return OvertakenError(
                 f"Another driver has signed the run in {self.home.url} and finished it, or the folder was deleted: its "
                 f"{PLAN} is gone. This one stops."
             )
         same = isinstance(found, dict) and found.get("attempt") == self.attempt
         labels = "its labels are the same" if same else "it has other settings or started over"
-        raise OvertakenError(
+        return OvertakenError(
             f"Another driver has signed the run in {self.home.url}, and goes on with it; {labels}. This one stops and "
             "leaves everything as it is."
         )

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
-from cellscale.segmentation.decode import fragments_name, packed
+from cellscale.segmentation.decode import Decoded, stored
 from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.predict import maps_name
-from cellscale.segmentation.records import FAILED_REGION, Arrays, put
+from cellscale.segmentation.predict import MAPS
+from cellscale.segmentation.records import FAILED_REGION, Arrays, compressed, items_name, put
 from cellscale.segmentation.source import chunk_grid
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
@@ -84,8 +84,9 @@ def _cut(low: int, high: int, side: int) -> int:
 
 def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     """Record windows without maps: every tile that reads them fails."""
-    for plane, window in items:
-        put(failed.run.scratch, maps_name(plane, window), {FAILED_REGION: np.array(failed.reasons[plane, window])})
+    holes = {f"{plane}/{window}": np.array(failed.reasons[plane, window]) for plane, window in items}
+    maps = {name: compressed({FAILED_REGION: reason}) for name, reason in holes.items()}
+    put(failed.run.scratch, items_name(MAPS, items), maps)
     return _reasons(failed, items)
 
 
@@ -93,13 +94,12 @@ def no_fragments(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
     """Record tiles of background, or whole planes of them; their neighbours are joined without them."""
     run = failed.run
     tiles = [(item[0], tile) for item in items for tile in (item[1:] or range(len(run.grid)))]
-    return packed([(plane, _blank(run, plane, tile)) for plane, tile in tiles]) | _reasons(failed, items)
+    return stored(run, items, [_blank(run, plane, tile) for plane, tile in tiles]) | _reasons(failed, items)
 
 
-def _blank(run: Run, plane: int, tile: int) -> TileRecord:
+def _blank(run: Run, plane: int, tile: int) -> Decoded:
     owned, made = blank(run.method, run.grid, tile)
-    put(run.scratch, fragments_name(plane, tile), {"fragments": owned})
-    return made
+    return Decoded(plane=plane, record=made, fragments=compressed({"fragments": owned}))
 
 
 def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], TileRecord]:

@@ -1,7 +1,8 @@
 """Plan: all parameters of a segmentation, fixed before the first pixel is read.
 
-The plan and its digest contain everything that the labels depend on. Tile size and bundles are included so that a run's
-records match its plan, but the labels do not depend on them.
+The plan and its digest contain everything that the labels depend on. The tile size is included so that a run's records
+match its plan, but the labels do not depend on it. The size of tasks is in the plan alone: a resumed run takes it from
+there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, Protocol, TypeAlias
@@ -25,10 +26,11 @@ from cellscale.methods.inference import check_device, device_here, resolved
 from cellscale.methods.protocol import Method
 from cellscale.methods.source_code import source_digest
 from cellscale.models.model import Model, digest
+from cellscale.ngff.array_io import SHARD_PX
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
-from cellscale.segmentation.records import Arrays, find, get
-from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkItem
+from cellscale.segmentation.records import Arrays, decompressed, find, get, items_name
+from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkItem, block_of
 from cellscale.settings.frame_range import chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
@@ -44,6 +46,8 @@ ZMode: TypeAlias = Literal["slices", "max_projection", "linked"]
 
 MAX_SETTING = 2**20
 """Largest size, batch and number of threads: larger ones overflow torch's integers."""
+MAX_TASK_PX = 2**24
+"""Most pixels predicted in one task."""
 BUNDLE = 64
 """Most work items in one task: a record is read whole for each of them."""
 
@@ -143,23 +147,35 @@ class Run:
     def task_px(self) -> int:
         """Pixels predicted in one task: some seconds of work, but enough tasks for many workers."""
         total = len(self.planes) * self.grid.shape[0] * self.grid.shape[1]
-        return self.settings.task_px or min(max(total // 16, 2**20), 2**24)
+        return self.settings.task_px or min(max(total // 16, 2**20), MAX_TASK_PX)
 
     def _step(
-        self, kind: StepName, sizes: tuple[int, ...], item_px: int, task_px: int, index: int | None = None
+        self,
+        kind: StepName,
+        items_yx: tuple[int, int] | None,
+        item_px: int,
+        task_px: int,
+        index: int | None = None,
+        planes: int | None = None,
     ) -> Step:
-        bundle = min(max(1, task_px // max(1, item_px)), BUNDLE)
-        return Step(
-            kind=kind, index=index, sizes=sizes, bundle=bundle, item_px=min(item_px, Box.of(self.grid.shape).area)
-        )
+        planes = planes or len(self.planes)
+        block = block_of(min(task_px // max(1, item_px), BUNDLE), items_yx or (1, 1), planes)
+        item_px = min(item_px, Box.of(self.grid.shape).area)
+        return Step(kind=kind, index=index, planes=planes, items_yx=items_yx, block=block, item_px=item_px)
 
-    def publish(self, level: int, shards: int) -> Step:
+    def _shards(self, level: int) -> tuple[int, int]:
+        """Rows and columns of the shards of a level."""
+        rows, columns = (-(-self.image.size(axis, level) // SHARD_PX) for axis in "yx")
+        return rows, columns
+
+    def publish(self, level: int) -> Step:
         """One work item for each shard of each plane."""
-        return self._step(StepName.PUBLISH, (len(self.planes), shards), 2**22 // 4**level, 8 * self.task_px, level)
+        return self._step(StepName.PUBLISH, self._shards(level), 2**22 // 4**level, 8 * self.task_px, level)
 
-    def seams(self, shards: int) -> Step:
+    @property
+    def seams(self) -> Step:
         """One work item for each shard of the finest level of each plane."""
-        return self._step(StepName.SEAMS, (len(self.planes), shards), 2**22, 32 * self.task_px)
+        return self._step(StepName.SEAMS, self._shards(0), 2**22, 32 * self.task_px)
 
     @property
     def frames(self) -> range:
@@ -180,7 +196,7 @@ class Run:
     def tables(self) -> Step:
         """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step(StepName.TABLES, (len(self.planes), len(self.row_groups)), group_px, 32 * self.task_px)
+        return self._step(StepName.TABLES, (len(self.row_groups), 1), group_px, 32 * self.task_px)
 
     @property
     def slice_rules(self) -> SliceRules:
@@ -190,30 +206,32 @@ class Run:
 
     def slice_tables(self, shards: int) -> Step:
         """One work item for each plane of each shard; neighbouring slices of a shard lie in one task."""
-        return self._step(StepName.SLICE_TABLES, (shards, len(self.planes)), 2**22, 32 * self.task_px)
+        return self._step(StepName.SLICE_TABLES, (1, len(self.planes)), 2**22, 32 * self.task_px, planes=shards)
 
     @property
     def slice_links(self) -> Step:
         """One work item for each frame."""
-        return self._step(StepName.SLICE_LINKS, (len(self.frames),), Box.of(self.grid.shape).area, 1)
+        frame_px = Box.of(self.grid.shape).area
+        return self._step(StepName.SLICE_LINKS, None, frame_px, 1, planes=len(self.frames))
 
     @property
     def intensity_statistics(self) -> Step:
         """One work item for each plane."""
-        return self._step(StepName.INTENSITY, (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        return self._step(StepName.INTENSITY, None, Box.of(self.grid.shape).area, 8 * self.task_px)
 
     @property
     def predict(self) -> Step:
         """One work item for each window of each plane."""
-        height, width = self.windows.window_shape
-        return self._step(StepName.PREDICT, (len(self.planes), len(self.windows)), height * width, self.task_px)
+        items_yx = self.windows.rows, self.windows.columns
+        return self._step(StepName.PREDICT, items_yx, self.windows.core_box(0).area, self.task_px)
 
     @property
     def decode(self) -> Step:
         """One work item for each tile of each plane; for each plane where prediction is part of it."""
         if self.fused:
-            return self._step(StepName.DECODE, (len(self.planes),), Box.of(self.grid.shape).area, self.task_px)
-        return self._step(StepName.DECODE, (len(self.planes), len(self.grid)), self.grid.size**2, 4 * self.task_px)
+            return self._step(StepName.DECODE, None, Box.of(self.grid.shape).area, self.task_px)
+        items_yx = self.grid.rows, self.grid.columns
+        return self._step(StepName.DECODE, items_yx, self.grid.size**2, 4 * self.task_px)
 
     @property
     def row_groups(self) -> RowGroups:
@@ -225,12 +243,33 @@ class Run:
     def join_row_groups(self) -> Step:
         """One work item for each row group of each plane."""
         group_px = self.row_groups.tile_rows * self.grid.size * self.grid.shape[1]
-        return self._step(StepName.ROW_GROUPS, (len(self.planes), len(self.row_groups)), group_px, 8 * self.task_px)
+        return self._step(StepName.ROW_GROUPS, (len(self.row_groups), 1), group_px, 8 * self.task_px)
 
     @property
     def join(self) -> Step:
         """One work item for each plane."""
-        return self._step(StepName.JOIN, (len(self.planes),), Box.of(self.grid.shape).area, 8 * self.task_px)
+        return self._step(StepName.JOIN, None, Box.of(self.grid.shape).area, 8 * self.task_px)
+
+
+def with_tasks_of(run: Run, task_px: int | None) -> Run:
+    """The same run with tasks of another size, in its description too: a resumed run needs the tasks of its records."""
+    described = {**run.description, "settings": {**run.description["settings"], "task_px": task_px}}
+    return replace(run, settings=replace(run.settings, task_px=task_px), description=described)
+
+
+def for_one_worker(run: Run) -> Run:
+    """The same run with tasks of whole frames: there are no other workers to take a part of one.
+
+    Windows and tiles of one task share the chunks that they read.
+    """
+    return with_tasks_of(run, run.settings.task_px or max(run.task_px, min(Box.of(run.grid.shape).area, MAX_TASK_PX)))
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    """Digest of everything except the size of tasks: a resumed run continues with the tasks that it began with."""
+    settings = {name: value for name, value in description["settings"].items() if name != "task_px"}
+    text = json.dumps({**description, "settings": settings}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Records:
@@ -239,6 +278,7 @@ class Records:
     def __init__(self, scratch: Folder, kept: int = 4) -> None:
         """Read nothing yet; `kept` records are kept."""
         self._find = lru_cache(maxsize=kept)(partial(find, scratch))
+        self._objects = lru_cache(maxsize=9)(partial(find, scratch))
         self._scratch = scratch
 
     def name(self, step: Step, item: WorkItem) -> RecordName:
@@ -253,6 +293,17 @@ class Records:
     def of(self, step: Step, item: WorkItem) -> Arrays:
         """The record that holds a work item's results."""
         return self.named(self.name(step, item))
+
+    def stored(self, step: Step, kind: str, plane: int, number: int) -> Arrays:
+        """Results that the task of a window or tile has stored for it, in its object of a kind."""
+        item = (plane, number) if step.items_yx else (plane,)
+        name = items_name(kind, step.task(step.task_of(item)[0]).items)
+        found = self._objects(name)
+        if found is None:
+            # Its task has failed, and its work items were tried one by one.
+            name = items_name(kind, [item])
+            found = self._objects(name) or get(self._scratch, name)
+        return decompressed(found[f"{plane}/{number}"], f"{self._scratch.url}/{name}")
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:
@@ -306,7 +357,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
             "scale": level.scale,
             "units": image.units,
             "channels": image.channels,
-            "levels": [dataclasses.asdict(level) for level in image.levels],
+            "levels": [dataclasses.asdict(replace(level, document=None)) for level in image.levels],
         },
         "model": digest(model),
         "method_source": source_digest(method),
@@ -330,7 +381,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
         windows=windows,
         grid=Grid(shape=shape, size=settings.tile_size),
         scratch=scratch,
-        digest=hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest(),
+        digest=_digest(description),
         description=description,
     )
 

@@ -5,6 +5,7 @@ Maps are rounded to uint8 before anything reads them, so that all tiles decode t
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -20,39 +21,59 @@ from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, put, table_columns, table_in
-from cellscale.segmentation.source import Reference, read_checked, reference_of
+from cellscale.segmentation.records import Arrays, compressed, items_name, put, table_columns, table_in
+from cellscale.segmentation.source import read_each, reference_of
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
-from cellscale.types import Box, Candidates, Prediction, part_of
+from cellscale.types import Box, Candidates, Image, Prediction, part_of
 
 REACHED = "reached"
 """Table of a record: how often each limit of the networks was reached."""
 
 
-def _window(
-    run: Run, plane: int, window: int, mappings: Sequence[Mapping], reference: Reference
-) -> NDArray[np.float32]:
-    """The network's input, (c, y, x), mirrored beyond the frame."""
+MAPS = "maps"
+"""Kind of the scratch objects that hold predictions."""
+
+
+def _rows_and_columns(run: Run, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the frame that a window shows, mirrored beyond it."""
     box = run.windows.window_box(window)
-    rows = mirrored(box.y0, box.y1, run.grid.shape[0])
-    columns = mirrored(box.x0, box.x1, run.grid.shape[1])
-    source = Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
-    values = read_checked(run, plane, source, reference, channels=run.channels)
-    mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, values, strict=True)])
-    return np.ascontiguousarray(mapped[:, rows - source.y0][:, :, columns - source.x0])
+    return mirrored(box.y0, box.y1, run.grid.shape[0]), mirrored(box.x0, box.x1, run.grid.shape[1])
 
 
-def _batches(run: Run, items: Sequence[WorkItem]) -> Iterator[tuple[list[WorkItem], NDArray[np.float32]]]:
-    """Work items and the network's inputs, (n, c, y, x); the last batch is filled up."""
+def _source_box(run: Run, window: int) -> Box:
+    """The pixels of the frame that a window shows."""
+    rows, columns = _rows_and_columns(run, window)
+    return Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+
+
+def _input(run: Run, window: int, mappings: Sequence[Mapping], pixels: Image) -> NDArray[np.float32]:
+    """The network's input, (c, y, x), mirrored beyond the frame, from the pixels of `_source_box`."""
+    rows, columns = _rows_and_columns(run, window)
+    mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, pixels, strict=True)])
+    return np.ascontiguousarray(mapped[:, rows - rows.min()][:, :, columns - columns.min()])
+
+
+def _batches(
+    run: Run, items: Sequence[WorkItem], channels: Sequence[int] | None
+) -> Iterator[tuple[list[WorkItem], NDArray[np.float32], list[Image]]]:
+    """Work items, the network's inputs, (n, c, y, x), and the channels that were read; the last batch is filled up."""
     records, size = Records(run.scratch), run.settings.batch
     planes = sorted({item[0] for item in items})
-    known = {plane: (mappings_of(run, plane, records), reference_of(run, plane, records)) for plane in planes}
+    mappings = {plane: mappings_of(run, plane, records) for plane in planes}
+    references = {plane: reference_of(run, plane, records) for plane in planes}
+    boxes = [(plane, _source_box(run, window)) for plane, window in items]
+    read = read_each(run, boxes, references, channels=channels)
+    wanted = list(run.channels) if channels is None else slice(None)
     for start in range(0, len(items), size):
         batch = list(items[start : start + size])
-        inputs = [_window(run, plane, window, *known[plane]) for plane, window in batch]
-        yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs)))
+        images = list(itertools.islice(read, len(batch)))
+        inputs = [
+            _input(run, window, mappings[plane], pixels[wanted])
+            for (plane, window), pixels in zip(batch, images, strict=True)
+        ]
+        yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs))), images
 
 
 def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:
@@ -60,23 +81,38 @@ def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> I
 
     The next batch is read meanwhile. On a GPU the networks continue while the caller works.
     """
+    for item, found, _ in _predicted(run, networks, items, run.channels):
+        yield item, found
+
+
+def predicted_frames(run: Run, networks: Networks, planes: Sequence[int]) -> Iterator[tuple[int, Prediction, Image]]:
+    """Predict frames that are one window each; yield them with all their channels, (c, y, x), which are read once."""
+    for (plane, _), found, image in _predicted(run, networks, [(plane, 0) for plane in planes], None):
+        yield plane, found, image
+
+
+def _predicted(
+    run: Run, networks: Networks, items: Sequence[WorkItem], channels: Sequence[int] | None
+) -> Iterator[tuple[WorkItem, Prediction, Image]]:
     check_precision(run.settings.device, run.settings.precision)
     torch.set_num_threads(run.settings.threads)
-    made = _predictions(run, networks, items)
+    made = _predictions(run, networks, items, channels)
     return made if run.settings.device == "cpu" else prefetch(made)
 
 
-def _predictions(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:
+def _predictions(
+    run: Run, networks: Networks, items: Sequence[WorkItem], channels: Sequence[int] | None
+) -> Iterator[tuple[WorkItem, Prediction, Image]]:
     how = run.settings
-    for batch, inputs in prefetch(_batches(run, items)):
+    for batch, inputs, images in prefetch(_batches(run, items, channels)):
         try:
             predicted = windows_to_maps(
                 run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
             )
         except NotFiniteError as error:
             raise InputError(f"{window_name(run, batch[min(error.sample, len(batch) - 1)])}: {error}") from error
-        for item, found in zip(batch, predicted, strict=False):
-            yield item, _of_core(run, item[1], found)
+        for item, found, image in zip(batch, predicted, images, strict=False):
+            yield item, _of_core(run, item[1], found), image
 
 
 def window_name(run: Run, item: WorkItem) -> str:
@@ -94,13 +130,14 @@ def _of_core(run: Run, window: int, found: Prediction) -> Prediction:
 
 
 def predict(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
-    """Write the prediction of each window as one scratch object; return how often limits were reached."""
+    """Write the predictions of all windows as one scratch object; return how often limits were reached."""
     reached: Counter[str] = Counter()
+    maps = {}
     for (plane, window), found in predictions_of(run, networks, items):
         content = arrays_of(found) if isinstance(found, Candidates) else found
-        put(run.scratch, maps_name(plane, window), content, flush=False)
+        maps[f"{plane}/{window}"] = compressed(content)
         reached += reached_in(found)
-    run.scratch.flush(maps_name(plane, window) for plane, window in items)
+    put(run.scratch, items_name(MAPS, items), maps)
     return limits(reached)
 
 
@@ -117,8 +154,3 @@ def limits(reached: Counter[str]) -> Arrays:
 def reached_in_record(record: Arrays) -> Counter[str]:
     """Count how often each limit of the networks was reached, from the record of a prediction."""
     return Counter({name: int(count) for name, count in table_in(record, REACHED).items()})
-
-
-def maps_name(plane: int, window: int) -> str:
-    """Name of the scratch object of a window's prediction."""
-    return f"maps/{plane:06d}/{window:06d}"

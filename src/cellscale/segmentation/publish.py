@@ -73,7 +73,7 @@ def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
     run, layer = publication.run, publication.layer
     places = [(*label_slice(run, plane), box) for plane, box in boxes]
     indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]
-    array_io.flush(layer.store, layer.levels[publication.level].path, indices)
+    array_io.flush(layer.store, layer.levels[publication.level], indices)
 
 
 def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:

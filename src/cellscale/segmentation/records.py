@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -67,6 +67,22 @@ def _unpacked(data: bytes, where: str) -> Arrays:
         arrays[name] = np.frombuffer(content, dtype, count, start).reshape(shape).copy()
         start += arrays[name].nbytes
     return arrays
+
+
+def compressed(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Named arrays as one array of bytes: the results of one work item; a task writes those of all at once."""
+    return np.frombuffer(_packed(arrays), np.uint8)
+
+
+def decompressed(data: NDArray[np.uint8], where: str) -> Arrays:
+    """Named arrays of what `compressed` returned."""
+    return _unpacked(data.tobytes(), where)
+
+
+def items_name(kind: str, items: Sequence[Sequence[int]]) -> str:
+    """Name of the scratch object of a task: its first work item, and their number if there are several."""
+    plane, number = (*items[0], 0)[:2]
+    return f"{kind}/{plane:06d}/{number:06d}" + (f"-{len(items)}" if len(items) > 1 else "")
 
 
 def put(folder: Folder, name: str, arrays: Mapping[str, NDArray[Any]], *, flush: bool = True) -> None:

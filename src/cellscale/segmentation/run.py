@@ -22,8 +22,8 @@ from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
 from cellscale.segmentation.join import cells_before, counted, join, join_row_groups
-from cellscale.segmentation.ownership import sign
-from cellscale.segmentation.plan import Run
+from cellscale.segmentation.ownership import sign, stored_plan
+from cellscale.segmentation.plan import Run, with_tasks_of
 from cellscale.segmentation.predict import predict, reached_in_record
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables, volume_tables
 from cellscale.segmentation.records import Arrays
@@ -43,9 +43,15 @@ def _measure_intensities(steps: Steps[Run], target: Target) -> None:
     """Read all frames once; unreadable blocks end the run before anything is made, unless failed tiles are allowed."""
     run, report = steps.run, steps.report
     try:
-        missing = steps.do(
-            run.intensity_statistics, measure_planes, run, instead=placeholders.measure_readable, summary=missing_chunks
-        )
+        # The watch ends before the folder is deleted: that is not another driver's doing.
+        with steps.owner.watched():
+            missing = steps.do(
+                run.intensity_statistics,
+                measure_planes,
+                run,
+                instead=placeholders.measure_readable,
+                summary=missing_chunks,
+            )
         skipped = failures.skipped_blocks(run, steps.records[run.intensity_statistics.name])
         if skipped and not target.allow_failed_tiles:
             report.failed_tiles += failures.recorded(
@@ -109,6 +115,8 @@ def segment(
         If work items failed; nothing is published then, unless the target allows failed tiles.
     """
     attempt, finished = resumed(run, target)
+    if attempt is not None:
+        run = _as_begun(run)
     if target.report:
         target.report.check_writable()
     owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt)
@@ -124,11 +132,14 @@ def segment(
         report=report,
         on_progress=on_progress,
         on_status=on_status,
+        begun=attempt is not None,
     )
     if target.report:
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
-        layer = _carried_out(steps, networks, target, model or {})
+        _measure_intensities(steps, target)
+        with owner.watched():
+            layer = _carried_out(steps, networks, target, model or {})
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)
@@ -150,10 +161,15 @@ def segment(
     return report
 
 
+def _as_begun(run: Run) -> Run:
+    """The run with the tasks that it began with, whose records are there."""
+    old = stored_plan(run.scratch)
+    return run if old is None else with_tasks_of(run, old["description"]["settings"]["task_px"])
+
+
 def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
-    """Execute all steps up to a complete, verified layer that is not yet listed."""
+    """Execute all steps after the intensities, up to a complete, verified layer that is not yet listed."""
     run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
-    _measure_intensities(steps, target)
     reached: list[Counter[str]] = []
     if not run.fused:
         instead = placeholders.no_maps if target.allow_failed_tiles else None
@@ -180,7 +196,7 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     metadata = layer_metadata(run, model, report.failed_regions)
     layer = staged(run, target, steps.owner.attempt, metadata, planes_z)
     _write_layer(steps, Publication(run=run, layer=layer, level=0, earlier=earlier, volumes=linked))
-    report.seams = layer_quality(run, steps.records[run.seams(len(layer.shards())).name])
+    report.seams = layer_quality(run, steps.records[run.seams.name])
     return layer
 
 
@@ -198,10 +214,10 @@ def _write_layer(steps: Steps[Run], finest: Publication) -> None:
     run, layer = steps.run, finest.layer
     written = {}
     for level in range(len(layer.levels)):
-        step = run.publish(level, len(layer.shards(level)))
+        step = run.publish(level)
         publication = dataclasses.replace(finest, level=level)
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
-    steps.do(run.seams(len(layer.shards())), count_seams, finest)
+    steps.do(run.seams, count_seams, finest)
     if finest.volumes is None:
         rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
         planes = run.planes

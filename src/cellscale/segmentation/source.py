@@ -7,13 +7,15 @@ them, so that a run whose image changes ends with an error instead of mixing two
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import ChangedError
+from cellscale.errors import ChangedError, StoreError
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import row_of_plane
@@ -23,6 +25,8 @@ ATTEMPTS = 3
 """Attempts to read pixels whose checksums differ: a second read corrects bytes that flipped in transfer."""
 PAUSE_S = 0.2
 """Pause before the next attempt, s."""
+SHARED_BYTES = 2**27
+"""Most bytes of pixels that are read at once for several windows or tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,15 @@ def read_checked(
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         absent: set[str] = set()
-        pixels = run.image.read(whole, t=t, z=z, channels=channels, absent=absent)
+        # The documents of its arrays travel with the image. One that was written anew has others, and may have the
+        # same pixels: then it is the same image.
+        image = run.image.reread() if attempt else run.image
+        try:
+            pixels = image.read(whole, t=t, z=z, channels=channels, absent=absent)
+        except StoreError:
+            if attempt:
+                raise
+            continue
         differs = reference.grid.checksums(pixels, whole) != expected
         if not differs.any():
             return pixels[(slice(None), *box.within(whole).slices)]
@@ -87,6 +99,64 @@ def read_checked(
     rows, columns = reference.grid.part(whole)
     place = (chosen[channel], rows.start + row, columns.start + column)
     raise ChangedError(_changed(run, plane, place, reference, absent, int(differs.sum())))
+
+
+def read_each(
+    run: Run,
+    boxes: Sequence[tuple[int, Box]],
+    references: Mapping[int, Reference],
+    *,
+    channels: Sequence[int] | None = None,
+) -> Iterator[Image]:
+    """Yield the pixels of boxes of planes, in their order; neighbours are read together, each of their chunks once.
+
+    Parameters
+    ----------
+    run : Run
+        Run whose image is read.
+    boxes : sequence of tuple
+        Number of the plane, and the box in it, px: those of a task, row by row.
+    references : mapping of int to Reference
+        By the number of the plane.
+    channels : sequence of int, optional
+        Numbers of channels; None: all.
+
+    Raises
+    ------
+    ChangedError, StoreError
+        As `read_checked` does.
+    """
+    for plane, group in _together(run, boxes, references, len(channels or run.image.channels)):
+        union = reduce(Box.hull, group)
+        pixels = read_checked(run, plane, union, references[plane], channels=channels)
+        for box in group:
+            yield pixels[(slice(None), *box.within(union).slices)]
+
+
+def _together(
+    run: Run, boxes: Sequence[tuple[int, Box]], references: Mapping[int, Reference], channels: int
+) -> Iterator[tuple[int, list[Box]]]:
+    """Planes and their boxes that are read at once: whole rows of boxes, parts of a row where one is too large."""
+    pixel = run.image.dtype.itemsize * channels
+    for plane, of_plane in groupby(boxes, key=lambda box: box[0]):
+        group: list[Box] = []
+        for part in _rows([box for _, box in of_plane]):
+            size = references[plane].grid.whole(reduce(Box.hull, [*group, *part])).area * pixel
+            if group and size > SHARED_BYTES:
+                yield plane, group
+                group = []
+            group += part
+            if references[plane].grid.whole(reduce(Box.hull, group)).area * pixel > SHARED_BYTES:
+                yield from ((plane, [box]) for box in group)
+                group = []
+        if group:
+            yield plane, group
+
+
+def _rows(boxes: Sequence[Box]) -> Iterator[list[Box]]:
+    """Boxes that begin in the same row of pixels."""
+    for _, row in groupby(boxes, key=lambda box: box.y0):
+        yield list(row)
 
 
 def _changed(

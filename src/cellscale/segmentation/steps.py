@@ -50,7 +50,7 @@ def nothing(record: Arrays) -> None:
 def _perform(shared: _Shared, task: Task) -> Any:
     """Do a task, then write its record, unless another driver has signed the run meanwhile."""
     record = {WORK_ITEMS: np.array(task.items, np.int64), **shared.work(shared.argument, task.items)}
-    shared.owner.check()
+    shared.owner.glance()
     put(shared.owner.scratch, task.record.path, record)
     release_memory()
     return shared.summary(record)
@@ -76,6 +76,8 @@ class Steps(Generic[R]):
     on_status: Callable[[str, str], None] = lambda step, note: None
     full_report: str = "--report FOLDER lists all of them."
     """Place of the full list of failed work items, or a way to get it, for messages that name the first ones."""
+    begun: bool = True
+    """Whether an earlier driver may have left records."""
     records: dict[str, list[RecordName]] = field(default_factory=dict)
     """Names of the records of each step that is done; a listing may not have the latest of them."""
 
@@ -105,7 +107,7 @@ class Steps(Generic[R]):
         OvertakenError
             If another driver has signed the run.
         """
-        self.owner.check()
+        self.owner.glance()
         began = time.perf_counter()
         todo, records = self._todo(step)
         self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)
@@ -138,7 +140,7 @@ class Steps(Generic[R]):
 
     def _todo(self, step: Step) -> tuple[list[Task], list[RecordName]]:
         """Tasks without a record, and the records of the others: one of the task, or one of each work item."""
-        done = set(self.owner.scratch.names(step.name))
+        done = self.owner.scratch.names(step.name) if self.begun else frozenset()
         todo, records = [], list[RecordName]()
         for number in range(len(step)):
             if (whole := step.record_name(number)).file in done:
@@ -180,7 +182,7 @@ class Steps(Generic[R]):
         return pace + (f", {again} tried again" if again else "")
 
     def _failure(self, step: Step, failed: list[tuple[Task, Exception]]) -> str:
-        items = [(task.items[0], failures.reason_of(error)) for task, error in failed]
+        items = sorted((task.items[0], failures.reason_of(error)) for task, error in failed)
         found = [FailedTile.of(step, *self.place(self.run, step, item), reason) for item, reason in items]
         self.report.failed_tiles += found
         where = failures.first_of(map(str, found), " | ", self.full_report)

@@ -21,11 +21,11 @@ import numpy as np
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
-from cellscale.segmentation.decode import decoded, fragments_name, packed
+from cellscale.segmentation.decode import decoded, packed
 from cellscale.segmentation.intensity_statistics import measure_boxes
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.predict import maps_name, predictions_of
-from cellscale.segmentation.records import WORK_ITEMS, put
+from cellscale.segmentation.predict import predictions_of
+from cellscale.segmentation.records import WORK_ITEMS, compressed, put
 from cellscale.segmentation.source import chunk_grid
 from cellscale.storage.folder import Folder
 from cellscale.tiling.candidates import arrays_of
@@ -55,7 +55,7 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     began = time.perf_counter()
     ((_, found),) = predictions_of(run, networks, [(0, window)])
     predicting = (time.perf_counter() - began) / run.settings.batch
-    put(SCRATCH, maps_name(0, window), arrays_of(found) if isinstance(found, Candidates) else found)
+    maps = compressed(arrays_of(found) if isinstance(found, Candidates) else found)
     core = run.windows.core_box(window)
     # The window's core stands in for the frame: a tile at its border would ask for the windows beside it.
     inner = dataclasses.replace(run, grid=Grid(shape=core.shape, size=run.grid.size))
@@ -64,16 +64,15 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     part = part_of(found.within(core) if isinstance(found, Candidates) else found, box)
     decoded(inner, 0, tile, part, box, _image(run, tile, inner.grid))
     began = time.perf_counter()
-    record = decoded(inner, 0, tile, part, box, _image(run, tile, inner.grid))
+    made = decoded(inner, 0, tile, part, box, _image(run, tile, inner.grid))
     decoding = time.perf_counter() - began
-    put(SCRATCH, "record", packed([(0, record)]))
     return {
         "intensity_s_per_px": measuring / seen.area,
         "predict_s": predicting,
         "decode_s": decoding,
-        "maps_bytes": _size(maps_name(0, window)),
-        "fragments_bytes": _size(fragments_name(0, tile)),
-        "record_bytes": _size("record"),
+        "maps_bytes": maps.nbytes,
+        "fragments_bytes": made.fragments.nbytes,
+        "record_bytes": compressed(packed([(0, made.record)])).nbytes,
         "tile_px": inner.grid.core(tile).area,
         "core_px": core.area,
         "peak_bytes": _peak(),
@@ -84,10 +83,6 @@ def _image(run: Run, tile: int, grid: Grid) -> Image:
     """All channels of a tile's core."""
     t, z = run.planes[0]
     return run.image.read(grid.core(tile), t=t, z=z)
-
-
-def _size(name: str) -> int:
-    return len(SCRATCH.read(name) or b"")
 
 
 def _peak() -> int:

@@ -84,12 +84,17 @@ class Windows:
         return self._axis(self.shape[0]).size, self._axis(self.shape[1]).size
 
     @property
+    def rows(self) -> int:
+        """Number of rows of windows."""
+        return self._axis(self.shape[0]).count
+
+    @property
     def columns(self) -> int:
         """Number of windows in a row."""
         return self._axis(self.shape[1]).count
 
     def __len__(self) -> int:
-        return self._axis(self.shape[0]).count * self.columns
+        return self.rows * self.columns
 
     def core_box(self, window: int) -> Box:
         """The pixels whose prediction is taken from this window."""

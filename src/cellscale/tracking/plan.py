@@ -20,7 +20,7 @@ from cellscale.segmentation.failures import Region
 from cellscale.segmentation.measurement import level_of, measured_on
 from cellscale.segmentation.object_table import Measured
 from cellscale.segmentation.plan import BUNDLE
-from cellscale.segmentation.work_items import Step, StepName, WorkItem
+from cellscale.segmentation.work_items import Step, StepName, WorkItem, block_of
 from cellscale.storage.folder import Folder
 
 MOST_FRAMES = 4096
@@ -57,44 +57,46 @@ class TrackRun:
         """Size and pixel size of the frames; no channel is measured."""
         return dataclasses.replace(measured_on(self.image, 0), channels=())
 
-    def _step(
-        self, kind: StepName, sizes: tuple[int, ...], bundle: int | None = None, index: int | None = None
-    ) -> Step:
+    def _step(self, kind: StepName, planes: int, items: int | None = None, *, index: int | None = None) -> Step:
+        """Make a step of work items that lie in a row; `window` consecutive ones are a task."""
         height, width = self.measured.shape
-        return Step(kind=kind, index=index, sizes=sizes, bundle=bundle or self.window, item_px=height * width)
+        items_yx = None if items is None else (1, items)
+        block = (self.window, 1, 1) if items is None else (1, 1, self.window)
+        return Step(kind=kind, index=index, planes=planes, items_yx=items_yx, block=block, item_px=height * width)
 
     @property
     def objects(self) -> Step:
         """One work item for each frame of each shard; consecutive frames of a shard lie in one task."""
-        return self._step(StepName.OBJECTS, (len(self.source.shards()), self.frames))
+        return self._step(StepName.OBJECTS, len(self.source.shards()), self.frames)
 
     @property
     def links(self) -> Step:
         """One work item for each frame: its links to the next one."""
-        return self._step(StepName.LINKS, (self.frames,))
+        return self._step(StepName.LINKS, self.frames)
 
     def gaps(self, gap: int) -> Step:
         """One work item for each frame: its links over a gap of this number of frames."""
-        return self._step(StepName.GAPS, (self.frames,), index=gap)
+        return self._step(StepName.GAPS, self.frames, index=gap)
 
     @property
     def divisions(self) -> Step:
         """One work item for each frame: its mothers, and their second daughters in the next one."""
-        return self._step(StepName.DIVISIONS, (self.frames,))
+        return self._step(StepName.DIVISIONS, self.frames)
 
     @property
     def numbers(self) -> Step:
         """One work item: all frames are swept once."""
-        return self._step(StepName.NUMBERS, (1,))
+        return self._step(StepName.NUMBERS, 1)
 
     @property
     def tables(self) -> Step:
         """One work item for each frame."""
-        return self._step(StepName.TABLES, (self.frames,))
+        return self._step(StepName.TABLES, self.frames)
 
     def publish(self, level: int, shards: int) -> Step:
         """One work item for each shard of each frame."""
-        return self._step(StepName.PUBLISH, (self.frames, shards), BUNDLE, level)
+        block = block_of(BUNDLE, (1, shards), self.frames)
+        return dataclasses.replace(self._step(StepName.PUBLISH, self.frames, shards, index=level), block=block)
 
 
 def place_of(run: TrackRun, step: Step, item: WorkItem) -> tuple[int | None, Region]:
@@ -140,7 +142,7 @@ def plan_tracks(image: NgffImage, source: LabelLayer, rules: LinkRules, scratch:
         "source": {
             "url": redacted(source.url),
             "attempt": source.attempt,
-            "levels": [dataclasses.asdict(found) for found in source.levels],
+            "levels": [dataclasses.asdict(dataclasses.replace(found, document=None)) for found in source.levels],
             "dtype": str(source.dtype),
         },
         "rules": dataclasses.asdict(rules),

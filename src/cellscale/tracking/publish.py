@@ -94,7 +94,7 @@ def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
             objects += layer.write(labels, box, t=t, z=z)
             pixels, last = pixels + int(np.count_nonzero(labels)), max(last, int(labels.max()))
         written.append((objects, pixels, last))
-    array_io.flush(layer.store, layer.levels[level].path, places)
+    array_io.flush(layer.store, layer.levels[level], places)
     return counts(written)
 
 

@@ -86,9 +86,11 @@ def track(
         report=report,
         on_progress=on_progress,
         full_report="Only these are named.",
+        begun=attempt is not None,
     )
     try:
-        layer, counts = _carried_out(steps, target)
+        with owner.watched():
+            layer, counts = _carried_out(steps, target)
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)

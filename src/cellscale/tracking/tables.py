@@ -53,7 +53,7 @@ class Frames:
     def __init__(self, run: TrackRun) -> None:
         """Read nothing yet."""
         # A frame's past lies in one record of each step, and two where it is the first of its window.
-        steps = 2 * (run.rules.max_gap + 2 + run.objects.sizes[0])
+        steps = 2 * (run.rules.max_gap + 2 + run.objects.planes)
         self.run, self._records = run, Records(run.scratch, kept=steps)
         self._objects = lru_cache(maxsize=run.rules.max_gap + 3)(self._objects_of)
 
@@ -63,7 +63,7 @@ class Frames:
 
     def _parts(self, t: int, name: str) -> list[Table]:
         step = self.run.objects
-        return [table_in(self._records.of(step, (shard, t)), f"{shard}/{t}/{name}") for shard in range(step.sizes[0])]
+        return [table_in(self._records.of(step, (shard, t)), f"{shard}/{t}/{name}") for shard in range(step.planes)]
 
     def _objects_of(self, t: int) -> Table:
         return whole_objects(self._parts(t, "objects"))

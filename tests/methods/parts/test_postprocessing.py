@@ -131,6 +131,16 @@ def test_objects_of_a_low_mean_probability_are_dropped(neck: int) -> None:
         assert np.array_equal(found > 0, cell > 0 if kept == 2 else cell > 200 if kept else cell > 255)
 
 
+@pytest.mark.parametrize("name", ["unet-ronneberger", "deepsplit"])
+def test_a_limit_that_drops_every_cell_is_searched_with_the_threshold(name: str) -> None:
+    """Cells of other images, of a low probability: under the limit of the initial model no threshold finds them."""
+    truth = (disc((40, 80), 20, 20, 9) + 2 * disc((40, 80), 20, 60, 9)).astype(np.uint32)
+    method: Any = load_method(name, minimum_confidence=0.8, threshold=0.5, min_object_px=0)
+    maps = {one: np.zeros(truth.shape, np.uint8) for one in method.maps} | {"cell": (80 * (truth > 0)).astype(np.uint8)}
+    assert not whole_frame(method, maps).any()
+    assert np.array_equal(whole_frame(method.calibrate([(maps, truth)]), maps) > 0, truth > 0)
+
+
 def straight(length: int, at: Any) -> NDArray[Any]:
     """A frame of 64 px with a line of pixels that ends at column `at`."""
     line = np.zeros((64, 64), bool)

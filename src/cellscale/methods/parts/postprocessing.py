@@ -45,8 +45,8 @@ class Postprocessing:
     prominence: float = 1.0
     """Distance by which a centre must be farther from the boundary than its pass to a deeper centre, px."""
     minimum_confidence: float = setting(0.0, before=0.0)
-    """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; not in the
-    papers."""
+    """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; fitted by
+    `calibrate` where it is not 0; not in the papers."""
 
     @property
     def _largest_speck(self) -> int:
@@ -116,3 +116,10 @@ class Postprocessing:
         if self.minimum_confidence:
             found["postprocessing.minimum_confidence"] = (0.6, 0.7, 0.75, 0.8, 0.85)
         return found
+
+    def together_with(self, *thresholds: str) -> tuple[str, ...]:
+        """Settings to search in all combinations with thresholds; none if these need no such search.
+
+        While the limit of an initial model drops every cell of other images, no threshold is better than another.
+        """
+        return (*thresholds, "postprocessing.minimum_confidence") if self.minimum_confidence else ()
