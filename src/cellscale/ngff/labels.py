@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cellscale.errors import ExistsError, InputError, StoreError
-from cellscale.ngff import array_io, consolidated
+from cellscale.ngff import consolidated
 from cellscale.ngff.attempts import (
     COMPANIONS,
     OBJECTS,
@@ -51,7 +51,6 @@ from cellscale.ngff.metadata import (
     Level,
     Node,
     attributes_of,
-    multiscale_document,
     read_node,
     update_group,
 )
@@ -212,13 +211,7 @@ def stage_labels(  # noqa: PLR0913
         metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
         attempt=attempt,
     )
-    return replace(layer, levels=tuple(_created(layer, level) for level in layer.levels))
-
-
-def _created(layer: LabelLayer, level: Level) -> Level:
-    """Create the array of a level, unless this attempt has created it before."""
-    settings = array_io.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
-    return replace(level, document=layer.store.create_array(level.path, **settings))
+    return replace(layer, levels=layer.created())
 
 
 def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) -> str | None:
@@ -253,13 +246,6 @@ def _claimed(group: Store, version: str, attempt: str, *, overwrite: bool) -> st
         claim(group, version, attempt)
         prefix = _place(group, version, attempt, overwrite=overwrite)
     return prefix or ""
-
-
-def _ome(layer: LabelLayer) -> dict[str, Any]:
-    multiscale = multiscale_document(layer.name, layer.axes, layer.units, layer.levels)
-    if layer.version == "0.4":
-        multiscale["version"] = "0.4"
-    return {"multiscales": [multiscale]}
 
 
 def _extra(layer: LabelLayer, node: Node | None, replaced: list[str], there: Container[str]) -> dict[str, Any]:
@@ -330,7 +316,7 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
 def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
     """Let the layer's document name its arrays; return the names in the group that are no longer needed."""
     image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
-    ome = {**_ome(layer), "image-label": image_label}
+    ome = {"multiscales": [layer.document(layer.name)], "image-label": image_label}
     replaced: list[str] = []
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from cellscale.methods.protocol import Networks
-from cellscale.ngff.pyramids import levels_together
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.trial import trial
 from cellscale.segmentation.volumes import shards_of
@@ -69,8 +68,8 @@ def steps_of(run: Run) -> list[Step]:
     linked = run.settings.z_mode == "linked"
     first += [run.slice_tables(len(shards_of(run))), run.slice_links] if linked else []
     last = run.volume_tables if linked else run.tables
-    together = levels_together(run.image.axes, run.image.levels, run.image.version)
-    return [*first, *(run.publish(level) for level in (0, *range(together, len(run.image.levels)))), last]
+    coarser = range(run.image.levels_together, len(run.image.levels))
+    return [*first, *(run.publish(level) for level in (0, *coarser)), last]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:

@@ -229,8 +229,8 @@ class Run:
     @property
     def row_groups(self) -> RowGroups:
         """Groups of tile rows, each worth a task."""
-        span = self.method.link + self.method.decode_reach
-        return RowGroups(grid=self.grid, link=self.method.link, span=span, least_px=4 * self.task_px)
+        span = self.method.reaches.link + self.method.reaches.decode_reach
+        return RowGroups(grid=self.grid, link=self.method.reaches.link, span=span, least_px=4 * self.task_px)
 
     @property
     def join_row_groups(self) -> Step:
