@@ -108,7 +108,7 @@ class LabelLayer(Multiscale):
         return array_io.write_plane(self.store, self.levels[level], self.axes, index, whole, empty=False)
 
     def flush(self, parts: Iterable[Part]) -> None:
-        """Wait until what was written of parts of levels is on the disk, so that a record may vouch for it."""
+        """Wait until the stored objects of parts of levels are on the disk, so that a record may vouch for them."""
         indices: dict[int, list[array_io.Index]] = {}
         for part in parts if self.store.on_disk else ():
             indices.setdefault(part.level, []).append(self.index(part.box, t=part.t, z=part.z, level=part.level))
