@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
