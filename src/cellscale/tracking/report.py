@@ -17,7 +17,7 @@ from cellscale.viewers.lineage import MOST_FAMILIES, lineage_picture
 
 PICTURE = "lineage.png"
 MOST_TRACKS = 100_000
-"""Most tracks of which the report has a picture: choosing its families takes a second for so many."""
+"""Most tracks of which the report has a picture: its families are chosen within a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
