@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from cellscale.ngff.label_list import change_names, names_of
 from cellscale.ngff.metadata import checked_version, read_node
 from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import check_layer_name, child_path
+from cellscale.ngff.pyramids import Part
 from cellscale.ngff.stores import DOCUMENTS, Store, joined
 from cellscale.storage.urls import address
 from cellscale.types import Box, Labels
@@ -105,6 +106,14 @@ class LabelLayer(Multiscale):
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
         return array_io.write_plane(self.store, self.levels[level], self.axes, index, whole, empty=False)
+
+    def flush(self, parts: Iterable[Part]) -> None:
+        """Wait until the stored objects of parts of levels are on the disk, so that a record may vouch for them."""
+        indices: dict[int, list[array_io.Index]] = {}
+        for part in parts if self.store.on_disk else ():
+            indices.setdefault(part.level, []).append(self.index(part.box, t=part.t, z=part.z, level=part.level))
+        for level, found in indices.items():
+            array_io.flush(self.store, self.levels[level], found)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:
@@ -203,8 +212,9 @@ def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | N
     node = read_node(group)
     if node is None or name not in names_of(node):
         return
-    change_names(group, checked_version(node, group.url), drop=name)
-    consolidated.refresh(group, child_path(name, group.url), [""])
+    version = checked_version(node, group.url)
+    change_names(group, version, drop=name)
+    consolidated.refresh(group, version, child_path(name, group.url), [""])
     layer = group.child(child_path(name, group.url))
     for document in DOCUMENTS:
         layer.delete_object(document)

@@ -56,5 +56,5 @@ def switch_table(layer: LabelLayer, name: str) -> None:
     update_group(layer.store, layer.version, changed)
     home, _, part = layer.url.rpartition("/")
     nodes = [part, *(f"{part}/{level.path}" for level in layer.levels), f"{part}/{layer.prefix}report"]
-    consolidated.refresh(Store(url=home, storage_options=layer.storage_options), part, nodes)
+    consolidated.refresh(Store(url=home, storage_options=layer.storage_options), layer.version, part, nodes)
     delete_parts(layer.store, sorted((old & layer.store.folder.names()) - {name}))

@@ -22,7 +22,7 @@ from cellscale.ngff.metadata import (
     parse_datasets,
     parse_level,
 )
-from cellscale.ngff.pyramids import size_of
+from cellscale.ngff.pyramids import levels_together, size_of
 from cellscale.ngff.stores import Store
 from cellscale.types import Box
 
@@ -58,6 +58,11 @@ class Multiscale:
     def plane_shape(self, level: int = 0) -> tuple[int, int]:
         """Height and width of a level, px."""
         return self.size("y", level), self.size("x", level)
+
+    @property
+    def levels_together(self) -> int:
+        """Number of levels of labels that can be written from one box of the publication grid at a time."""
+        return levels_together(self.axes, self.levels, self.version)
 
     def index(
         self, box: Box, *, t: int, c: int | slice = 0, z: int | Literal["max"] = 0, level: int = 0

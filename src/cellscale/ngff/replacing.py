@@ -124,7 +124,10 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     parent, _, name = store.url.rpartition("/")
     paths = [str(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
     consolidated.refresh(
-        Store(url=parent, storage_options=store.storage_options), name, [name, *(f"{name}/{path}" for path in paths)]
+        Store(url=parent, storage_options=store.storage_options),
+        place.version,
+        name,
+        [name, *(f"{name}/{path}" for path in paths)],
     )
     return Replaced(place=place, arrays=tuple(arrays), layers=tuple(layers))
 

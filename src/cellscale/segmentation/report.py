@@ -20,8 +20,11 @@ from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.plan import Run
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
+from cellscale.storage.traffic import Traffic
 
 JSON, PAGE = "report.json", "report.html"
+DRIVER, TOTAL = "driver", "total"
+"""Entries of the requests of a run that are not those of a step."""
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}
@@ -59,6 +62,17 @@ class Report:
     """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
     seams: dict[str, Any] | None = None
     """Straight cell borders on tile and window lines and on lines near them, see `metrics.straightness`."""
+    io: dict[str, dict[str, int | float]] = field(default_factory=dict)
+    """Requests of the tasks of each step, of the driver and in total: their number by kind, bytes read and written, and
+    the time until the answers, s. Those of tasks that failed are missing. The stored report ends with its own writing,
+    a returned one with the run."""
+
+    def add_io(self, name: str, traffic: Traffic) -> None:
+        """Add requests to those of a step or of the driver."""
+        for part in (name, TOTAL):
+            found = self.io.setdefault(part, {})
+            for key, value in traffic.to_dict().items():
+                found[key] = round(found.get(key, 0) + value, 3)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
@@ -128,6 +142,8 @@ def page(told: Mapping[str, Any]) -> str:
         _pairs(_checks(told)),
         "<h2>Steps</h2>",
         _steps(told),
+        "<h2>Requests</h2>",
+        _requests(told["io"]),
         _places("Failed regions", told["failed_regions"]),
         _places("Failed tiles", told["failed_tiles"]),
         _places("Blocks excluded from the intensity mapping", told["unreadable_blocks"]),
@@ -167,6 +183,11 @@ def _steps(told: Mapping[str, Any]) -> str:
     ]
     bars = [f"<td><div class=bar style='width:{15 * float(row[-1]) / longest:.2f}rem'></div>" for row in rows]
     return _table(["step", "tasks", "reused", "work items retried", "s", ""], rows, bars)
+
+
+def _requests(io: Mapping[str, Mapping[str, float]]) -> str:
+    names = sorted({name for entry in io.values() for name in entry}, key=lambda name: (not name.isupper(), name))
+    return _table(["", *names], [[part, *(entry.get(name, 0) for name in names)] for part, entry in io.items()])
 
 
 def _places(title: str, entries: Sequence[Mapping[str, Any]]) -> str:

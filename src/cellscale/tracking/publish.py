@@ -12,9 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellscale.linking.numbering import number_tracks
-from cellscale.ngff import array_io
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.pyramids import downsample
+from cellscale.ngff.pyramids import Part, downsample, parts_of, write_levels
 from cellscale.segmentation.object_table import TABLE, object_table, parquet, part_name
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.verification import counts
@@ -80,21 +79,25 @@ class Tracks:
 
 
 def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
-    """Write shards (frame, shard) of a level; return the counts of objects and pixels."""
+    """Write shards (frame, shard) of a level; return the counts of objects and pixels.
+
+    Those of the finest level write the parts of the next levels that they determine.
+    """
     run, layer, level = publication.run, publication.layer, publication.level
-    shards, tracks, written, places = layer.shards(level), Tracks(run), [], []
+    shards, tracks, count = layer.shards(level), Tracks(run), 1 if level else layer.levels_together
+    written, parts = [], list[Part]()
     for t, shard in items:
-        box, objects, pixels, last = shards[shard], 0, 0, 0
+        box, objects, pixels, last = shards[shard], np.zeros(count, np.int64), 0, 0
         for z in range(layer.size("z")):
-            places.append(array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)))
+            parts += parts_of(layer, box, t=t, z=z, level=level, count=count)
             if level:
                 objects += downsample(layer, level, box, t=t, z=z)
                 continue
             labels = tracks.numbered(run.source.read(box, t=t, z=z), t)
-            objects += layer.write(labels, box, t=t, z=z)
+            objects += write_levels(layer, labels, box, t=t, z=z, count=count)
             pixels, last = pixels + int(np.count_nonzero(labels)), max(last, int(labels.max()))
-        written.append((objects, pixels, last))
-    array_io.flush(layer.store, layer.levels[level], places)
+        written.append((*objects.tolist(), pixels, last))
+    layer.flush(parts)
     return counts(written)
 
 

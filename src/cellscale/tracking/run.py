@@ -116,14 +116,14 @@ def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Co
     steps.owner.check()
     failed = {key: run.source.metadata[key] for key in ("failed_regions", "frames") if key in run.source.metadata}
     metadata = {"digest": run.digest, "tracks_of": run.source.name, "rules": dataclasses.asdict(run.rules), **failed}
-    layer = staged(run, target, steps.owner.attempt, metadata, run.source.size("z"))
+    layer = staged(run, target, steps.owner.attempt, metadata, run.source.size("z"), begun=steps.begun)
     written = {}
-    for level in range(len(layer.levels)):
+    for level in (0, *range(layer.levels_together, len(layer.levels))):
         publication = Publication(run=run, layer=layer, level=level)
         step = run.publish(level, len(layer.shards(level)))
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
     rows = steps.do(run.tables, tables, Publication(run=run, layer=layer), summary=verification.Written.of)
-    verification.check_levels(layer, written)
+    verification.check_stored(layer, written, rows)
     verification.check_cells(run.planes, layer, written[0], rows)
     steps.owner.check()
     return layer, found
