@@ -108,7 +108,7 @@ class Markers:
     """Only the h-maxima of the probability above the threshold are markers, and nothing is opened; the authors have it
     for round cells, 3 to 5 of 255. 0: every pixel above the threshold."""
     h_radius: int = 32
-    """How far a path to a higher pixel is followed, px, at least the radius of a cell (ours)."""
+    """Longest path to a higher pixel, px; at least the radius of a cell (ours)."""
 
     @property
     def disc(self) -> int:
