@@ -223,11 +223,11 @@ def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) 
         If the place is occupied by something that must not be replaced.
     """
     node = read_node(group, version)
+    if node is None and not group.occupied():
+        return None
     prefix = None if attempt is None else prefix_of(group, node, version, attempt)
     if prefix is not None:
         return prefix
-    if node is None and not group.occupied():
-        return None
     if overwrite:
         return f"{attempt}-"
     home, _, name = group.url.rpartition("/labels/")
