@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.layer_tables import part_name
 from cellscale.ngff.pyramids import Part, downsample, parts_of, write_levels
 from cellscale.segmentation.failures import FailedTile
 from cellscale.segmentation.join import Numbering
-from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
+from cellscale.segmentation.object_table import Measured, object_table, parquet
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.seam_quality import SeamCounts
@@ -87,7 +89,7 @@ def _coarser(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
 def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of row groups (plane, group), one Parquet file each, next to the layer's arrays."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run, publication.earlier), []
     for plane, group in items:
@@ -104,7 +106,7 @@ def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
 def volume_tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of 3-D objects of frames (frame,), one Parquet file each."""
     run, layer, written = publication.run, publication.layer, []
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     numbering = Numbering(run, publication.earlier)
     numbers = VolumeNumbers(run, publication.volumes or Volumes(before=np.zeros(len(run.frames), np.int64)))
     for (frame,) in items:

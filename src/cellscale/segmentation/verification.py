@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
 
@@ -73,7 +73,7 @@ def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], ro
     RunError
         If some are missing, or there are others.
     """
-    expected = Counter({TABLE: sum(int(task.objects.sum()) for task in rows)})
+    expected = Counter({OBJECTS: sum(int(task.objects.sum()) for task in rows)})
     for first, tasks in written.items():
         for task in tasks:
             expected.update({str(level): n for level, n in enumerate(task.objects.sum(axis=0).tolist(), first)})
@@ -87,8 +87,8 @@ def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], ro
     for part in sorted({*found, *expected}):
         if found[part] != expected[part]:
             place, kind = f"Level {part} of {layer.url}", "objects"
-            if part == TABLE:
-                place, kind = layer.place(TABLE), "parts"
+            if part == OBJECTS:
+                place, kind = layer.place(OBJECTS), "parts"
             raise RunError(
                 f"{place} has {found[part]} stored {kind}, {expected[part]} were written: something else has written "
                 "or deleted there. Nothing was published. Repeat the command with --overwrite."
@@ -101,8 +101,8 @@ def _listed(layer: LabelLayer) -> Counter[str]:
     found: Counter[str] = Counter()
     for name in layer.store.folder.files():
         part, _, key = name.partition("/")
-        if part == f"{layer.prefix}{TABLE}":
-            found[TABLE] += 1
+        if part == f"{layer.prefix}{OBJECTS}":
+            found[OBJECTS] += 1
         # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
         elif part in numbers and key.rsplit("/", 1)[-1].isdigit():
             found[numbers[part]] += 1

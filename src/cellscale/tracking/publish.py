@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cellscale.linking.numbering import number_tracks
+from cellscale.linking.numbering import Spans, number_tracks
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.layer_tables import part_name
 from cellscale.ngff.pyramids import Part, downsample, parts_of, write_levels
-from cellscale.segmentation.object_table import TABLE, object_table, parquet, part_name
+from cellscale.segmentation.object_table import object_table, parquet
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.verification import counts
 from cellscale.segmentation.work_items import WorkItem
@@ -38,20 +40,26 @@ def numbers_name(window: int) -> str:
     return f"numbered/{window:07d}"
 
 
+TRACKS = "tracks"
+"""Name of the scratch object with the first and last frame and the parent of each track."""
+
+
 def number(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
     """Number the tracks of all frames; the record counts objects, tracks, links over gaps, and divisions."""
-    frames, arrays = Frames(run), dict[str, NDArray[np.generic]]()
-    tracks = divisions = objects = gaps = 0
+    frames, arrays, spans = Frames(run), dict[str, NDArray[np.generic]](), Spans()
+    divisions = objects = gaps = 0
     for t, (before, made) in enumerate(number_tracks(map(frames.earlier, range(run.frames)), run.rules.max_gap)):
         arrays |= {f"{t}/track": made.track, f"{t}/parent": made.parent, f"{t}/generation": made.generation}
         arrays |= {f"{t}/back": before.back, f"{t}/row": before.row, f"{t}/mother": before.mother}
-        tracks = max(tracks, int(made.track.max(initial=0)))
+        spans.add(t, made)
         divisions += len(np.unique(before.mother[before.mother >= 0]))
         objects, gaps = objects + len(made.track), gaps + int((before.back > 1).sum())
         if (t + 1) % run.window == 0 or t + 1 == run.frames:
             put(run.scratch, numbers_name(t // run.window), arrays)
             arrays = {}
-    summed = {"objects": objects, "tracks": tracks, "divisions": divisions, "gaps": gaps}
+    tracks = spans.table()
+    put(run.scratch, TRACKS, tracks)
+    summed = {"objects": objects, "tracks": len(tracks["track"]), "divisions": divisions, "gaps": gaps}
     return {name: np.array([count]) for name, count in summed.items()}
 
 
@@ -104,7 +112,7 @@ def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
 def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of frames (frame,), one Parquet file each, in the layer's folder."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     tracks, written = Tracks(run), []
     for (t,) in items:
         rows = track_rows(tracks, t)
