@@ -143,5 +143,6 @@ def _write(layer: LabelLayer, run: TrackRun, counts: Counts, report: Report) -> 
 
 def _stored(layer: LabelLayer) -> tuple[Counts, Report]:
     """Read back what `_write` has written."""
-    told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON)
-    return Counts(**told["counts"]), Report.from_dict(told["report"])
+    folder = Folder(url=layer.place("report"), storage_options=layer.storage_options)
+    told = folder.read_json(JSON)
+    return Counts(**told["counts"]), Report.from_dict(told["report"], f"{folder.url}/{JSON}")
