@@ -24,7 +24,7 @@ def owners(method: Method, maps: StoredMaps, side: int, tile: int) -> NDArray[np
     grid = Grid(shape=(side, side), size=tile)
     found = np.zeros(grid.shape, np.int64)
     for number in range(len(grid)):
-        core, read = grid.core(number), grid.read(number, method.link, method.decode_reach)
+        core, read = grid.core(number), grid.read(number, method.reaches.link, method.reaches.decode_reach)
         fragments = method.decode(part_of(maps, read), core.within(read))
         y, x = (fragments.anchors + np.array([core.y0, core.x0])).T
         found[core.slices] = np.concatenate([[0], y * side + x + 1])[fragments.labels]

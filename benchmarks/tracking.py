@@ -2,14 +2,13 @@
 
 `python benchmarks/tracking.py real FOLDER` takes the sequences of the Cell Tracking Challenge in FOLDER, gives the
 masks of every frame random numbers, tracks them and scores the tracks; also those by overlap alone and by laptrack.
-`python benchmarks/tracking.py scale FRAMES CELLS` tracks synthetic cells that walk.
+`python benchmarks/tracking.py scale FRAMES CELLS [FOLDER]` tracks many frames of synthetic cells.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -22,12 +21,12 @@ from laptrack import LapTrack
 from numpy.typing import NDArray
 
 import cellscale
+import many_frames
 from cellscale.linking.tables import centroids, object_sums, overlap_sums, whole_objects
 from cellscale.metrics.tracking import tracked, tracking_scores
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import publish_labels, stage_labels
 from cellscale.ngff.writer import create_image
-from cellscale.types import Labels
 
 SEQUENCES = {"DIC-C2DH-HeLa": None, "Fluo-N2DL-HeLa": 46, "PhC-C2DL-PSC": None}
 """Sequences 01, and how many of their first frames follow each other without a gap."""
@@ -184,47 +183,12 @@ def _tracked(tracker: str, masks: NDArray[np.uint32]) -> tuple[NDArray[np.uint32
     return found, dict(zip(born.track.tolist(), born.parent.tolist(), strict=True))
 
 
-class Walkers:
-    """Square cells that walk at random on a grid, made frame by frame."""
-
-    def __init__(self, frames: int, cells: int) -> None:
-        self.side = int(np.ceil(np.sqrt(cells)))
-        self.cells, self.frames, self.pitch = cells, frames, 24
-        self.shape = (self.side * self.pitch, self.side * self.pitch)
-
-    def __len__(self) -> int:
-        return self.frames
-
-    def __getitem__(self, t: int) -> Labels:
-        rng = np.random.default_rng((7, t))
-        labels = np.zeros(self.shape, np.uint32)
-        numbers = rng.permutation(self.cells) + 1
-        for k in range(self.cells):
-            row, column = divmod(k, self.side)
-            y, x = (int(self.pitch * at + 5 + rng.integers(0, 6)) for at in (row, column))
-            labels[y : y + 10, x : x + 10] = numbers[k]
-        return labels
-
-
-def scale(frames: int, cells: int) -> None:
-    """Print time, peak memory, number of tracks and a checksum of all rows, for windows of 50, 200 and all frames."""
-    with tempfile.TemporaryDirectory() as place:
-        image = stored(Path(place) / "i.zarr", Walkers(frames, cells))
-        for window in (50, 200, min(frames, 4096)):
-            began = time.perf_counter()
-            result = cellscale.track(image.url, backend="serial", window=window, overwrite=True)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            seconds = time.perf_counter() - began
-            parts = sorted(Path(result.layer).glob("*objects.parquet/*.parquet"))
-            checksum = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:16]
-            print(
-                f"{frames} frames × {cells} cells, window {window}: {seconds:.0f} s, {peak:.0f} MB, "
-                f"{result.tracks} tracks, rows {checksum}"
-            )
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "real":
         real(Path(sys.argv[2] if len(sys.argv) > 2 else os.environ["CELLSCALE_DATA"]))
+    elif sys.argv[1] == "scale":
+        with tempfile.TemporaryDirectory() as place:
+            many_frames.scale(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4] if len(sys.argv) > 4 else place))
     else:
-        scale(int(sys.argv[2]), int(sys.argv[3]))
+        url, name, window, workers = sys.argv[2:]
+        print(json.dumps(many_frames.run(url, name, int(window), int(workers))))

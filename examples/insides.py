@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from cellscale.methods.parts.decoding import above, contact_pixels, fragments, l
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 DILATIONS = (1, 2, 4)
 """Dilations of three 5 × 5 convolutions."""
@@ -54,9 +55,6 @@ class Insides:
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
     maps: ClassVar[tuple[str, ...]] = ("cell", "inside")
-    multiple: ClassVar[int] = 1
-    reach: ClassVar[int] = 2 * sum(DILATIONS)
-    """Radius of the receptive field of a prediction, px."""
     adam: Adam = field(default_factory=lambda: Adam(learning_rate=0.01))
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
@@ -70,15 +68,10 @@ class Insides:
     minimum_area: int = 0
     """Smaller cells are dropped, px; fitted by `calibrate`."""
 
-    @property
-    def decode_reach(self) -> int:
-        """Radius of the part of the maps that decoding needs, px."""
-        return self.radius
-
-    @property
-    def link(self) -> int:
-        """Greatest distance between two pixels that are linked directly, px."""
-        return self.radius
+    @cached_property
+    def reaches(self) -> Reach:
+        """Radius of the receptive field, of the maps that decoding needs, and of a link."""
+        return Reach(reach=2 * sum(DILATIONS), decode_reach=self.radius, link=self.radius)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing is counted in the training frames."""

@@ -14,7 +14,7 @@ from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.decoding import above, fragments, large_enough
 from cellscale.methods.protocol import Maps, Networks, Stage
 from cellscale.models.model import Model
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 FULL_RANGE = Intensity(low=0.0, high=100.0)
 
@@ -31,17 +31,11 @@ class Blobs:
     threshold: float = 0.4
     radius: int = 3
     minimum_area: int = 12
-    multiple: ClassVar[int] = 4
-    reach: ClassVar[int] = 2
     maps: ClassVar[tuple[str, ...]] = ("cell", "touching")
 
     @property
-    def decode_reach(self) -> int:
-        return self.radius
-
-    @property
-    def link(self) -> int:
-        return self.radius
+    def reaches(self) -> Reach:
+        return Reach(multiple=4, reach=2, decode_reach=self.radius, link=self.radius)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         return self

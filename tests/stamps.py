@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.methods.parts.decoding import large_enough, renumbered
-from cellscale.types import Box, Fragments, Mask, StoredMaps, Table
+from cellscale.types import Box, Fragments, Mask, Reach, StoredMaps, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,10 @@ class Stamps:
     extent: int = 3
     search: int = 2
     minimum_area: int = 0
-    link: int = 1
 
     @property
-    def decode_reach(self) -> int:
-        return 2 * self.extent + self.search
+    def reaches(self) -> Reach:
+        return Reach(decode_reach=2 * self.extent + self.search, link=1)
 
     def best(self, keys: NDArray[np.int64], among: Mask, radius: int) -> Mask:
         """Which pixels of a set have the highest key of the set within `radius`."""

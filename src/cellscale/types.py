@@ -168,3 +168,17 @@ class Fragments:
     flags: Table = field(default_factory=dict)
     """0 or 1 for each fragment by name: `cut` (the object would have exceeded its extent) or `unconverged`. An object
     has the flags of its fragments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Radii within which prediction and decoding of a method depend on their surroundings."""
+
+    multiple: int = 1
+    """Window sizes are multiples of this, px."""
+    reach: int = 0
+    """Radius of the receptive field of a prediction, px, of all networks in series."""
+    decode_reach: int
+    """Radius of the part of the maps that decides the foreground and the links of a pixel, px."""
+    link: int
+    """Greatest distance between two pixels that decoding links directly, px, at least 1."""

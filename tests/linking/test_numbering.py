@@ -33,6 +33,23 @@ def test_both_daughters_are_new_and_know_their_mother() -> None:
     assert [frame.generation.tolist() for frame in made] == [[0, 0], [1, 0, 1], [1, 2, 2]]
 
 
+def test_spans_are_the_first_and_last_frames_of_tracks() -> None:
+    spans = numbering.Spans()
+    first = earlier_of(2, NONE, [], NONE)
+    second = earlier_of(3, np.array([[0, 1], [1, 2]]), [], np.array([[1, 0]]))
+    many = earlier_of(3000, NONE, [(1, np.array([[1, 2999]]))], NONE)
+    frames = [first, second, earlier_of(0, NONE, [], NONE), many, earlier_of(1, np.array([[2999, 0]]), [], NONE)]
+    for t, (_, made) in enumerate(number_tracks(frames, 1)):
+        spans.add(t, made)
+    table = spans.table()
+    assert table["track"].tolist() == list(range(1, 3004))
+    assert table["begin"][:5].tolist() == [0, 0, 1, 1, 3]
+    assert table["end"][:5].tolist() == [4, 0, 1, 1, 3]
+    assert table["parent"][:5].tolist() == [0, 0, 2, 2, 0]
+    assert np.flatnonzero(table["end"] == 4).tolist() == [0]
+    assert numbering.Spans().table()["track"].tolist() == []
+
+
 def test_frames_without_objects_and_none_at_all() -> None:
     empty = earlier_of(0, NONE, [], NONE)
     assert numbers([]) == []

@@ -125,7 +125,7 @@ def test_the_second_u_net_has_sizes_of_its_own() -> None:
     other: Any = load_method("double-unet", width=8, depth=3, second_width=6, second_depth=2)
     blocks = other.networks()["separation"].unet.encoder
     assert [level[0].out_channels for level in blocks] == [6, 12, 24]
-    assert other.reach > method.reach
+    assert other.reaches.reach > method.reaches.reach
     with pytest.raises(InputError, match="'second_depth' is 4; expected at most the depth of the first, 3"):
         load_method("double-unet", depth=3, second_depth=4)
     with pytest.raises(InputError, match="'up' is 'bilinear'; the decoders of 'deepsplit' repeat pixels"):

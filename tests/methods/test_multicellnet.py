@@ -73,9 +73,8 @@ def test_named_counterexamples(case: str) -> None:
 def less_reach(method: Any, less: Any) -> Any:
     """The method, read with fewer pixels around a tile."""
 
-    kind = type(method)
-    reach = property(lambda self: kind.decode_reach.fget(self) - less)
-    return type("Mutant", (kind,), {"decode_reach": reach})(**{f.name: getattr(method, f.name) for f in fields(method)})
+    kind, reaches = type(method), replace(method.reaches, decode_reach=method.reaches.decode_reach - less)
+    return type("Mutant", (kind,), {"reaches": reaches})(**{f.name: getattr(method, f.name) for f in fields(method)})
 
 
 def breaks(method: Any, frames: Any) -> bool:

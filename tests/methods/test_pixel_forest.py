@@ -80,7 +80,7 @@ def test_the_responses_of_a_bright_spot_and_of_an_edge() -> None:
 def test_a_response_is_the_same_in_every_window() -> None:
     frame = ndimage.gaussian_filter(np.random.default_rng(0).random((1, 90, 80)), (0, 1, 1)).astype(np.float32)
     method: Any = load_method("pixel-forest", scales=[0.7, 3.5])
-    reach, whole = method.reach, method.features(frame)
+    reach, whole = method.reaches.reach, method.features(frame)
     core = np.s_[:, reach : reach + 20, reach : reach + 30]
     for y, x in ((3, 5), (17, 8)):
         part = method.features(frame[:, y : y + 20 + 2 * reach, x : x + 30 + 2 * reach])

@@ -71,7 +71,7 @@ def windowed(
     method: Any, networks: dict[str, Any], image: NDArray[Any], core: int, reach: int
 ) -> dict[Any, NDArray[np.uint8]]:
     """Stored maps of a frame (y, x), made window by window."""
-    windows = Windows(shape=image.shape, core=core, multiple=method.multiple, reach=reach)
+    windows = Windows(shape=image.shape, core=core, multiple=method.reaches.multiple, reach=reach)
     whole = {name: np.zeros(image.shape, np.uint8) for name in method.maps}
     for number in range(len(windows)):
         box, part = windows.window_box(number), windows.core_box(number)
@@ -90,14 +90,14 @@ def test_tiles_and_windows_give_the_labels_of_the_whole_frame(tmp_path: Path) ->
     )
     method, networks = model.method, {name: network.double() for name, network in model.networks.items()}
     image = np.concatenate([frame[0, :, :57] for frame, _ in FRAMES]) / 255.0
-    whole = windowed(method, networks, image, max(image.shape), method.reach)
+    whole = windowed(method, networks, image, max(image.shape), method.reaches.reach)
     expected = whole_frame(method, whole)
     assert expected.max() > 10
     for core in (16, 41):
-        maps = windowed(method, networks, image, core, method.reach)
+        maps = windowed(method, networks, image, core, method.reaches.reach)
         assert all(np.array_equal(maps[name], whole[name]) for name in whole)
         assert np.array_equal(tiled_frame(method, maps, core + 3), expected)
-        narrow = windowed(method, networks, image, core, method.reach - 1)
+        narrow = windowed(method, networks, image, core, method.reaches.reach - 1)
         assert any(not np.array_equal(narrow[name], whole[name]) for name in whole)
 
 

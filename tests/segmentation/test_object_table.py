@@ -14,21 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 
 import cellscale
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.image import NgffImage
+from cellscale.ngff.layer_tables import part_name, part_names
 from cellscale.ngff.metadata import channel_names
-from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name, part_names, schema
+from cellscale.segmentation.object_table import Measured, object_table, parquet, schema
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.ngff.pictures import make
 
 
 def parts(image: NgffImage, layer: str) -> list[Path]:
-    return sorted(Path(image.url, "labels", layer, TABLE).glob("*.parquet"))
+    return sorted(Path(image.url, "labels", layer, OBJECTS).glob("*.parquet"))
 
 
 def segmented(image: NgffImage, layer: str = "cells") -> pd.DataFrame:
     cellscale.segment(image.url, model=blobs_model(), layer=layer, tile_size=40, backend="serial")
-    return pd.read_parquet(Path(image.url, "labels", layer, TABLE))
+    return pd.read_parquet(Path(image.url, "labels", layer, OBJECTS))
 
 
 @pytest.mark.parametrize(
@@ -86,14 +88,14 @@ Folder(url=sys.argv[1]).write("part-000000-000000.parquet", b"half of")
 
 
 def test_what_a_killed_writer_leaves_is_not_part_of_the_table(tmp_path: Path) -> None:
-    folder = Folder(url=str(tmp_path / TABLE))
+    folder = Folder(url=str(tmp_path / OBJECTS))
     image = Measured(shape=(4, 4), pixel_size_um=None, channels=["a"])
     rows = object_table({}, image, frame=0, z=0, labels=np.zeros(0, np.uint32))
     folder.write(part_name(0, 0), parquet(rows))
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / TABLE)], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / OBJECTS)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert len(os.listdir(tmp_path / TABLE)) == 2
-    assert pd.read_parquet(tmp_path / TABLE).columns.tolist() == schema(["a"]).names
+    assert len(os.listdir(tmp_path / OBJECTS)) == 2
+    assert pd.read_parquet(tmp_path / OBJECTS).columns.tolist() == schema(["a"]).names
     assert folder.names() == {"part-000000-000000.parquet"}
 
 

@@ -124,16 +124,16 @@ def test_failed_tiles_are_published_and_named(image: NgffImage) -> None:
 
 def test_a_failed_tile_takes_nothing_from_cells_that_do_not_reach_it() -> None:
     maps = {name: np.rint(255 * values).astype(np.uint8) for name, values in BLOBS.perfect_prediction(lakes()).items()}
-    grid, link, lost = Grid(shape=(120, 150), size=40), BLOBS.link, 5
+    grid, link, lost = Grid(shape=(120, 150), size=40), BLOBS.reaches.link, 5
     cores, records = [], []
     for tile in range(len(grid)):
-        read = grid.read(tile, link, BLOBS.decode_reach)
+        read = grid.read(tile, link, BLOBS.reaches.decode_reach)
         part = {name: values[read.slices] for name, values in maps.items()}
         fragments = BLOBS.decode(part, grid.valid(tile, link).within(read))
         owned, made = blank(BLOBS, grid, tile) if tile == lost else record(fragments, grid, tile, link)
         cores.append(owned)
         records.append(made)
-    cells = join(records, RowGroups(grid=grid, link=link, span=link + BLOBS.decode_reach), BLOBS.merge_objects)
+    cells = join(records, RowGroups(grid=grid, link=link, span=link + BLOBS.reaches.decode_reach), BLOBS.merge_objects)
     found = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):
         found[grid.core(tile).slices] = cells.table(tile)[owned]
@@ -153,11 +153,11 @@ def test_a_placeholder_has_the_columns_of_other_tiles(name: str) -> None:
     method, grid = load_method(name), Grid(shape=(96, 96), size=48)
     truth, _ = ndimage.label(blurred_noise((96, 96)) > 2600)
     ideal = method.perfect_prediction(truth.astype(np.uint32))
-    seen, valid = grid.read(0, method.link, method.decode_reach), grid.valid(0, method.link)
+    seen, valid = grid.read(0, method.reaches.link, method.reaches.decode_reach), grid.valid(0, method.reaches.link)
     stored = (
         ideal if isinstance(ideal, Candidates) else {key: np.rint(255 * v).astype(np.uint8) for key, v in ideal.items()}
     )
-    _, made = record(method.decode(part_of(stored, seen), valid.within(seen)), grid, 0, method.link)
+    _, made = record(method.decode(part_of(stored, seen), valid.within(seen)), grid, 0, method.reaches.link)
     owned, hole = blank(method, grid, 0)
     assert made.count > 0
     assert hole.count == 0

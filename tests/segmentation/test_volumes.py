@@ -9,11 +9,12 @@ import pytest
 
 from cellscale.errors import InputError
 from cellscale.ngff.array_io import grid_boxes
-from cellscale.ngff.image import NgffImage
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.segmentation import volumes
 from cellscale.types import Box
 from tests.blobs import blurred_noise
 from tests.linking.test_slices import stitched
+from tests.support.killed import dying, killed_at_each_record
 from tests.support.runs import arrays, equal, segmented, table, written
 
 
@@ -44,6 +45,20 @@ def test_tiles_shards_and_bundles_change_nothing(image: NgffImage, monkeypatch: 
     segmented(image, "other", z_mode="linked", z_max_gap=1, tile_size=33, task_px=1)
     assert equal(arrays(image, "one"), arrays(image, "other"))
     assert table(image, "one").equals(table(image, "other"))
+
+
+def drive(url: str) -> None:
+    segmented(open_image(url), "killed", z_mode="linked", executor=dying)
+
+
+def test_a_driver_that_is_killed_after_each_record_resumes(image: NgffImage) -> None:
+    segmented(image, "calm", z_mode="linked")
+    steps = {"slice_tables", "slice_links"}
+    report = segmented(image, "counted", z_mode="linked", overwrite=True)
+    assert steps <= report.tasks.keys()
+    assert killed_at_each_record(drive, image.url) == sum(report.tasks.values())
+    assert equal(arrays(image, "calm"), arrays(image, "killed"))
+    assert table(image, "calm").equals(table(image, "killed"))
 
 
 def test_rows_are_those_of_the_voxels(image: NgffImage) -> None:

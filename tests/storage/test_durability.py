@@ -112,5 +112,5 @@ def test_no_record_is_on_the_disk_before_what_it_vouches_for(
     assert records > len(STEPS) - (window == 2048)
 
 
-STEPS = {"intensity", "predict", "decode", "row_groups", "join", "publish-0", "seams", "tables"}
+STEPS = {"intensity", "predict", "decode", "row_groups", "join", "publish-0", "tables"}
 """Folders of records."""

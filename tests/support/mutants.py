@@ -11,7 +11,7 @@ from cellscale.errors import RunError
 from cellscale.methods.protocol import Method
 from cellscale.testing.cases import random_maps
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
-from cellscale.types import Box, Fragments, StoredMaps, Table
+from cellscale.types import Box, Fragments, Reach, StoredMaps, Table
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,9 @@ class Mutant:
     judge_in_tile: bool = False
 
     @property
-    def decode_reach(self) -> int:
-        return self.method.decode_reach - self.decode_reach_less
-
-    @property
-    def link(self) -> int:
-        return self.method.link - self.link_less
+    def reaches(self) -> Reach:
+        own = self.method.reaches
+        return Reach(decode_reach=own.decode_reach - self.decode_reach_less, link=own.link - self.link_less)
 
     def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
         fragments = self.method.decode(maps, valid)

@@ -13,7 +13,7 @@ from cellscale.tiling import ring_rule
 from cellscale.tiling.in_memory import Cells, join, tiled_frame, whole_frame
 from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Fragments
+from cellscale.types import Fragments, Reach
 from tests.stamps import Stamps
 
 
@@ -44,8 +44,8 @@ def test_any_tiling_gives_the_whole_frames_labels(
 def breaks(extent: int, search: int, less: int) -> bool:
     class Mutant(Stamps):
         @property
-        def decode_reach(self) -> int:
-            return 2 * self.extent + self.search - less
+        def reaches(self) -> Reach:
+            return Reach(decode_reach=2 * self.extent + self.search - less, link=1)
 
     mutant = Mutant(extent=extent, search=search)
     for seed in range(150):

@@ -17,7 +17,7 @@ from cellscale.testing.cases import random_candidates
 from cellscale.tiling.candidates import arrays_of, from_arrays, gathered, owned
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.windows import Windows
-from cellscale.types import Box, Candidates, Fragments, Table
+from cellscale.types import Box, Candidates, Fragments, Reach, Table
 
 
 def method_for(longest: int, **settings: Any) -> MaskRCNN:
@@ -51,11 +51,10 @@ class Mutant:
 
     method: MaskRCNN
     less: int
-    link: int = 1
 
     @property
-    def decode_reach(self) -> int:
-        return self.method.decode_reach - self.less
+    def reaches(self) -> Reach:
+        return Reach(decode_reach=self.method.reaches.decode_reach - self.less, link=1)
 
     def decode(self, candidates: Candidates, valid: Box) -> Fragments:
         return self.method.decode(candidates, valid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from cellscale.tiling import in_memory, ring_rule
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
 from cellscale.tiling.row_groups import RowGroups
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 from tests.support.mutants import Mutant, breaks
 
 CASES_OF_THE_PROMISE = 3000
@@ -140,8 +140,7 @@ def test_borders_add_up_over_tiles() -> None:
     @dataclass(frozen=True)
     class Halves:
         size: int
-        decode_reach: int = 0
-        link: int = 1
+        reaches: ClassVar[Reach] = Reach(decode_reach=0, link=1)
 
         def decode(self, maps: StoredMaps, valid: Box) -> Fragments:
             return Fragments(labels=maps["half"][valid.slices].astype(np.int32), relief=maps["relief"][valid.slices])

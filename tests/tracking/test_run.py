@@ -19,9 +19,11 @@ from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.target import Target
 from cellscale.segmentation.work_items import Task
 from cellscale.storage.folder import Folder
+from cellscale.tracking.lineage import tracks_of
 from cellscale.tracking.plan import plan_tracks
 from cellscale.tracking.run import track
 from cellscale.types import Box, Labels
+from cellscale.viewers.lineage import lineage_picture
 from tests.linking.sequences import discs, renumbered, walkers
 from tests.support.runs import written
 
@@ -199,6 +201,43 @@ def test_a_chunk_that_cannot_be_read_is_named_and_nothing_is_published(tmp_path:
     with pytest.raises(RunError, match=r"frame 2, slice 0, shard 0 \(rows 0:120, columns 0:150\): StoreError"):
         tracked(image)
     assert list_labels(image.url) == ("cells",)
+
+
+def test_a_layer_with_failed_regions_is_tracked_only_if_asked_for(tmp_path: Path) -> None:
+    frames = cells(4)
+    image = written(f"{tmp_path}/i.zarr", np.stack(frames).astype(np.uint16))
+    failed = [
+        {"frame": 2, "slice": 0, "box_px": [0, 0, 60, 75], "box_um": None},
+        {"frame": 3, "slice": 0, "box_px": None, "box_um": None},
+    ]
+    staged = stage_labels(image, "cells", planes_z=1, metadata={"failed_regions": failed})
+    for t, labels in enumerate(frames):
+        for box in staged.shards():
+            staged.write(labels[box.slices], box, t=t)
+    publish_labels(staged)
+    where = r"2 region\(s\) that were not segmented: frame 2, slice 0 \(rows 0:60, columns 0:75\); frame 3, slice 0\. "
+    with pytest.raises(InputError, match=where):
+        cellscale.track(image.url, backend="serial")
+    assert list_labels(image.url) == ("cells",)
+    result = cellscale.track(image.url, backend="serial", allow_failed_tiles=True)
+    assert result.failed_regions == 2
+    assert open_labels(image.url, "cells-tracks").metadata["failed_regions"] == failed
+
+
+def test_the_report_has_the_lineages(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells())
+    tracked(image)
+    layer = open_labels(image.url, "tracks")
+    report = Path(layer.place("report"))
+    assert (report / "lineage.png").read_bytes() == lineage_picture(tracks_of(layer))
+    page = (report / "report.html").read_text()
+    assert "<img src=lineage.png" in page
+    assert "<td>divisions<td><code>1</code>" in page
+
+
+def test_options_are_known_by_name(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"'max_gaps'.*'max_gap'"):
+        cellscale.track(tmp_path, max_gaps=1)  # type: ignore[call-arg]
 
 
 def test_workers_of_ray_change_nothing(tmp_path: Path, cluster: None) -> None:

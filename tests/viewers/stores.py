@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 import cellscale
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.import_planes import write_frame
 from cellscale.ngff.labels import open_labels, publish_labels, stage_labels
 from cellscale.types import Box, Labels
+from tests.linking.sequences import renumbered, walkers
 from tests.ngff.pictures import make
 
 SMALL, LARGE = (300, 400), (2200, 2304)
@@ -26,6 +28,26 @@ def movie(folder: Path, *, ngff: str = "0.5", frames: int = 3, shape: tuple[int,
     cells = 40 * (shape[0] // 300) ** 2
     cellscale.synthesize(str(place), shape=(frames, *shape), cells=cells, seed=1, ome_zarr_version=ngff)
     return open_image(str(place))
+
+
+def tracked_movie(folder: Path) -> NgffImage:
+    """A time-lapse of cells that walk, two of which divide, with the layers `cells` and `cells-tracks`."""
+    frames = walkers(3, frames=5, cells=40, shape=SMALL)
+    for t, labels in enumerate(frames):
+        for mother in (5, 20):
+            rows, columns = np.nonzero(labels == mother)
+            if t >= 3 and len(rows):
+                middle = columns.mean()
+                labels[rows[columns > middle + 1], columns[columns > middle + 1]] = 100 + mother
+                labels[rows[abs(columns - middle) <= 1], columns[abs(columns - middle) <= 1]] = 0
+    pixels = np.stack([gaussian_filter((labels > 0) * 900.0, 1.5) + 100 for labels in frames]).astype(np.uint16)
+    image = make(folder / "tracks.zarr", pixels, "tyx", pixel_size_um=(0.5, 0.5))
+    layer = stage_labels(image, "cells", planes_z=1)
+    for t, labels in enumerate(renumbered(frames, 4)):
+        write_frame(layer, labels, t=t)
+    publish_labels(layer)
+    cellscale.track(image.url, backend="serial")
+    return image
 
 
 def great_numbers(image: NgffImage) -> str:

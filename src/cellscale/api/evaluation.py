@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from cellscale import metrics
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import MissingError
 from cellscale.metrics import Scores
 from cellscale.ngff.frame_ranges import annotated, ranges
-from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.ngff.label_pair import open_pair
+from cellscale.ngff.labels import LabelLayer
 from cellscale.progress import Progress, silent
 from cellscale.settings.frame_range import Frames, chosen_frames
-from cellscale.storage.urls import Location, url_of
+from cellscale.storage.urls import Location
 from cellscale.types import Box, Labels
 
 log = logging.getLogger("cellscale")
@@ -47,7 +48,7 @@ def count_layers(
     Parameters
     ----------
     found, true : LabelLayer
-        The layer to score, and the ground truth.
+        The layer to score, and the ground truth, of equal size, see `open_pair`.
     frames : range
         Frames to score.
     ignore_label : int
@@ -63,19 +64,11 @@ def count_layers(
 
     Raises
     ------
-    InputError
-        If the layers differ in size.
     MissingError
         If no frame has ground truth, or a frame with ground truth was not segmented.
     """
-    sizes = [tuple(layer.size(axis) for axis in "tzyx") for layer in (found, true)]
-    if sizes[0] != sizes[1]:
-        raise InputError(
-            f"Layer {found.name!r} is {sizes[0]} (t, z, y, x), {true.name!r} is {sizes[1]}; expected equal sizes."
-        )
     chosen = _scored(found, true, frames)
-    _, slices, height, width = sizes[0]
-
+    slices, height, width = (found.size(axis) for axis in "zyx")
     largest = {0}
 
     def read(box: Box, t: int, z: int) -> tuple[Labels, Labels]:
@@ -146,9 +139,9 @@ def evaluate(
     >>> scores.f1
     1.0
     """
-    image = url_of(image, "image")
-    found = open_labels(image, layer, storage_options=storage_options)
-    true = open_labels(url_of(ground_truth_store or image), ground_truth, storage_options=storage_options)
-    chosen = chosen_frames(frames, found.size("t"), image)
+    found, true = open_pair(
+        image, layer, ground_truth, ground_truth_store=ground_truth_store, storage_options=storage_options
+    )
+    chosen = chosen_frames(frames, found.size("t"), found.url)
     count, counts = count_layers(found, true, chosen, ignore_label=ignore_label, on_progress=on_progress)
     return Scores.of(count, counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,16 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
-from cellscale.ngff.layer_tables import new_table, switch_table
+from cellscale.ngff.layer_tables import count_rows, new_table, part_name, switch_table, table_files, table_parts
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.measurement import measured_planes
-from cellscale.segmentation.object_table import TABLE, parquet, part_name, part_names
+from cellscale.segmentation.object_table import parquet
 from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
@@ -34,18 +32,14 @@ def parts(layer: LabelLayer) -> Iterator[pa.Table]:
     MissingError
         If the layer has no table.
     """
-    folder, names = _files(layer)
-    for name in names:
-        yield pq.read_table(io.BytesIO(folder.read(name) or b""))
+    _check_table(layer)
+    return table_parts(layer)
 
 
-def _files(layer: LabelLayer) -> tuple[Folder, list[str]]:
-    """Folder of a layer's table, and the names of its files; MissingError if there are none."""
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
-    names = part_names(folder.names()) if layer.table else []
-    if not names:
+def _check_table(layer: LabelLayer) -> None:
+    """Raise MissingError if a layer has no table."""
+    if not table_files(layer)[1]:
         raise MissingError(f"{layer.url} has no object table; make one with `cellscale measure`.")
-    return folder, names
 
 
 def count_objects(layer: LabelLayer) -> int:
@@ -56,14 +50,8 @@ def count_objects(layer: LabelLayer) -> int:
     MissingError
         If the layer has no table.
     """
-    folder, names = _files(layer)
-    system, root = file_system(folder.url, folder.storage_options)
-    count = 0
-    for name in names:
-        where = f"{folder.url}/{name}"
-        with explained("read", where, folder.storage_options), system.open(f"{root}/{name}", "rb") as stream:
-            count += int(pq.read_metadata(stream).num_rows)
-    return count
+    _check_table(layer)
+    return count_rows(layer)
 
 
 def export_table(

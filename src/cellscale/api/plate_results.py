@@ -11,6 +11,7 @@ import pyarrow as pa
 from cellscale import metrics
 from cellscale.api.evaluation import count_layers
 from cellscale.api.objects import count_objects, measure, parts, write_csv
+from cellscale.ngff.label_pair import open_pair
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
@@ -67,8 +68,7 @@ def evaluate_plate(
     images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=storage_options)
     counted = {}
     for number, (name, url) in enumerate(images.items(), 1):
-        found = open_labels(url, layer, storage_options=storage_options)
-        true = open_labels(url, ground_truth, storage_options=storage_options)
+        found, true = open_pair(url, layer, ground_truth, storage_options=storage_options)
         counted[name] = count_layers(
             found, true, chosen_frames(frames, found.size("t"), url), ignore_label=ignore_label
         )

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from cellscale.engine.ray_map import FanOut, cluster
 from cellscale.errors import InputError, MissingError
-from cellscale.linking.links import LinkRules
 from cellscale.ngff.image import open_image
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.label_pair import open_pair
+from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.target import Target
@@ -22,7 +22,8 @@ from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as full_url
 from cellscale.tracking import exports
 from cellscale.tracking.lineage import read_parents, tracks_of
-from cellscale.tracking.plan import plan_tracks
+from cellscale.tracking.options import TrackingKeywords, options_from
+from cellscale.tracking.plan import check_whole, failed_regions, plan_tracks
 from cellscale.tracking.run import track as run_tracking
 from cellscale.tracking.scoring import score_tracks
 from cellscale.viewers.lineage import MOST_FAMILIES, lineage_picture
@@ -41,6 +42,8 @@ class TrackingResult:
     divisions: int
     gaps: int
     """Links over frames in which a cell is missing."""
+    failed_regions: int
+    """Regions of the tracked layer that were not segmented."""
     reused: Mapping[str, int]
     """Tasks of each step that an earlier attempt had done."""
 
@@ -52,18 +55,10 @@ class TrackingResult:
 def track(
     image: Location,
     *,
-    layer: str = "cells",
-    new_layer: str | None = None,
-    layer_store: Location | None = None,
-    max_distance_px: float | None = None,
-    max_gap: int = 2,
-    divisions: bool = True,
-    window: int = 64,
-    overwrite: bool = False,
     backend: Literal["ray", "serial"] = "ray",
     address: str | None = None,
-    storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
+    **options: Unpack[TrackingKeywords],
 ) -> TrackingResult:
     """Follow the objects of a label layer through time and write a layer whose labels are tracks.
 
@@ -75,31 +70,15 @@ def track(
     ----------
     image : str or path
         URL of the image.
-    layer : str
-        Name of the layer whose objects are tracked, segmented by any program.
-    new_layer : str
-        Name of the layer to write; None: the same with `-tracks`.
-    layer_store : str
-        Store that holds the layer, and gets the new one; None: the image's own.
-    max_distance_px : float
-        Farthest that a cell that overlaps nothing is looked for from one frame to the next, px; None: the median
-        distance to the nearest neighbour in the frame, or three median diameters if that is less.
-    max_gap : int
-        Most frames in a row in which a cell may be missing.
-    divisions : bool
-        Whether cells may divide.
-    window : int
-        Frames in one task; no track depends on it.
-    overwrite : bool
-        Replace an existing layer when the new one is complete, and drop an unfinished run with other settings.
     backend : {"ray", "serial"}
         Work on a Ray cluster, or in this process without Ray.
     address : str
         Address of a Ray cluster; None: RAY_ADDRESS, or a Ray started on this machine.
-    storage_options : mapping
-        Options for fsspec.
     on_progress : callable
         Called with step, done and total.
+    **options
+        layer, new_layer, layer_store, max_distance_px, max_gap, divisions, window, overwrite, allow_failed_tiles,
+        storage_options: as `cellscale.tracking.options.TrackingOptions` says.
 
     Returns
     -------
@@ -109,7 +88,8 @@ def track(
     Raises
     ------
     CellscaleError
-        For an image or layer that does not exist or does not fit, or a run in which tasks failed.
+        For an image or layer that does not exist or does not fit, a layer with failed regions while
+        `allow_failed_tiles` is not set, or a run in which tasks failed.
 
     Examples
     --------
@@ -118,25 +98,23 @@ def track(
     >>> result.frames, result.tracks > 0
     (3, True)
     """
-    url, options = url_of(image, "image"), dict(storage_options or {})
-    opened = open_image(url, storage_options=options)
-    store = url_of(layer_store, "layer_store") if layer_store is not None else opened.url
-    source = open_labels(store, layer, storage_options=options)
-    name = new_layer or f"{layer}-tracks"
-    if name == layer:
-        raise InputError(f"The layer of tracks would have the name of the layer that it is made of, {name!r}.")
+    chosen = options_from(options)
+    storage = dict(chosen.storage_options or {})
+    opened = open_image(url_of(image, "image"), storage_options=storage)
+    source = open_labels(chosen.layer_store or opened.url, chosen.layer, storage_options=storage)
+    if not chosen.allow_failed_tiles:
+        check_whole(source)
     home = source.url.rpartition("/labels/")[0]
-    rules = LinkRules(max_distance=max_distance_px, max_gap=max_gap, divisions=divisions)
-    scratch = Folder(url=f"{home}/.cellscale-{name}", storage_options=options)
-    run = plan_tracks(opened, source, rules, scratch, window)
+    scratch = Folder(url=f"{home}/.cellscale-{chosen.name}", storage_options=storage)
+    run = plan_tracks(opened, source, chosen.rules, scratch, chosen.window)
     output = None if home == opened.url else home
-    target = Target(store=home, name=name, output=output, overwrite=overwrite)
+    target = Target(store=home, name=chosen.name, output=output, overwrite=chosen.overwrite)
     engine = FanOut()
     serial = Serial(attempts=engine.attempts, backoff_s=engine.backoff_s)
     with nullcontext() if backend == "serial" else cluster(address):
         executor = serial if backend == "serial" else engine
         counts, report = run_tracking(run, target, executor=executor, on_progress=on_progress)
-    found = dataclasses.asdict(counts)
+    found = {**dataclasses.asdict(counts), "failed_regions": len(failed_regions(source))}
     return TrackingResult(layer=target.layer, frames=run.frames, reused=report.reused, **found)
 
 
@@ -188,11 +166,10 @@ def evaluate_tracks(
     >>> scores["tra"]
     1.0
     """
-    url = url_of(image, "image")
-    found = open_labels(url, layer, storage_options=storage_options)
-    true_store = url_of(ground_truth_store or url, "ground_truth_store")
-    true = open_labels(true_store, ground_truth, storage_options=storage_options)
-    chosen = chosen_frames(frames, found.size("t"), url)
+    found, true = open_pair(
+        image, layer, ground_truth, ground_truth_store=ground_truth_store, storage_options=storage_options
+    )
+    chosen = chosen_frames(frames, found.size("t"), found.url)
     parents = None
     if ground_truth_tracks is not None:
         place = url_of(ground_truth_tracks, "ground_truth_tracks")
@@ -203,6 +180,15 @@ def evaluate_tracks(
         parents = read_parents(place, text)
     scores = score_tracks(found, true, chosen, parents=parents, on_progress=on_progress)
     return {"frames": len(chosen), **scores}
+
+
+def _opened(
+    image: Location, output: Location, layer: str, storage_options: Mapping[str, Any] | None
+) -> tuple[LabelLayer, str]:
+    """Open a layer of tracks; return it with the URL of the output, which must not lie in the image, nor hold it."""
+    url, place = url_of(image, "image"), url_of(output, "output")
+    check_apart(url, place)
+    return open_labels(url, layer, storage_options=storage_options), place
 
 
 def export_ctc(
@@ -244,9 +230,7 @@ def export_ctc(
     >>> cellscale.export_ctc("movie.zarr", "challenge", layer="truth-tracks") > 0
     True
     """
-    url, place = url_of(image, "image"), url_of(output, "output")
-    check_apart(url, place)
-    found = open_labels(url, layer, storage_options=storage_options)
+    found, place = _opened(image, output, layer, storage_options)
     folder = Folder(url=full_url(place), storage_options=dict(storage_options or {}))
     return exports.export_ctc(found, folder, on_progress=on_progress)
 
@@ -287,9 +271,8 @@ def export_geff(
     >>> cellscale.export_geff("movie.zarr", "lineage.geff", layer="truth-tracks") > 0
     True
     """
-    url, place = url_of(image, "image"), url_of(output, "output")
-    check_apart(url, place)
-    return exports.export_geff(open_labels(url, layer, storage_options=storage_options), place)
+    found, place = _opened(image, output, layer, storage_options)
+    return exports.export_geff(found, place)
 
 
 def draw_lineage(
@@ -331,11 +314,10 @@ def draw_lineage(
     >>> cellscale.draw_lineage("movie.zarr", "lineage.svg", layer="truth-tracks") > 0
     True
     """
-    url, place = url_of(image, "image"), url_of(output, "output")
-    check_apart(url, place)
+    found, place = _opened(image, output, layer, storage_options)
     form = place.rpartition(".")[2].lower()
     if form not in ("png", "svg"):
         raise InputError(f"{place} is not a valid name of a picture; expected one that ends with .png or .svg.")
-    tracks = tracks_of(open_labels(url, layer, storage_options=storage_options))
+    tracks = tracks_of(found)
     write_file(place, lineage_picture(tracks, families=families, form=form), storage_options)
     return len(tracks["track"])

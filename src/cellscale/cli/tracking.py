@@ -47,6 +47,7 @@ layer_option = click.option("--layer", default="cells-tracks", show_default=True
     help="Frames in one task; no track changes.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing layer when the new one is complete.")
+@click.option("--allow-failed-tiles", is_flag=True, help="Track a layer that has failed regions.")
 @with_options(*ray_options)
 @as_json
 @storage_options
@@ -61,6 +62,7 @@ def track_command(quiet: bool, /, image: str, serial: bool, as_json: bool, **opt
     out.print(
         f"{found.layer}: {counted(found.tracks, 'track')} of {counted(found.objects, 'object')} in "
         f"{counted(found.frames, 'frame')}, {counted(found.divisions, 'division')}, {counted(found.gaps, 'gap')}"
+        + (f"; {counted(found.failed_regions, 'region')} not segmented" if found.failed_regions else "")
     )
 
 

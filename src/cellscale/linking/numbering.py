@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.types import Table
 
 MOST_TRACKS = int(np.iinfo(np.uint32).max)
 
@@ -40,6 +41,32 @@ class Numbered:
     """(n,), track of the mother of the object's track; 0: none."""
     generation: NDArray[np.int64]
     """(n,), number of divisions since the track's first known ancestor."""
+
+
+class Spans:
+    """First and last frames and parents of tracks, gathered frame by frame."""
+
+    def __init__(self) -> None:
+        """Begin before the first frame."""
+        self._columns = np.zeros((3, 1024), np.int64)
+        self._count = 0
+
+    def add(self, frame: int, made: Numbered) -> None:
+        """Add the objects of the next frame."""
+        last = max(self._count, int(made.track.max(initial=0)))
+        if last > self._columns.shape[1]:
+            # At least doubled, so that all additions together are linear in the number of tracks.
+            self._columns = np.pad(self._columns, ((0, 0), (0, last)))
+        at = made.track - 1
+        new = at >= self._count
+        self._columns[0, at[new]], self._columns[2, at[new]] = frame, made.parent[new]
+        self._columns[1, at] = frame
+        self._count = last
+
+    def table(self) -> Table:
+        """track, begin, end and parent (0: none), in the order of tracks."""
+        begin, end, parent = self._columns[:, : self._count]
+        return {"track": np.arange(1, self._count + 1), "begin": begin, "end": end, "parent": parent}
 
 
 def earlier_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -26,7 +27,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 
 def border_weighted_bce(networks: Networks, batch: Batch) -> Terms:
@@ -72,25 +73,15 @@ class BorderWeightedUNet:
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
     """Holes, specks and necks, as Torr et al. (2020) clean up their baseline; nothing unless set."""
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px."""
-        return self.unet.reach
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a gap pixel: its cell, and the cells around it, px."""
-        return max(self.fill_radius, GAP_REACH) + self.postprocessing.reach
-
-    @property
-    def link(self) -> int:
-        """Greatest distance from a gap pixel to its cell, px."""
-        return max(1, self.fill_radius)
+    @cached_property
+    def reaches(self) -> Reach:
+        """A gap pixel is linked to its cell and depends on the cells around it."""
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=self.unet.reach,
+            decode_reach=max(self.fill_radius, GAP_REACH) + self.postprocessing.reach,
+            link=max(1, self.fill_radius),
+        )
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import permutations
 from typing import Any, ClassVar, Literal, Self
 
@@ -35,7 +35,7 @@ from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
-from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Mask, Reach, StoredMaps, Table
 
 CLASSES = ("background", "cell", "touching", "gap")
 GAP_RADIUS = 7
@@ -152,25 +152,15 @@ class CaltUS:
     j_weight: float = 0.05
     """λ: the weight of the J terms."""
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px."""
-        return self.unet.reach
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a touching pixel: its cell, or with a watershed its neighbours, px."""
-        return 1 if self.decoding.rule == "watershed" else self.decoding.growth
-
-    @property
-    def link(self) -> int:
-        """A touching pixel takes the label of a neighbour, px."""
-        return 1
+    @cached_property
+    def reaches(self) -> Reach:
+        """A touching pixel takes a label of its neighbours and depends on its cell, or in a watershed on them."""
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=self.unet.reach,
+            decode_reach=1 if self.decoding.rule == "watershed" else self.decoding.growth,
+            link=1,
+        )
 
     @property
     def maps(self) -> tuple[str, ...]:

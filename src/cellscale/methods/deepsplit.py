@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -32,7 +32,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import CONVOLUTIONS, UNetShape, unet_reach, xavier_normal
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 BRANCH_BLOCKS = 3
 """Blocks that Branch-Net adds."""
@@ -273,28 +273,20 @@ class DeepSplit:
         parts = {"deepsplit": "a second decoder", "branchnet": "three more blocks", "double-unet": "a second U-Net"}
         return f"U-Net for the mask, {parts[self.architecture]} for the separation of touching cells"
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px."""
+    @cached_property
+    def reaches(self) -> Reach:
+        """A separating pixel is linked to its cell, whose pixels depend on holes and sizes."""
         if self.architecture == "deepsplit":
-            return crossed_reach(self.unet.depth)
-        more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else self.second.reach
-        return self.unet.reach + more
-
-    @property
-    def decode_reach(self) -> int:
-        """Distance from a separating pixel to its cell, plus what decides the cell's pixels (holes, sizes), px."""
-        return self.band_radius + self.postprocessing.reach
-
-    @property
-    def link(self) -> int:
-        """Greatest distance from a separating pixel to its cell, px."""
-        return max(1, self.band_radius)
+            reach = crossed_reach(self.unet.depth)
+        else:
+            more = BRANCH_BLOCKS * CONVOLUTIONS if self.architecture == "branchnet" else self.second.reach
+            reach = self.unet.reach + more
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=reach,
+            decode_reach=self.band_radius + self.postprocessing.reach,
+            link=max(1, self.band_radius),
+        )
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def windows_to_maps(
     networks : mapping of str to nn.Module
         With weights.
     windows : float32 array, (n, c, y, x)
-        After the intensity rule; y and x are multiples of `method.multiple`.
+        After the intensity rule; y and x are multiples of `method.reaches.multiple`.
     device : str
         Device of the networks: cpu, cuda …
     precision : {"auto", "bf16", "fp32"}

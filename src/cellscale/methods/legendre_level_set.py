@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -28,7 +29,7 @@ from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, f
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Maps, Networks, Stage
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Mask, Reach, StoredMaps, Table
 
 Plane = NDArray[np.float64]
 """(y, x)."""
@@ -92,9 +93,6 @@ class LegendreLevelSet:
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "windowed"
     maps: ClassVar[tuple[str, ...]] = ("cell",)
-    multiple: ClassVar[int] = 1
-    decode_reach: ClassVar[int] = GAP_REACH
-    link: ClassVar[int] = GAP_REACH
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = 1
     """Number of image channels; the first is segmented."""
@@ -122,6 +120,11 @@ class LegendreLevelSet:
     """Whether cells are the inside of the first mask; otherwise its outside."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
+
+    @cached_property
+    def reaches(self) -> Reach:
+        """A window has a margin; a gap pixel is linked to its cell."""
+        return Reach(reach=self.reach, decode_reach=GAP_REACH, link=GAP_REACH)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""

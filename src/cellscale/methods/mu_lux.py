@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -30,7 +31,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, Mask, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Mask, Reach, StoredMaps, Table
 
 DISC = 4
 """Radius of the authors' opening, px."""
@@ -112,7 +113,6 @@ class MuLux:
     summary: ClassVar[str] = "U-Net, markers and cells, weighted squares, watershed from the markers"
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
-    link: ClassVar[int] = 1
     maps: ClassVar[tuple[str, ...]] = ("marker", "cell")
     unet: UNetShape = field(default_factory=UNetShape)
     adam: Adam = field(default_factory=Adam)
@@ -131,23 +131,18 @@ class MuLux:
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px."""
-        return self.unet.reach
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a pixel: its neighbours, and the surroundings of a marker, px.
+    @cached_property
+    def reaches(self) -> Reach:
+        """A pixel depends on its neighbours, and on the surroundings of a marker.
 
         Beyond that, markers can only be too many: a link to them leaves the box and is not followed.
         """
-        return max(1, self.markers.reach)
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=self.unet.reach,
+            decode_reach=max(1, self.markers.reach),
+            link=1,
+        )
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Make the opening small enough for the markers of nearly all cells (ours)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -29,7 +29,7 @@ from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape, chained_reach
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 EQUAL_LEVELS = (26, 51, 77, 102, 128, 153, 179, 204, 230)
 """Levels between ten classes of equal width, of 255."""
@@ -202,31 +202,21 @@ class MultiCellNet:
         """Contours are found around their seeds."""
         return "anchors" if self.decoding == "contours" else "links"
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px: the edge network follows the region network."""
-        return chained_reach(self.unet.depth, self.unet.up)
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius of the part of the maps that decides a pixel, px: the sum of a chain of dependencies.
+    @cached_property
+    def reaches(self) -> Reach:
+        """The edge network follows the region network; a pixel depends on a chain of decisions.
 
         A pixel depends on a contour (fill), a contour on its seed (radius), a seed on its pixels (extent − 1), their
-        basin on its pixels (radius), these on other seeds (radius), and seeds on their pixels (extent).
+        basin on its pixels (radius), these on other seeds (radius), and seeds on their pixels (extent). Contours need
+        no links; without them an edge pixel goes to its nearest component.
         """
-        if self.decoding != "contours":
-            return self.balloon.fill
-        return self.balloon.fill + 3 * self.balloon.radius + 2 * self.seeds.extent - 1
-
-    @property
-    def link(self) -> int:
-        """Contours need no links; without them an edge pixel goes to its nearest component."""
-        return 1 if self.decoding == "contours" else max(1, self.balloon.fill)
+        contours, fill = self.decoding == "contours", self.balloon.fill
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=chained_reach(self.unet.depth, self.unet.up),
+            decode_reach=fill + 3 * self.balloon.radius + 2 * self.seeds.extent - 1 if contours else fill,
+            link=1 if contours else max(1, fill),
+        )
 
     @property
     def seeds(self) -> Seeding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -28,7 +29,7 @@ from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, con
 from cellscale.methods.parts.decoding import large_enough
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 Plane = NDArray[np.floating[Any]]
 """A channel or a response, (y, x)."""
@@ -135,7 +136,6 @@ class PixelForest:
     summary: ClassVar[str] = "random forest on filter responses at several scales; trains in seconds"
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
-    multiple: ClassVar[int] = 1
     maps: ClassVar[tuple[str, ...]] = MAPS
     scales: tuple[float, ...] = (0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
     """σ of the filters, px."""
@@ -158,20 +158,13 @@ class PixelForest:
         if min(self.trees, self.leaves - 1, self.batches, self.pixels) < 1:
             raise InputError("Settings 'trees', 'batches' and 'pixels' are at least 1, 'leaves' at least 2.")
 
-    @property
-    def reach(self) -> int:
-        """A gradient of the widest Gaussian, averaged over the window of its structure tensor, px."""
-        return radius(max(self.scales)) + 1 + radius(AROUND * max(self.scales))
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a contour pixel: its cell, px."""
-        return self.contours.contour_radius
-
-    @property
-    def link(self) -> int:
-        """Greatest distance from a contour pixel to its cell, px."""
-        return max(1, self.contours.contour_radius)
+    @cached_property
+    def reaches(self) -> Reach:
+        """A contour pixel is linked to its cell."""
+        # A gradient of the widest Gaussian, averaged over the window of its structure tensor.
+        reach = radius(max(self.scales)) + 1 + radius(AROUND * max(self.scales))
+        contour = self.contours.contour_radius
+        return Reach(reach=reach, decode_reach=contour, link=max(1, contour))
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
@@ -210,12 +203,13 @@ class PixelForest:
         InputError
             If a crop has no such pixel.
         """
-        inner = np.s_[..., self.reach : -self.reach, self.reach : -self.reach]
+        reach = self.reaches.reach
+        inner = np.s_[..., reach:-reach, reach:-reach]
         classes = batch.targets["classes"].cpu().numpy()[inner]
         if classes.size == 0:
             raise InputError(
-                f"The filters have a reach of {self.reach} px: in a crop of {batch.image.shape[-1]} px every pixel "
-                f"depends on pixels outside it. Set crop to at least {2 * self.reach + 1}, or choose smaller scales."
+                f"The filters have a reach of {reach} px: in a crop of {batch.image.shape[-1]} px every pixel "
+                f"depends on pixels outside it. Set crop to at least {2 * reach + 1}, or choose smaller scales."
             )
         values = np.stack([self.features(image)[inner] for image in batch.image.cpu().numpy()]).swapaxes(0, 1)
         shuffled = rng.permutation(classes.size)
@@ -229,8 +223,8 @@ class PixelForest:
         found = np.empty((len(windows), len(CLASSES), *windows.shape[2:]), np.float32)
         for window, out in zip(windows.cpu().numpy(), found, strict=True):
             for y in range(0, height, ROWS_AT_ONCE):
-                first, stop = max(0, y - self.reach), min(height, y + ROWS_AT_ONCE)
-                seen = self.features(window[:, first : stop + self.reach])[:, y - first : stop - first]
+                first, stop = max(0, y - self.reaches.reach), min(height, y + ROWS_AT_ONCE)
+                seen = self.features(window[:, first : stop + self.reaches.reach])[:, y - first : stop - first]
                 shares = forest(np.ascontiguousarray(seen.reshape(len(seen), -1).T, np.float32))
                 out[:, y:stop] = shares.T.reshape(len(CLASSES), stop - y, -1)
         return {name: torch.from_numpy(found[:, number]) for number, name in enumerate(MAPS, 1)}

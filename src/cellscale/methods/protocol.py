@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cellscale.methods.intensity import Intensity
-from cellscale.types import Box, Candidates, Fragments, Labels, Table
+from cellscale.types import Box, Candidates, Fragments, Labels, Reach, Table
 
 Networks: TypeAlias = Mapping[str, nn.Module]
 """Networks by name, all of them from the start."""
@@ -131,23 +131,8 @@ class Method(Protocol):
         ...
 
     @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        ...
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px, of all networks in series."""
-        ...
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius of the part of the maps that decides the foreground and the links of a pixel, px."""
-        ...
-
-    @property
-    def link(self) -> int:
-        """Greatest distance between two pixels that decoding links directly, px, at least 1."""
+    def reaches(self) -> Reach:
+        """Radii of prediction and decoding; methods compute them once (`functools.cached_property`)."""
         ...
 
     @property

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -30,7 +30,7 @@ from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.rib_cage import BEFORE, BEHIND, ClassificationNetwork, Estimator, RibCageNetwork
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 COLLAPSE_AFTER = 100
 """Updates of the estimator after which a training may count as collapsed."""
@@ -311,8 +311,6 @@ class ContourEstimator:
     )
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
-    multiple: ClassVar[int] = 1
-    reach: ClassVar[int] = max(BEFORE, BEHIND)
     maps: ClassVar[tuple[str, ...]] = MAPS
     training: RibCage | ClassDisc | CrossEntropy
     width: int = 16
@@ -333,15 +331,11 @@ class ContourEstimator:
         """One line for a list of methods."""
         return self.training.summary
 
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a contour pixel: its cell, px."""
-        return self.contours.contour_radius
-
-    @property
-    def link(self) -> int:
-        """Greatest distance from a contour pixel to its cell, px."""
-        return max(1, self.contours.contour_radius)
+    @cached_property
+    def reaches(self) -> Reach:
+        """A contour pixel is linked to its cell."""
+        contour = self.contours.contour_radius
+        return Reach(reach=max(BEFORE, BEHIND), decode_reach=contour, link=max(1, contour))
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Nothing to fit."""
@@ -364,7 +358,7 @@ class ContourEstimator:
 
     def predict(self, networks: Networks, windows: Tensor) -> dict[str, Tensor]:
         """Softmax of the estimator, whose input is mirrored at the window's border, (n, y, x)."""
-        mode = "reflect" if min(windows.shape[2:]) > self.reach else "replicate"
+        mode = "reflect" if min(windows.shape[2:]) > self.reaches.reach else "replicate"
         seen = functional.pad(windows, (BEFORE, BEHIND, BEFORE, BEHIND), mode=mode)
         shares = torch.softmax(networks["estimator"](seen).float(), dim=1)
         return {name: shares[:, number] for number, name in enumerate(MAPS, 1)}

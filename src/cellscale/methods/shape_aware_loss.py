@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -32,7 +32,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Candidates, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Candidates, Fragments, Labels, Reach, StoredMaps, Table
 
 PAPER = "S. Lin, N. Norouzi, An effective deep learning framework for cell segmentation in microscopy images, EMBC 2021"
 Kind: TypeAlias = Literal["shape-aware", "bce", "focal"]
@@ -103,25 +103,15 @@ class BinaryUNet:
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px."""
-        return self.unet.reach
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a gap pixel: its cell, and the cells around it, px."""
-        return max(self.fill_radius, GAP_REACH)
-
-    @property
-    def link(self) -> int:
-        """Greatest distance from a gap pixel to its cell, px."""
-        return max(1, self.fill_radius)
+    @cached_property
+    def reaches(self) -> Reach:
+        """A gap pixel is linked to its cell and depends on the cells around it."""
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=self.unet.reach,
+            decode_reach=max(self.fill_radius, GAP_REACH),
+            link=max(1, self.fill_radius),
+        )
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -241,8 +231,6 @@ class MaskRCNN:
     summary: ClassVar[str] = "Mask R-CNN; shape-aware loss, cross-entropy or focal loss of its masks"
     join: ClassVar[Literal["links", "anchors"]] = "anchors"
     whole: ClassVar[Literal["exact", "windowed"]] = "windowed"
-    multiple: ClassVar[int] = 64
-    link: ClassVar[int] = 1
     maps: ClassVar[tuple[str, ...]] = ()
     mask_loss: MaskLoss = field(default_factory=MaskLoss)
     detection: Detection = field(default_factory=Detection)
@@ -260,15 +248,12 @@ class MaskRCNN:
         """Longest side of a candidate's box, px."""
         return math.ceil(self.detection.growth * self.cells.or_else(TYPICAL).longest)
 
-    @property
-    def reach(self) -> int:
-        """Overlap of windows, px; not the reach of a prediction, which is the whole window."""
-        return self.detection.overlap or self.longest
-
-    @property
-    def decode_reach(self) -> int:
-        """A pixel's candidates, and those that suppress them, have a pixel within a box's length of it, px."""
-        return self.longest - 1
+    @cached_property
+    def reaches(self) -> Reach:
+        """A pixel's candidates, and those that suppress them, have a pixel within a box's length of it."""
+        # A prediction depends on its whole window: here `reach` is how far windows overlap.
+        overlap = self.detection.overlap or self.longest
+        return Reach(multiple=64, reach=overlap, decode_reach=self.longest - 1, link=1)
 
     def fit_statistics(self, frames: Iterable[Labels], views: Iterable[Labels] | None = None) -> Self:
         """Fit w_c and measure the cells."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -28,7 +28,7 @@ from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 Classes: TypeAlias = NDArray[np.uint8]
 """(y, x): 0 background, 1 cell, 2 touching."""
@@ -265,25 +265,16 @@ class MulticlassUNet:
         """One line for a list of methods."""
         return self.weighting.summary
 
-    @property
-    def multiple(self) -> int:
-        """Window sizes are multiples of this, px."""
-        return self.unet.multiple
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field of a prediction, px."""
-        return self.unet.reach
-
-    @property
-    def decode_reach(self) -> int:
-        """Radius for a touching pixel: its cell; with two classes, for a gap pixel: the cells around it, px."""
-        return self.thresholds.touching_radius if self.weighting.classes == 3 else GAP_REACH
-
-    @property
-    def link(self) -> int:
-        """Greatest distance from a touching pixel to its cell, px; a gap pixel is adjacent to its cell."""
-        return max(1, self.thresholds.touching_radius) if self.weighting.classes == 3 else 1
+    @cached_property
+    def reaches(self) -> Reach:
+        """A touching pixel is linked to its cell; with two classes, a gap pixel depends on the cells around it."""
+        three, touching = self.weighting.classes == 3, self.thresholds.touching_radius
+        return Reach(
+            multiple=self.unet.multiple,
+            reach=self.unet.reach,
+            decode_reach=touching if three else GAP_REACH,
+            link=max(1, touching) if three else 1,
+        )
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -275,7 +275,7 @@ def _method(description: Mapping[str, Any], place: str, trust: Collection[str]) 
     except MissingError as error:
         raise DamagedError(f"{place} is incomplete: {error} Copy the model again.") from error
     try:
-        reaches = {"reach": method.reach, "decode_reach": method.decode_reach, "link": method.link}
+        reaches = asdict(method.reaches)
     except _MISFITS as error:
         raise DamagedError(f"The settings of {place} do not fit together: {error}. Copy the model again.") from error
     for name, value in reaches.items():

@@ -58,11 +58,12 @@ def plain_of(node: Node | None) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def prefix_of(group: Store, attempt: str) -> str | None:
-    """Beginning of the names that an attempt has in a group, or None if it has nothing there."""
-    if read_node(group.child(f"{attempt}-0")) is not None:
+def prefix_of(group: Store, node: Node | None, version: str, attempt: str) -> str | None:
+    """Beginning of the names that an attempt has in a group with this node, or None if it has nothing there."""
+    if node is not None and not published(node) and attempt_of(node) == attempt:
+        return ""
+    if read_node(group.child(f"{attempt}-0"), version) is not None:
         return f"{attempt}-"
-    node = read_node(group)
     return "" if attempt in (attempt_of(node), plain_of(node)) else None
 
 

@@ -9,57 +9,57 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cellscale.ngff.metadata import read_node
 from cellscale.ngff.stores import Store
 from cellscale.storage.documents import parsed
 
-_V2 = ".zmetadata"
+_V2, _V3 = ".zmetadata", "zarr.json"
 _MEMBER = "consolidated_metadata"
 
 
-def refresh(store: Store, part: str, nodes: Sequence[str]) -> None:
+def refresh(store: Store, version: str, part: str, nodes: Sequence[str]) -> None:
     """Bring the consolidated metadata of a group, and of the groups that it lies in, up to date.
 
     Parameters
     ----------
     store : Store
         The group.
+    version : str
+        Its NGFF version; a group of another Zarr version around it is not one of its parents.
     part : str
         Path of the changed node below the group. Copies of documents at and below it are dropped.
     nodes : sequence of str
         Paths of the groups and arrays whose documents are copied anew, "" for the group's own.
     """
-    here = store
-    while here is not None and read_node(here) is not None:
+    here, group = store, ".zgroup" if version == "0.4" else _V3
+    while (document := here.read_bytes(group)) is not None:
         before = store.url.removeprefix(here.url).strip("/")
         paths = [f"{before}/{node}".strip("/") for node in nodes]
-        _refresh_one(here, f"{before}/{part}".strip("/"), paths)
+        name = _V2 if version == "0.4" else _V3
+        held = here.read_bytes(_V2) if version == "0.4" else document
+        if _entries(_parsed(held), name) is not None:
+            _refresh_one(here, name, f"{before}/{part}".strip("/"), paths)
         parent, _, _ = here.url.rpartition("/")
         if not parent or parent.endswith(("/", ":")):
             return
         here = Store(url=parent, storage_options=store.storage_options)
 
 
-def _refresh_one(store: Store, part: str, nodes: Sequence[str]) -> None:
-    for name in ("zarr.json", _V2):
-        if _entries(_parsed(store.read_bytes(name)), name) is None:
-            continue
+def _refresh_one(store: Store, name: str, part: str, nodes: Sequence[str]) -> None:
+    def changed(content: bytes | None) -> bytes | None:
+        """Return the document with the current entries of `part`, or None where nothing changes."""
+        document = _parsed(content)
+        held = _entries(document, name)
+        if document is None or held is None:
+            return None
+        kept = {key: value for key, value in held.items() if not f"{key}/".startswith(f"{part}/")}
+        made = {**kept, **_documents(store, nodes, name)}
+        if made == held:
+            return None
+        whole = document if name == _V2 else document[_MEMBER]
+        whole["metadata"] = dict(sorted(made.items()))
+        return json.dumps(document, indent=2).encode()
 
-        def changed(content: bytes | None, name: str = name) -> bytes | None:
-            """Return the document with the current entries of `part`, or None where nothing changes."""
-            document = _parsed(content)
-            held = _entries(document, name)
-            if document is None or held is None:
-                return None
-            kept = {key: value for key, value in held.items() if not f"{key}/".startswith(f"{part}/")}
-            made = {**kept, **_documents(store, nodes, name)}
-            if made == held:
-                return None
-            whole = document if name == _V2 else document[_MEMBER]
-            whole["metadata"] = dict(sorted(made.items()))
-            return json.dumps(document, indent=2).encode()
-
-        store.folder.update(name, changed)
+    store.folder.update(name, changed)
 
 
 def _parsed(content: bytes | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ A value holds the URL, options and parsed metadata, and nothing open: it is pick
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,51 +20,25 @@ from cellscale.ngff.metadata import (
     checked_version,
     entries_of,
     items_of,
-    parse_axes,
-    parse_datasets,
-    parse_level,
     read_node,
 )
+from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import child_path
-from cellscale.ngff.pyramids import size_of
 from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.storage.urls import address, is_local, local_path
 from cellscale.types import Box, Image
 from cellscale.units import unit_s, unit_um
 
-__all__ = ["ImageWriter", "Level", "NgffImage", "create_image", "described", "open_image", "resolve"]
+__all__ = ["ImageWriter", "Level", "NgffImage", "create_image", "open_image", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgffImage:
+class NgffImage(Multiscale):
     """A multiscale image that exists."""
 
-    url: str
-    """URL of the multiscale group."""
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options for fsspec."""
-    version: str
-    """NGFF version: 0.4 or 0.5."""
-    axes: tuple[str, ...]
-    """Any order of t, c, z, y, x, as stored; y and x are always there."""
-    units: tuple[str | None, ...]
-    """Unit of each axis, None where it is not given."""
-    levels: tuple[Level, ...]
-    """Levels from the finest."""
     channels: tuple[str, ...]
     """Names; "0", "1", … where they have none."""
-    dtype: np.dtype[Any]
-    """Type of the finest level, in the machine's byte order."""
-
-    @property
-    def store(self) -> Store:
-        """Store of the image."""
-        return Store(url=self.url, storage_options=self.storage_options)
-
-    def size(self, axis: str, level: int = 0) -> int:
-        """Length of an axis; 1 for a missing axis."""
-        return size_of(self.axes, self.levels[level], axis)
 
     def _step(self, axis: str, unit_size: Callable[[str], float | None]) -> float | None:
         if axis not in self.axes:
@@ -85,19 +59,6 @@ class NgffImage:
     def frame_interval_s(self) -> float | None:
         """Time between two frames, s; None without a time axis or a unit of time."""
         return self._step("t", unit_s)
-
-    def _slices(self, z: int | Literal["max"], level: int) -> slice:
-        depth = self.size("z", level)
-        if z == "max":
-            return slice(0, depth)
-        array_io.check_range("Slice", z, depth, url=self.url)
-        return slice(z, z + 1)
-
-    def _index(self, box: Box, t: int, z: int | Literal["max"], *, c: slice, level: int) -> array_io.Index:
-        array_io.check_range("Level", level, len(self.levels), url=self.url)
-        array_io.check_range("Frame", t, self.size("t", level), url=self.url)
-        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
-        return array_io.index_of(self.axes, box, t=t, z=self._slices(z, level), c=c)
 
     def _runs(self, channels: Sequence[int] | None) -> list[slice]:
         """Channels as slices, one for neighbours in ascending order."""
@@ -154,7 +115,8 @@ class NgffImage:
         project: Literal["max"] | None = "max" if z == "max" else None
         parts = []
         for run in self._runs(channels):
-            index, array = self._index(box, t, z, c=run, level=level), self.levels[level]
+            index = self.index(box, t=t, z=z, c=run, level=level)
+            array = self.levels[level]
             parts.append(array_io.read_plane(self.store, array, self.axes, index, project=project, absent=absent))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -172,8 +134,7 @@ class NgffImage:
 
     def chunk_keys(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, channel: int = 0) -> list[str]:
         """Keys of the chunks (or shards) that hold a box of the finest level, below the image's URL."""
-        index = self._index(box, t, z, c=slice(channel, channel + 1), level=0)
-        return array_io.object_keys(self.store, self.levels[0], index)
+        return array_io.object_keys(self.store, self.levels[0], self.index(box, t=t, z=z, c=channel))
 
     def reread(self) -> NgffImage:
         """The same image, whose arrays' documents are read again whenever its pixels are read."""
@@ -182,16 +143,7 @@ class NgffImage:
 
 def unfinished_image(writer: ImageWriter) -> NgffImage:
     """The image that a writer makes, before it is published: for label layers that are published with it."""
-    return NgffImage(
-        url=writer.url,
-        storage_options=writer.storage_options,
-        version=writer.version,
-        axes=writer.axes,
-        units=writer.units,
-        levels=writer.levels,
-        channels=writer.channels,
-        dtype=writer.dtype,
-    )
+    return NgffImage(**common(writer), channels=writer.channels)
 
 
 def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
@@ -308,32 +260,6 @@ def list_images(url: str, *, storage_options: Mapping[str, Any] | None = None) -
     return tuple(joined(store.url, path) for path in _children(store, node))
 
 
-def described(store: Store, node: Node) -> dict[str, Any]:
-    """Metadata of a multiscale group and its arrays: version, axes, units, levels and dtype."""
-    version = checked_version(node, store.url)
-    multiscales = node.ome["multiscales"]
-    if not isinstance(multiscales, list) or not multiscales or not isinstance(multiscales[0], Mapping):
-        raise InputError(f"{store.url} has empty `multiscales`: the group describes no image.")
-    axes, units = parse_axes(multiscales[0], store.url)
-    shapes, dtypes = [], []
-    datasets = parse_datasets(multiscales[0], store.url)
-    documents = [store.array_document(str(dataset["path"]), node.zarr_format) for dataset in datasets]
-    for dataset, document in zip(datasets, documents, strict=True):
-        with store.array(str(dataset["path"]), document=document) as array:
-            shapes.append(tuple(array.shape))
-            dtypes.append(np.dtype(array.dtype).newbyteorder("="))
-        if len(shapes[-1]) != len(axes):
-            raise InputError(
-                f"Array {dataset['path']!r} of {store.url} has {len(shapes[-1])} dimensions; "
-                f"the image's axes are {', '.join(axes)}."
-            )
-    levels = tuple(
-        parse_level(multiscales[0], dataset, shape=shape, first=shapes[0], document=document, url=store.url)
-        for dataset, shape, document in zip(datasets, shapes, documents, strict=True)
-    )
-    return {"version": version, "axes": axes, "units": units, "levels": levels, "dtype": dtypes[0]}
-
-
 def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) -> NgffImage:
     """Open an OME-Zarr image: 0.4 or 0.5, a folder, a zip file, or any URL that fsspec knows.
 
@@ -359,11 +285,9 @@ def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
         If the store cannot be read.
     """
     store, node = resolve(Store(url=address(url), storage_options=dict(storage_options or {})))
-    found = described(store, node)
-    if found["dtype"].kind not in "uifb":
-        raise InputError(f"{store.url} has pixels of type {found['dtype']}; expected integers, floats or booleans.")
-    if 0 in found["levels"][0].shape:
-        raise InputError(f"{store.url} has no pixels: its shape is {found['levels'][0].shape}.")
-    count = size_of(found["axes"], found["levels"][0], "c")
-    channels = channel_names(node.ome, count)
-    return NgffImage(url=store.url, storage_options=store.storage_options, channels=channels, **found)
+    found = read_multiscale(store, node)
+    if found.dtype.kind not in "uifb":
+        raise InputError(f"{store.url} has pixels of type {found.dtype}; expected integers, floats or booleans.")
+    if 0 in found.levels[0].shape:
+        raise InputError(f"{store.url} has no pixels: its shape is {found.levels[0].shape}.")
+    return NgffImage(**common(found), channels=channel_names(node.ome, found.size("c")))

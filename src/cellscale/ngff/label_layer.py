@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,11 +13,12 @@ from cellscale.errors import InputError, MissingError, unknown
 from cellscale.kernels.arguments import label_image
 from cellscale.ngff import array_io, consolidated
 from cellscale.ngff.attempts import ATTEMPT, OBJECTS, PLAIN, REPLACED, TABLE, attempt_of, table_of
-from cellscale.ngff.image import described, resolve
+from cellscale.ngff.image import resolve
 from cellscale.ngff.label_list import change_names, names_of
-from cellscale.ngff.metadata import Level, checked_version, read_node
+from cellscale.ngff.metadata import checked_version, read_node
+from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import check_layer_name, child_path
-from cellscale.ngff.pyramids import size_of
+from cellscale.ngff.pyramids import Part
 from cellscale.ngff.stores import DOCUMENTS, Store, joined
 from cellscale.storage.urls import address
 from cellscale.types import Box, Labels
@@ -28,17 +29,9 @@ SOURCE = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelLayer:
-    """A label layer, published or staged; nothing open, picklable."""
+class LabelLayer(Multiscale):
+    """A label layer, published or staged: its URL is …/labels/NAME."""
 
-    url: str
-    """URL of the layer's group, …/labels/NAME."""
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
-    version: str
-    axes: tuple[str, ...]
-    units: tuple[str | None, ...]
-    levels: tuple[Level, ...]
-    dtype: np.dtype[Any]
     name: str
     source: str | None = IN_PLACE
     """The image, as the layer names it: its URL, or "../../" for the image that holds the layer."""
@@ -50,11 +43,6 @@ class LabelLayer:
     """Name of the object table's folder in the layer's group; None for a layer that has none, or is not published."""
     published: bool = field(default=False, compare=False)
     """Whether others may replace the layer while it is read."""
-
-    @property
-    def store(self) -> Store:
-        """Store of the layer's group."""
-        return Store(url=self.url, storage_options=self.storage_options)
 
     @property
     def prefix(self) -> str:
@@ -70,20 +58,9 @@ class LabelLayer:
         """URL of a folder in the layer's group: `objects.parquet`, which may have been made again, or `report`."""
         return joined(self.url, self.table if name == OBJECTS and self.table else f"{self.prefix}{name}")
 
-    def size(self, axis: str, level: int = 0) -> int:
-        """Length of an axis; 1 for a missing axis."""
-        return size_of(self.axes, self.levels[level], axis)
-
     def shards(self, level: int = 0) -> list[Box]:
         """The publication grid of a level, in raster order: boxes of 2048 × 2048 px; one task writes one box."""
-        return array_io.grid_boxes((self.size("y", level), self.size("x", level)))
-
-    def _index(self, box: Box, t: int, z: int, *, level: int) -> array_io.Index:
-        array_io.check_range("Level", level, len(self.levels), url=self.url)
-        array_io.check_range("Frame", t, self.size("t", level), url=self.url)
-        array_io.check_range("Slice", z, self.size("z", level), url=self.url)
-        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
-        return array_io.index_of(self.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1))
+        return array_io.grid_boxes(self.plane_shape(level))
 
     def read(self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, level: int = 0) -> Labels:
         """Read a box of one frame and slice, (y, x), uint32.
@@ -101,7 +78,7 @@ class LabelLayer:
             if self.size("z", level) > 1:
                 raise InputError(f"{self.url} has {self.size('z', level)} slices; labels have no maximum projection.")
             z = 0
-        index = self._index(box, t, z, level=level)
+        index = self.index(box, t=t, z=z, level=level)
         labels = array_io.read_plane(self.store, self.levels[level], self.axes, index)[0]
         return as_labels(labels, f"Frame {t} of {self.url}")
 
@@ -124,11 +101,19 @@ class LabelLayer:
         StoreError
             If the store cannot be written.
         """
-        index = self._index(box, t, z, level=level)
+        index = self.index(box, t=t, z=z, level=level)
         if labels.shape != box.shape:
             raise InputError(f"Labels of {labels.shape} px for a box of {box.shape} px of {self.url}.")
         whole = as_labels(labels, f"Frame {t} of {self.url}")
         return array_io.write_plane(self.store, self.levels[level], self.axes, index, whole, empty=False)
+
+    def flush(self, parts: Iterable[Part]) -> None:
+        """Wait until the stored objects of parts of levels are on the disk, so that a record may vouch for them."""
+        indices: dict[int, list[array_io.Index]] = {}
+        for part in parts if self.store.on_disk else ():
+            indices.setdefault(part.level, []).append(self.index(part.box, t=part.t, z=part.z, level=part.level))
+        for level, found in indices.items():
+            array_io.flush(self.store, self.levels[level], found)
 
 
 def as_labels(values: NDArray[Any], where: str) -> Labels:
@@ -185,10 +170,10 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     if name not in listed:
         raise _not_listed(home, name, listed)
     store, node = resolve(home.child("labels", name))
-    found = described(store, node)
-    if found["dtype"].kind not in "uib":
-        raise InputError(f"{store.url} has pixels of type {found['dtype']}; labels are integers.")
-    channels = size_of(found["axes"], found["levels"][0], "c")
+    found = read_multiscale(store, node)
+    if found.dtype.kind not in "uib":
+        raise InputError(f"{store.url} has pixels of type {found.dtype}; labels are integers.")
+    channels = found.size("c")
     if channels > 1:
         raise InputError(
             f"{store.url} has {channels} channels of labels; a layer has one. Save each channel as a layer of its own."
@@ -196,15 +181,13 @@ def open_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | Non
     metadata = {key: value for key, value in node.notes.items() if key not in (ATTEMPT, REPLACED, PLAIN, TABLE)}
     source = metadata.pop(SOURCE, None) or node.label_source
     return LabelLayer(
-        url=store.url,
-        storage_options=home.storage_options,
+        **common(found),
         name=name,
         source=source,
         metadata=metadata,
         attempt=attempt_of(node),
         table=table_of(node),
         published=True,
-        **found,
     )
 
 
@@ -229,8 +212,9 @@ def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | N
     node = read_node(group)
     if node is None or name not in names_of(node):
         return
-    change_names(group, checked_version(node, group.url), drop=name)
-    consolidated.refresh(group, child_path(name, group.url), [""])
+    version = checked_version(node, group.url)
+    change_names(group, version, drop=name)
+    consolidated.refresh(group, version, child_path(name, group.url), [""])
     layer = group.child(child_path(name, group.url))
     for document in DOCUMENTS:
         layer.delete_object(document)

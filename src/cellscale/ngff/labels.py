@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cellscale.errors import ExistsError, InputError, StoreError
-from cellscale.ngff import array_io, consolidated
+from cellscale.ngff import consolidated
 from cellscale.ngff.attempts import (
     COMPANIONS,
     OBJECTS,
@@ -52,7 +52,6 @@ from cellscale.ngff.metadata import (
     Level,
     Node,
     attributes_of,
-    multiscale_document,
     read_node,
     update_group,
 )
@@ -64,6 +63,7 @@ from cellscale.storage.urls import address, is_local
 __all__ = [
     "LabelLayer",
     "as_labels",
+    "check_free",
     "check_target",
     "discard_labels",
     "list_labels",
@@ -96,6 +96,9 @@ def _home(image: NgffImage, output: str | None, version: str | None) -> tuple[St
     wanted = version or image.version
     if wanted not in VERSIONS:
         raise InputError(f"NGFF version {wanted!r} cannot be written; expected one of {', '.join(VERSIONS)}.")
+    if output is None and wanted == image.version:
+        # Its document was read when it was opened.
+        return image.store, wanted
     store = image.store if output is None else Store(url=address(output), storage_options=image.storage_options)
     node = read_node(store)
     if node is None:
@@ -116,14 +119,19 @@ def check_target(
     *,
     output: str | None = None,
     version: str | None = None,
-    attempt: str | None = None,
-    overwrite: bool = True,
 ) -> None:
-    """Raise the errors of `stage_labels` before anything is computed; write nothing."""
+    """Raise the errors of `stage_labels` about names, versions and stores before anything is computed."""
     check_layer_name(name)
     home, _ = _home(image, output, version)
     home.writable()
-    _place(home.child("labels", name), attempt or "", overwrite=overwrite)
+
+
+def check_free(
+    image: NgffImage, name: str, *, output: str | None = None, version: str | None = None, attempt: str | None = None
+) -> None:
+    """Raise the error of `stage_labels` about data in the layer's place before anything is computed."""
+    home, version = _home(image, output, version)
+    _place(home.child("labels", name), version, attempt, overwrite=False)
 
 
 def stage_labels(  # noqa: PLR0913
@@ -189,7 +197,7 @@ def stage_labels(  # noqa: PLR0913
     home = Store(url=home.url, storage_options=options)
     group = home.child("labels", name)
     home.writable()
-    if read_node(home) is None:
+    if output is not None and read_node(home) is None:
         update_group(home, version, lambda node: attributes_of(version, {}) if node is None else None)
     layer = LabelLayer(
         url=group.url,
@@ -204,16 +212,10 @@ def stage_labels(  # noqa: PLR0913
         metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
         attempt=attempt,
     )
-    return replace(layer, levels=tuple(_created(layer, level) for level in layer.levels))
+    return replace(layer, levels=layer.created())
 
 
-def _created(layer: LabelLayer, level: Level) -> Level:
-    """Create the array of a level, unless this attempt has created it before."""
-    settings = array_io.array_settings(layer.axes, level.shape, layer.dtype, layer.version)
-    return replace(level, document=layer.store.create_array(level.path, **settings))
-
-
-def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
+def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) -> str | None:
     """Prefix of an attempt's names in the layer's group, see `LabelLayer.prefix`; None: the group is to be made.
 
     Raises
@@ -221,15 +223,16 @@ def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
     ExistsError
         If the place is occupied by something that must not be replaced.
     """
-    prefix = prefix_of(group, attempt)
+    node = read_node(group, version)
+    prefix = None if attempt is None else prefix_of(group, node, version, attempt)
     if prefix is not None:
         return prefix
-    if not group.occupied():
+    if node is None and not group.occupied():
         return None
     if overwrite:
         return f"{attempt}-"
     home, _, name = group.url.rpartition("/labels/")
-    if name in names_of(read_node(Store(url=f"{home}/labels", storage_options=group.storage_options))):
+    if name in names_of(read_node(Store(url=f"{home}/labels", storage_options=group.storage_options), version)):
         raise ExistsError(f"{home} already has a label layer {name!r}. Choose another --layer, or use --overwrite.")
     raise ExistsError(
         f"{group.url} holds data which the list of label layers does not name: another program's, or an unfinished "
@@ -239,18 +242,11 @@ def _place(group: Store, attempt: str, *, overwrite: bool) -> str | None:
 
 def _claimed(group: Store, version: str, attempt: str, *, overwrite: bool) -> str:
     """Reserve a place for an attempt; return the prefix of its names."""
-    prefix = _place(group, attempt, overwrite=overwrite)
+    prefix = _place(group, version, attempt, overwrite=overwrite)
     if prefix is None:
         claim(group, version, attempt)
-        prefix = _place(group, attempt, overwrite=overwrite)
+        prefix = _place(group, version, attempt, overwrite=overwrite)
     return prefix or ""
-
-
-def _ome(layer: LabelLayer) -> dict[str, Any]:
-    multiscale = multiscale_document(layer.name, layer.axes, layer.units, layer.levels)
-    if layer.version == "0.4":
-        multiscale["version"] = "0.4"
-    return {"multiscales": [multiscale]}
 
 
 def _extra(layer: LabelLayer, node: Node | None, replaced: list[str], there: Container[str]) -> dict[str, Any]:
@@ -305,7 +301,7 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
     group = Store(url=layer.url.removesuffix(f"/{layer.name}"), storage_options=layer.storage_options)
     for _ in range(_PUBLICATIONS):
         change_names(group, layer.version, add=layer.name)
-        if layer.name in names_of(read_node(group)):
+        if layer.name in names_of(read_node(group, layer.version)):
             break
     else:
         raise StoreError(
@@ -313,14 +309,15 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
             "Repeat the command when no other run writes to this store."
         )
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
-    consolidated.refresh(group, layer.name, ["", layer.name, *(f"{layer.name}/{part}" for part in parts)])
+    nodes = ["", layer.name, *(f"{layer.name}/{part}" for part in parts)]
+    consolidated.refresh(group, layer.version, layer.name, nodes)
     delete_replaced(layer.store, layer.version, layer.attempt, replaced)
 
 
 def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
     """Let the layer's document name its arrays; return the names in the group that are no longer needed."""
     image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
-    ome = {**_ome(layer), "image-label": image_label}
+    ome = {"multiscales": [layer.document(layer.name)], "image-label": image_label}
     own = (*(level.path for level in layer.levels), *(f"{layer.prefix}{name}" for name in COMPANIONS))
     replaced: list[str] = []
 

@@ -1,13 +1,20 @@
-"""A published layer's object table made anew: written under a name of its own, then named in the layer's document.
+"""Files of a layer's object table: their names, reading, and a table made anew for a published layer.
 
-A table whose folder the document does not name is one that is being written, or that a killed process has left.
+The name of a file depends only on the frame and the row group, so that a file that is written again replaces the
+earlier one. A new table is written under a name of its own, then named in the layer's document: one that the document
+does not name is being written, or was left by a killed process.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cellscale.errors import ExistsError, MissingError
 from cellscale.ngff import consolidated
@@ -15,6 +22,57 @@ from cellscale.ngff.attempts import OBJECTS, TABLE, attempt_of, delete_parts, no
 from cellscale.ngff.label_layer import LabelLayer
 from cellscale.ngff.metadata import Node, update_group
 from cellscale.ngff.stores import Store
+from cellscale.storage.errors import explained
+from cellscale.storage.folder import Folder
+from cellscale.storage.urls import file_system
+
+_PART = re.compile(r"part-(\d{6,})-(\d{6,})\.parquet")
+
+
+def part_name(plane: int, row_group: int) -> str:
+    """Name of the file of a plane's row group."""
+    return f"part-{plane:06d}-{row_group:06d}.parquet"
+
+
+def part_names(names: Iterable[str]) -> list[str]:
+    """Names of the table's files among those in its folder, in the order of frames and labels."""
+    found = [match for match in map(_PART.fullmatch, names) if match]
+    return [match.string for match in sorted(found, key=lambda match: (int(match[1]), int(match[2])))]
+
+
+def table_files(layer: LabelLayer) -> tuple[Folder, list[str]]:
+    """Folder of a layer's object table, and the names of its files in their order; none for a layer without one."""
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
+    return folder, part_names(folder.names()) if layer.table else []
+
+
+def count_rows(layer: LabelLayer) -> int:
+    """Count the rows of a layer's table; only the end of each file is read, where Parquet keeps their number."""
+    folder, names = table_files(layer)
+    system, root = file_system(folder.url, folder.storage_options)
+    count = 0
+    for name in names:
+        where = f"{folder.url}/{name}"
+        with explained("read", where, folder.storage_options), system.open(f"{root}/{name}", "rb") as stream:
+            count += int(pq.read_metadata(stream).num_rows)
+    return count
+
+
+def table_parts(layer: LabelLayer, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Read a layer's object table file by file, in the order of frames and labels.
+
+    Parameters
+    ----------
+    layer : LabelLayer
+        The layer.
+    columns : sequence of str, optional
+        The columns to read; those that the table does not have are passed over. None: all.
+    """
+    folder, names = table_files(layer)
+    for name in names:
+        part = pq.ParquetFile(io.BytesIO(folder.read(name) or b""))
+        known = set(part.schema_arrow.names)
+        yield part.read(columns=None if columns is None else [column for column in columns if column in known])
 
 
 def new_table(layer: LabelLayer, *, overwrite: bool) -> str:
@@ -56,5 +114,5 @@ def switch_table(layer: LabelLayer, name: str) -> None:
     update_group(layer.store, layer.version, changed)
     home, _, part = layer.url.rpartition("/")
     nodes = [part, *(f"{part}/{level.path}" for level in layer.levels), f"{part}/{layer.prefix}report"]
-    consolidated.refresh(Store(url=home, storage_options=layer.storage_options), part, nodes)
+    consolidated.refresh(Store(url=home, storage_options=layer.storage_options), layer.version, part, nodes)
     delete_parts(layer.store, sorted((old & layer.store.folder.names()) - {name}))

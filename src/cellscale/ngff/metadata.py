@@ -88,9 +88,12 @@ def entries_of(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def read_node(store: Store) -> Node | None:
-    """Read a node's documents; None where there is not a Zarr node."""
-    document = store.read_json("zarr.json")
+def read_node(store: Store, version: str | None = None) -> Node | None:
+    """Read a node's documents; None where there is not a Zarr node.
+
+    With an NGFF version, only documents of its Zarr version are looked for: one request instead of up to four.
+    """
+    document = None if version == "0.4" else store.read_json("zarr.json")
     if document is not None:
         attributes = document.get("attributes") or {}
         if not isinstance(attributes, Mapping):
@@ -98,6 +101,8 @@ def read_node(store: Store) -> Node | None:
                 f"{store.url}/zarr.json is damaged: its attributes are not an object but {type(attributes).__name__}."
             )
         return Node(zarr_format=3, kind=str(document.get("node_type")), attributes=attributes)
+    if version == "0.5":
+        return None
     if store.read_bytes(".zarray") is not None:
         return Node(zarr_format=2, kind="array", attributes=store.read_json(".zattrs") or {})
     attributes = store.read_json(".zattrs")

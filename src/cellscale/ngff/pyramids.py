@@ -5,12 +5,14 @@ The pixel that is kept depends only on the shapes of two neighbouring levels, ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellscale.ngff.array_io import SHARD_PX, array_settings
 from cellscale.ngff.metadata import Level
 from cellscale.types import Box, Image, Labels
 
@@ -67,6 +69,105 @@ def _from_finest(layer: Layer, level: int, axis: str, index: int) -> tuple[int, 
     return before, now
 
 
+class Part(NamedTuple):
+    """Pixels of one frame and slice of a level that follow from a box of the level before."""
+
+    level: int
+    box: Box
+    """In px of the level."""
+    t: int
+    z: int
+    kept: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    """Rows and columns of the part before that are kept; None for the first part."""
+
+
+def parts_of(layer: Layer, box: Box, *, t: int, z: int, level: int = 0, count: int = 1) -> Iterator[Part]:
+    """Yield a box of a level, then the parts of the next levels that it determines, of `count` levels at most.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    box : Box
+        In px of the level.
+    t, z : int
+        Frame and slice of level 0; the parts end before a level that does not keep them.
+    level, count : int
+        First level, and number of levels.
+    """
+    found = None
+    for number in range(level, level + count):
+        frame, plane = _from_finest(layer, number, "t", t), _from_finest(layer, number, "z", z)
+        if number > level:
+            rows, columns = _kept_between(layer, number)
+            (y0, y1), (x0, x1) = np.searchsorted(rows, (box.y0, box.y1)), np.searchsorted(columns, (box.x0, box.x1))
+            found = rows[y0:y1] - box.y0, columns[x0:x1] - box.x0
+            box = Box(int(y0), int(x0), int(y1), int(x1))
+        if frame is None or plane is None or not box.area:
+            return
+        yield Part(level=number, box=box, t=frame[1], z=plane[1], kept=found)
+
+
+def _kept_between(layer: Layer, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the level before that a level keeps."""
+    finer, coarser = layer.levels[level - 1], layer.levels[level]
+    rows, columns = (kept(size_of(layer.axes, finer, axis), size_of(layer.axes, coarser, axis)) for axis in "yx")
+    return rows, columns
+
+
+def levels_together(axes: Sequence[str], levels: Sequence[Level], version: str) -> int:
+    """Count the levels, from the finest, of which each box of the publication grid determines whole stored objects.
+
+    These levels can be written from the pixels of one box at a time, without reading a level back.
+
+    Parameters
+    ----------
+    axes : sequence of str
+        Axes of the layer.
+    levels : sequence of Level
+        Its levels from the finest.
+    version : str
+        Its NGFF version, on which the size of stored objects depends.
+    """
+    cuts = {axis: np.arange(SHARD_PX, size_of(axes, levels[0], axis), SHARD_PX) for axis in "yx"}
+    for number, (finer, coarser) in enumerate(pairwise(levels), 1):
+        settings = array_settings(axes, coarser.shape, np.dtype(np.uint32), version)
+        sides = dict(zip(axes, settings.get("shards", settings["chunks"]), strict=True))
+        for axis, places in cuts.items():
+            cuts[axis] = np.searchsorted(kept(size_of(axes, finer, axis), size_of(axes, coarser, axis)), places)
+            if (cuts[axis] % sides[axis]).any():
+                return number
+    return len(levels)
+
+
+def write_levels(layer: Layer, labels: Labels, box: Box, *, t: int = 0, z: int = 0, count: int) -> list[int]:
+    """Write a box of the finest level, and from its pixels the parts of the next levels that it determines.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    labels : uint32 array, (y, x)
+        Labels of the box.
+    box : Box
+        Whole chunks or shards.
+    t, z : int
+        Frame and slice of the finest level.
+    count : int
+        Number of levels, at most `levels_together`.
+
+    Returns
+    -------
+    list of int
+        Number of stored objects of each of these levels.
+    """
+    stored = [0] * count
+    for part in parts_of(layer, box, t=t, z=z, count=count):
+        labels = labels if part.kept is None else labels[np.ix_(*part.kept)]
+        stored[part.level] = layer.write(labels, part.box, t=part.t, z=part.z, level=part.level)
+    return stored
+
+
 def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) -> int:
     """Write a box of a level of labels from the level before: pixel (f·y, f·x) is kept.
 
@@ -89,8 +190,7 @@ def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) ->
     frame, plane = _from_finest(layer, level, "t", t), _from_finest(layer, level, "z", z)
     if frame is None or plane is None:
         return 0
-    finer, coarser = layer.levels[level - 1], layer.levels[level]
-    rows, columns = (kept(size_of(layer.axes, finer, axis), size_of(layer.axes, coarser, axis)) for axis in "yx")
+    rows, columns = _kept_between(layer, level)
     rows, columns = rows[box.y0 : box.y1], columns[box.x0 : box.x1]
     source = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     labels = layer.read(source, t=frame[0], z=plane[0], level=level - 1)

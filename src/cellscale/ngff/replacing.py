@@ -133,7 +133,10 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     store.delete_object(".zmetadata")
     parent, _, name = store.url.rpartition("/")
     consolidated.refresh(
-        Store(url=parent, storage_options=store.storage_options), name, [name, *(f"{name}/{path}" for path in paths)]
+        Store(url=parent, storage_options=store.storage_options),
+        place.version,
+        name,
+        [name, *(f"{name}/{path}" for path in paths)],
     )
     return Replaced(place=place, arrays=tuple(arrays), layers=tuple(layers))
 

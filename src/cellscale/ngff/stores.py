@@ -30,6 +30,7 @@ from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
+from cellscale.storage.traffic import request
 from cellscale.storage.urls import client_options, is_local, local_path
 
 ZIPS = (".zip", ".ozx")
@@ -75,6 +76,28 @@ class _RemoteStore(FsspecStore):
         # whether the object exists, by a request for it and a listing.
         with contextlib.suppress(*self.allowed_exceptions):
             await self.fs._rm_file(f"{self.path}/{key}")
+
+
+class _CountedStore(WrapperStore[ZarrStore]):
+    """A zarr store whose requests are counted."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read an object or a part of one; None where there is none."""
+        with request("GET") as made:
+            found: Buffer | None = await super().get(key, prototype, byte_range)
+            made.read_bytes = 0 if found is None else len(found)
+        return found
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object."""
+        with request("PUT") as made:
+            made.written_bytes = len(value)
+            await super().set(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with request("DELETE"):
+            await super().delete(key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,11 +209,12 @@ class Store:
         inside = self.zip_file
         if inside:
             check_zip(inside[0])
-            return sync(ZipStore.open(inside[0], mode="r", read_only=True)), inside[1]
+            return _CountedStore(sync(ZipStore.open(inside[0], mode="r", read_only=True))), inside[1]
         if is_local(self.url):
-            return LocalStore(local_path(self.url), read_only=read_only), ""
+            return _CountedStore(LocalStore(local_path(self.url), read_only=read_only)), ""
         options = client_options(self.url, self.storage_options)
-        return _RemoteStore.from_url(self.url, storage_options=options, read_only=read_only), ""
+        remote = _RemoteStore.from_url(self.url, storage_options=options, read_only=read_only)
+        return _CountedStore(remote), ""
 
     def array_document(self, path: str, zarr_format: int) -> str:
         """Read the document of an array: its shape, type, chunks and codecs, as JSON text without attributes.
@@ -282,9 +306,10 @@ class Store:
         """
         self.writable()
         with explained("create array", joined(self.url, path), self.storage_options):
-            store, prefix = self._zarr(read_only=False)
+            # A store at the array itself: zarr asks for the groups on the way from the root of a store to an array.
+            store, _ = self.child(path)._zarr(read_only=False)
             try:
-                made = zarr.create_array(store, name=f"{prefix}/{path}".strip("/"), **settings)
+                made = zarr.create_array(store, **settings)
                 document = _text(made)
             except ContainsArrayError:
                 document = self.array_document(path, settings["zarr_format"])

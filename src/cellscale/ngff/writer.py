@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError
 from cellscale.ngff import array_io
 from cellscale.ngff.attempts import discard
-from cellscale.ngff.metadata import AXES, VERSIONS, Level, multiscale_document, omero_document
-from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks, size_of
+from cellscale.ngff.metadata import AXES, VERSIONS, Level, omero_document
+from cellscale.ngff.multiscale import Multiscale
+from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks
 from cellscale.ngff.replacing import Place, Replaced, claimed, switch
-from cellscale.ngff.stores import Store
 from cellscale.storage.urls import address
 from cellscale.types import Box
 
@@ -30,17 +30,11 @@ _WINDOW_FRAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageWriter:
+class ImageWriter(Multiscale):
     """An image that is being made; a context that removes it after an error and finishes it otherwise."""
 
-    url: str
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
-    version: str
-    axes: tuple[str, ...]
-    units: tuple[str | None, ...]
-    levels: tuple[Level, ...]
     channels: tuple[str, ...]
-    dtype: np.dtype[Any]
+    """Names of the channels."""
     name: str = ""
     """Name of the image in its metadata; empty: that of its URL."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -51,37 +45,22 @@ class ImageWriter:
     """Whether it may replace an image that another writer has made."""
 
     @property
-    def store(self) -> Store:
-        """Store of the image."""
-        return Store(url=self.url, storage_options=self.storage_options)
-
-    @property
     def place(self) -> Place:
         """The image's group, and this attempt."""
         return Place(store=self.store, version=self.version, attempt=self.attempt, overwrite=self.overwrite)
 
-    def size(self, axis: str, level: int = 0) -> int:
-        """Length of an axis; 1 for a missing axis."""
-        return size_of(self.axes, self.levels[level], axis)
-
     def boxes(self, level: int = 0) -> list[Box]:
         """Boxes that may be written one at a time, in raster order."""
-        return array_io.grid_boxes((self.size("y", level), self.size("x", level)))
-
-    def _index(self, box: Box, t: int, c: int, *, z: int, level: int) -> array_io.Index:
-        for what, index, axis in (("Frame", t, "t"), ("Channel", c, "c"), ("Slice", z, "z")):
-            array_io.check_range(what, index, self.size(axis), url=self.url)
-        array_io.check_box(box, (self.size("y", level), self.size("x", level)), self.url)
-        return array_io.index_of(self.axes, box, t=t, z=slice(z, z + 1), c=slice(c, c + 1))
+        return array_io.grid_boxes(self.plane_shape(level))
 
     def _put(self, values: NDArray[Any], box: Box, place: tuple[int, int, int], level: int) -> None:
         t, c, z = place
-        index = self._index(box, t, c, z=z, level=level)
+        index = self.index(box, t=t, c=c, z=z, level=level)
         array_io.write_plane(self.store, self.levels[level], self.axes, index, values, empty=True)
 
     def _get(self, box: Box, place: tuple[int, int, int], level: int) -> NDArray[Any]:
         t, c, z = place
-        index = self._index(box, t, c, z=z, level=level)
+        index = self.index(box, t=t, c=c, z=z, level=level)
         plane: NDArray[Any] = array_io.read_plane(self.store, self.levels[level], self.axes, index)[0]
         return plane
 
@@ -104,7 +83,7 @@ class ImageWriter:
         StoreError
             If the store cannot be written.
         """
-        box = box or Box(0, 0, self.size("y"), self.size("x"))
+        box = box or Box.of(self.plane_shape())
         if array.shape != box.shape:
             raise InputError(
                 f"Frame {t}, channel {c}, slice {z} of {self.url}: expected {box.shape} px, got {array.shape}."
@@ -115,13 +94,13 @@ class ImageWriter:
 
     def flush(self, *, t: int) -> None:
         """Return when the finest level of a frame is on the disk, so that a record may vouch for it."""
-        whole = Box(0, 0, self.size("y"), self.size("x"))
+        whole = Box.of(self.plane_shape())
         places = np.ndindex(self.size("c"), self.size("z"))
-        indices = [self._index(whole, t, c, z=z, level=0) for c, z in places]
+        indices = [self.index(whole, t=t, c=c, z=z) for c, z in places]
         array_io.flush(self.store, self.levels[0], indices)
 
     def _coarsen(self, box: Box, place: tuple[int, int, int], level: int) -> None:
-        finer = Box(0, 0, self.size("y", level - 1), self.size("x", level - 1))
+        finer = Box.of(self.plane_shape(level - 1))
         source = Box(2 * box.y0, 2 * box.x0, 2 * box.y1, 2 * box.x1).clip(finer)
         self._put(mean_of_blocks(self._get(source, place, level - 1)), box, place, level)
 
@@ -135,7 +114,7 @@ class ImageWriter:
     def _window(self, c: int, frames: Sequence[int]) -> tuple[float, float, float, float]:
         """Display range of a channel: that of the type, and the 0.1 and 99.9 percentiles of the coarsest level."""
         level = len(self.levels) - 1
-        whole = Box(0, 0, self.size("y", level), self.size("x", level))
+        whole = Box.of(self.plane_shape(level))
         chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(len(frames), _WINDOW_FRAMES))]
         values = np.concatenate([self._get(whole, (t, c, self.size("z") // 2), level).ravel() for t in chosen])
         finite = values[np.isfinite(values)].astype(np.float64)
@@ -165,15 +144,12 @@ class ImageWriter:
             If another writer came first and must not be replaced.
         """
         name = self.name or self.url.rsplit("/", 1)[-1].split(".")[0]
-        multiscale = multiscale_document(name, self.axes, self.units, self.levels)
-        if self.version == "0.4":
-            multiscale["version"] = "0.4"
         # The document that names the arrays is written after all of them are on the disk.
         for level in self.levels:
             self.store.folder.child(level.path).flush_all()
         shown = range(self.size("t")) if frames is None else frames
         omero = omero_document(self.channels, [self._window(c, shown) for c in range(self.size("c"))])
-        return switch(self.place, {"multiscales": [multiscale], "omero": omero}, self.metadata)
+        return switch(self.place, {"multiscales": [self.document(name)], "omero": omero}, self.metadata)
 
     def finish(self, frames: Sequence[int] | None = None) -> None:
         """Write the pyramid of these frames, None for all, then the metadata; last, delete the replaced data."""
@@ -325,10 +301,4 @@ def create_image(
     )
     prefix = claimed(writer.place)
     writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))
-    return replace(writer, levels=tuple(_created(writer, level) for level in writer.levels))
-
-
-def _created(writer: ImageWriter, level: Level) -> Level:
-    """Create the array of a level, unless this attempt has created it before."""
-    settings = array_io.array_settings(writer.axes, level.shape, writer.dtype, writer.version)
-    return replace(level, document=writer.store.create_array(level.path, **settings))
+    return replace(writer, levels=writer.created())

@@ -69,7 +69,7 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
 
     `image` is all channels of the tile's core, (c, y, x).
     """
-    link = run.method.link
+    link = run.method.reaches.link
     fragments = run.method.decode(prediction, run.grid.valid(tile, link).within(box))
     owned, made = record(fragments, run.grid, tile, link)
     sums = {
@@ -86,7 +86,7 @@ def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
     for plane, found, pixels in predicted_frames(run, networks, [plane for (plane,) in items]):
         reached += reached_in(found)
         for tile in range(len(run.grid)):
-            box = run.grid.read(tile, run.method.link, run.method.decode_reach)
+            box = run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach)
             image = pixels[(slice(None), *run.grid.core(tile).slices)]
             made.append(decoded(run, plane, tile, part_of(found, box), box, image))
     return stored(run, items, made) | limits(reached)
@@ -102,7 +102,7 @@ def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
             raise RunError(f"Window {window}, which this tile reads, could not be predicted: {found[FAILED_REGION]}")
         return found
 
-    boxes = {tile: run.grid.read(tile, run.method.link, run.method.decode_reach) for _, tile in items}
+    boxes = {tile: run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach) for _, tile in items}
     references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in items})}
     images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in items], references)
     parts = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in items)

@@ -64,6 +64,9 @@ class Region:
         """Return the region in JSON's types."""
         return _to_dict(self)
 
+    def __str__(self) -> str:
+        return f"frame {self.frame}, slice {self.slice}{_sides(self.box_px)}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FailedTile:
@@ -116,11 +119,16 @@ class FailedTile:
     def __str__(self) -> str:
         where = f"frame {self.frame}, slice {self.slice}"
         if self.number is not None:
-            where += f", {self.kind} {self.number}"
-            if self.box_px:
-                y0, x0, y1, x1 = self.box_px
-                where += f" (rows {y0}:{y1}, columns {x0}:{x1})"
+            where += f", {self.kind} {self.number}{_sides(self.box_px)}"
         return f"{where}: {self.reason}"
+
+
+def _sides(box_px: Pixels | None) -> str:
+    """A box in words, in brackets; nothing if it is not known."""
+    if not box_px:
+        return ""
+    y0, x0, y1, x1 = box_px
+    return f" (rows {y0}:{y1}, columns {x0}:{x1})"
 
 
 def place_of(run: Run, step: Step, item: WorkItem) -> tuple[int | None, Region]:

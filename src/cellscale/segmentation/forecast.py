@@ -63,12 +63,13 @@ class Forecast:
 
 
 def steps_of(run: Run) -> list[Step]:
-    """All steps of a run in their order."""
+    """All steps of a run in their order, for a layer of the image's version."""
     first = [run.intensity_statistics, *([] if run.fused else [run.predict]), run.decode, run.join_row_groups, run.join]
     linked = run.settings.z_mode == "linked"
     first += [run.slice_tables(len(shards_of(run))), run.slice_links] if linked else []
     last = run.volume_tables if linked else run.tables
-    return [*first, *(run.publish(level) for level in range(len(run.image.levels))), run.seams, last]
+    coarser = range(run.image.levels_together, len(run.image.levels))
+    return [*first, *(run.publish(level) for level in (0, *coarser)), last]
 
 
 def forecast(run: Run, networks: Networks) -> Forecast:

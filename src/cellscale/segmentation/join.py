@@ -49,7 +49,7 @@ class Joined:
         self._decoded = lru_cache(maxsize=4)(self._unpacked)
 
     def _unpacked(self, name: RecordName) -> dict[tuple[int, int], TileRecord]:
-        made = unpacked(self.records.named(name), self.run.grid, self.run.method.link)
+        made = unpacked(self.records.named(name), self.run.grid, self.run.method.reaches.link)
         return {(plane, tile.tile): tile for plane, tile in made}
 
     def tile(self, plane: int, tile: int) -> TileRecord:

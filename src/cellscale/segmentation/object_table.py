@@ -1,14 +1,12 @@
 """The object table of a label layer: one row for each cell and frame, in Parquet files of one schema.
 
-Every file has the same columns and types, also without rows. Its name depends only on the frame and the row group, so a
-file that is written again replaces the earlier one.
+Every file has the same columns and types, also without rows; `ngff.layer_tables` names them.
 """
 
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +17,8 @@ from numpy.typing import NDArray
 
 from cellscale.kernels.exact_sums import means_of
 from cellscale.kernels.tables import FLAGS
-from cellscale.ngff.attempts import OBJECTS
 from cellscale.types import Table
 
-TABLE = OBJECTS
-"""Folder of the table in a layer, or the end of its name."""
-_PART = re.compile(r"part-(\d{6,})-(\d{6,})\.parquet")
 SIDES = ("y0", "x0", "y1", "x1")
 
 
@@ -38,17 +32,6 @@ class Measured:
     """Height and width of a pixel, µm; None: unknown, lengths and areas in µm are nan."""
     channels: Sequence[str]
     """Names of the channels, each once."""
-
-
-def part_name(plane: int, row_group: int) -> str:
-    """Name of the file of a plane's row group."""
-    return f"part-{plane:06d}-{row_group:06d}.parquet"
-
-
-def part_names(names: Iterable[str]) -> list[str]:
-    """Names of the table's files among those in its folder, in the order of frames and labels."""
-    found = [match for match in map(_PART.fullmatch, names) if match]
-    return [match.string for match in sorted(found, key=lambda match: (int(match[1]), int(match[2])))]
 
 
 def intensity_prefix(channel: int) -> str:

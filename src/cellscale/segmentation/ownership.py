@@ -213,6 +213,8 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Owne
     # Listed before the plan is written: what a driver writes that signs after this one is never among them.
     before = [] if resumed else _attempts(home)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})
+    # Signing counts as the first check.
+    owner.pace.due(0.0)
     for other in before:
         home.child(other).remove()
     return dataclasses.replace(owner, dropped=tuple(before))

@@ -107,7 +107,8 @@ def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], Til
 
     Its tables have the columns of other tiles, which come from decoding an empty prediction.
     """
-    valid, seen = grid.valid(tile, method.link), grid.read(tile, method.link, method.decode_reach)
+    reaches = method.reaches
+    valid, seen = grid.valid(tile, reaches.link), grid.read(tile, reaches.link, reaches.decode_reach)
     like = method.decode(_empty(method, seen.shape), valid.within(seen))
     nothing = dataclasses.replace(
         like,
@@ -115,7 +116,7 @@ def blank(method: Method, grid: Grid, tile: int) -> tuple[NDArray[np.int32], Til
         anchors=None if like.anchors is None else like.anchors[:0],
         flags={name: column[:0] for name, column in like.flags.items()},
     )
-    owned, made = record(nothing, grid, tile, method.link)
+    owned, made = record(nothing, grid, tile, reaches.link)
     overlap, border = (tuple(np.full_like(band, UNKNOWN) for band in bands) for bands in (made.overlap, made.border))
     return owned, dataclasses.replace(made, overlap=overlap, border=border)
 

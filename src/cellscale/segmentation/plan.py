@@ -167,19 +167,12 @@ class Run:
         item_px = min(item_px, Box.of(self.grid.shape).area)
         return Step(kind=kind, index=index, planes=planes, items_yx=items_yx, block=block, item_px=item_px)
 
-    def _shards(self, level: int) -> tuple[int, int]:
-        """Rows and columns of the shards of a level."""
-        rows, columns = (-(-self.image.size(axis, level) // SHARD_PX) for axis in "yx")
-        return rows, columns
-
     def publish(self, level: int) -> Step:
-        """One work item for each shard of each plane."""
-        return self._step(StepName.PUBLISH, self._shards(level), 2**22 // 4**level, 8 * self.task_px, level)
-
-    @property
-    def seams(self) -> Step:
-        """One work item for each shard of the finest level of each plane."""
-        return self._step(StepName.SEAMS, self._shards(0), 2**22, 32 * self.task_px)
+        """One work item for each shard of each plane; those of the finest level write the next levels as well."""
+        height, width = (self.image.size(axis, level) for axis in "yx")
+        shards = -(-height // SHARD_PX), -(-width // SHARD_PX)
+        shard_px = min(height, SHARD_PX) * min(width, SHARD_PX)
+        return self._step(StepName.PUBLISH, shards, shard_px, 8 * self.task_px, level)
 
     @property
     def frames(self) -> range:
@@ -240,8 +233,8 @@ class Run:
     @property
     def row_groups(self) -> RowGroups:
         """Groups of tile rows, each worth a task."""
-        span = self.method.link + self.method.decode_reach
-        return RowGroups(grid=self.grid, link=self.method.link, span=span, least_px=4 * self.task_px)
+        span = self.method.reaches.link + self.method.reaches.decode_reach
+        return RowGroups(grid=self.grid, link=self.method.reaches.link, span=span, least_px=4 * self.task_px)
 
     @property
     def join_row_groups(self) -> Step:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,8 +16,10 @@ def prefetch(items: Iterator[T]) -> Iterator[T]:
 
     An error is raised instead of its item.
     """
+    # What the thread reads is counted with what its caller reads.
+    following = partial(copy_context().run, next, items, None)
     with ThreadPoolExecutor(max_workers=1) as thread:
-        coming = thread.submit(next, items, None)
+        coming = thread.submit(following)
         while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
+            coming = thread.submit(following)
             yield item

@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from cellscale.ngff import array_io
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.pyramids import downsample
+from cellscale.ngff.layer_tables import part_name
+from cellscale.ngff.pyramids import Part, downsample, parts_of, write_levels
 from cellscale.segmentation.failures import FailedTile
 from cellscale.segmentation.join import Numbering
-from cellscale.segmentation.object_table import TABLE, Measured, object_table, parquet, part_name
+from cellscale.segmentation.object_table import Measured, object_table, parquet
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.seam_quality import SeamCounts
 from cellscale.segmentation.verification import counts
 from cellscale.segmentation.volumes import VolumeNumbers, Volumes, volume_rows
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows
-from cellscale.types import Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +49,47 @@ def label_slice(run: Run, plane: int) -> tuple[int, int]:
 
 
 def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
-    """Write shards (plane, shard) of a level; return the counts of the written objects and pixels."""
-    run, layer, level = publication.run, publication.layer, publication.level
-    shards = layer.shards(level)
-    numbering, written = Numbering(run, publication.earlier), []
+    """Write shards (plane, shard) of a level; return the counts of the written objects and pixels, and of seams."""
+    return _coarser(publication, items) if publication.level else _finest(publication, items)
+
+
+def _finest(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
+    """Write shards of the finest level, and from the same pixels the parts of the next levels that they determine."""
+    run, layer = publication.run, publication.layer
+    shards, count = layer.shards(), layer.levels_together
+    numbering, seams, written, parts = Numbering(run, publication.earlier), SeamCounts(run), [], list[Part]()
     volumes = None if publication.volumes is None else VolumeNumbers(run, publication.volumes)
     for plane, shard in items:
-        box = shards[shard]
-        t, z = label_slice(run, plane)
-        if level:
-            written.append((downsample(layer, level, box, t=t, z=z), 0, 0))
-            continue
-        labels = numbering.labels(plane, box)
+        box, (t, z) = shards[shard], label_slice(run, plane)
+        seen = seams.seen(box)
+        near = numbering.labels(plane, seen)
         if volumes is not None:
-            labels = volumes.numbered(plane, labels)
-        objects = layer.write(labels, box, t=t, z=z)
-        written.append((objects, int(np.count_nonzero(labels)), int(labels.max())))
-    _flush(publication, [(plane, shards[shard]) for plane, shard in items])
+            near = volumes.numbered(plane, near)
+        seams.add(plane, near, box)
+        labels = near[box.within(seen).slices]
+        stored = write_levels(layer, labels, box, t=t, z=z, count=count)
+        written.append((*stored, int(np.count_nonzero(labels)), int(labels.max())))
+        parts += parts_of(layer, box, t=t, z=z, count=count)
+    layer.flush(parts)
+    return counts(written) | seams.columns()
+
+
+def _coarser(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
+    """Write shards of a level from the level before."""
+    run, layer, level = publication.run, publication.layer, publication.level
+    shards, written, parts = layer.shards(level), [], list[Part]()
+    for plane, shard in items:
+        t, z = label_slice(run, plane)
+        written.append((downsample(layer, level, shards[shard], t=t, z=z), 0, 0))
+        parts += parts_of(layer, shards[shard], t=t, z=z, level=level)
+    layer.flush(parts)
     return counts(written)
-
-
-def _flush(publication: Publication, boxes: Sequence[tuple[int, Box]]) -> None:
-    """Flush the boxes of planes that were written to the level, so that they survive a loss of power."""
-    run, layer = publication.run, publication.layer
-    places = [(*label_slice(run, plane), box) for plane, box in boxes]
-    indices = [array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)) for t, z, box in places]
-    array_io.flush(layer.store, layer.levels[publication.level], indices)
 
 
 def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of row groups (plane, group), one Parquet file each, next to the layer's arrays."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run, publication.earlier), []
     for plane, group in items:
@@ -96,7 +106,7 @@ def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
 def volume_tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of 3-D objects of frames (frame,), one Parquet file each."""
     run, layer, written = publication.run, publication.layer, []
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     numbering = Numbering(run, publication.earlier)
     numbers = VolumeNumbers(run, publication.volumes or Volumes(before=np.zeros(len(run.frames), np.int64)))
     for (frame,) in items:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -21,8 +21,11 @@ from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.plan import Run
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
+from cellscale.storage.traffic import Traffic
 
 JSON, PAGE = "report.json", "report.html"
+DRIVER, TOTAL = "driver", "total"
+"""Entries of the requests of a run that are not those of a step."""
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}
@@ -60,6 +63,17 @@ class Report:
     """Limits of the networks, for methods that propose candidates: how often each was reached over all windows."""
     seams: dict[str, Any] | None = None
     """Straight cell borders on tile and window lines and on lines near them, see `metrics.straightness`."""
+    io: dict[str, dict[str, int | float]] = field(default_factory=dict)
+    """Requests of the tasks of each step, of the driver and in total: their number by kind, bytes read and written, and
+    the time until the answers, s. Those of tasks that failed are missing. The stored report ends with its own writing,
+    a returned one with the run."""
+
+    def add_io(self, name: str, traffic: Traffic) -> None:
+        """Add requests to those of a step or of the driver."""
+        for part in (name, TOTAL):
+            found = self.io.setdefault(part, {})
+            for key, value in traffic.to_dict().items():
+                found[key] = round(found.get(key, 0) + value, 3)
 
     @classmethod
     def from_dict(cls, stored: Any, place: str) -> Self:
@@ -132,18 +146,25 @@ def page(told: Mapping[str, Any]) -> str:
     parts = [
         f"<h1>{_text(told['layer'].rpartition('/')[2])}: {_text(told['status'])}</h1>",
         f"<p class=bad>{_text(told['error'])}</p>" if told["error"] else "",
-        _pairs({name: told[name] for name in ("layer", "digest", "cells", "planes", "windows", "tiles")}),
+        pairs({name: told[name] for name in ("layer", "digest", "cells", "planes", "windows", "tiles")}),
         "<h2>Checks</h2>",
-        _pairs(_checks(told)),
+        pairs(_checks(told)),
         "<h2>Steps</h2>",
-        _steps(told),
+        steps_table(told),
+        "<h2>Requests</h2>",
+        _requests(told["io"]),
         _places("Failed regions", told["failed_regions"]),
         _places("Failed tiles", told["failed_tiles"]),
         _places("Blocks excluded from the intensity mapping", told["unreadable_blocks"]),
-        *(part for name in ("settings", "image", "window", "versions") for part in _section(name, told[name])),
-        _pairs({"model": told["model"]}),
+        *(part for name in ("settings", "image", "window", "versions") for part in section(name, told[name])),
+        pairs({"model": told["model"]}),
     ]
-    title = f"<title>cellscale: {_text(told['layer'])}</title>"
+    return html_page(told["layer"], parts)
+
+
+def html_page(layer: str, parts: Iterable[str]) -> str:
+    """A page about a layer, of parts in HTML."""
+    title = f"<title>cellscale: {_text(layer)}</title>"
     head = f"<!doctype html><html lang=en><meta charset=utf-8>{title}<style>{STYLE}</style>"
     return head + "\n".join(parts) + "</html>\n"
 
@@ -168,7 +189,8 @@ def _seams(seams: Mapping[str, Any]) -> str:
     )
 
 
-def _steps(told: Mapping[str, Any]) -> str:
+def steps_table(told: Mapping[str, Any]) -> str:
+    """A table of the steps of a run: tasks, reuse and times; `told` are the values of `Report.to_dict`."""
     longest = max(told["seconds"].values(), default=0.0) or 1.0
     rows = [
         [name, told["tasks"][name], told["reused"][name], told["retried"].get(name, 0), f"{seconds:.1f}"]
@@ -178,6 +200,11 @@ def _steps(told: Mapping[str, Any]) -> str:
     return _table(["step", "tasks", "reused", "work items retried", "s", ""], rows, bars)
 
 
+def _requests(io: Mapping[str, Mapping[str, float]]) -> str:
+    names = sorted({name for entry in io.values() for name in entry}, key=lambda name: (not name.isupper(), name))
+    return _table(["", *names], [[part, *(entry.get(name, 0) for name in names)] for part, entry in io.items()])
+
+
 def _places(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
     if not entries:
         return ""
@@ -185,11 +212,13 @@ def _places(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
     return f"<h2 class=bad>{title}</h2>" + _table(names, [[entry[name] for name in names] for entry in entries])
 
 
-def _section(name: str, values: Mapping[str, Any]) -> tuple[str, str]:
-    return f"<h2>{name.capitalize()}</h2>", _pairs(values)
+def section(name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    """A heading, and a table of names and values."""
+    return f"<h2>{name.capitalize()}</h2>", pairs(values)
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def pairs(values: Mapping[str, Any]) -> str:
+    """A table of names and values."""
     rows = "".join(f"<tr><td>{_text(name)}<td><code>{_text(value)}</code>" for name, value in values.items())
     return f"<table>{rows}</table>"
 

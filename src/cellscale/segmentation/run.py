@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from cellscale.errors import CellscaleError, OvertakenError, RunError
@@ -28,13 +29,14 @@ from cellscale.segmentation.plan import Run, with_tasks_of
 from cellscale.segmentation.predict import predict, reached_in_record
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables, volume_tables
 from cellscale.segmentation.records import Arrays
-from cellscale.segmentation.report import Report, stored_report, write_copy, write_report
-from cellscale.segmentation.seam_quality import count_seams, layer_quality
+from cellscale.segmentation.report import DRIVER, Report, stored_report, write_copy, write_report
+from cellscale.segmentation.seam_quality import layer_quality, seams_in_record
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import Target, resumed
 from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices, shards_of
 from cellscale.segmentation.work_items import WorkItem
+from cellscale.storage.traffic import Traffic, counting
 from cellscale.tiling.row_groups import Rows
 
 log = logging.getLogger("cellscale")
@@ -115,6 +117,22 @@ def segment(
     RunError
         If work items failed; nothing is published then, unless the target allows failed tiles.
     """
+    steps_of = partial(Steps[Run], executor=executor, on_progress=on_progress, on_status=on_status)
+    with counting() as traffic:
+        report = _finished(run, networks, target, steps_of, model or {}, traffic)
+        report.add_io(DRIVER, traffic.taken())
+    return report
+
+
+def _finished(
+    run: Run,
+    networks: Networks,
+    target: Target,
+    steps_of: Callable[..., Steps[Run]],
+    model: dict[str, Any],
+    traffic: Traffic,
+) -> Report:
+    """Execute a planned run to its end; `traffic` counts the requests of the driver."""
     attempt, finished = resumed(run, target)
     if attempt is not None:
         run = _as_begun(run)
@@ -125,30 +143,23 @@ def segment(
         owner.finish()
         return stored_report(finished)
     run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
-    steps = Steps(
-        run=run,
-        place=failures.place_of,
-        owner=owner,
-        executor=executor,
-        report=report,
-        on_progress=on_progress,
-        on_status=on_status,
-        begun=attempt is not None,
-    )
+    steps = steps_of(run=run, place=failures.place_of, owner=owner, report=report, begun=attempt is not None)
     if target.report:
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
         _measure_intensities(steps, target)
         with owner.watched():
-            layer = _carried_out(steps, networks, target, model or {})
+            layer = _carried_out(steps, networks, target, model)
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
         if target.report:
+            report.add_io(DRIVER, traffic.taken())
             write_copy(run, report, target.report, layer=target.layer, error=str(error))
         raise
+    report.add_io(DRIVER, traffic.taken())
     write_report(run, report, layer)
     if target.report:
         write_copy(run, report, target.report, layer=layer.url)
@@ -193,9 +204,9 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     steps.owner.check()
     planes_z = 1 if run.settings.z_mode == "max_projection" else run.image.size("z")
     metadata = layer_metadata(run, model, report.failed_regions)
-    layer = staged(run, target, steps.owner.attempt, metadata, planes_z)
-    _write_layer(steps, Publication(run=run, layer=layer, level=0, earlier=earlier, volumes=linked))
-    report.seams = layer_quality(run, steps.records[run.seams.name])
+    layer = staged(run, target, steps.owner.attempt, metadata, planes_z, begun=steps.begun)
+    seams = _write_layer(steps, Publication(run=run, layer=layer, level=0, earlier=earlier, volumes=linked))
+    report.seams = layer_quality(seams)
     return layer
 
 
@@ -208,15 +219,14 @@ def _linked(steps: Steps[Run], earlier: Rows) -> Volumes:
     return volumes
 
 
-def _write_layer(steps: Steps[Run], finest: Publication) -> None:
-    """Write all levels and the object table, and verify them against the records."""
+def _write_layer(steps: Steps[Run], finest: Publication) -> list[Arrays]:
+    """Write all levels and the object table, verify them against the records, and return the counts of seams."""
     run, layer = steps.run, finest.layer
-    written = {}
-    for level in range(len(layer.levels)):
-        step = run.publish(level)
+    found = steps.do(run.publish(0), publish, finest, summary=_published)
+    written = {0: [counts for counts, _ in found]}
+    for level in range(layer.levels_together, len(layer.levels)):
         publication = dataclasses.replace(finest, level=level)
-        written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
-    steps.do(run.seams, count_seams, finest)
+        written[level] = steps.do(run.publish(level), publish, publication, summary=verification.Written.of)
     if finest.volumes is None:
         rows = steps.do(run.tables, tables, finest, summary=verification.Written.of)
         planes = run.planes
@@ -224,9 +234,15 @@ def _write_layer(steps: Steps[Run], finest: Publication) -> None:
         rows = steps.do(run.volume_tables, volume_tables, finest, summary=verification.Written.of)
         planes = tuple((t, 0) for t in run.frames)
         written[0] = [dataclasses.replace(task, planes=task.planes // run.slices) for task in written[0]]
-    verification.check_levels(layer, written)
+    verification.check_stored(layer, written, rows)
     verification.check_cells(planes, layer, written[0], rows)
     steps.owner.check()
+    return [seams for _, seams in found]
+
+
+def _published(record: Arrays) -> tuple[verification.Written, Arrays]:
+    """Summary of the record of a task that has published the finest level: counts of its objects and of seams."""
+    return verification.Written.of(record), seams_in_record(record)
 
 
 def _predicting(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Arrays:

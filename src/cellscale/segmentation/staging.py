@@ -12,9 +12,14 @@ from cellscale.segmentation.target import Target
 from cellscale.segmentation.work_items import ABOUT_THE_LAYER, step_of_folder
 
 
-def staged(run: Planned, target: Target, attempt: str, metadata: dict[str, Any], planes_z: int) -> LabelLayer:
-    """Create the layer's arrays, unlisted; keep existing arrays of this attempt and the records of their content."""
-    gone = read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
+def staged(
+    run: Planned, target: Target, attempt: str, metadata: dict[str, Any], planes_z: int, *, begun: bool
+) -> LabelLayer:
+    """Create the layer's arrays, unlisted; keep existing arrays of this attempt and the records of their content.
+
+    `begun`: whether an earlier driver may have left some.
+    """
+    gone = begun and read_node(Store(url=target.layer, storage_options=run.image.storage_options)) is None
     layer = stage_labels(
         run.image,
         target.name,
@@ -26,9 +31,10 @@ def staged(run: Planned, target: Target, attempt: str, metadata: dict[str, Any],
         attempt=attempt,
         overwrite=target.overwrite,
     )
-    earlier, arrays = run.scratch.read_json("staged.json"), [level.path for level in layer.levels]
-    if gone or earlier != arrays:
-        _forget(run)
+    arrays = [level.path for level in layer.levels]
+    if gone or not begun or run.scratch.read_json("staged.json") != arrays:
+        if begun:
+            _forget(run)
         run.scratch.write_json("staged.json", arrays)
     return layer
 

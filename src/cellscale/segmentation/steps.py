@@ -25,6 +25,7 @@ from cellscale.segmentation.ownership import Ownership
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.work_items import RecordName, Step, Task, WorkItem
+from cellscale.storage.traffic import Traffic, counting
 
 log = logging.getLogger("cellscale")
 
@@ -47,13 +48,14 @@ def nothing(record: Arrays) -> None:
     """Return no summary of a record."""
 
 
-def _perform(shared: _Shared, task: Task) -> Any:
+def _perform(shared: _Shared, task: Task) -> tuple[Any, Traffic]:
     """Do a task, then write its record, unless another driver has signed the run meanwhile."""
-    record = {WORK_ITEMS: np.array(task.items, np.int64), **shared.work(shared.argument, task.items)}
-    shared.owner.glance()
-    put(shared.owner.scratch, task.record.path, record)
+    with counting() as traffic:
+        record = {WORK_ITEMS: np.array(task.items, np.int64), **shared.work(shared.argument, task.items)}
+        shared.owner.glance()
+        put(shared.owner.scratch, task.record.path, record)
     release_memory()
-    return shared.summary(record)
+    return shared.summary(record), traffic
 
 
 def _close(results: Iterator[Any]) -> None:
@@ -168,7 +170,9 @@ class Steps(Generic[R]):
             if isinstance(result, Exception):
                 failed.append((task, result))
             else:
-                found.append(result)
+                summary, traffic = result
+                found.append(summary)
+                self.report.add_io(step.name, traffic)
             items += len(task.items)
             self.on_status(step.name, self._status(step, items, time.perf_counter() - began))
             self.on_progress(step.name, done, len(tasks))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from cellscale.errors import DamagedError, ExistsError, InputError
-from cellscale.ngff.labels import LabelLayer, check_target, list_labels, open_labels
+from cellscale.ngff.label_list import names_of
+from cellscale.ngff.labels import LabelLayer, check_free, check_target, list_labels, open_labels
+from cellscale.ngff.metadata import read_node
 from cellscale.segmentation.ownership import CHANGED, stored_plan
 from cellscale.segmentation.plan import Planned, differences
 from cellscale.storage.folder import Folder
@@ -76,7 +79,11 @@ def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
 def _published(run: Planned, target: Target) -> LabelLayer | None:
     """The listed layer of the target's name, or None."""
     options = run.image.storage_options
-    if target.name not in list_labels(target.store, storage_options=options):
+    if target.output is None:
+        listed: Collection[str] = names_of(read_node(run.image.store.child("labels"), run.image.version))
+    else:
+        listed = list_labels(target.store, storage_options=options)
+    if target.name not in listed:
         return None
     return open_labels(target.store, target.name, storage_options=options)
 
@@ -93,8 +100,8 @@ def resumed(run: Planned, target: Target) -> tuple[str | None, LabelLayer | None
     old, published = _earlier(run, target), _published(run, target)
     if published is None:
         attempt = old["attempt"] if old else None
-        names = {"output": target.output, "version": target.version}
-        check_target(run.image, target.name, **names, attempt=attempt, overwrite=target.overwrite)
+        if not target.overwrite:
+            check_free(run.image, target.name, output=target.output, version=target.version, attempt=attempt)
         return attempt, None
     finished = old is not None and published.attempt == old["attempt"]
     if old is not None and finished and not target.overwrite:

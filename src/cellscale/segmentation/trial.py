@@ -60,7 +60,7 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     # The window's core stands in for the frame: a tile at its border would ask for the windows beside it.
     inner = dataclasses.replace(run, grid=Grid(shape=core.shape, size=run.grid.size))
     tile = inner.grid.rows // 2 * inner.grid.columns + inner.grid.columns // 2
-    box = inner.grid.read(tile, run.method.link, run.method.decode_reach)
+    box = inner.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach)
     part = part_of(found.within(core) if isinstance(found, Candidates) else found, box)
     decoded(inner, 0, tile, part, box, _image(run, tile, inner.grid))
     began = time.perf_counter()

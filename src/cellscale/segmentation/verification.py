@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import RunError
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.object_table import TABLE
 from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
-from cellscale.storage.folder import Folder
 
 WRITTEN = "written"
 """Table of a record: counts of what its work items have written."""
@@ -36,7 +34,7 @@ class Written:
     planes: NDArray[np.int64]
     """Number of the plane."""
     objects: NDArray[np.int64]
-    """Objects stored."""
+    """Objects stored of each level that was written, (work items, levels); (work items, 1) for an object table."""
     labelled_px: NDArray[np.int64]
     """Pixels with a label, or the areas of the rows of an object table."""
     last_label: NDArray[np.int64]
@@ -48,45 +46,67 @@ class Written:
         return cls(planes=record[WORK_ITEMS][:, 0], **table_in(record, WRITTEN))
 
 
-def counts(items: Iterable[tuple[int, int, int]]) -> Arrays:
-    """Columns of a task's record: objects, labelled_px and last_label of each work item, see `Written`."""
-    columns = np.array(list(items), np.int64).reshape(-1, 3).T
-    names = ("objects", "labelled_px", "last_label")
-    return table_columns(WRITTEN, dict(zip(names, columns, strict=True)))
+def counts(items: Iterable[Sequence[int]]) -> Arrays:
+    """Columns of a task's record: for each work item its objects, labelled_px and last_label, see `Written`.
+
+    A work item has as many numbers of objects as it has written levels.
+    """
+    columns = np.array(list(items), np.int64)
+    found = {"objects": columns[:, :-2], "labelled_px": columns[:, -2], "last_label": columns[:, -1]}
+    return table_columns(WRITTEN, found)
 
 
-def check_levels(layer: LabelLayer, written: Mapping[int, Sequence[Written]]) -> None:
-    """Compare the stored objects of each level with those that were written.
+def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], rows: Sequence[Written]) -> None:
+    """Compare the stored objects of each level, and the parts of the object table, with those that were written.
+
+    Parameters
+    ----------
+    layer : LabelLayer
+        The layer, complete.
+    written : mapping of int to sequence of Written
+        Counts of the tasks of each step, by the finest level that the step has written.
+    rows : sequence of Written
+        Counts of the tasks that have written the object table.
 
     Raises
     ------
     RunError
         If some are missing, or there are others.
     """
-    for level, tasks in written.items():
-        expected = sum(int(task.objects.sum()) for task in tasks)
-        found = _stable(partial(_stored_objects, layer, level), expected)
-        if found != expected:
+    expected = Counter({OBJECTS: sum(int(task.objects.sum()) for task in rows)})
+    for first, tasks in written.items():
+        for task in tasks:
+            expected.update({str(level): n for level, n in enumerate(task.objects.sum(axis=0).tolist(), first)})
+    found = _listed(layer)
+    for pause_s in LAG_S:
+        if found == expected:
+            return
+        # Listings may lag behind writes.
+        time.sleep(pause_s)
+        found = _listed(layer)
+    for part in sorted({*found, *expected}):
+        if found[part] != expected[part]:
+            place, kind = f"Level {part} of {layer.url}", "objects"
+            if part == OBJECTS:
+                place, kind = layer.place(OBJECTS), "parts"
             raise RunError(
-                f"Level {level} of {layer.url} has {found} stored objects, {expected} were written: something else has "
-                "written or deleted there. Nothing was published. Repeat the command with --overwrite."
+                f"{place} has {found[part]} stored {kind}, {expected[part]} were written: something else has written "
+                "or deleted there. Nothing was published. Repeat the command with --overwrite."
             )
 
 
-def _stable(count: Callable[[], int], expected: int) -> int:
-    """Count what a listing has; again where it is not what is expected, since listings may lag behind writes."""
-    for pause_s in LAG_S:
-        if (found := count()) == expected:
-            return found
-        time.sleep(pause_s)
-    return count()
-
-
-def _stored_objects(layer: LabelLayer, level: int) -> int:
-    """Count the stored objects of a level, by one listing."""
-    names = layer.store.child(layer.levels[level].path).folder.files()
-    # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
-    return sum(name.rsplit("/", 1)[-1].isdigit() for name in names)
+def _listed(layer: LabelLayer) -> Counter[str]:
+    """Count the stored objects of each level, and the parts of the object table, by one listing of the layer."""
+    numbers = {level.path: str(number) for number, level in enumerate(layer.levels)}
+    found: Counter[str] = Counter()
+    for name in layer.store.folder.files():
+        part, _, key = name.partition("/")
+        if part == f"{layer.prefix}{OBJECTS}":
+            found[OBJECTS] += 1
+        # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
+        elif part in numbers and key.rsplit("/", 1)[-1].isdigit():
+            found[numbers[part]] += 1
+    return found
 
 
 def check_cells(
@@ -107,14 +127,6 @@ def check_cells(
                 f"Frame {t}, slice {z} of {layer.url} has {seen} cells of {seen_px} px, its object table {listed} "
                 f"of {listed_px} px. Nothing was published. Repeat the command with --overwrite, and report this."
             )
-    expected = sum(int(task.objects.sum()) for task in rows)
-    parts = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
-    found = _stable(lambda: len(parts.names()), expected)
-    if found != expected:
-        raise RunError(
-            f"{parts.url} has {found} parts, {expected} were written. Nothing was published. "
-            "Repeat the command with --overwrite."
-        )
 
 
 def _by_plane(tasks: Sequence[Written]) -> dict[int, tuple[int, int]]:

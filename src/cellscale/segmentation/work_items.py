@@ -31,7 +31,6 @@ class StepName(StrEnum):
     SLICE_TABLES = "slice_tables"
     SLICE_LINKS = "slice_links"
     PUBLISH = "publish"
-    SEAMS = "seams"
     TABLES = "tables"
     OBJECTS = "objects"
     LINKS = "links"
@@ -47,7 +46,7 @@ _PARTS = {
     StepName.TABLES: "row group",
 }
 """Parts of a plane that are work items of a step, where they are not shards."""
-ABOUT_THE_LAYER = frozenset({StepName.PUBLISH, StepName.SEAMS, StepName.TABLES})
+ABOUT_THE_LAYER = frozenset({StepName.PUBLISH, StepName.TABLES})
 """Steps whose records are about the arrays of a layer: they are void with other arrays."""
 
 

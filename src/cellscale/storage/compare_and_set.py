@@ -23,6 +23,8 @@ from fsspec import AbstractFileSystem
 
 from cellscale.errors import StoreError
 from cellscale.storage.errors import failures
+from cellscale.storage.s3 import protocols, read_with_etag
+from cellscale.storage.traffic import request
 
 Change: TypeAlias = Callable[[bytes | None], bytes | None]
 """From the content (None: there is no such object) to the new one, None for no change; it may be called again."""
@@ -30,6 +32,7 @@ DELETED = b""
 """New content that means: delete the object."""
 Version: TypeAlias = str | None
 """The store's identifier of the content of an object, or None for an object that does not exist."""
+_Read: TypeAlias = Callable[[Any, str], tuple[bytes | None, Version]]
 
 ATTEMPTS = 100
 """Greatest number of attempts of one change; in each, at least one of the writers succeeds."""
@@ -48,6 +51,27 @@ LOCKS = (".lock", ".lease")
 _UNSUPPORTED = 501
 
 
+def _delete(fs: AbstractFileSystem, path: str) -> None:
+    with request("DELETE"):
+        fs.rm_file(path)
+
+
+def _read_of(entry: str) -> _Read:
+    """A function that reads an object and its version, an entry of the answer to a request for its size."""
+
+    def found(fs: AbstractFileSystem, path: str) -> tuple[bytes | None, Version]:
+        # The version goes first: content that is newer than it makes the write fail, never the other way round.
+        fs.invalidate_cache()
+        try:
+            with request("HEAD"):
+                version = str(fs.info(path)[entry])
+        except FileNotFoundError:
+            return None, None
+        return read(fs, path), version
+
+    return found
+
+
 def _s3(fs: AbstractFileSystem, path: str, data: bytes, version: str) -> None:
     fs.pipe_file(path, data, IfMatch=version)
 
@@ -63,17 +87,12 @@ def _azure(fs: AbstractFileSystem, path: str, data: bytes, version: str) -> None
     fs.pipe_file(path, data, etag=version, match_condition=same)
 
 
-_CONDITIONAL: dict[str, tuple[str, Callable[[Any, str, bytes, str], None]]] = {
-    "s3": ("ETag", _s3),
-    "gs": ("generation", _google),
-    "abfs": ("etag", _azure),
+_CONDITIONAL: dict[str, tuple[_Read, Callable[[Any, str, bytes, str], None]]] = {
+    "s3": (read_with_etag, _s3),
+    "gs": (_read_of("generation"), _google),
+    "abfs": (_read_of("etag"), _azure),
 }
-"""For a protocol: what its listing calls an object's version, and how an object is written if it has this version."""
-
-
-def protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
-    """Names of a file system's protocol."""
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+"""For a protocol: how an object is read with its version, and how it is written if it has this version."""
 
 
 def status_of(error: BaseException | None) -> int | None:
@@ -93,21 +112,15 @@ def is_lock(name: str) -> bool:
     return name.startswith(".") and name.endswith(LOCKS)
 
 
-def read(fs: AbstractFileSystem, path: str) -> bytes | None:
-    """Content of an object, or None where there is none."""
+def read(fs: AbstractFileSystem, path: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
+    """Content of an object or of its bytes [start, stop), or None where there is none."""
     try:
-        content: bytes = fs.cat_file(path)
+        with request("GET") as made:
+            content: bytes = fs.cat_file(path, start=start, end=stop)
+            made.read_bytes = len(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return content
-
-
-def _version(fs: AbstractFileSystem, path: str, name: str) -> Version:
-    fs.invalidate_cache()
-    try:
-        return str(fs.info(path)[name])
-    except FileNotFoundError:
-        return None
 
 
 def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> tuple[bool | None, bytes | None]:
@@ -118,21 +131,21 @@ def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> t
     tuple
         Whether it was made: False after a conflict, None if the store cannot compare. The content that was read.
     """
-    name, write_if = _CONDITIONAL[kind]
-    # The version goes first: content that is newer than it makes the write fail, never the other way round.
-    version = _version(fs, path, name)
-    content = read(fs, path) if version is not None else None
+    read_version, write_if = _CONDITIONAL[kind]
+    content, version = read_version(fs, path)
     made = change(content)
     if made is None:
         return True, content
     try:
         if made == DELETED:
             # No file system can delete on a condition; who adds something reads it back and adds it again.
-            fs.rm_file(path)
+            _delete(fs, path)
         elif version is None:
-            fs.pipe_file(path, made, mode="create")
+            with request("PUT", made):
+                fs.pipe_file(path, made, mode="create")
         else:
-            write_if(fs, path, made, version)
+            with request("PUT", made):
+                write_if(fs, path, made, version)
     except failures() as error:
         status = status_of(error)
         if isinstance(error, FileExistsError) or status in _CONFLICTS or (status == _GONE and version is not None):
@@ -179,7 +192,7 @@ def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[b
     with locked(fs, path):
         made = change(read(fs, path))
         if made == DELETED:
-            fs.rm_file(path)
+            _delete(fs, path)
         elif made is not None:
             write(made)
 
@@ -205,7 +218,7 @@ def locked(fs: AbstractFileSystem, path: str) -> Iterator[None]:
         yield
     finally:
         if read(fs, leased) == token:
-            fs.rm_file(leased)
+            _delete(fs, leased)
 
 
 def _kernel_lock(path: str) -> int | None:
@@ -239,7 +252,8 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> None:
         with open(path, "xb") as stream:
             stream.write(data)
     else:
-        fs.pipe_file(path, data, mode="create")
+        with request("PUT", data):
+            fs.pipe_file(path, data, mode="create")
 
 
 def _lease(fs: AbstractFileSystem, lock: str, token: bytes) -> None:
@@ -254,5 +268,5 @@ def _lease(fs: AbstractFileSystem, lock: str, token: bytes) -> None:
         if holder != seen:
             seen, since = holder, time.monotonic()
         elif holder is not None and time.monotonic() - since > LEASE_S:
-            fs.rm_file(lock)
+            _delete(fs, lock)
         time.sleep(random.uniform(0, POLL_S))

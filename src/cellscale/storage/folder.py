@@ -26,6 +26,8 @@ from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
+from cellscale.storage.s3 import is_s3, listed
+from cellscale.storage.traffic import request
 from cellscale.storage.urls import address, check_apart, file_system, is_local, local_path
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.(part|partial)$")
@@ -60,7 +62,7 @@ class Folder:
         until `flush` is called with its name; one call for many files takes a tenth of the time.
         """
         system, path = self._open(name)
-        with explained("write", f"{self.url}/{name}", self.storage_options):
+        with explained("write", f"{self.url}/{name}", self.storage_options), request("PUT", data):
             if is_local(self.url):
                 _write_local(path, data, flush=flush)
                 if flush:
@@ -100,11 +102,7 @@ class Folder:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
         system, path = self._open(name)
         with explained("read", f"{self.url}/{name}", self.storage_options):
-            try:
-                data: bytes = read_again(lambda: system.cat_file(path, start=start, end=stop))
-            except FileNotFoundError:
-                return None
-            return data
+            return read_again(lambda: compare_and_set.read(system, path, start=start, stop=stop))
 
     def blocks(self, name: str, *, start: int, stop: int, size: int) -> Iterator[bytes]:
         """Bytes [start, stop) of a file, `size` at a time, through one open file."""
@@ -123,14 +121,16 @@ class Folder:
         system, path = self._open(name)
         with explained("look for", f"{self.url}/{name}", self.storage_options):
             system.invalidate_cache()
-            return bool(system.exists(path))
+            with request("HEAD"):
+                return bool(system.exists(path))
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None where there is none."""
         system, path = self._open(name)
         with explained("look for", f"{self.url}/{name}", self.storage_options):
             try:
-                found = system.info(path)
+                with request("HEAD"):
+                    found = system.info(path)
             except FileNotFoundError:
                 return None
             return int(found["size"]) if found["type"] == "file" else None
@@ -139,17 +139,14 @@ class Folder:
         """Names of the files and folders directly in an inner folder; none where there is no such folder."""
         system, path = self._open(inner)
         with explained("list", f"{self.url}/{inner}", self.storage_options):
-            system.invalidate_cache()
-            try:
-                found = system.ls(path, detail=False)
-            except FileNotFoundError:
-                return frozenset()
+            found = _listed(system, path)
         return frozenset(name.rsplit("/", 1)[-1] for name in found if not _of_writers(name))
 
     def delete(self, name: str) -> None:
         """Delete a file, if it exists."""
         system, path = self._open(name)
-        with explained("delete", f"{self.url}/{name}", self.storage_options), contextlib.suppress(FileNotFoundError):
+        absent = contextlib.suppress(FileNotFoundError)
+        with explained("delete", f"{self.url}/{name}", self.storage_options), absent, request("DELETE"):
             system.rm_file(path)
 
     def remove(self, inner: str = "") -> None:
@@ -173,8 +170,7 @@ class Folder:
         """Paths of all files below an inner folder, from there; none where there is no such folder."""
         system, path = self._open(inner)
         with explained("list", f"{self.url}/{inner}", self.storage_options):
-            system.invalidate_cache()
-            found = system.find(path)
+            found = _listed(system, path, deep=True)
         start = len(path) + 1
         return frozenset(name[start:] for name in found if not _of_writers(name))
 
@@ -231,6 +227,21 @@ def write_file(url: str, data: bytes, storage_options: Mapping[str, Any] | None 
     Folder(url=place, storage_options=dict(storage_options or {})).write(name, data)
 
 
+def _listed(system: AbstractFileSystem, path: str, *, deep: bool = False) -> list[str]:
+    """Paths of the files and folders directly in a folder, or of all files below it; none where there is none."""
+    with request("LIST") as made:
+        if is_s3(system):
+            found = listed(system, path, deep=deep)
+        else:
+            system.invalidate_cache()
+            try:
+                found = list(system.find(path) if deep else system.ls(path, detail=False))
+            except FileNotFoundError:
+                found = []
+        made.items = len(found)
+    return found
+
+
 def _of_writers(path: str) -> bool:
     """Whether a file belongs to a write that is in progress or was interrupted."""
     return bool(_PARTIAL.search(path)) or compare_and_set.is_lock(path.rsplit("/", 1)[-1])
@@ -262,13 +273,17 @@ def _remove_local(path: str) -> None:
 
 def _remove_objects(system: AbstractFileSystem, path: str) -> None:
     """Delete everything below a path, key by key: a file system's recursive deletion takes the path for a pattern."""
-    system.invalidate_cache()
-    keys = [key for key in system.find(path) if key.startswith(f"{path}/")]
+    keys = [key for key in _listed(system, path, deep=True) if key.startswith(f"{path}/")]
     odd = [key for key in keys if has_magic(key)]
-    if len(odd) < len(keys):
-        system.rm(sorted({*keys} - {*odd}))
+    if plain := sorted({*keys} - {*odd}):
+        with request("DELETE") as made:
+            made.items = len(plain)
+            system.rm(plain)
     for key in odd:
-        system.rm_file(key)
+        with request("DELETE"):
+            system.rm_file(key)
+    if is_s3(system):
+        return
     # Stores that know folders keep the empty ones.
     system.invalidate_cache()
     inner = [name for name in system.find(path, withdirs=True) if name.startswith(f"{path}/")]

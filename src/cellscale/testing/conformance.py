@@ -139,8 +139,10 @@ def check_reach(subject: Subject) -> None:
                 pytest.skip("the method predicts candidates")
             return maps
 
-    found = measured_reach(predict, channels=method.channels, multiple=method.multiple, radius=method.reach + 4)
-    assert method.reach - 2 <= found <= method.reach
+    found = measured_reach(
+        predict, channels=method.channels, multiple=method.reaches.multiple, radius=method.reaches.reach + 4
+    )
+    assert method.reaches.reach - 2 <= found <= method.reaches.reach
 
 
 def check_windows(

@@ -13,20 +13,15 @@ from cellscale.kernels.tables import concatenated
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.row_groups import MergeObjects, RowGroups, join_row_group, labels_of, sweep
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Fragments, Labels, Prediction, Table, part_of, shape_of
+from cellscale.types import Box, Fragments, Labels, Prediction, Reach, Table, part_of, shape_of
 
 
 class Decoder(Protocol):
     """The interface of a method that tiles need."""
 
     @property
-    def decode_reach(self) -> int:
-        """Radius of the part of the maps that decides the foreground and the links of a pixel, px."""
-        ...
-
-    @property
-    def link(self) -> int:
-        """Greatest distance between two pixels that decoding links directly, px, at least 1."""
+    def reaches(self) -> Reach:
+        """Radii of decoding."""
         ...
 
     def decode(self, prediction: Any, valid: Box, /) -> Fragments:
@@ -101,15 +96,15 @@ def whole_frame(method: Decoder, prediction: Prediction) -> Labels:
 
 def tiled_frame(method: Decoder, prediction: Prediction, size: int) -> Labels:
     """Decode a frame by tiles of `size` px and join them, in memory: uint32, (y, x)."""
-    grid = Grid(shape=shape_of(prediction), size=size)
+    grid, reaches = Grid(shape=shape_of(prediction), size=size), method.reaches
     cores, records = [], []
     for tile in range(len(grid)):
-        read = grid.read(tile, method.link, method.decode_reach)
-        fragments = method.decode(part_of(prediction, read), grid.valid(tile, method.link).within(read))
-        owned, made = record(fragments, grid, tile, method.link)
+        read = grid.read(tile, reaches.link, reaches.decode_reach)
+        fragments = method.decode(part_of(prediction, read), grid.valid(tile, reaches.link).within(read))
+        owned, made = record(fragments, grid, tile, reaches.link)
         cores.append(owned)
         records.append(made)
-    row_groups = RowGroups(grid=grid, link=method.link, span=method.link + method.decode_reach)
+    row_groups = RowGroups(grid=grid, link=reaches.link, span=reaches.link + reaches.decode_reach)
     cells = join(records, row_groups, method.merge_objects)
     labels = np.zeros(grid.shape, np.uint32)
     for tile, owned in enumerate(cores):

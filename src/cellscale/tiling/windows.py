@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.types import Box
+from cellscale.types import Box, Reach
 
 
 def _rounded_up(n: int, multiple: int) -> int:
@@ -126,13 +126,8 @@ class Seen(Protocol):
     """The interface of a method that windows need."""
 
     @property
-    def multiple(self) -> int:
-        """Window sides are multiples of this, px."""
-        ...
-
-    @property
-    def reach(self) -> int:
-        """Radius of the receptive field, px."""
+    def reaches(self) -> Reach:
+        """Multiple of the sides of windows, and radius of the receptive field."""
         ...
 
     @property
@@ -143,8 +138,10 @@ class Seen(Protocol):
 
 def windows_of(method: Seen, shape: tuple[int, int], core: int) -> Windows:
     """The windows of a method over frames (y, x), with cores of at least `core` px."""
-    multiple, framed = method.multiple, method.whole == "windowed"
-    return Windows(shape=shape, core=_rounded_up(core, multiple), multiple=multiple, reach=method.reach, framed=framed)
+    multiple, framed = method.reaches.multiple, method.whole == "windowed"
+    return Windows(
+        shape=shape, core=_rounded_up(core, multiple), multiple=multiple, reach=method.reaches.reach, framed=framed
+    )
 
 
 def cut(image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:

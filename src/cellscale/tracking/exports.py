@@ -10,10 +10,11 @@ import tifffile
 from cellscale.errors import ExistsError, InputError, MissingError
 from cellscale.metrics.tracking import Tracked
 from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.track_rows import track_rows
 from cellscale.progress import Progress, silent
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import is_local
-from cellscale.tracking.lineage import lineage_of, rows_of
+from cellscale.tracking.lineage import lineage_of
 from cellscale.types import Box
 
 TABLE_NAME = "res_track.txt"
@@ -116,7 +117,7 @@ def export_geff(layer: LabelLayer, output: str) -> int:
         raise InputError(f"{output} is not on this machine. Write the graph to a local folder, then copy it.")
     if Folder(url=output).names():
         raise ExistsError(f"{output} is not empty. Choose another folder, or delete it first.")
-    rows = rows_of(layer)
+    rows = track_rows(layer)
     order = np.lexsort((rows["track"], rows["frame"]))
     rows = {name: column[order] for name, column in rows.items()}
     nodes = np.arange(len(order), dtype=np.uint64)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas
 from cellscale.metrics.tracking import Tracked, tracked
 from cellscale.ngff.labels import LabelLayer
-from cellscale.segmentation.object_table import TABLE, part_names
-from cellscale.storage.folder import Folder
+from cellscale.ngff.track_rows import joined, track_parts, track_rows
 from cellscale.types import Table
 
-COLUMNS = ("frame", "track", "parent", "generation", "centroid_y_px", "centroid_x_px")
-"""Columns of the object table that tell the tracks."""
+COLUMNS = ("frame", "track", "parent")
+"""Columns that say which objects are a track."""
 
 
 def read_parents(url: str, text: bytes) -> Table:
@@ -44,36 +39,6 @@ def read_parents(url: str, text: bytes) -> Table:
     return {"track": columns[0], "parent": columns[3]}
 
 
-def has_tracks(layer: LabelLayer) -> bool:
-    """Whether the object table of a layer names tracks."""
-    return next(_tables(layer), None) is not None
-
-
-def _tables(layer: LabelLayer) -> Iterator[dict[str, NDArray[np.generic]]]:
-    """The columns of tracks, frame by frame; nothing for a layer without them."""
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
-    for name in part_names(folder.names()):
-        part = pq.ParquetFile(io.BytesIO(folder.read(name) or b""))
-        if "track" not in part.schema_arrow.names:
-            return
-        table = part.read(columns=list(COLUMNS))
-        yield {column: table[column].to_numpy() for column in COLUMNS}
-
-
-def rows_of(layer: LabelLayer) -> dict[str, NDArray[np.generic]]:
-    """Rows of a tracked layer: frame, track, parent, generation, centroid; one for each object.
-
-    Raises
-    ------
-    MissingError
-        If the layer's object table names no tracks.
-    """
-    parts = list(_tables(layer))
-    if not parts:
-        raise MissingError(f"{layer.url} has no tracks; make a layer that has with `cellscale track`.")
-    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
-
-
 def tracks_of(layer: LabelLayer) -> Table:
     """Tracks of a tracked layer: track, begin, end (first and last frame) and parent, one row each.
 
@@ -82,9 +47,9 @@ def tracks_of(layer: LabelLayer) -> Table:
     MissingError
         If the layer's object table names no tracks.
     """
-    rows = {name: column.astype(np.int64) for name, column in rows_of(layer).items() if name in COLUMNS[:3]}
+    rows = track_rows(layer)
     order = np.lexsort((rows["frame"], rows["track"]))
-    frame, track, parent = (rows[name][order] for name in COLUMNS[:3])
+    frame, track, parent = (rows[name][order].astype(np.int64) for name in COLUMNS)
     tracks, first = np.unique(track, return_index=True)
     last = np.append(first[1:], len(track))[: len(first)] - 1
     return {"track": tracks, "begin": frame[first], "end": frame[last], "parent": parent[first]}
@@ -107,11 +72,11 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
     InputError
         If parents do not fit.
     """
-    parts = list(_tables(layer)) if parents is None else []
+    parts = list(track_parts(layer)) if parents is None else []
     if parts:
-        rows = {name: np.concatenate([part[name] for part in parts]).astype(np.int64) for name in COLUMNS[:3]}
+        rows = joined(parts)
         kept = (rows["frame"] >= frames.start) & (rows["frame"] < frames.stop)
-        frame, track, parent = (rows[name][kept] for name in COLUMNS[:3])
+        frame, track, parent = (rows[name][kept].astype(np.int64) for name in COLUMNS)
         track_ids, first = np.unique(track, return_index=True)
         parents = {"track": track_ids, "parent": parent[first]}
     else:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from cellscale.errors import InputError
+from cellscale.errors import DamagedError, InputError
 from cellscale.linking.links import LinkRules
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.redaction import redacted
+from cellscale.segmentation import failures
 from cellscale.segmentation.failures import Region
 from cellscale.segmentation.measurement import level_of, measured_on
 from cellscale.segmentation.object_table import Measured
@@ -97,6 +98,37 @@ class TrackRun:
         """One work item for each shard of each frame."""
         block = block_of(BUNDLE, (1, shards), self.frames)
         return dataclasses.replace(self._step(StepName.PUBLISH, self.frames, shards, index=level), block=block)
+
+
+def failed_regions(source: LabelLayer) -> list[Region]:
+    """Regions of a layer that were not segmented.
+
+    Raises
+    ------
+    DamagedError
+        For metadata that are not regions.
+    """
+    try:
+        return [Region.from_dict(entry) for entry in source.metadata.get("failed_regions", [])]
+    except (TypeError, AttributeError) as error:
+        raise DamagedError(f"The attributes of {source.url} have no valid list of failed regions: {error}.") from None
+
+
+def check_whole(source: LabelLayer) -> None:
+    """Refuse a layer that has failed regions: cells would end there as if they had died.
+
+    Raises
+    ------
+    InputError
+        Naming the first regions.
+    """
+    failed = failed_regions(source)
+    if failed:
+        where = failures.first_of([str(region) for region in failed], "; ", "The layer's metadata list all of them.")
+        raise InputError(
+            f"{source.url} has {len(failed)} region(s) that were not segmented: {where}. Segment them with "
+            "--overwrite, or track the rest with --allow-failed-tiles: cells that touch them end or begin there."
+        )
 
 
 def place_of(run: TrackRun, step: Step, item: WorkItem) -> tuple[int | None, Region]:

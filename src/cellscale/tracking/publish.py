@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cellscale.linking.numbering import number_tracks
-from cellscale.ngff import array_io
+from cellscale.linking.numbering import Spans, number_tracks
+from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.pyramids import downsample
-from cellscale.segmentation.object_table import TABLE, object_table, parquet, part_name
+from cellscale.ngff.layer_tables import part_name
+from cellscale.ngff.pyramids import Part, downsample, parts_of, write_levels
+from cellscale.segmentation.object_table import object_table, parquet
 from cellscale.segmentation.records import Arrays, get, put
 from cellscale.segmentation.verification import counts
 from cellscale.segmentation.work_items import WorkItem
@@ -39,20 +40,26 @@ def numbers_name(window: int) -> str:
     return f"numbered/{window:07d}"
 
 
+TRACKS = "tracks"
+"""Name of the scratch object with the first and last frame and the parent of each track."""
+
+
 def number(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
     """Number the tracks of all frames; the record counts objects, tracks, links over gaps, and divisions."""
-    frames, arrays = Frames(run), dict[str, NDArray[np.generic]]()
-    tracks = divisions = objects = gaps = 0
+    frames, arrays, spans = Frames(run), dict[str, NDArray[np.generic]](), Spans()
+    divisions = objects = gaps = 0
     for t, (before, made) in enumerate(number_tracks(map(frames.earlier, range(run.frames)), run.rules.max_gap)):
         arrays |= {f"{t}/track": made.track, f"{t}/parent": made.parent, f"{t}/generation": made.generation}
         arrays |= {f"{t}/back": before.back, f"{t}/row": before.row, f"{t}/mother": before.mother}
-        tracks = max(tracks, int(made.track.max(initial=0)))
+        spans.add(t, made)
         divisions += len(np.unique(before.mother[before.mother >= 0]))
         objects, gaps = objects + len(made.track), gaps + int((before.back > 1).sum())
         if (t + 1) % run.window == 0 or t + 1 == run.frames:
             put(run.scratch, numbers_name(t // run.window), arrays)
             arrays = {}
-    summed = {"objects": objects, "tracks": tracks, "divisions": divisions, "gaps": gaps}
+    tracks = spans.table()
+    put(run.scratch, TRACKS, tracks)
+    summed = {"objects": objects, "tracks": len(tracks["track"]), "divisions": divisions, "gaps": gaps}
     return {name: np.array([count]) for name, count in summed.items()}
 
 
@@ -80,28 +87,32 @@ class Tracks:
 
 
 def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
-    """Write shards (frame, shard) of a level; return the counts of objects and pixels."""
+    """Write shards (frame, shard) of a level; return the counts of objects and pixels.
+
+    Those of the finest level write the parts of the next levels that they determine.
+    """
     run, layer, level = publication.run, publication.layer, publication.level
-    shards, tracks, written, places = layer.shards(level), Tracks(run), [], []
+    shards, tracks, count = layer.shards(level), Tracks(run), 1 if level else layer.levels_together
+    written, parts = [], list[Part]()
     for t, shard in items:
-        box, objects, pixels, last = shards[shard], 0, 0, 0
+        box, objects, pixels, last = shards[shard], np.zeros(count, np.int64), 0, 0
         for z in range(layer.size("z")):
-            places.append(array_io.index_of(layer.axes, box, t=t, z=slice(z, z + 1), c=slice(0, 1)))
+            parts += parts_of(layer, box, t=t, z=z, level=level, count=count)
             if level:
                 objects += downsample(layer, level, box, t=t, z=z)
                 continue
             labels = tracks.numbered(run.source.read(box, t=t, z=z), t)
-            objects += layer.write(labels, box, t=t, z=z)
+            objects += write_levels(layer, labels, box, t=t, z=z, count=count)
             pixels, last = pixels + int(np.count_nonzero(labels)), max(last, int(labels.max()))
-        written.append((objects, pixels, last))
-    array_io.flush(layer.store, layer.levels[level], places)
+        written.append((*objects.tolist(), pixels, last))
+    layer.flush(parts)
     return counts(written)
 
 
 def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write the object table of frames (frame,), one Parquet file each, in the layer's folder."""
     run, layer = publication.run, publication.layer
-    folder = Folder(url=layer.place(TABLE), storage_options=layer.storage_options)
+    folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     tracks, written = Tracks(run), []
     for (t,) in items:
         rows = track_rows(tracks, t)

@@ -7,37 +7,22 @@ time, so that tracks are equal for any number of frames in a task, any number of
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from cellscale.errors import OvertakenError
 from cellscale.ngff.labels import LabelLayer, publish_labels
-from cellscale.ngff.metadata import write_group
-from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import verification
 from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.ownership import sign
-from cellscale.segmentation.records import Arrays
-from cellscale.segmentation.report import JSON, Report
+from cellscale.segmentation.records import Arrays, get
+from cellscale.segmentation.report import Report
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import Target, resumed
-from cellscale.storage.folder import Folder
 from cellscale.tracking.plan import TrackRun, place_of
-from cellscale.tracking.publish import Publication, number, publish, tables
+from cellscale.tracking.publish import TRACKS, Publication, number, publish, tables
+from cellscale.tracking.report import Counts, stored_report, write_report
 from cellscale.tracking.tables import close_gaps, count_objects, find_divisions, link
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Counts of a tracking run."""
-
-    objects: int
-    """Objects in all frames."""
-    tracks: int
-    divisions: int
-    gaps: int
-    """Links over frames in which a cell is missing."""
 
 
 def track(
@@ -76,7 +61,7 @@ def track(
     owner = sign(run, allow_failed_tiles=False, attempt=attempt)
     if finished is not None:
         owner.finish()
-        return _stored(finished)
+        return stored_report(finished)
     run, report = dataclasses.replace(run, scratch=owner.scratch), Report()
     steps = Steps(
         run=run,
@@ -95,7 +80,7 @@ def track(
         if owner.leave():
             discard(run, target, owner.attempt)
         raise
-    _write(layer, run, counts, report)
+    write_report(layer, run, counts, report, get(run.scratch, TRACKS))
     publish_labels(layer, overwrite=target.overwrite)
     layer.store.folder.tidy()
     for dropped in owner.dropped:
@@ -116,14 +101,14 @@ def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Co
     steps.owner.check()
     failed = {key: run.source.metadata[key] for key in ("failed_regions", "frames") if key in run.source.metadata}
     metadata = {"digest": run.digest, "tracks_of": run.source.name, "rules": dataclasses.asdict(run.rules), **failed}
-    layer = staged(run, target, steps.owner.attempt, metadata, run.source.size("z"))
+    layer = staged(run, target, steps.owner.attempt, metadata, run.source.size("z"), begun=steps.begun)
     written = {}
-    for level in range(len(layer.levels)):
+    for level in (0, *range(layer.levels_together, len(layer.levels))):
         publication = Publication(run=run, layer=layer, level=level)
         step = run.publish(level, len(layer.shards(level)))
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
     rows = steps.do(run.tables, tables, Publication(run=run, layer=layer), summary=verification.Written.of)
-    verification.check_levels(layer, written)
+    verification.check_stored(layer, written, rows)
     verification.check_cells(run.planes, layer, written[0], rows)
     steps.owner.check()
     return layer, found
@@ -131,18 +116,3 @@ def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Co
 
 def _counted(record: Arrays) -> Counts:
     return Counts(**{field.name: int(record[field.name][0]) for field in dataclasses.fields(Counts)})
-
-
-def _write(layer: LabelLayer, run: TrackRun, counts: Counts, report: Report) -> None:
-    """Write counts and report into the layer's folder."""
-    store = Store(url=layer.place("report"), storage_options=layer.storage_options)
-    write_group(store, layer.version, {})
-    told = {"layer": layer.url, "digest": run.digest, **run.description}
-    store.folder.write_json(JSON, {**told, "counts": dataclasses.asdict(counts), "report": report.to_dict()})
-
-
-def _stored(layer: LabelLayer) -> tuple[Counts, Report]:
-    """Read back what `_write` has written."""
-    folder = Folder(url=layer.place("report"), storage_options=layer.storage_options)
-    told = folder.read_json(JSON)
-    return Counts(**told["counts"]), Report.from_dict(told["report"], f"{folder.url}/{JSON}")

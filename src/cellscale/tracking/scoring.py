@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas
 from cellscale.kernels.tables import grouped
 from cellscale.linking.tables import overlap_sums
@@ -28,7 +27,7 @@ def score_tracks(
     Parameters
     ----------
     found, truth : LabelLayer
-        The layer that is scored, and the ground truth; their labels are tracks.
+        The layer that is scored, and the ground truth, of equal size, see `open_pair`; their labels are tracks.
     frames : range
         The frames that are scored.
     parents : Table, optional
@@ -40,17 +39,7 @@ def score_tracks(
     -------
     dict
         See `tracking_scores`.
-
-    Raises
-    ------
-    InputError
-        If the layers differ in size.
     """
-    sizes = [tuple(layer.size(axis) for axis in "tzyx") for layer in (found, truth)]
-    if sizes[0] != sizes[1]:
-        raise InputError(
-            f"Layer {found.name!r} is {sizes[0]} (t, z, y, x), {truth.name!r} is {sizes[1]}; expected equal sizes."
-        )
     matches = []
     for done, t in enumerate(frames, 1):
         matches.append(_matches(found, truth, t))

@@ -73,7 +73,7 @@ class Samples(Dataset[Sample]):
         self._crops = Crops(frames, method.intensity, budget, ignore_label=settings.ignore_label, seen=seen)
         self._shares = shares(frames, settings.dataset_weights)
         self._scales = scales(frames) if settings.same_scale else [1.0] * len(frames)
-        self.crop = -(-settings.crop // method.multiple) * method.multiple
+        self.crop = -(-settings.crop // method.reaches.multiple) * method.reaches.multiple
 
     def __getitem__(self, index: int) -> Sample:
         """Return sample `index`: `image` (c, y, x) float32, `labels` (y, x) int64 and the method's targets (y, x)."""

@@ -71,7 +71,7 @@ def predictions(
     """Yield predictions and true labels of tiles; a tile is predicted with its surroundings."""
     quick = fuse_batchnorm(networks)
     # Tiles then begin at the same pixels as the pooling of the whole frame.
-    halo = -(-method.reach // method.multiple) * method.multiple
+    halo = -(-method.reaches.reach // method.reaches.multiple) * method.reaches.multiple
     for index, box in tiles:
         seen = box.grow(halo).clip(Box.of(crops.frames.shape(index)))
         image, labels = crops.read(index, seen)

@@ -6,9 +6,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cellscale.errors import MissingError
 from cellscale.ngff.frame_ranges import ranges
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.labels import LabelLayer, open_labels
+from cellscale.ngff.layer_tables import count_rows
+from cellscale.ngff.track_rows import has_tracks, track_rows
 from cellscale.ngff.views import view_of
 from cellscale.storage.urls import Location
 from cellscale.viewers.corrections import Correction, correction_of
@@ -16,6 +21,8 @@ from cellscale.viewers.neuroglancer_state import contrast
 from cellscale.viewers.scenes import Scene, scene
 
 log = logging.getLogger("cellscale")
+MOST_OBJECTS = 2_000_000
+"""Most objects whose paths are drawn: napari holds all of them in memory."""
 SAVE, CORRECT = "F5", "F6"
 """Keys that save the corrected frames, and call the frame correct as it is."""
 
@@ -23,6 +30,30 @@ SAVE, CORRECT = "F5", "F6"
 def _pyramid(levels: Sequence[Any]) -> dict[str, Any]:
     """Napari's arguments for a pyramid; a single level is a plain array."""
     return {"data": list(levels), "multiscale": True} if len(levels) > 1 else {"data": levels[0], "multiscale": False}
+
+
+def _place(source: NgffImage | LabelLayer, axes: Sequence[str]) -> dict[str, Any]:
+    """Napari's arguments for the place of an image or a label layer in the world: where the finest level lies."""
+    level = source.levels[0]
+    at = [source.axes.index(axis) for axis in axes if axis in source.axes]
+    return {"scale": [level.scale[i] for i in at], "translate": [level.translation[i] for i in at]}
+
+
+def _add_tracks(viewer: Any, layer: LabelLayer, axes: Sequence[str], **options: Any) -> None:
+    """Add the paths of a layer's tracks, joined at divisions, unless there are more objects than napari can draw."""
+    if count_rows(layer) > MOST_OBJECTS:
+        log.warning("layer %r has more than %d objects; the paths of tracks are not drawn", layer.name, MOST_OBJECTS)
+        return
+    rows = track_rows(layer)
+    names = {"t": "frame", **{axis: f"centroid_{axis}_px" for axis in "zyx"}}
+    track, flat = rows["track"], np.zeros(len(rows["track"]))
+    data = np.stack([track, *(rows.get(names[axis], flat) for axis in axes)], axis=1)
+    order = np.lexsort((rows["frame"], track))
+    first = order[np.unique(track[order], return_index=True)[1]]
+    born = first[rows["parent"][first] > 0]
+    parents = dict(zip(track[born].tolist(), ([mother] for mother in rows["parent"][born].tolist()), strict=True))
+    features = {"generation": rows["generation"][order]}
+    viewer.add_tracks(data[order], graph=parents, features=features, name=f"{layer.name} paths", **options)
 
 
 def add_layers(viewer: Any, shown: Scene) -> None:
@@ -36,16 +67,19 @@ def add_layers(viewer: Any, shown: Scene) -> None:
         Image and labels.
     """
     image, axes = shown.image, [axis for axis in "tzyx" if axis in shown.image.axes]
-    scale = [image.levels[0].scale[image.axes.index(axis)] for axis in axes]
+    place = _place(image, axes)
     views = [view_of(image, level) for level in range(len(image.levels))]
     for c, window in enumerate(contrast(image, shown.t, shown.z)):
         levels = [view.isel(c=c, missing_dims="ignore").transpose(*axes).data for view in views]
         name = image.channels[c]
-        viewer.add_image(**_pyramid(levels), name=name, contrast_limits=window, scale=scale, blending="additive")
+        viewer.add_image(**_pyramid(levels), name=name, contrast_limits=window, **place, blending="additive")
     for layer in shown.labels:
         views = [view_of(layer, level).isel(c=0, missing_dims="ignore") for level in range(len(layer.levels))]
         levels = [view.transpose(*axes, missing_dims="ignore").data for view in views]
-        viewer.add_labels(**_pyramid(levels), name=layer.name, scale=scale, visible=layer is shown.labels[-1])
+        visible, place = layer is shown.labels[-1], _place(layer, axes)
+        viewer.add_labels(**_pyramid(levels), name=layer.name, visible=visible, **place)
+        if has_tracks(layer):
+            _add_tracks(viewer, layer, [axis for axis in axes if axis in layer.axes], visible=visible, **place)
     for axis, number in (("t", shown.t), ("z", shown.z)):
         if axis in axes:
             viewer.dims.set_current_step(axes.index(axis), number)
@@ -61,9 +95,8 @@ def add_correction(viewer: Any, correction: Correction) -> Any:
     correction : Correction
         Its array.
     """
-    image = correction.image
-    scale = [image.levels[0].scale[image.axes.index(axis)] for axis in correction.axes]
-    layer = viewer.add_labels(correction, name=correction.name, scale=scale, multiscale=False)
+    place = _place(correction.image, correction.axes)
+    layer = viewer.add_labels(correction, name=correction.name, multiscale=False, **place)
     viewer.layers.selection.active = layer
 
     def save(viewer: Any) -> None:
