@@ -45,7 +45,7 @@ def test_names_are_text_on_the_page(tmp_path: Path) -> None:
     assert HOSTILE in json.loads((tmp_path / "r" / "report.json").read_text())["settings"]["channels"]
 
 
-DAMAGED = (
+DAMAGED: tuple[object, ...] = (
     *([], "text", 5, {"reused": []}, {"cells": "many"}, {"seams": []}, {"reached": "x"}),
     *({"failed_tiles": 5}, {"failed_tiles": [5]}, {"failed_regions": [{"frame": 1}]}),
 )

@@ -90,7 +90,7 @@ def held(node: Node | None) -> set[str]:
 def removable(names: Iterable[str], own: Iterable[str], there: Container[str]) -> list[str]:
     """Names in a group that may be deleted once its document names other data.
 
-    A document by a stranger may list any names. Only those of what is in the group count, and never places of the
+    A document of unknown origin may list any names. Only those of what is in the group count, and never places of the
     format, hidden files and what the document names next.
 
     Parameters
