@@ -229,7 +229,7 @@ def _tasks(step: Step, items: Iterable[WorkItem]) -> int:
 
 
 def _sampled(step: Step, count: Callable[[Sequence[WorkItem]], Traffic]) -> Traffic:
-    """Requests of all tasks of a step from those of a sample, spread evenly."""
+    """Requests of all tasks of a step from those of an evenly spaced sample."""
     chosen = np.unique(np.linspace(0, len(step) - 1, min(len(step), SAMPLE)).astype(np.int64)).tolist()
     total = sum((count(step.task(number).items) for number in chosen), Traffic())
     scale = len(step) / len(chosen)
