@@ -14,6 +14,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 import cellscale
+from cellscale.kernels.distances.transform import label_distance_transform
 from cellscale.methods import load_method
 from cellscale.viewers.lineage import lineage_picture
 from cellscale.viewers.pictures import colours, sheet
@@ -26,6 +27,8 @@ FIGURES = {
     "ribcage": (("ribcage", "classes"),),
 }
 """Method and map, by the name of the figure."""
+AS_PRINTED = {"smooth": 1, "prune": 0.0, "tau_percentile": 100.0}
+"""Settings of `saw` that compute the weights as its paper prints them."""
 SIDE = 110
 """Of the crop, px."""
 
@@ -59,16 +62,38 @@ def lineage() -> bytes:
     return lineage_picture(dict(zip(("track", "begin", "end", "parent"), columns, strict=True)))
 
 
+def ragged(cells: np.ndarray) -> np.ndarray:
+    """The same cells with outlines as they are drawn by hand: every third boundary pixel is missing."""
+    boundary = (cells > 0) & (label_distance_transform(cells.astype(np.uint32)) <= 1)
+    return np.where(boundary & (np.random.default_rng(0).random(cells.shape) < 1 / 3), 0, cells)
+
+
+def smoothing() -> None:
+    """Draw the weights of `saw` on ragged outlines, as printed and as they are by default."""
+    cells = ragged(labels())
+    row = {"labels": colours(cells)}
+    for name, settings in (("as printed", AS_PRINTED), ("smoothed and pruned", {})):
+        method = load_method("saw", **settings).fit_statistics([cells])
+        row[name] = shaded(method.targets(cells)["weight"])
+    save("smoothing", row)
+
+
+def save(figure: str, row: dict[str, np.ndarray]) -> None:
+    """Write pictures that lie in a row."""
+    content = io.BytesIO(sheet({"": row}, {}, side=2.4))
+    Image.open(content).convert("RGB").quantize(128).save(f"docs/images/targets-{figure}.png", optimize=True)
+
+
 def main() -> None:
     """Write the figures."""
     Path("docs/images/lineage.png").write_bytes(lineage())
+    smoothing()
     cells = labels()
     for figure, shown in FIGURES.items():
         row = {"labels": colours(cells)}
         for name, key in shown:
             row[f"{name}, {key}"] = shaded(load_method(name).fit_statistics([cells]).targets(cells)[key])
-        content = io.BytesIO(sheet({"": row}, {}, side=2.4))
-        Image.open(content).convert("RGB").quantize(128).save(f"docs/images/targets-{figure}.png", optimize=True)
+        save(figure, row)
 
 
 if __name__ == "__main__":

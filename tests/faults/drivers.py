@@ -28,7 +28,7 @@ class Overtaken:
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[Any]:
         for number, done in enumerate(FanOut(backoff_s=0.1, cpus=0.5)(work, shared, tasks, gpu=gpu)):
-            if number == 0 and done[0][0].startswith(self.step):
+            if number == 0 and done[0].record.step.startswith(self.step):
                 self.by()
             yield done
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage import morphology
 
 from cellscale.kernels.distances.transform import label_distance_transform
 from cellscale.methods import load_method
-from cellscale.methods.mu_lux import marker_truth, opened
+from cellscale.methods.mu_lux import h_maxima, marker_truth, opened
 from cellscale.testing import conformance
 from cellscale.testing.cases import CASES, random_maps
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
@@ -22,12 +23,13 @@ from tests.support.mutants import Mutant, breaks
 SMALL: dict[str, dict[str, Any]] = {
     "mu-lux": {"markers.threshold": 0.6, "threshold": 0.2, "fill_holes_px": 3, "radius": 1}
 }
+SMALL["mu-lux, round"] = {**SMALL["mu-lux"], "markers.h": 0.2, "h_radius": 7}
 SMALL["calt-us"] = {"decoding.rule": "watershed", "seed": 0.6, "background": 0.7}
 
 
 def small(name: str, **more: Any) -> Any:
     """A watershed that finds markers in rough maps."""
-    return load_method(name, **{**SMALL[name], **more})
+    return load_method(name.partition(",")[0], **{**SMALL[name], **more})
 
 
 @settings(max_examples=100, deadline=None)
@@ -48,7 +50,7 @@ def test_any_tiling_gives_the_whole_frames_labels(
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_less_decode_reach_breaks_the_promise(name: str) -> None:
-    method = small(name, fill_holes_px=0) if name == "mu-lux" else small(name)
+    method = small(name, fill_holes_px=0) if name.startswith("mu-lux") else small(name)
     assert not breaks(Mutant(method), cases=20)
     assert breaks(Mutant(method, decode_reach_less=1))
 
@@ -104,3 +106,20 @@ def test_the_watershed_of_calt_us_returns_the_labels_of_a_perfect_prediction(cas
 def test_the_likeliest_class_returns_the_labels_of_a_perfect_prediction(case: str) -> None:
     subject = conformance.Subject(method=load_method("calt-us", **{"decoding.rule": "map"}))
     conformance.check_perfect_prediction(subject, labels=CASES[case])
+
+
+@given(seed=st.integers(0, 2**32 - 1), h=st.integers(1, 60), smooth=st.integers(0, 3))
+def test_h_maxima_are_those_of_scikit_image_where_the_radius_suffices(seed: int, h: int, smooth: int) -> None:
+    noise = np.random.default_rng(seed).random((24, 30))
+    values = (255 * ndimage.gaussian_filter(noise, smooth)).astype(np.uint8)
+    assert np.array_equal(h_maxima(values, h, values.size), morphology.h_maxima(values, h) > 0)
+
+
+def test_round_cells_in_one_mask_get_a_marker_each() -> None:
+    y, x = np.mgrid[:30, :50]
+    depth = np.maximum(10 - np.hypot(y - 15, x - 15), 10 - np.hypot(y - 15, x - 32)).clip(0, 10)
+    maps = {"marker": (150 + 10 * depth).astype(np.uint8), "cell": (200 + 5 * depth).astype(np.uint8) * (depth > 0)}
+    wide = {"markers.threshold": 0.55, "threshold": 0.2, "radius": 0}
+    assert whole_frame(load_method("mu-lux", **wide), maps).max() == 1
+    found = whole_frame(load_method("mu-lux", **wide, **{"markers.h": 5 / 255}), maps)
+    assert (found[15, 15], found[15, 32]) == (1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 
+import cellscale
 from cellscale.errors import CellscaleError, ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff import array_io
 from cellscale.ngff.image import NgffImage, open_image
@@ -27,6 +29,7 @@ from cellscale.ngff.labels import (
     remove_labels,
     stage_labels,
 )
+from cellscale.storage.folder import Folder
 from cellscale.testing.geometry import check_geometry
 from cellscale.types import Box
 from tests.ngff.pictures import make, noise, validate, whole
@@ -173,6 +176,48 @@ def test_only_what_a_layer_replaces_is_deleted(tmp_path: Path) -> None:
     assert (open_labels(image.url, "cells").read(whole(layer)) == _labels(image)).all()
     assert notes.read_text() == "by hand"
     assert np.asarray(foreign[:]).all()
+
+
+HOSTILE = ["../../outside", "..", ".", "", "/", "labels", "OME", "zarr.json", ".zattrs", ".hidden", "0", None, 5]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("own", ["new-0", "new-objects.parquet", "new-report"])
+def test_a_document_that_lists_what_is_not_replaced_takes_nothing_with_it(
+    tmp_path: Path, version: str, own: str
+) -> None:
+    """The list of old data may name places of the format, hidden files, other folders, or the new layer's own data."""
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx", version=version)
+    _published(image)
+    others = [tmp_path / "outside" / "x", tmp_path / "i.zarr" / "labels" / "cells" / ".hidden" / "x"]
+    for other in others:
+        other.parent.mkdir()
+        other.touch()
+    document = tmp_path / "i.zarr" / "labels" / "cells" / ("zarr.json" if version == "0.5" else ".zattrs")
+    stored = json.loads(document.read_text())
+    (stored["attributes"] if version == "0.5" else stored)["cellscale"]["replaced"] = [*HOSTILE, own]
+    document.write_text(json.dumps(stored))
+    layer = stage_labels(image, "cells", planes_z=1, attempt="new", overwrite=True)
+    layer.write(_labels(image), whole(layer))
+    for name in ("objects.parquet", "report"):
+        Folder(url=layer.place(name)).write("x", b"1")
+    publish_labels(layer, overwrite=True)
+    assert (open_labels(image.url, "cells").read(whole(layer)) == _labels(image)).all()
+    assert all((document.parent / f"new-{name}" / "x").exists() for name in ("objects.parquet", "report"))
+    assert all(other.exists() for other in others)
+    assert not (document.parent / "0").exists()
+
+
+def test_a_replaced_image_takes_no_new_layer_with_it_whatever_its_document_lists(tmp_path: Path) -> None:
+    place = tmp_path / "i.zarr"
+    cellscale.synthesize(str(place), shape=(1, 64, 64), cells=3)
+    (place / "labels" / "theirs").mkdir()
+    stored = json.loads((place / "zarr.json").read_text())
+    stored["attributes"]["cellscale"]["replaced"] = HOSTILE
+    (place / "zarr.json").write_text(json.dumps(stored))
+    cellscale.synthesize(str(place), shape=(1, 64, 64), cells=5, overwrite=True)
+    assert cellscale.open_labels(place, "truth").values.max() == 5
+    assert (place / "labels" / "theirs").exists()
 
 
 @pytest.mark.parametrize("published", [False, True])

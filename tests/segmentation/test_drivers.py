@@ -115,7 +115,7 @@ def as_named(image: NgffImage, url: str, **options: Any) -> None:
     segment(run, model.networks, Target(store=image.url, name="cells"), model={"url": url}, **options)
 
 
-@pytest.mark.parametrize("step", ["publish-0", "publish-1", "tables"])
+@pytest.mark.parametrize("step", ["publish-0", "tables"])
 def test_a_resumed_run_keeps_what_is_published_whatever_the_model_is_called(tmp_path: Path, step: str) -> None:
     image = written(str(tmp_path / "movie.zarr"), blurred_noise((1, 600, 600)))
     segmented(image, "alone", **TILED)
@@ -208,3 +208,34 @@ def test_a_run_with_other_settings_is_refused_while_one_is_unfinished(image: Ngf
         segmented(image, "cells", executor=killed("intensity"), **TILED)
     with pytest.raises(InputError, match="model"):
         segmented(image, "cells", model=blobs_model(minimum_area=60), **TILED)
+
+
+@pytest.mark.parametrize("format", [None, 0, "2", [], 10**300])
+def test_the_run_of_another_build_is_refused_with_what_to_do(image: NgffImage, format: Any) -> None:
+    """Its records may have another meaning; the plan says their format since there is one."""
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", executor=killed("decode"), **TILED)
+    home = Folder(url=f"{image.url}/.cellscale-cells")
+    other = {key: value for key, value in home.read_json("plan.json").items() if key != "record_format"}
+    home.write_json("plan.json", other if format is None else {**other, "record_format": format})
+    before = home.files()
+    with pytest.raises(InputError, match=r"another build of cellscale, .*expected 1\. Finish it .*--overwrite"):
+        segmented(image, "cells", **TILED)
+    assert home.files() == before
+    segmented(image, "alone", **TILED)
+    report = segmented(image, "cells", overwrite=True, **TILED)
+    assert not any(report.reused.values())
+    assert equal(arrays(image, "cells"), arrays(image, "alone"))
+    assert not Path(f"{image.url}/.cellscale-cells").exists()
+
+
+@pytest.mark.parametrize("size", ["many", -1, 0, 1.5, True, [], 10**30])
+def test_a_plan_with_a_size_of_tasks_that_is_none_is_refused(image: NgffImage, size: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", executor=killed("decode"), **TILED)
+    home = Folder(url=f"{image.url}/.cellscale-cells")
+    found = home.read_json("plan.json")
+    found["description"]["settings"]["task_px"] = size
+    home.write_json("plan.json", found)
+    with pytest.raises(InputError, match=r"Setting 'task_px' is .*expected a whole number above 0"):
+        segmented(image, "cells", **TILED)

@@ -6,7 +6,11 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 import cellscale
+from cellscale.errors import DamagedError
+from cellscale.segmentation.report import Report
 from tests.blobs import blobs_model, blurred_noise
 from tests.ngff.pictures import make
 
@@ -39,3 +43,21 @@ def test_names_are_text_on_the_page(tmp_path: Path) -> None:
     assert not page.found & {"script", "onload", "img", "a"}
     assert "<script>alert(1)</script>" in page.text
     assert HOSTILE in json.loads((tmp_path / "r" / "report.json").read_text())["settings"]["channels"]
+
+
+DAMAGED: tuple[object, ...] = (
+    *([], "text", 5, {"reused": []}, {"cells": "many"}, {"seams": []}, {"reached": "x"}),
+    *({"failed_tiles": 5}, {"failed_tiles": [5]}, {"failed_regions": [{"frame": 1}]}),
+)
+
+
+@pytest.mark.parametrize("stored", DAMAGED)
+def test_a_stored_report_of_another_kind_is_damaged(stored: object) -> None:
+    with pytest.raises(DamagedError, match=r"^here/report\.json is damaged: "):
+        Report.from_dict(stored, "here/report.json")
+
+
+def test_a_stored_report_is_read_back_without_entries_of_other_builds() -> None:
+    report = Report(reused={"predict": 2}, cells=7, seams={"share": 0.5})
+    assert Report.from_dict({**report.to_dict(), "later": 1}, "") == report
+    assert Report.from_dict({}, "") == Report()

@@ -15,6 +15,7 @@ import pytest
 from cellscale.errors import StoreError
 from cellscale.storage import compare_and_set
 from cellscale.storage.folder import Folder
+from tests.faults.proxy import Storm, stormy
 
 STORES = ["file", "memory", "s3", "azure", "gcs"]
 
@@ -101,6 +102,18 @@ def test_a_change_between_reading_and_writing_is_seen(s3: dict[str, Any]) -> Non
     folder.update("x", change)
     assert seen == [None, b"theirs 1", b"theirs 2"]
     assert folder.read("x") == b"mine after theirs 2"
+
+
+def test_a_store_whose_versions_are_wrong_loses_no_change(s3: dict[str, Any]) -> None:
+    """Its conditions refuse every write; of several writers at once, each then holds the lock."""
+    names, port = [f"n{i}" for i in range(3)], int(s3["endpoint_url"].rsplit(":", 1)[1])
+    with stormy(port, Storm(kinds=("etag",), share=1.0, most=10**6)) as proxy:
+        folder = Folder(url="s3://cells/folders/wrong", storage_options={**s3, "endpoint_url": proxy.url})
+        folder.write("list.json", b"[]")
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda name: folder.update("list.json", partial(_added, name)), names))
+    assert sorted(folder.read_json("list.json")) == names
+    assert folder.names() == {"list.json"}
 
 
 def test_the_lock_that_a_killed_process_has_left_is_no_obstacle(tmp_path: Path) -> None:

@@ -130,22 +130,42 @@ def _finish_plate(result: cellscale.PlateResult, *, silent: bool) -> None:
         sys.exit(PUBLISHED_WITH_FAILED_TILES)
 
 
+def _prices(context: click.Context, parameter: click.Parameter, given: str | None) -> dict[str, float]:
+    """Prices by kind of request from the text of the option."""
+    prices = {}
+    for entry in (given or "").split(",") if given else ():
+        kind, _, price = entry.partition("=")
+        try:
+            prices[kind.strip()] = float(price)
+        except ValueError as error:
+            raise click.BadParameter(f"{entry!r} is not a valid price; expected KIND=NUMBER, e.g. put=5.") from error
+    return prices
+
+
 @click.command("plan")
 @click.argument("image")
 @with_options(*LAYER, *PREDICTION)
+@click.option(
+    "--price",
+    callback=_prices,
+    metavar="KIND=PRICE,…",
+    help="Prices of a million requests, e.g. put=5,get=0.4,list=5: print what the run's requests cost.",
+)
 @as_json
-def plan_command(image: str, as_json: bool, **options: Any) -> None:
-    """Estimate what `segment` with the same options would do: tasks, I/O, memory and run time."""
+def plan_command(image: str, as_json: bool, price: dict[str, float], **options: Any) -> None:
+    """Estimate what `segment` with the same options would do: tasks, requests, bytes, memory and run time."""
     found = cellscale.plan(image, **options)
+    cost = found.price(price) if price else None
     if as_json:
-        click.echo(json_text(found.to_dict(), indent=1))
+        click.echo(json_text(found.to_dict() | ({} if cost is None else {"price": cost}), indent=1))
     else:
-        out.print(_forecast_table(found))
+        out.print(_forecast_table(found, cost))
 
 
-def _forecast_table(found: cellscale.Forecast) -> Table:
+def _forecast_table(found: cellscale.Forecast, cost: float | None) -> Table:
     sizes, seconds, window = found.bytes, found.worker_seconds, found.window_px
     labels = f"{byte_count(sizes['output'])} ({byte_count(sizes['output_uncompressed'])} uncompressed)"
+    total = found.io["total"]
     table = Table("plan", "")
     rows = {
         "frames": f"{found.planes} of {found.frame_px[0]} × {found.frame_px[1]} px",
@@ -154,6 +174,9 @@ def _forecast_table(found: cellscale.Forecast) -> Table:
         "tiles": str(found.tiles),
         "tasks": ", ".join(f"{name} {count}" for name, count in found.tasks.items()),
         "read from the source": f"{byte_count(sizes['read'])} before compression",
+        "requests": ", ".join(f"{kind} {total[kind]:,}" for kind in total if kind.isupper()),
+        "read and written": ", ".join(byte_count(int(total[name])) for name in ("read_bytes", "written_bytes")),
+        "price of the requests": "" if cost is None else f"{cost:.2f}",
         "scratch": byte_count(sizes["scratch"]),
         "labels": f"{found.label_dtype}, {labels}",
         "peak memory of a worker": byte_count(found.peak_worker_bytes),
@@ -161,7 +184,8 @@ def _forecast_table(found: cellscale.Forecast) -> Table:
         f"time here, {found.workers_here} workers": f"{duration(found.seconds_here)}; no join, no publishing",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        if value:
+            table.add_row(name, value)
     return table
 
 

@@ -25,7 +25,7 @@ from cellscale.kernels.touching import separated
 from cellscale.kernels.watershed import remove_small_holes
 from cellscale.kernels.weights import ronneberger
 from cellscale.methods.intensity import Intensity
-from cellscale.methods.parts.decoding import above, flooded_cells, marked_basins
+from cellscale.methods.parts.decoding import SQUARE, above, flooded_cells, marked_basins
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
@@ -76,6 +76,23 @@ def opened(mask: Mask, radius: int) -> Mask:
     return found
 
 
+def h_maxima(values: NDArray[np.uint8], h: int, radius: int) -> Mask:
+    """Tops that rise by at least h above every path to a higher pixel; a path is followed for at most `radius` px.
+
+    It is the h-maxima transform, values minus the reconstruction of values − h below them (Soille, 2003), with as many
+    geodesic steps as the radius has pixels: so a pixel depends on nothing farther away (ours).
+    """
+    raised = np.maximum(values, h) - h
+    for _ in range(radius):
+        # One geodesic step: a pixel takes the highest of its 3×3 neighbours, but no more than its own value.
+        grown = np.minimum(ndimage.maximum_filter(raised, footprint=SQUARE), values)
+        if np.array_equal(grown, raised):
+            break
+        raised = grown
+    found: Mask = values - raised >= h
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Markers:
     """Settings that turn the probability of a marker into markers."""
@@ -87,6 +104,11 @@ class Markers:
     radius: int = setting(-1, fitted=True)
     """Radius of the opening's disc, px; 0: none; −1: fitted by `fit_statistics`, 4 (8 px across, as the authors have
     it) or less where cells are small (ours)."""
+    h: float = 0.0
+    """Only the h-maxima of the probability above the threshold are markers, and nothing is opened; the authors have it
+    for round cells, 3 to 5 of 255. 0: every pixel above the threshold."""
+    h_radius: int = 32
+    """Longest path to a higher pixel, px; at least the radius of a cell (ours)."""
 
     @property
     def disc(self) -> int:
@@ -96,11 +118,13 @@ class Markers:
     @property
     def reach(self) -> int:
         """Radius of the part of the map that decides a marker's pixel, px."""
-        return self.fill_holes_px + 2 * self.disc
+        return max(self.h_radius, self.fill_holes_px) if self.h else self.fill_holes_px + 2 * self.disc
 
     def of(self, probability: NDArray[np.uint8]) -> Mask:
-        """Above the threshold, holes filled, opened."""
+        """Above the threshold, holes filled; then opened, or reduced to its h-maxima."""
         solid = remove_small_holes(above(probability, self.threshold), self.fill_holes_px)
+        if self.h:
+            return solid & h_maxima(probability, max(1, round(255 * self.h)), self.h_radius)
         return opened(solid, self.disc) if self.disc else solid
 
 

@@ -7,7 +7,7 @@ group's document names the attempt that made its arrays, and the data that they 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from cellscale.ngff.metadata import Node, attributes_of, parse_datasets, read_node, update_group
@@ -20,6 +20,8 @@ OBJECTS = "objects.parquet"
 """Name of an object table's folder, or its end."""
 COMPANIONS = (OBJECTS, "report")
 """Folders next to a label layer's arrays."""
+_NEVER = frozenset({*DOCUMENTS, "labels", "OME"})
+"""Places of the format in a group: they hold more than the arrays of one attempt, whatever a document says of them."""
 
 
 def noted(node: Node | None) -> Mapping[str, Any]:
@@ -83,6 +85,25 @@ def held(node: Node | None) -> set[str]:
     companions = {f"{prefix}{name}" for name in COMPANIONS} if token else set()
     companions |= {table} if (table := table_of(node)) else set()
     return {*(path.partition("/")[0] for path in paths), *companions, *listed_in(node, REPLACED)}
+
+
+def removable(names: Iterable[str], own: Iterable[str], there: Container[str]) -> list[str]:
+    """Names in a group that may be deleted once its document names other data.
+
+    A document of unknown origin may list any names. Only those of what is in the group count, and never places of the
+    format, hidden files and what the document names next.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names that the document holds, see `held`.
+    own : iterable of str
+        Paths of the data that it names next.
+    there : container of str
+        Names in the group.
+    """
+    kept = {path.partition("/")[0] for path in own} | _NEVER
+    return sorted(name for name in {*names} - kept if name in there and not name.startswith("."))
 
 
 def delete_parts(group: Store, names: Iterable[str]) -> None:

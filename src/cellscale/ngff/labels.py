@@ -34,6 +34,7 @@ from cellscale.ngff.attempts import (
     listed_in,
     prefix_of,
     published,
+    removable,
 )
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.label_layer import (
@@ -223,11 +224,11 @@ def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) 
         If the place is occupied by something that must not be replaced.
     """
     node = read_node(group, version)
+    if node is None and not group.occupied():
+        return None
     prefix = None if attempt is None else prefix_of(group, node, version, attempt)
     if prefix is not None:
         return prefix
-    if node is None and not group.occupied():
-        return None
     if overwrite:
         return f"{attempt}-"
     home, _, name = group.url.rpartition("/labels/")
@@ -317,19 +318,20 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
     """Let the layer's document name its arrays; return the names in the group that are no longer needed."""
     image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
     ome = {"multiscales": [layer.document(layer.name)], "image-label": image_label}
+    own = (*(level.path for level in layer.levels), *(f"{layer.prefix}{name}" for name in COMPANIONS))
     replaced: list[str] = []
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
         """Return the attributes that name this attempt's arrays, None if they do already; note what they replace."""
         if published(node) and attempt_of(node) == layer.attempt:
-            replaced[:] = sorted({*listed_in(node, REPLACED)} & layer.store.folder.names())
+            replaced[:] = removable(listed_in(node, REPLACED), own, layer.store.folder.names())
             return None
         if node is not None and attempt_of(node) != layer.attempt and not overwrite:
             raise ExistsError(
                 f"{layer.url} was published by another run meanwhile. Choose another --layer, or use --overwrite."
             )
         there = layer.store.folder.names()
-        replaced[:] = sorted(held(node) & there)
+        replaced[:] = removable(held(node), own, there)
         return attributes_of(layer.version, ome, _extra(layer, node, replaced, there))
 
     update_group(layer.store, layer.version, changed)

@@ -12,7 +12,16 @@ from typing import Any
 
 from cellscale.errors import ExistsError, InputError
 from cellscale.ngff import consolidated
-from cellscale.ngff.attempts import attempt_of, claim, delete_parts, delete_replaced, held, kept_of, published
+from cellscale.ngff.attempts import (
+    attempt_of,
+    claim,
+    delete_parts,
+    delete_replaced,
+    held,
+    kept_of,
+    published,
+    removable,
+)
 from cellscale.ngff.label_list import names_of
 from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
 from cellscale.ngff.names import child_path
@@ -110,19 +119,19 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     store, old, shown = place.store, read_node(place.store), redacted_values(metadata)
     layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else []
     arrays: list[str] = []
+    paths = [str(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
 
     def changed(node: Node | None) -> Mapping[str, Any] | None:
         if published(node) and attempt_of(node) == place.attempt:
             return None
         if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
             raise ExistsError(f"{store.url} was written by another process meanwhile. Choose another destination.")
-        arrays[:] = sorted(held(node) & store.folder.names())
+        arrays[:] = removable(held(node), paths, store.folder.names())
         return attributes_of(place.version, ome, {"cellscale": {**shown, **kept_of(node, place.attempt, arrays)}})
 
     update_group(store, place.version, changed)
     store.delete_object(".zmetadata")
     parent, _, name = store.url.rpartition("/")
-    paths = [str(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
     consolidated.refresh(
         Store(url=parent, storage_options=store.storage_options),
         place.version,

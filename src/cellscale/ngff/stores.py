@@ -100,6 +100,17 @@ class _CountedStore(WrapperStore[ZarrStore]):
             await super().delete(key)
 
 
+class _OverwritingStore(WrapperStore[ZarrStore]):
+    """A zarr store whose objects are written whole, and never read.
+
+    zarr reads a shard before it writes one, also where every chunk of it is new.
+    """
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return None: every object is made anew."""
+        return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Store:
     """A folder of Zarr documents and chunks: URL and fsspec options, nothing open."""
@@ -256,7 +267,7 @@ class Store:
         path : str
             The array, below the store.
         mode : {"r", "r+"}
-            Read, or write as well.
+            Read; or write whole objects, whose former content is not read.
         document : str, optional
             Result of `array_document`, so that opening the array takes no request; None: it is read now.
         absent : set of str, optional
@@ -275,6 +286,7 @@ class Store:
         with explained("open array", url, self.storage_options):
             store, prefix = self._zarr(read_only=mode == "r")
             store = store if absent is None else _Noting(store, absent)
+            store = _OverwritingStore(store) if mode == "r+" else store
         bounded = BoundedStore(store)
         try:
             with explained("open array", url, self.storage_options):

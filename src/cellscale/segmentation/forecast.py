@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from cellscale.errors import check_known
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run
+from cellscale.segmentation.report import TOTAL
+from cellscale.segmentation.request_forecast import requests_of
 from cellscale.segmentation.trial import trial
 from cellscale.segmentation.volumes import shards_of
 from cellscale.segmentation.work_items import Step
+from cellscale.storage.traffic import Kind
 from cellscale.types import Box
 
 LABELS = np.dtype(np.uint32)
@@ -47,6 +51,9 @@ class Forecast:
     """Pixels predicted for each pixel of the image."""
     bytes: Mapping[str, int]
     """Bytes read by each step and in total, of scratch, and of the output with and without compression."""
+    io: Mapping[str, Mapping[str, int | float]]
+    """Requests of each step, of the driver and in total, with the bytes that they read and write as stored; their
+    entries are those of `Report.io`."""
     peak_worker_bytes: int
     """Peak memory of a worker."""
     worker_seconds: Mapping[str, float]
@@ -56,6 +63,24 @@ class Forecast:
     workers_here: int
     trial: Mapping[str, float]
     """Measurements of the trial."""
+
+    def price(self, prices: Mapping[str, float]) -> float:
+        """Price of the requests of the run.
+
+        Parameters
+        ----------
+        prices : mapping
+            Price of a million requests by their kind: PUT, GET, LIST, HEAD, DELETE, in any case; others are free.
+
+        Raises
+        ------
+        MissingError
+            For another kind.
+        """
+        named = {kind.upper(): price for kind, price in prices.items()}
+        check_known("kind of requests", named, get_args(Kind))
+        total = self.io[TOTAL]
+        return sum(total.get(kind, 0) * price for kind, price in named.items()) / 1e6
 
     def to_dict(self) -> dict[str, Any]:
         """Return the forecast in JSON's types."""
@@ -108,6 +133,7 @@ def forecast(run: Run, networks: Networks) -> Forecast:
         halo_cost=height * width / core.area,
         predicted_px_per_px=len(run.windows) * height * width / frame_px,
         bytes=_source_bytes(run) | _written_bytes(run, measured),
+        io=_io(run, steps, measured),
         peak_worker_bytes=int(measured["peak_bytes"]),
         worker_seconds=seconds,
         seconds_here=sum(seconds.values()) / workers,
@@ -124,6 +150,19 @@ def _seconds(run: Run, measured: Mapping[str, float]) -> dict[str, float]:
         "predict": measured["predict_s"] * len(run.planes) * len(run.windows),
         "decode": measured["decode_s"] * px / measured["tile_px"],
     }
+
+
+def _io(run: Run, steps: Sequence[Step], measured: Mapping[str, float]) -> dict[str, dict[str, int | float]]:
+    """Requests of each step, of the driver and in total."""
+    stored_bytes = {
+        "source": measured["source_bytes_per_px"],
+        "maps": measured["maps_bytes"] / measured["core_px"],
+        "fragments": measured["fragments_bytes"] / measured["tile_px"],
+        "record": measured["record_bytes"] / measured["tile_px"],
+        "labels": measured["fragments_bytes"] / measured["tile_px"],
+    }
+    found = {name: traffic.to_dict() for name, traffic in requests_of(run, steps, stored_bytes).items()}
+    return {name: {key: n for key, n in entry.items() if key != "waiting_s"} for name, entry in found.items()}
 
 
 def _source_bytes(run: Run) -> dict[str, int]:

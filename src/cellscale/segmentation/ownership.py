@@ -12,17 +12,23 @@ import contextlib
 import dataclasses
 import math
 import re
+import reprlib
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellscale.errors import CellscaleError, DamagedError, OvertakenError
+from cellscale.errors import CellscaleError, ChangedError, DamagedError, InputError, OvertakenError
 from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
 
 PLAN = "plan.json"
+CHANGED = "changed.json"
+"""In an attempt's folder: what has changed in the run's input since its first read."""
+RECORD_FORMAT = 1
+"""Format of plans, records and scratch objects: counted up with each change after which a build cannot go on with the
+run of an earlier one."""
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
 _ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
 GLANCE_S = 5.0
@@ -84,7 +90,7 @@ class Ownership:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Raise OvertakenError instead of an error that occurs while another driver owns the run.
+        """Raise OvertakenError instead of an error that occurs while another driver owns the run; note a ChangedError.
 
         The other driver may have deleted objects that this one needs.
         """
@@ -96,6 +102,9 @@ class Ownership:
             overtaken = self.overtaken()
             if overtaken is not None:
                 raise overtaken from error
+            if isinstance(error, ChangedError):
+                # For most users the input will not be again as it was: with `--overwrite` the next command starts anew.
+                self.scratch.write_json(CHANGED, str(error))
             raise
 
     def overtaken(self) -> OvertakenError | None:
@@ -149,18 +158,38 @@ def _attempts(home: Folder) -> list[str]:
 
 
 def stored_plan(home: Folder) -> dict[str, Any] | None:
-    """The plan of the run in a folder, or None where there is none; DamagedError for a damaged one."""
+    """The plan of the run in a folder, or None where there is none.
+
+    Raises
+    ------
+    DamagedError
+        If it is damaged.
+    InputError
+        If a build of cellscale has written it whose records this one does not understand.
+    """
     try:
         found = home.read_json(PLAN)
     except DamagedError as error:
         raise DamagedError(f"{error} Or start over with --overwrite.") from error
     if found is None:
         return None
+    _check_format(found, home)
     if not isinstance(found, dict) or any(not isinstance(found.get(name), kind) for name, kind in _ENTRIES.items()):
         raise DamagedError(f"{home.url}/{PLAN} is damaged: it is not a plan. Start over with --overwrite.")
     if not _ATTEMPT.fullmatch(found["attempt"]):
         raise DamagedError(f"{home.url}/{PLAN} is damaged: {found['attempt']!r} is not an attempt's name.")
     return found
+
+
+def _check_format(plan: Any, home: Folder) -> None:
+    """Raise InputError for a plan whose records have another format."""
+    known = plan.get("record_format") if isinstance(plan, dict) else None
+    if not isinstance(plan, dict) or "digest" not in plan or known == RECORD_FORMAT:
+        return
+    raise InputError(
+        f"{home.url} holds an unfinished run of another build of cellscale, with records of format "
+        f"{reprlib.repr(known)}; expected {RECORD_FORMAT}. Finish it with that build, or start over with --overwrite."
+    )
 
 
 def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
@@ -180,6 +209,7 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Owne
         home=home, attempt=attempt or f"{run.digest[:16]}-{uuid.uuid4().hex[:12]}", token=uuid.uuid4().hex
     )
     plan = {"digest": run.digest, "description": run.description, "allow_failed_tiles": allow_failed_tiles}
+    plan["record_format"] = RECORD_FORMAT
     # Listed before the plan is written: what a driver writes that signs after this one is never among them.
     before = [] if resumed else _attempts(home)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -93,6 +94,9 @@ class Settings:
         for name in ("window_size", "batch", "threads", "tile_size"):
             if not 1 <= getattr(self, name) <= MAX_SETTING:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected 1 to {MAX_SETTING}.")
+        # An unfinished run's plan has it as well, which may be damaged.
+        if self.task_px is not None and (type(self.task_px) is not int or not 1 <= self.task_px < 2**53):
+            raise InputError(f"Setting 'task_px' is {reprlib.repr(self.task_px)}; expected a whole number above 0.")
         check_device(self.device)
         SliceRules(threshold=self.z_threshold, measure=self.z_measure, max_gap=self.z_max_gap)
         if self.frames is not None and len(self.frames) != 2:

@@ -42,14 +42,14 @@ def _rows_and_columns(run: Run, window: int) -> tuple[NDArray[np.int64], NDArray
     return mirrored(box.y0, box.y1, run.grid.shape[0]), mirrored(box.x0, box.x1, run.grid.shape[1])
 
 
-def _source_box(run: Run, window: int) -> Box:
+def source_box(run: Run, window: int) -> Box:
     """The pixels of the frame that a window shows."""
     rows, columns = _rows_and_columns(run, window)
     return Box(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
 
 
 def _input(run: Run, window: int, mappings: Sequence[Mapping], pixels: Image) -> NDArray[np.float32]:
-    """The network's input, (c, y, x), mirrored beyond the frame, from the pixels of `_source_box`."""
+    """The network's input, (c, y, x), mirrored beyond the frame, from the pixels of `source_box`."""
     rows, columns = _rows_and_columns(run, window)
     mapped = np.stack([mapping(channel) for mapping, channel in zip(mappings, pixels, strict=True)])
     return np.ascontiguousarray(mapped[:, rows - rows.min()][:, :, columns - columns.min()])
@@ -63,7 +63,7 @@ def _batches(
     planes = sorted({item[0] for item in items})
     mappings = {plane: mappings_of(run, plane, records) for plane in planes}
     references = {plane: reference_of(run, plane, records) for plane in planes}
-    boxes = [(plane, _source_box(run, window)) for plane, window in items]
+    boxes = [(plane, source_box(run, window)) for plane, window in items]
     read = read_each(run, boxes, references, channels=channels)
     wanted = list(run.channels) if channels is None else slice(None)
     for start in range(0, len(items), size):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from cellscale.errors import DamagedError
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.metadata import write_group
 from cellscale.ngff.stores import Store
@@ -75,11 +76,19 @@ class Report:
                 found[key] = round(found.get(key, 0) + value, 3)
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read back what `to_dict` returned; other entries are ignored."""
-        found = {field.name: stored[field.name] for field in dataclasses.fields(cls) if field.name in stored}
-        for name, kind in _FAILURES.items():
-            found[name] = [kind.from_dict(entry) for entry in found.get(name, [])]
+    def from_dict(cls, stored: Any, place: str) -> Self:
+        """Read back what `to_dict` returned; other entries are ignored. DamagedError, naming the place, for others."""
+        try:
+            found = {field.name: stored.get(field.name) for field in dataclasses.fields(cls)}
+            found = {name: value for name, value in found.items() if value is not None}
+            for name, kind in _FAILURES.items():
+                found[name] = [kind.from_dict(entry) for entry in found.get(name, [])]
+        except (TypeError, AttributeError) as error:
+            raise DamagedError(f"{place} is damaged: it is not a report of a run ({error}).") from error
+        kinds = {name: type(value) for name, value in vars(cls(seams={})).items()}
+        for name, value in found.items():
+            if not isinstance(value, kinds[name]):
+                raise DamagedError(f"{place} is damaged: its entry {name!r} is a {type(value).__name__}.")
         return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,8 +107,8 @@ _FAILURES: dict[str, type[Region] | type[FailedTile]] = {
 
 def stored_report(layer: LabelLayer) -> Report:
     """Read the report in a layer's folder; an empty one if there is none."""
-    stored = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON) or {}
-    return Report.from_dict(stored)
+    folder = Folder(url=layer.place("report"), storage_options=layer.storage_options)
+    return Report.from_dict(folder.read_json(JSON) or {}, f"{folder.url}/{JSON}")
 
 
 def document(run: Run, report: Report, *, layer: str, error: str | None = None) -> dict[str, Any]:

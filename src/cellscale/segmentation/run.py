@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from cellscale.errors import CellscaleError, ChangedError, OvertakenError, RunError
+from cellscale.errors import CellscaleError, OvertakenError, RunError
 from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
 from cellscale.ngff.labels import LabelLayer, publish_labels
+from cellscale.ngff.metadata import entries_of
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import failures, placeholders, verification
 from cellscale.segmentation.decode import decode
@@ -32,7 +33,7 @@ from cellscale.segmentation.report import DRIVER, Report, stored_report, write_c
 from cellscale.segmentation.seam_quality import layer_quality, seams_in_record
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
-from cellscale.segmentation.target import CHANGED, Target, resumed
+from cellscale.segmentation.target import Target, resumed
 from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices, shards_of
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.traffic import Traffic, counting
@@ -154,8 +155,6 @@ def _finished(
             discard(run, target, owner.attempt)
         raise
     except CellscaleError as error:
-        if isinstance(error, ChangedError) and owner.owns():
-            owner.scratch.write_json(CHANGED, str(error))
         if target.report:
             report.add_io(DRIVER, traffic.taken())
             write_copy(run, report, target.report, layer=target.layer, error=str(error))
@@ -175,7 +174,7 @@ def _finished(
 def _as_begun(run: Run) -> Run:
     """The run with the tasks that it began with, whose records are there."""
     old = stored_plan(run.scratch)
-    return run if old is None else with_tasks_of(run, old["description"]["settings"]["task_px"])
+    return run if old is None else with_tasks_of(run, entries_of(old["description"].get("settings")).get("task_px"))
 
 
 def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:

@@ -126,27 +126,28 @@ def read_each(
     ChangedError, StoreError
         As `read_checked` does.
     """
-    for plane, group in _together(run, boxes, references, len(channels or run.image.channels)):
+    grids = {plane: reference.grid for plane, reference in references.items()}
+    for plane, group in read_together(run, boxes, grids, len(channels or run.image.channels)):
         union = reduce(Box.hull, group)
         pixels = read_checked(run, plane, union, references[plane], channels=channels)
         for box in group:
             yield pixels[(slice(None), *box.within(union).slices)]
 
 
-def _together(
-    run: Run, boxes: Sequence[tuple[int, Box]], references: Mapping[int, Reference], channels: int
+def read_together(
+    run: Run, boxes: Sequence[tuple[int, Box]], grids: Mapping[int, ChunkGrid], channels: int
 ) -> Iterator[tuple[int, list[Box]]]:
     """Planes and their boxes that are read at once: whole rows of boxes, parts of a row where one is too large."""
     pixel = run.image.dtype.itemsize * channels
     for plane, of_plane in groupby(boxes, key=lambda box: box[0]):
         group: list[Box] = []
         for part in _rows([box for _, box in of_plane]):
-            size = references[plane].grid.whole(reduce(Box.hull, [*group, *part])).area * pixel
+            size = grids[plane].whole(reduce(Box.hull, [*group, *part])).area * pixel
             if group and size > SHARED_BYTES:
                 yield plane, group
                 group = []
             group += part
-            if references[plane].grid.whole(reduce(Box.hull, group)).area * pixel > SHARED_BYTES:
+            if grids[plane].whole(reduce(Box.hull, group)).area * pixel > SHARED_BYTES:
                 yield from ((plane, [box]) for box in group)
                 group = []
         if group:

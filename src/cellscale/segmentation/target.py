@@ -6,16 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from cellscale.errors import ExistsError, InputError, StoreError
+from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.ngff.label_list import names_of
 from cellscale.ngff.labels import LabelLayer, check_free, check_target, list_labels, open_labels
 from cellscale.ngff.metadata import read_node
-from cellscale.segmentation.ownership import stored_plan
+from cellscale.segmentation.ownership import CHANGED, stored_plan
 from cellscale.segmentation.plan import Planned, differences
 from cellscale.storage.folder import Folder
-
-CHANGED = "changed.json"
-"""In an attempt's folder: what has changed in the image since its first read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +45,13 @@ def _earlier(run: Planned, target: Target) -> dict[str, Any] | None:
     ------
     InputError
         If the unfinished run has other settings, or makes placeholders unasked, and `overwrite` is not set.
+        Also if another build of cellscale has begun it whose records this one does not understand.
     DamagedError
         If its plan is damaged, and `overwrite` is not set.
     """
     try:
         old = stored_plan(run.scratch)
-    except StoreError:
+    except (DamagedError, InputError):
         if not target.overwrite:
             raise
         return None

@@ -28,6 +28,7 @@ from cellscale.segmentation.predict import predictions_of
 from cellscale.segmentation.records import WORK_ITEMS, compressed, put
 from cellscale.segmentation.source import chunk_grid
 from cellscale.storage.folder import Folder
+from cellscale.storage.traffic import counting
 from cellscale.tiling.candidates import arrays_of
 from cellscale.tiling.tiles import Grid
 from cellscale.types import Box, Candidates, Image, part_of
@@ -41,16 +42,18 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     Returns
     -------
     dict
-        intensity_s_per_px; predict_s of a window; decode_s of a tile, compilation left out; maps_bytes of a window's
-        core, fragments_bytes and record_bytes of a tile, as they are stored; tile_px; core_px; peak_bytes of the
-        process.
+        intensity_s_per_px; source_bytes_per_px of a channel, as stored; predict_s of a window; decode_s of a tile,
+        compilation left out; maps_bytes of a window's core, fragments_bytes and record_bytes of a tile, as they are
+        stored; tile_px; core_px; peak_bytes of the process.
     """
     run, networks, window = dataclasses.replace(run, scratch=SCRATCH), fuse_batchnorm(networks), len(run.windows) // 2
     grid = chunk_grid(run)
     seen = grid.whole(run.windows.window_box(window).clip(Box.of(run.grid.shape)))
     began = time.perf_counter()
-    mappings = {WORK_ITEMS: np.zeros((1, 1), np.int64), **measure_boxes(run, {0: [seen]}, grid)}
+    with counting() as traffic:
+        mappings = {WORK_ITEMS: np.zeros((1, 1), np.int64), **measure_boxes(run, {0: [seen]}, grid)}
     measuring = time.perf_counter() - began
+    depth = run.image.size("z") if run.settings.z_mode == "max_projection" else 1
     put(SCRATCH, run.intensity_statistics.record_name(0).path, mappings)
     began = time.perf_counter()
     ((_, found),) = predictions_of(run, networks, [(0, window)])
@@ -68,6 +71,7 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     decoding = time.perf_counter() - began
     return {
         "intensity_s_per_px": measuring / seen.area,
+        "source_bytes_per_px": traffic.read_bytes / (seen.area * run.image.size("c") * depth),
         "predict_s": predicting,
         "decode_s": decoding,
         "maps_bytes": maps.nbytes,

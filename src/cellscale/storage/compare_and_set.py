@@ -3,7 +3,8 @@
 Where the store can compare before it writes (S3 `If-Match`, Google `ifGenerationMatch`, Azure `If-Match`), a write that
 finds another version than was read is refused, and the change is repeated on the new content. Elsewhere a lock is
 held while the object is read, changed and written: the kernel's on file systems, which ends with its process, or an
-object with a lease where there is no such lock.
+object with a lease where there is no such lock. The same for a store whose versions are wrong: it refuses every write,
+although no one else changes the object.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ _Read: TypeAlias = Callable[[Any, str], tuple[bytes | None, Version]]
 
 ATTEMPTS = 100
 """Greatest number of attempts of one change; in each, at least one of the writers succeeds."""
+REFUSALS = 8
+"""Refused writes in a row of one content after which a store's versions count as wrong: a true conflict is the change
+of another writer."""
 LEASE_S = 20.0
 """Time after which the holder of an unchanged lock object counts as dead, s; a lock is held for a few requests."""
 POLL_S = 0.05
@@ -119,13 +123,19 @@ def read(fs: AbstractFileSystem, path: str, *, start: int | None = None, stop: i
     return content
 
 
-def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> bool | None:
-    """Make a change if the object is still the one that was read; False after a conflict, None if it cannot compare."""
+def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> tuple[bool | None, bytes | None]:
+    """Make a change if the object is still the one that was read.
+
+    Returns
+    -------
+    tuple
+        Whether it was made: False after a conflict, None if the store cannot compare. The content that was read.
+    """
     read_version, write_if = _CONDITIONAL[kind]
     content, version = read_version(fs, path)
     made = change(content)
     if made is None:
-        return True
+        return True, content
     try:
         if made == DELETED:
             # No file system can delete on a condition; who adds something reads it back and adds it again.
@@ -139,11 +149,11 @@ def _compared(fs: AbstractFileSystem, path: str, change: Change, kind: str) -> b
     except failures() as error:
         status = status_of(error)
         if isinstance(error, FileExistsError) or status in _CONFLICTS or (status == _GONE and version is not None):
-            return False
+            return False, content
         if status == _UNSUPPORTED:
-            return None
+            return None, content
         raise
-    return True
+    return True, content
 
 
 def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[bytes], None]) -> None:
@@ -167,12 +177,14 @@ def update(fs: AbstractFileSystem, path: str, change: Change, write: Callable[[b
         If other writers always came first.
     """
     kind = next((protocol for protocol in _CONDITIONAL if protocol in protocols(fs)), None)
+    contents: list[bytes | None] = []
     for _ in range(ATTEMPTS if kind else 0):
-        done = _compared(fs, path, change, str(kind))
-        if done is None:
-            break
+        done, content = _compared(fs, path, change, str(kind))
         if done:
             return
+        contents = [*contents[-REFUSALS:], content] if content in contents[-1:] else [content]
+        if done is None or len(contents) > REFUSALS:
+            break
         time.sleep(random.uniform(0, POLL_S))
     else:
         if kind:

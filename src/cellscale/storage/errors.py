@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import lzma
 import struct
 import sys
@@ -89,7 +90,8 @@ def advice(error: BaseException, url: str) -> str:
             )
         return f"Check the credentials: {_KEYS[_EXTRAS.get(url.partition(':')[0], 's3')]}."
     if is_local(url):
-        return "Check the path."
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return "Free some space there, then repeat the command." if full else "Check the path."
     return "Check the URL, the storage options and the connection."
 
 

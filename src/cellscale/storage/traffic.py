@@ -34,6 +34,15 @@ class Traffic:
     waiting_s: float = 0.0
     """Time until the answers, s; requests at the same time count one by one."""
 
+    def __add__(self, other: Traffic) -> Traffic:
+        """Return the sum of both."""
+        return Traffic(
+            requests=self.requests + other.requests,
+            read_bytes=self.read_bytes + other.read_bytes,
+            written_bytes=self.written_bytes + other.written_bytes,
+            waiting_s=self.waiting_s + other.waiting_s,
+        )
+
     def taken(self) -> Traffic:
         """Return the requests so far, and begin anew."""
         with _LOCK:

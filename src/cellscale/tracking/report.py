@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from cellscale.errors import DamagedError
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.metadata import write_group
+from cellscale.ngff.metadata import entries_of, write_group
 from cellscale.ngff.stores import Store
 from cellscale.segmentation.report import JSON, PAGE, Report, html_page, pairs, section, steps_table
 from cellscale.storage.folder import Folder
@@ -75,6 +76,11 @@ def _page(told: dict[str, Any], *, drawn: bool) -> str:
 
 
 def stored_report(layer: LabelLayer) -> tuple[Counts, Report]:
-    """Read back what `write_report` has written."""
-    told = Folder(url=layer.place("report"), storage_options=layer.storage_options).read_json(JSON)
-    return Counts(**told["counts"]), Report.from_dict(told["report"])
+    """Read back what `write_report` has written; DamagedError if something else is there."""
+    folder = Folder(url=layer.place("report"), storage_options=layer.storage_options)
+    told, place = entries_of(folder.read_json(JSON)), f"{folder.url}/{JSON}"
+    counts = entries_of(told.get("counts"))
+    names = [field.name for field in dataclasses.fields(Counts)]
+    if any(type(counts.get(name)) is not int for name in names):
+        raise DamagedError(f"{place} is damaged: it has no counts of a tracking run. The layer itself is complete.")
+    return Counts(**{name: counts[name] for name in names}), Report.from_dict(told.get("report"), place)
