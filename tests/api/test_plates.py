@@ -196,16 +196,13 @@ def foreign_plate(url: Path, version: str) -> list[str]:
     groups: dict[str, Any] = {"": ("plate", content), **dict.fromkeys(wells, ("well", fields))}
     for name in (*groups, "A", "B", *names):
         kind, value = groups.get(name, ("multiscales", image))
-        inner = {kind: value if kind == "multiscales" else {**value, "version": version}}
-        if version == "0.4":
-            inner = {kind: [{**value[0], "version": version}]} if kind == "multiscales" else inner
-        told = {"ome": {kind: value, "version": version}} if version == "0.5" else inner
+        value = [{**value[0], "version": version}] if kind == "multiscales" else {**value, "version": version}
+        told = {"ome": {kind: value, "version": version}} if version == "0.5" else {kind: value}
         attributes = {} if name in ("A", "B") else told
         zarr.create_group(str(url / name), zarr_format=2 if version == "0.4" else 3, attributes=attributes)
     for number, name in enumerate(names):
-        zarr.create_array(
-            str(url / name / "0"), data=pixels(number), chunks=(32, 32), zarr_format=2 if version == "0.4" else 3
-        )
+        options: dict[str, Any] = {"zarr_format": 2} if version == "0.4" else {"dimension_names": ("y", "x")}
+        zarr.create_array(str(url / name / "0"), data=pixels(number), chunks=(32, 32), **options)
     return names
 
 
