@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import cellscale
-from cellscale.errors import ExistsError, InputError, MissingError, RunError
+from cellscale.errors import ChangedError, ExistsError, InputError, MissingError, RunError
 from cellscale.linking.links import LinkRules
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
@@ -265,3 +265,30 @@ def test_frames_without_objects(tmp_path: Path) -> None:
     image = stored(tmp_path, [np.zeros(SHAPE, np.uint32)] * 3)
     assert not np.any(tracked(image))
     assert len(rows(image, "tracks")) == 0
+
+
+@pytest.mark.parametrize("step", ["objects", "links", "numbers"])
+@pytest.mark.parametrize("frame", [0, 3])
+def test_a_layer_that_changes_while_it_is_tracked_is_named(tmp_path: Path, step: str, frame: int) -> None:
+    """Another program swaps two numbers: areas and counts stay as they are, the tracks would be those of others.
+
+    Frame 3 is read with frame 2 by the first task, and for itself by the second.
+    """
+    image = stored(tmp_path, cells())
+    layer = open_labels(image.url, "cells")
+
+    def swaps(work: Any, shared: Any, tasks: Sequence[Task], *, gpu: bool = False) -> Iterator[tuple[Task, Any]]:
+        for number, done in enumerate(one_by_one(work, shared, tasks, gpu=gpu)):
+            yield done
+            if (number, done[0].record.step) == (0, step):
+                labels = layer.read(Box.of(SHAPE), t=frame)
+                swapped = np.select([labels == 1, labels == 3], [3, 1], labels).astype(np.uint32)
+                layer.write(swapped, Box.of(SHAPE), t=frame)
+
+    with pytest.raises(ChangedError, match=rf"Frame {frame} of .*cells has other labels now.*--overwrite"):
+        tracked(image, "tracks", window=3, executor=swaps)
+    assert list_labels(image.url) == ("cells",)
+    with pytest.raises(ChangedError, match="has other labels now"):
+        tracked(image, "tracks", window=3)
+    after = tracked(image, "tracks", window=3, overwrite=True)
+    assert all(np.array_equal(*planes) for planes in zip(after, tracked(image, "again"), strict=True))
