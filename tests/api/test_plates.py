@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ome_zarr_models
 import pytest
 import yaozarrs
+import zarr
 from click.testing import CliRunner
+from matplotlib import colormaps
+from PIL import Image
 
 import cellscale
 from cellscale.api.plate_results import evaluate_plate, export_plate_table, measure_plate, plate_overview
@@ -21,7 +28,9 @@ from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import write_plate
 from cellscale.ngff.writer import create_image
 from cellscale.types import Box
+from cellscale.viewers.pictures import plate_of_counts
 from tests.blobs import blobs_model, blurred_noise
+from tests.support.killed import killed_until_done
 
 WELLS = ("A/1", "A/2", "B/1")
 SIDE = 40
@@ -135,6 +144,134 @@ def test_a_job_that_was_stopped_resumes(tmp_path: Path) -> None:
         assert list(result.images) == names
         assert result.reused == tuple(names[:3] if not overwrite else names)
     assert [open_labels(f"{url}/{name}", "cells").attempt for name in names[:3]] == attempts
+
+
+def drive(url: str, kills: Path) -> None:
+    """Segment a plate; die when three images are done, then in the midst of the fifth one."""
+
+    def on_progress(step: str, done: int, total: int) -> None:
+        if (step, done) == ("images", 3):
+            die("images")
+
+    def on_status(step: str, message: str) -> None:
+        if message.startswith("B/1/0: decode 1"):
+            die("decode")
+
+    def die(mark: str) -> None:
+        if not (kills / mark).exists():
+            (kills / mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(url, on_progress=on_progress, on_status=on_status)
+
+
+def test_a_job_that_was_killed_resumes_with_equal_labels(tmp_path: Path) -> None:
+    url, kills = str(tmp_path / "plate.zarr"), tmp_path / "kills"
+    names = made_plate(url)
+    kills.mkdir()
+    assert killed_until_done(drive, url, kills) == 2
+    assert {path.name for path in kills.iterdir()} == {"images", "decode"}
+    assert run(url).reused == tuple(names)
+    for name in names:
+        np.testing.assert_array_equal(labels(f"{url}/{name}"), alone(f"{url}/{name}", "alone"))
+        assert not list(Path(url, name).glob(".cellscale*"))
+
+
+def foreign_plate(url: Path, version: str) -> list[str]:
+    """A plate of 2 × 3 wells with two fields each, as the specification describes it, written by zarr alone."""
+    wells = [f"{row}/{column}" for row in "AB" for column in ("1", "2", "3")]
+    names = [f"{well}/{field}" for well in wells for field in "01"]
+    listed = [{"path": well, "rowIndex": "AB".index(well[0]), "columnIndex": int(well[2]) - 1} for well in wells]
+    content = {
+        "rows": [{"name": row} for row in "AB"],
+        "columns": [{"name": column} for column in ("1", "2", "3")],
+        "wells": listed,
+        "acquisitions": [{"id": 0}],
+        "field_count": 2,
+    }
+    fields = {"images": [{"path": field, "acquisition": 0} for field in "01"]}
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.5]}]}]
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    image = [{"axes": axes, "datasets": levels}]
+    groups: dict[str, Any] = {"": ("plate", content), **dict.fromkeys(wells, ("well", fields))}
+    for name in (*groups, "A", "B", *names):
+        kind, value = groups.get(name, ("multiscales", image))
+        value = [{**value[0], "version": version}] if kind == "multiscales" else {**value, "version": version}
+        told = {"ome": {kind: value, "version": version}} if version == "0.5" else {kind: value}
+        attributes = {} if name in ("A", "B") else told
+        zarr.create_group(str(url / name), zarr_format=2 if version == "0.4" else 3, attributes=attributes)
+    for number, name in enumerate(names):
+        options: dict[str, Any] = {"zarr_format": 2} if version == "0.4" else {"dimension_names": ("y", "x")}
+        zarr.create_array(str(url / name / "0"), data=pixels(number), chunks=(32, 32), **options)
+    return names
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_plate_of_another_program(tmp_path: Path, version: str) -> None:
+    url = tmp_path / "plate.zarr"
+    names = foreign_plate(url, version)
+    (url / "B/2/1/0" / ("1.1" if version == "0.4" else "c/1/1")).write_bytes(b"damaged")
+    result = run(str(url))
+    assert list(result.failed) == ["B/2/1"]
+    done = [name for name in names if name != "B/2/1"]
+    assert list(result.images) == done
+    for name in done[::4]:
+        np.testing.assert_array_equal(labels(f"{url}/{name}"), alone(f"{url}/{name}", "alone"))
+    group = zarr.open_group(url, mode="r")
+    assert type(ome_zarr_models.open_ome_zarr(group)).__name__ == "HCS"
+    assert type(ome_zarr_models.open_ome_zarr(group["A/1"])).__name__ == "Well"
+    assert type(ome_zarr_models.open_ome_zarr(group["A/1/0"])).__name__ == "Image"
+    if version == "0.5":
+        yaozarrs.validate_zarr_store(str(url))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ngio_opens_a_segmented_plate(tmp_path: Path, version: str) -> None:
+    ngio = pytest.importorskip("ngio", reason="ngio is not installed: pip install ngio")
+    url = tmp_path / "plate.zarr"
+    names = foreign_plate(url, version)
+    result = run(str(url), wells="A/*")
+    plate = ngio.open_ome_zarr_plate(str(url))
+    assert sorted(plate.images_paths()) == names
+    for name in result.images:
+        row, column, field = name.split("/")
+        image = plate.get_image(row, int(column), field)
+        assert image.list_labels() == ["cells"]
+        np.testing.assert_array_equal(image.get_label("cells").get_array(), labels(f"{url}/{name}"))
+
+
+def test_commands_take_a_plate(tmp_path: Path) -> None:
+    url, model = str(tmp_path / "plate.zarr"), str(tmp_path / "model")
+    names = made_plate(url)
+    cellscale.save_model(blobs_model(), model)
+    runner, trust = CliRunner(), ("--trust-model", "tests.blobs", "--set", "precision=fp32", "--serial")
+    damage(f"{url}/A/2/0")
+    done = runner.invoke(cli, ["--quiet", "segment", url, "--model", model, "--json", *trust])
+    assert done.exit_code == 3
+    told = json.loads(done.stdout)
+    assert list(told["failed"]) == ["A/2/0"]
+    assert list(told["images"]) == [name for name in names if name != "A/2/0"]
+    done = runner.invoke(cli, ["evaluate", url, "--ground-truth", "cells", "--wells", "A/1,B/*", "--json"])
+    scores = json.loads(done.stdout)
+    assert (scores["f1"], list(scores["images"])) == (1.0, ["A/1/0", "A/1/1", "B/1/0", "B/1/1"])
+    rows = tmp_path / "rows.csv"
+    done = runner.invoke(cli, ["table", url, "--wells", "B/*", "--output", str(rows)])
+    assert done.output.startswith(f"{len(rows.read_text().splitlines()) - 1} objects")
+    picture = tmp_path / "plate.png"
+    done = runner.invoke(cli, ["preview", url, "--wells", "A/1,B/1", "--output", str(picture)])
+    assert done.exit_code == 0, done.output
+    cells = {well: sum(told["images"][f"{well}/{field}"]["cells"] for field in "01") for well in ("A/1", "B/1")}
+    assert picture.read_bytes() == plate_of_counts(cells, "cells in 'cells'")
+
+
+def test_the_overview_has_a_field_for_each_well() -> None:
+    """Wells with equal numbers of cells have equal colours; wells that are not named stay white."""
+    with Image.open(io.BytesIO(plate_of_counts({"A/1": 0, "A/10": 8, "B/2": 8}, "cells"))) as drawn:
+        picture = np.asarray(drawn.convert("RGB"))
+    least, most = (np.round(255 * np.array(colormaps["YlGn"](end)[:3])) for end in (0.0, 1.0))
+    none, eight = (int((picture == colour).all(axis=-1).sum()) for colour in (least, most))
+    assert none > 1000
+    assert eight == pytest.approx(2 * none, rel=0.2)
 
 
 def test_a_field_that_fails_is_named(tmp_path: Path) -> None:

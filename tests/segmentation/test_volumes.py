@@ -14,7 +14,7 @@ from cellscale.segmentation import volumes
 from cellscale.types import Box
 from tests.blobs import blurred_noise
 from tests.linking.test_slices import stitched
-from tests.support.killed import dying, killed_at_each_record
+from tests.support.killed import dying, killed_until_done
 from tests.support.runs import arrays, equal, segmented, table, written
 
 
@@ -56,7 +56,7 @@ def test_a_driver_that_is_killed_after_each_record_resumes(image: NgffImage) -> 
     steps = {"slice_tables", "slice_links"}
     report = segmented(image, "counted", z_mode="linked", overwrite=True)
     assert steps <= report.tasks.keys()
-    assert killed_at_each_record(drive, image.url) == sum(report.tasks.values())
+    assert killed_until_done(drive, image.url) == sum(report.tasks.values())
     assert equal(arrays(image, "calm"), arrays(image, "killed"))
     assert table(image, "calm").equals(table(image, "killed"))
 

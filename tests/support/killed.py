@@ -1,4 +1,4 @@
-"""Drivers that die by signal 9: processes of their own, each of which does one task of a run and is killed."""
+"""Drivers that die by signal 9, as processes of their own, and are started again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def dying(work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], 
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_at_each_record(drive: Callable[..., None], *words: Any) -> int:
-    """Start drivers, `drive(*words)` with the executor `dying`, until one ends by itself; return how many were killed.
+def killed_until_done(drive: Callable[..., None], *words: Any) -> int:
+    """Start drivers, `drive(*words)`, until one ends by itself; return how many were killed.
 
     Parameters
     ----------
     drive : callable
-        A function of a module, since it is called in another process.
+        A function of a module, since it is called in another process; it kills its process, by `dying` or otherwise.
     *words : Any
         Its arguments.
     """

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels
-from tests.support.killed import dying, killed_at_each_record
+from tests.support.killed import dying, killed_until_done
 from tests.tracking.test_run import cells, pixels, rows, stored, tracked
 
 
@@ -21,7 +21,7 @@ def test_a_driver_that_is_killed_after_each_record_resumes(tmp_path: Path) -> No
     image = stored(tmp_path, cells())
     expected = tracked(image, "calm", window=5)
     # Objects, links, two lengths of gaps, divisions and tables in two tasks each, numbers and pixels in one.
-    assert killed_at_each_record(drive, image.url) == 14
+    assert killed_until_done(drive, image.url) == 14
     assert list_labels(image.url) == ("cells", "calm", "killed")
     assert all(map(np.array_equal, expected, pixels(image, "killed")))
     pd.testing.assert_frame_equal(rows(image, "calm"), rows(image, "killed"))

@@ -30,16 +30,21 @@ def movie(folder: Path, *, ngff: str = "0.5", frames: int = 3, shape: tuple[int,
     return open_image(str(place))
 
 
-def tracked_movie(folder: Path) -> NgffImage:
-    """A time-lapse of cells that walk, two of which divide, with the layers `cells` and `cells-tracks`."""
-    frames = walkers(3, frames=5, cells=40, shape=SMALL)
-    for t, labels in enumerate(frames):
+def walking(frames: int) -> list[Labels]:
+    """Cells that walk and keep their numbers; two of them divide in frame 3, and one daughter of each is new."""
+    made = walkers(3, frames=frames, cells=40, shape=SMALL)
+    for labels in made[3:]:
         for mother in (5, 20):
             rows, columns = np.nonzero(labels == mother)
-            if t >= 3 and len(rows):
-                middle = columns.mean()
-                labels[rows[columns > middle + 1], columns[columns > middle + 1]] = 100 + mother
-                labels[rows[abs(columns - middle) <= 1], columns[abs(columns - middle) <= 1]] = 0
+            middle = columns.mean()
+            labels[rows[columns > middle + 1], columns[columns > middle + 1]] = 100 + mother
+            labels[rows[abs(columns - middle) <= 1], columns[abs(columns - middle) <= 1]] = 0
+    return made
+
+
+def tracked_movie(folder: Path) -> NgffImage:
+    """The walking cells with the layers `cells`, with other numbers in every frame, and `cells-tracks`."""
+    frames = walking(5)
     pixels = np.stack([gaussian_filter((labels > 0) * 900.0, 1.5) + 100 for labels in frames]).astype(np.uint16)
     image = make(folder / "tracks.zarr", pixels, "tyx", pixel_size_um=(0.5, 0.5))
     layer = stage_labels(image, "cells", planes_z=1)
@@ -48,6 +53,15 @@ def tracked_movie(folder: Path) -> NgffImage:
     publish_labels(layer)
     cellscale.track(image.url, backend="serial")
     return image
+
+
+def plate(folder: Path) -> str:
+    """A plate of two wells with a field each; their cells differ."""
+    url = f"{folder}/plate.zarr"
+    for seed, well in enumerate(("A/1", "B/1")):
+        cellscale.synthesize(f"{url}/{well}/0", shape=(1, *SMALL), cells=40, seed=seed)
+    cellscale.write_plate(url, {"A/1": ["0"], "B/1": ["0"]})
+    return url
 
 
 def great_numbers(image: NgffImage) -> str:

@@ -91,6 +91,23 @@ def test_paths_of_tracks(screen: str, tmp_path: Path) -> None:
     assert drawn[at[:, 0], at[:, 1]].mean() > 0.95
 
 
+def test_the_command_shows_a_well_of_a_plate(screen: str, tmp_path: Path) -> None:
+    plate, out = stores.plate(tmp_path), tmp_path / "shot.npz"
+    subprocess.run(
+        [PYTHON, "-m", "tests.viewers.napari_command", str(out), "view", plate, "--wells", "B/*", "--napari"],
+        cwd=ROOT,
+        env={**os.environ, "DISPLAY": screen, "QT_QPA_PLATFORM": "xcb", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        check=True,
+        timeout=300,
+    )
+    with np.load(out) as found:
+        shot, bare, zoom, centre = found["canvas"], found["bare"], float(found["zoom"]), found["centre_um"]
+    scale = zoom * 0.5
+    origin = np.array(shot.shape[:2]) / 2 - zoom * centre - scale / 2
+    labels = open_labels(f"{plate}/B/1/0", "truth").read(Box(0, 0, *stores.SMALL))
+    at_cells(shot, changed(shot, bare), labels, (origin[0], origin[1]), scale)
+
+
 @pytest.mark.parametrize("reader", ["plugin", "cellscale"])
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 def test_a_window(screen: str, tmp_path: Path, ngff: str, reader: str) -> None:

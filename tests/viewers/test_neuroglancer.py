@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import open_labels
@@ -58,6 +59,56 @@ def test_a_time_lapse(browser: Any, tmp_path: Path, ngff: str, frame: int) -> No
     image = stores.movie(tmp_path, ngff=ngff)
     with view(scene(image.url, frame=frame)) as page:
         check(browser, page.url, image, "truth", frame)
+
+
+def colours_of_cells(picture: np.ndarray, image: NgffImage, labels: np.ndarray) -> dict[int, np.ndarray]:
+    """Median colour of each cell in a picture of the middle of the page, without its border pixels."""
+    zoom, centre = 1 / scale_on_screen(image), np.array(picture.shape[:2]) / 2
+    rows, columns = np.indices(labels.shape)
+    y = np.floor(centre[0] + zoom * (rows + 0.5 - labels.shape[0] / 2)).astype(int)
+    x = np.floor(centre[1] + zoom * (columns + 0.5 - labels.shape[1] / 2)).astype(int)
+    inner = ndimage.minimum_filter(labels, 5) == ndimage.maximum_filter(labels, 5)
+    return {
+        int(number): np.median(picture[y[at], x[at]], axis=0).astype(int)
+        for number in np.unique(labels)[1:]
+        if (at := inner & (labels == number)).any()
+    }
+
+
+def test_a_track_keeps_its_colour_in_two_frames(browser: Any, tmp_path: Path) -> None:
+    image, box = stores.tracked_movie(tmp_path), Box(0, 0, *stores.SMALL)
+    truth = stores.walking(frames=5)
+    apart, shown = {}, []
+    for name in ("cells", "cells-tracks"):
+        found = []
+        for t in (1, 4):
+            with view(scene(image.url, layers=[name], frame=t)) as page:
+                picture, panel = drawn(browser, page.url)
+            sides = (slice(int(panel[a]), int(panel[b])) for a, b in (("top", "bottom"), ("left", "right")))
+            inside = picture[tuple(sides)]
+            labels = open_labels(image.url, name).read(box, t=t)
+            # The cells by their true numbers, which are the same in both frames.
+            numbers = {int(labels[truth[t] == true].max()): true for true in np.unique(truth[t])[1:].tolist()}
+            found.append({numbers[n]: c for n, c in colours_of_cells(inside, image, labels).items()})
+            shown += [inside] if name == "cells-tracks" else []
+        both = found[0].keys() & found[1].keys() - {5, 20}
+        assert len(both) > 30
+        apart[name] = np.array([np.abs(found[0][true] - found[1][true]).max() for true in both])
+    assert apart["cells-tracks"].max() <= 12
+    assert np.median(apart["cells"]) > 40
+    keep(np.concatenate(shown, axis=1), "neuroglancer-tracks.png")
+
+
+def test_a_plate(browser: Any, tmp_path: Path) -> None:
+    """The command shows the first image of the chosen wells."""
+    plate = stores.plate(tmp_path)
+    command = [sys.executable, "-m", "cellscale", "view", plate, "--wells", "B/*", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as shown:
+        assert shown.stdout is not None
+        try:
+            check(browser, shown.stdout.readline().strip(), open_image(f"{plate}/B/1/0"), "truth", 0)
+        finally:
+            shown.terminate()
 
 
 def test_numbers_of_32_bits(browser: Any, tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""A command that opens a napari window: python -m tests.viewers.napari_command OUT.npz WORD …, the command's words.
+
+When the window is there, saves the canvas with the labels and without, and closes it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import napari
+import numpy as np
+from napari.qt import get_qapp
+from qtpy.QtCore import QTimer
+
+from cellscale.cli.main import cli
+from tests.viewers.napari_window import canvas
+
+
+def save_and_close(out: str) -> None:
+    viewer = napari.current_viewer()
+    viewer.reset_view()
+    shot = canvas(viewer)
+    viewer.layers[-1].visible = False
+    y, x = viewer.camera.center[-2:]
+    np.savez(out, canvas=shot, bare=canvas(viewer), centre_um=np.array([y, x]), zoom=viewer.camera.zoom)
+    viewer.close()
+
+
+def main(out: str, *words: str) -> None:
+    get_qapp()
+    # The event loop that the command starts calls it.
+    QTimer.singleShot(0, lambda: save_and_close(out))
+    cli(words)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
