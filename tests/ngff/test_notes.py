@@ -1,4 +1,4 @@
-"""Attributes of cellscale in a layer, whatever they say: commands end with a result or one error; others' files stay."""
+"""Attributes of cellscale in a layer, whatever they say: commands end with a result or one error; other files stay."""
 
 from __future__ import annotations
 
