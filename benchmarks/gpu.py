@@ -1,13 +1,15 @@
 """Training and prediction compared with the bare network, and trainings, on a machine with little more than torch.
 
+    python benchmarks/gpu.py all --minutes 10 --output gpu
     python benchmarks/gpu.py rates --methods saw unet2 --width 64 --crop 256 --batch 8
     CELLSCALE_DATA=… python benchmarks/gpu.py train saw dsb --steps 2500 --set unet.width=64 --output saw-dsb
 
 Needs torch, numba, SciPy, scikit-image and this package's folder on the path; no Zarr, no Ray (`train` also tifffile
-for TIFF stacks). One JSON line for each result. `rates` alternates the bare network (forward and backward over one
-batch on the device) with the loop (samples, targets, weights, loss, exchange, optimizer); medians over steps. On a CPU
-time is this process's own, so that other programs do not count, and neither do the processes that make samples:
-`sample_s` is what one sample costs them.
+for TIFF stacks, the pipeline of `all` Zarr). `all` measures everything that the machine can do, see `gpu_kit`. One JSON
+line for each result. `rates` alternates the bare network (forward and backward over one batch on the device) with the
+loop (samples, targets, weights, loss, exchange, optimizer); medians over steps. On a CPU time is this process's own, so
+that other programs do not count, and neither do the processes that make samples: `sample_s` is what one sample costs
+them.
 """
 
 from __future__ import annotations
@@ -189,7 +191,7 @@ def prediction_rates(name: str, given: argparse.Namespace, frames: Frames) -> di
 def asked(name: str, given: argparse.Namespace) -> tuple[Method, TrainingSettings]:
     """Method and training settings from the words."""
     settings = TrainingSettings(
-        steps=given.steps + (WARM_UP if given.command == "rates" else 0),
+        steps=given.steps + (0 if given.command == "train" else WARM_UP),
         batch_size=given.batch,
         crop=given.crop,
         device=given.device,
@@ -229,8 +231,8 @@ def train(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    rates, training = commands.add_parser("rates"), commands.add_parser("train")
-    for command in (rates, training):
+    rates, training, everything = (commands.add_parser(name) for name in ("rates", "train", "all"))
+    for command in (rates, training, everything):
         command.add_argument("--steps", type=int, default=30)
         command.add_argument("--width", type=int)
         command.add_argument("--batch", type=int, default=4)
@@ -241,9 +243,13 @@ def main() -> None:
         command.add_argument("--loaders", type=int, default=1, help="processes that prepare samples")
         command.add_argument("--ema-decay", type=float, default=0.0)
         command.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=JSON")
-    rates.add_argument("--methods", nargs="+", default=["saw"])
-    rates.add_argument("--window", type=int, default=1024)
-    rates.add_argument("--rounds", type=int, default=2, help="turns of bare network and loop")
+    for command in (rates, everything):
+        command.add_argument("--methods", nargs="+", default=["saw"])
+        command.add_argument("--window", type=int, default=1024)
+        command.add_argument("--rounds", type=int, default=2, help="turns of bare network and loop")
+    everything.add_argument("--minutes", type=float, default=10, help="time for all measurements, about")
+    everything.add_argument("--frames", type=int, default=8, help="of the time-lapse that is segmented")
+    everything.add_argument("--output", type=Path, default=Path("gpu"), help="folder for gpu.json and gpu.md")
     training.add_argument("method")
     training.add_argument("data")
     training.add_argument("--split")
@@ -251,6 +257,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
+    if given.command == "all":
+        from gpu_kit import run_all
+
+        run_all(given)
+        return
     if given.command == "train":
         print(json.dumps(train(given)), flush=True)
         return

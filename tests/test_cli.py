@@ -296,8 +296,11 @@ def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFi
     assert caplog.messages[-1] == f"import: {total} of {total} done"
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
-    movie = work / "movie.zarr"
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
+    work: Path, sent: signal.Signals, status: int
+) -> None:
+    movie, layer = work / "movie.zarr", f"stopped-{status}"
     words = [
         "--model",
         str(work / "model"),
@@ -309,7 +312,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
         "--set",
         "task_px=20000",
     ]
-    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", "stopped"]
+    command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", layer]
     # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(
         [*command, "--serial"],
@@ -318,16 +321,16 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(work: Path) -> None:
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-    scratch = movie / ".cellscale-stopped"
+    scratch = movie / f".cellscale-{layer}"
     while driver.poll() is None and not list(scratch.rglob("predict/*0")):
         time.sleep(0.01)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(sent)
     _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130
+    assert driver.returncode == status
     assert said.splitlines()[-1].startswith("cellscale: stopped. Repeat the command")
     assert "Traceback" not in said
-    assert "stopped" not in list_labels(str(movie))
-    assert "tasks reused" in cellscale("segment", movie, *words, "--layer", "stopped", "--serial").stderr
+    assert layer not in list_labels(str(movie))
+    assert "tasks reused" in cellscale("segment", movie, *words, "--layer", layer, "--serial").stderr
 
 
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:

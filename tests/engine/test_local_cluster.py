@@ -10,18 +10,22 @@ import sys
 from pathlib import Path
 
 STARTED = """
-import json, os, ray
+import json, os, ray, signal
 import psutil  # Ray's own copy
 from cellscale.engine.ray_map import FanOut, cluster
 
+handler = lambda number, frame: None
+signal.signal(signal.SIGTERM, handler)
 with cluster(None):
+    kept = signal.getsignal(signal.SIGTERM) is handler
     results = sorted(result for _, result in FanOut()(lambda shared, task: shared * task, 3, [1, 2]))
     session = ray._private.worker._global_node.get_session_dir_path()
     hosts = set()
     for process in psutil.process_iter(["cmdline", "pid"]):
         if process.pid == os.getpid() or session in " ".join(process.info["cmdline"] or []):
             hosts |= {c.laddr.ip for c in process.net_connections("inet") if c.status == "LISTEN"}
-    print(json.dumps({"results": results, "hosts": sorted(hosts), "mode": os.environ.get("RAY_AUTH_MODE")}))
+    mode = os.environ.get("RAY_AUTH_MODE")
+    print(json.dumps({"results": results, "hosts": sorted(hosts), "mode": mode, "kept": kept}))
 """
 
 
@@ -35,4 +39,5 @@ def test_it_listens_on_the_loopback_and_asks_for_a_token(tmp_path: Path) -> None
     assert found["results"] == [3, 6]
     assert {host.removeprefix("::ffff:") for host in found["hosts"]} == {"127.0.0.1"}
     assert found["mode"] == "token"
+    assert found["kept"], "the handler of SIGTERM is Ray's"
     assert stat.S_IMODE((tmp_path / ".ray" / "auth_token").stat().st_mode) == 0o600

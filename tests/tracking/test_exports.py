@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import geff
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from ctc_metrics.scripts.evaluate import calculate_metrics, load_data
 
 import cellscale
-from cellscale.errors import ExistsError, InputError, MissingError
+from cellscale.errors import DamagedError, ExistsError, InputError, MissingError, StoreError
+from cellscale.ngff.image import NgffImage
+from cellscale.ngff.labels import open_labels
 from tests.linking.sequences import renumbered
 from tests.tracking.test_run import cells, rows, stored, tracked
 
@@ -87,3 +91,67 @@ def test_untracked_labels_are_scored_as_they_are(tmp_path: Path) -> None:
     image = stored(tmp_path, cells())
     scores = cellscale.evaluate_tracks(image.url, layer="cells", ground_truth="cells")
     assert (scores["tra"], scores["frames"]) == (1.0, 9)
+
+
+def _changed(image: NgffImage, name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Let the second file of a layer's object table be another one."""
+    part = Path(open_labels(image.url, name).place("objects.parquet")) / "part-000001-000000.parquet"
+    change(pd.read_parquet(part)).to_parquet(part, index=False)
+
+
+CHANGES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "no tracks": (lambda table: table.drop(columns="track"), "files of different columns"),
+    "text": (lambda table: table.assign(parent="x"), "a column 'parent' that is not whole numbers"),
+    "no number": (lambda table: table.assign(frame=np.nan), "a column 'frame' that is not whole numbers"),
+    "track of the background": (lambda table: table.assign(track=np.uint32(0)), "rows of a track below 1"),
+    "later frames": (lambda table: table.assign(frame=np.int32(2**31 - 1)), "rows outside of 4 frames"),
+    "earlier frames": (lambda table: table.assign(frame=np.int32(-5)), "rows outside of 4 frames"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_table_that_has_no_tracks_of_its_layer_is_named(tmp_path: Path, kind: str) -> None:
+    change, reason = CHANGES[kind]
+    image = stored(tmp_path, cells(4))
+    tracked(image, "cells-tracks")
+    _changed(image, "cells-tracks", change)
+    for use in (
+        lambda: cellscale.export_ctc(image.url, tmp_path / "ctc"),
+        lambda: cellscale.export_geff(image.url, tmp_path / "g.geff"),
+        lambda: cellscale.draw_lineage(image.url, tmp_path / "l.png"),
+        lambda: cellscale.evaluate_tracks(image.url, layer="cells-tracks", ground_truth="cells"),
+    ):
+        with pytest.raises(DamagedError, match=reason):
+            use()
+
+
+def test_a_file_of_a_table_that_is_not_parquet_is_named(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells(2))
+    tracked(image, "cells-tracks")
+    part = Path(open_labels(image.url, "cells-tracks").place("objects.parquet")) / "part-000001-000000.parquet"
+    for content in (b"", b"PAR1" * 40, part.read_bytes()[:-30]):
+        part.write_bytes(content)
+        for use in (cellscale.export_table, cellscale.export_ctc):
+            with pytest.raises(StoreError, match=r"Cannot read .*part-000001-000000\.parquet"):
+                use(image.url, tmp_path / "out", layer="cells-tracks")
+
+
+def test_pixels_without_a_row_are_never_given_the_number_of_another_object(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells(4))
+    tracked(image, "cells-tracks")
+    _changed(image, "cells-tracks", lambda table: table[table.track != 3])
+    with pytest.raises(DamagedError, match=r"Frame 1 of .* has pixels of label 3, which is not in the table"):
+        cellscale.export_ctc(image.url, tmp_path / "ctc")
+    with pytest.raises(InputError, match=r"Object 3 of frame 1 \(found\) is not in the table of tracks"):
+        cellscale.evaluate_tracks(image.url, layer="cells-tracks", ground_truth="cells")
+
+
+def test_a_track_that_is_its_own_ancestor_is_not_drawn(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells(4))
+    tracked(image, "cells-tracks")
+    for part in Path(open_labels(image.url, "cells-tracks").place("objects.parquet")).iterdir():
+        table = pd.read_parquet(part)
+        table.assign(parent=table.track.map({1: 2, 2: 1}).fillna(0).astype(np.uint32)).to_parquet(part, index=False)
+    for use in (cellscale.draw_lineage, cellscale.export_ctc):
+        with pytest.raises(InputError, match="before its parent"):
+            use(image.url, tmp_path / "out.png")

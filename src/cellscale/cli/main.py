@@ -1,15 +1,16 @@
 """The command line: the functions of `cellscale.api` with common flags.
 
-Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for an interrupted run 130, and 3
-for a layer that was published with failed tiles.
+Errors that cellscale raises on purpose are printed as one line; the exit status is 2, for a run that is stopped by
+Ctrl-C 130, by a scheduler's signal to end 143, and 3 for a layer that was published with failed tiles.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -42,8 +43,18 @@ for command in (
     cli.add_command(command)
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """The process was asked to end: it stops as at Ctrl-C."""
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    """Handle SIGTERM, which schedulers of clusters send some time before they kill a process."""
+    raise _TerminatedError
+
+
 def main() -> NoReturn:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminate)
     # Read by the threads of torch's arithmetic at their start: spinning threads starve each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # For the workers of a Ray on this machine: each thread that reads chunks would have a heap of its own, which grows.
@@ -62,7 +73,7 @@ def _status() -> int:
     except (cellscale.CellscaleError, OSError) as error:
         click.echo(f"cellscale: error: {one_line(str(error))}", err=True)
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("cellscale: stopped. Repeat the command to resume (train: with --resume).", err=True)
-        return 130
+        return 143 if isinstance(error.__cause__ or error, _TerminatedError) else 130
     return 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +127,15 @@ def _result(reference: Any) -> Any:
 
 
 @contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM: Ray puts one in its place that ends the process, at times by a crash."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
 def _on_loopback() -> Iterator[None]:
     """Bind the Ray that is started meanwhile to 127.0.0.1, with a token that only this user can read.
 
@@ -160,7 +171,7 @@ def cluster(address: str | None) -> Iterator[None]:
         return
     alone = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
     try:
-        with _on_loopback() if alone else nullcontext():
+        with _on_loopback() if alone else nullcontext(), _own_handler():
             dashboard = False if address is None else None
             ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

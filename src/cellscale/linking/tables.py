@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cellscale.errors import DamagedError
 from cellscale.kernels.overlaps import common_pixels
 from cellscale.kernels.tables import fragment_table, grouped, numbered
 from cellscale.types import Labels, Table
@@ -87,6 +88,36 @@ def rows_of(objects: Table, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Find the row of each label in a table of objects that has it."""
     order = np.argsort(objects["label"])
     return order[np.searchsorted(objects["label"], labels, sorter=order)]
+
+
+def renumbered(labels: Labels, objects: NDArray[np.int64], numbers: NDArray[np.int64], where: str) -> NDArray[np.int64]:
+    """Replace each label by the number of its object; background stays 0.
+
+    Parameters
+    ----------
+    labels : uint32 array, any shape
+        Labels of pixels.
+    objects, numbers : int64 array, (n,)
+        Label and number of each object, in any order.
+    where : str
+        The place of the pixels, for the message.
+
+    Raises
+    ------
+    DamagedError
+        If a pixel has a label that no object has.
+    """
+    order = np.argsort(objects)
+    known = np.concatenate([np.zeros(1, np.int64), objects[order]])
+    at = np.minimum(np.searchsorted(known, labels), len(known) - 1)
+    wrong = labels[known[at] != labels]
+    if wrong.size:
+        raise DamagedError(
+            f"{where} has pixels of label {wrong[0]}, which is not in the table of its objects. The layer or its table "
+            "was changed; make the layer anew."
+        )
+    found: NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), numbers[order]])[at]
+    return found
 
 
 def centroids(objects: Table, scale: tuple[float, float, float]) -> NDArray[np.float64]:

@@ -115,14 +115,15 @@ def tracked(frame: NDArray[np.int64], track: NDArray[np.int64], parents: Table) 
     by = np.argsort(ids, kind="stable")
     tracks = {"track": ids, "begin": f[begins], "end": f[ends], "parent": parent}
     tracks = {name: column[by] for name, column in tracks.items()}
-    _check_parents(tracks)
+    check_parents(tracks)
     named = np.empty(len(k), np.int64)
     named[order] = np.repeat(ids, ends - begins + 1)
     by = np.lexsort((named, frame))
     return Tracked(objects={"frame": frame[by], "track": named[by], "number": track[by]}, tracks=tracks)
 
 
-def _check_parents(tracks: Table) -> None:
+def check_parents(tracks: Table) -> None:
+    """Raise InputError for a track that begins before its parent has ended; parents are tracks, or 0."""
     children = np.flatnonzero(tracks["parent"] > 0)
     parents = np.searchsorted(tracks["track"], tracks["parent"][children])
     late = children[tracks["end"][parents] >= tracks["begin"][children]]
@@ -144,6 +145,11 @@ def tracking_scores(truth: Tracked, found: Tracked, matches: Table) -> dict[str,
     matches : Table
         frame, truth (number of a marker) and found (number of the object that covers more than half of it).
 
+    Raises
+    ------
+    InputError
+        If a matched object has no track.
+
     Returns
     -------
     dict
@@ -151,8 +157,8 @@ def tracking_scores(truth: Tracked, found: Tracked, matches: Table) -> dict[str,
         fp, ed, ea, ec; and divisions of the ground truth. A score without anything to find is nan.
     """
     held = np.zeros(len(truth.keys), np.int64)
-    holders = found.find_number(matches["frame"], matches["found"])
-    held[truth.find_number(matches["frame"], matches["truth"])] = found.objects["track"][holders]
+    holders = _rows(found, matches, "found")
+    held[_rows(truth, matches, "truth")] = found.objects["track"][holders]
     counts = _operations(truth, found, held)
     vertices, edges = len(truth.keys), counts.pop("edges")
     nodes = SPLIT * counts["ns"] + MISSED * counts["fn"] + SPURIOUS * counts["fp"]
@@ -168,6 +174,18 @@ def tracking_scores(truth: Tracked, found: Tracked, matches: Table) -> dict[str,
     divisions = _Divisions(truth=truth, found=found, held=held)
     scores |= {f"bc_{apart}": divisions.correctness(apart) for apart in range(4)}
     return scores | {**counts, "divisions": len(divisions.true)}
+
+
+def _rows(objects: Tracked, matches: Table, side: str) -> NDArray[np.int64]:
+    """Rows of the matched objects of one side."""
+    rows = objects.find_number(matches["frame"], matches[side])
+    missing = np.flatnonzero(rows < 0)
+    if len(missing):
+        frame, number = (int(matches[name][missing[0]]) for name in ("frame", side))
+        raise InputError(
+            f"Object {number} of frame {frame} ({side}) is not in the table of tracks; expected a row for each object."
+        )
+    return rows
 
 
 def _accuracy(cost: float, worst: float) -> float:

@@ -21,12 +21,16 @@ from cellscale.ngff.metadata import AXES, Level
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
 from cellscale.storage.reading import garbled, read_again
+from cellscale.storage.together import REQUESTS
 from cellscale.types import Box, Image
 
 SHARD_PX = 2048
 """Side of a shard, and of the boxes that one task publishes, px."""
 CHUNK_PX = 512
 """Side of a chunk, px; levels smaller than a shard have chunks of half this side."""
+
+AT_ONCE = {"async.concurrency": REQUESTS}
+"""Setting of zarr: chunks that are read or written at once."""
 
 Index = tuple[slice, ...]
 
@@ -134,7 +138,8 @@ def read_block(
     path = level.path
     with opened(store, level, absent=missing) as array:
         try:
-            block = read_again(lambda: np.asarray(array[index]))
+            with zarr.config.set(AT_ONCE):
+                block = read_again(lambda: np.asarray(array[index]))
         except failures() as error:
             key, reason = _damaged(array, index) or ("", error)
             where = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(axes, index, strict=True))
@@ -237,7 +242,8 @@ def write_plane(
         shape = tuple(part.stop - part.start for part in index)
         ordered = values if axes.index("y") < axes.index("x") else values.T
         try:
-            array.with_config({"write_empty_chunks": empty})[index] = ordered.reshape(shape)
+            with zarr.config.set(AT_ONCE):
+                array.with_config({"write_empty_chunks": empty})[index] = ordered.reshape(shape)
             return _stored(array, index, ordered.reshape(shape), empty=empty)
         except failures() as error:
             raise StoreError(

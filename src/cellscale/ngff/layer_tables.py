@@ -70,9 +70,12 @@ def table_parts(layer: LabelLayer, columns: Sequence[str] | None = None) -> Iter
     """
     folder, names = table_files(layer)
     for name in names:
-        part = pq.ParquetFile(io.BytesIO(folder.read(name) or b""))
-        known = set(part.schema_arrow.names)
-        yield part.read(columns=None if columns is None else [column for column in columns if column in known])
+        data = folder.read(name) or b""
+        with explained("read", f"{folder.url}/{name}"):
+            part = pq.ParquetFile(io.BytesIO(data))
+            known = set(part.schema_arrow.names)
+            table = part.read(columns=None if columns is None else [column for column in columns if column in known])
+        yield table
 
 
 def new_table(layer: LabelLayer, *, overwrite: bool) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from cellscale.ngff.metadata import (
 )
 from cellscale.ngff.pyramids import levels_together, size_of
 from cellscale.ngff.stores import Store
+from cellscale.storage.together import together
 from cellscale.types import Box
 
 
@@ -92,11 +94,11 @@ class Multiscale:
 
     def created(self) -> tuple[Level, ...]:
         """Create the arrays of all levels, unless the same attempt has created them before; return them as opened."""
-        made = []
-        for level in self.levels:
-            settings = array_io.array_settings(self.axes, level.shape, self.dtype, self.version)
-            made.append(replace(level, document=self.store.create_array(level.path, **settings)))
-        return tuple(made)
+        return tuple(together([partial(self._created, level) for level in self.levels]))
+
+    def _created(self, level: Level) -> Level:
+        settings = array_io.array_settings(self.axes, level.shape, self.dtype, self.version)
+        return replace(level, document=self.store.create_array(level.path, **settings))
 
 
 def common(multiscale: Multiscale) -> dict[str, Any]:
@@ -121,7 +123,8 @@ def read_multiscale(store: Store, node: Node) -> Multiscale:
     axes, units = parse_axes(multiscales[0], store.url)
     shapes, dtypes = [], []
     datasets = parse_datasets(multiscales[0], store.url)
-    documents = [store.array_document(str(dataset["path"]), node.zarr_format) for dataset in datasets]
+    paths = [str(dataset["path"]) for dataset in datasets]
+    documents = together([partial(store.array_document, path, node.zarr_format) for path in paths])
     for dataset, document in zip(datasets, documents, strict=True):
         with store.array(str(dataset["path"]), document=document) as array:
             shapes.append(tuple(array.shape))

@@ -5,7 +5,8 @@ The pixel that is kept depends only on the shapes of two neighbouring levels, ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellscale.ngff.array_io import SHARD_PX, array_settings
 from cellscale.ngff.metadata import Level
+from cellscale.storage.together import together
 from cellscale.types import Box, Image, Labels
 
 
@@ -161,11 +163,12 @@ def write_levels(layer: Layer, labels: Labels, box: Box, *, t: int = 0, z: int =
     list of int
         Number of stored objects of each of these levels.
     """
-    stored = [0] * count
+    writes: list[Callable[[], int]] = []
     for part in parts_of(layer, box, t=t, z=z, count=count):
         labels = labels if part.kept is None else labels[np.ix_(*part.kept)]
-        stored[part.level] = layer.write(labels, part.box, t=part.t, z=part.z, level=part.level)
-    return stored
+        writes.append(partial(layer.write, labels, part.box, t=part.t, z=part.z, level=part.level))
+    stored = together(writes)
+    return stored + [0] * (count - len(stored))
 
 
 def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) -> int:

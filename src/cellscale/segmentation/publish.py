@@ -6,7 +6,7 @@ level l starts when level l − 1 is complete.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from cellscale.segmentation.failures import FailedTile
 from cellscale.segmentation.join import Numbering
 from cellscale.segmentation.object_table import Measured, object_table, parquet
 from cellscale.segmentation.plan import Run
+from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import Arrays
 from cellscale.segmentation.seam_quality import SeamCounts
 from cellscale.segmentation.verification import counts
@@ -27,6 +28,7 @@ from cellscale.segmentation.volumes import VolumeNumbers, Volumes, volume_rows
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import Rows
+from cellscale.types import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +59,27 @@ def _finest(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     """Write shards of the finest level, and from the same pixels the parts of the next levels that they determine."""
     run, layer = publication.run, publication.layer
     shards, count = layer.shards(), layer.levels_together
-    numbering, seams, written, parts = Numbering(run, publication.earlier), SeamCounts(run), [], list[Part]()
-    volumes = None if publication.volumes is None else VolumeNumbers(run, publication.volumes)
-    for plane, shard in items:
+    seams, written, parts = SeamCounts(run), [], list[Part]()
+    # The labels of the next shard are computed while one is written.
+    for (plane, shard), near in zip(items, prefetch(_labels(publication, seams, items)), strict=True):
         box, (t, z) = shards[shard], label_slice(run, plane)
-        seen = seams.seen(box)
-        near = numbering.labels(plane, seen)
-        if volumes is not None:
-            near = volumes.numbered(plane, near)
         seams.add(plane, near, box)
-        labels = near[box.within(seen).slices]
+        labels = near[box.within(seams.seen(box)).slices]
         stored = write_levels(layer, labels, box, t=t, z=z, count=count)
         written.append((*stored, int(np.count_nonzero(labels)), int(labels.max())))
         parts += parts_of(layer, box, t=t, z=z, count=count)
     layer.flush(parts)
     return counts(written) | seams.columns()
+
+
+def _labels(publication: Publication, seams: SeamCounts, items: Sequence[WorkItem]) -> Iterator[Labels]:
+    """Labels of the pixels of shards, and of those around them in which seams are counted."""
+    run, shards = publication.run, publication.layer.shards()
+    numbering = Numbering(run, publication.earlier)
+    volumes = None if publication.volumes is None else VolumeNumbers(run, publication.volumes)
+    for plane, shard in items:
+        labels = numbering.labels(plane, seams.seen(shards[shard]))
+        yield labels if volumes is None else volumes.numbered(plane, labels)
 
 
 def _coarser(publication: Publication, items: Sequence[WorkItem]) -> Arrays:

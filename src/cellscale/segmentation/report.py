@@ -10,6 +10,7 @@ import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 from cellscale.errors import DamagedError
@@ -21,6 +22,7 @@ from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.plan import Run
 from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
+from cellscale.storage.together import together
 from cellscale.storage.traffic import Traffic
 
 JSON, PAGE = "report.json", "report.html"
@@ -137,8 +139,7 @@ def write_copy(run: Run, report: Report, folder: Folder, *, layer: str, error: s
 
 
 def _write(folder: Folder, told: Mapping[str, Any]) -> None:
-    folder.write_json(JSON, told)
-    folder.write(PAGE, page(told).encode())
+    together([partial(folder.write_json, JSON, told), partial(folder.write, PAGE, page(told).encode())])
 
 
 def page(told: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import fsspec
 from fsspec.registry import known_implementations
 
 from cellscale.errors import InputError
+from cellscale.storage.together import REQUESTS
 
 Location: TypeAlias = str | os.PathLike[str]
 """A URL, or a path of this machine."""
@@ -70,10 +71,13 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFi
 
 
 def client_options(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a URL's own file system, with which it reads an object by one request."""
+    """Options of a URL's own file system: it reads an object by one request, and makes many requests at once."""
     chosen = options_for(url, options)
+    if not url.startswith("s3://"):
+        return chosen
     # With more, s3fs asks for the size of every object before it reads it.
-    return {"max_concurrency": 1, **chosen} if url.startswith("s3://") else chosen
+    pool = {"max_pool_connections": REQUESTS, **chosen.get("config_kwargs", {})}
+    return {"max_concurrency": 1, **chosen, "config_kwargs": pool}
 
 
 def check_apart(source: str, output: str, *, may_hold: bool = False) -> None:

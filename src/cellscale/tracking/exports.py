@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 from cellscale.errors import ExistsError, InputError, MissingError
+from cellscale.linking.tables import renumbered
 from cellscale.metrics.tracking import Tracked
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.track_rows import track_rows
@@ -61,7 +62,7 @@ def export_ctc(layer: LabelLayer, output: Folder, *, on_progress: Progress = sil
     digits = max(3, len(str(frames - 1)))
     for t in range(frames):
         labels = np.stack([layer.read(whole, t=t, z=z) for z in range(layer.size("z"))])
-        masks = _renamed(labels, lineage, t)
+        masks = _renamed(labels, lineage, t, f"Frame {t} of {layer.url}")
         stream = io.BytesIO()
         tifffile.imwrite(stream, masks if len(masks) > 1 else masks[0], compression="zlib")
         output.write(f"mask{t:0{digits}d}.tif", stream.getvalue())
@@ -72,16 +73,12 @@ def export_ctc(layer: LabelLayer, output: Folder, *, on_progress: Progress = sil
 
 
 def _renamed(
-    labels: np.ndarray[tuple[int, ...], np.dtype[np.uint32]], lineage: Tracked, t: int
+    labels: np.ndarray[tuple[int, ...], np.dtype[np.uint32]], lineage: Tracked, t: int, where: str
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
     """Masks of a frame with the numbers of tracks without gaps."""
     here = lineage.objects["frame"] == t
     number, track = lineage.objects["number"][here], lineage.objects["track"][here]
-    order = np.argsort(number)
-    known = np.concatenate([np.zeros(1, np.int64), number[order]])
-    names = np.concatenate([np.zeros(1, np.int64), track[order]]).astype(np.uint16)
-    masks: np.ndarray[tuple[int, ...], np.dtype[np.uint16]] = names[np.searchsorted(known, labels)]
-    return masks
+    return renumbered(labels, number, track, where).astype(np.uint16)
 
 
 def export_geff(layer: LabelLayer, output: str) -> int:

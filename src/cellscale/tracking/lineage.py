@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas
-from cellscale.metrics.tracking import Tracked, tracked
+from cellscale.metrics.tracking import Tracked, check_parents, tracked
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.track_rows import joined, track_parts, track_rows
 from cellscale.types import Table
@@ -46,13 +46,18 @@ def tracks_of(layer: LabelLayer) -> Table:
     ------
     MissingError
         If the layer's object table names no tracks.
+    InputError
+        If a track begins before its parent has ended.
     """
     rows = track_rows(layer)
     order = np.lexsort((rows["frame"], rows["track"]))
     frame, track, parent = (rows[name][order].astype(np.int64) for name in COLUMNS)
     tracks, first = np.unique(track, return_index=True)
     last = np.append(first[1:], len(track))[: len(first)] - 1
-    return {"track": tracks, "begin": frame[first], "end": frame[last], "parent": parent[first]}
+    known = np.where(np.isin(parent[first], tracks), parent[first], 0)
+    found = {"track": tracks, "begin": frame[first], "end": frame[last], "parent": known}
+    check_parents(found)
+    return found
 
 
 def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -> Tracked:

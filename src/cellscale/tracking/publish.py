@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellscale.linking.numbering import Spans, number_tracks
+from cellscale.linking.tables import renumbered
 from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.layer_tables import part_name
@@ -78,12 +79,8 @@ class Tracks:
 
     def numbered(self, labels: Labels, t: int) -> Labels:
         """Labels of a tile of a frame, (y, x), as numbers of tracks."""
-        objects = self.frames.objects(t)
-        order = np.argsort(objects["label"])
-        known = np.concatenate([np.zeros(1, np.int64), objects["label"][order]])
-        tracks = np.concatenate([np.zeros(1, np.int64), self.of(t, "track")[order]]).astype(np.uint32)
-        found: Labels = tracks[np.searchsorted(known, labels)]
-        return found
+        where = f"Frame {t} of {self.run.source.url}"
+        return renumbered(labels, self.frames.objects(t)["label"], self.of(t, "track"), where).astype(np.uint32)
 
 
 def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
@@ -96,12 +93,13 @@ def publish(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     written, parts = [], list[Part]()
     for t, shard in items:
         box, objects, pixels, last = shards[shard], np.zeros(count, np.int64), 0, 0
+        planes = [] if level else tracks.frames.source_labels(shard, t)
         for z in range(layer.size("z")):
             parts += parts_of(layer, box, t=t, z=z, level=level, count=count)
             if level:
                 objects += downsample(layer, level, box, t=t, z=z)
                 continue
-            labels = tracks.numbered(run.source.read(box, t=t, z=z), t)
+            labels = tracks.numbered(planes[z], t)
             objects += write_levels(layer, labels, box, t=t, z=z, count=count)
             pixels, last = pixels + int(np.count_nonzero(labels)), max(last, int(labels.max()))
         written.append((*objects.tolist(), pixels, last))

@@ -8,10 +8,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from cellscale.errors import ChangedError
 from cellscale.kernels.tables import grouped
 from cellscale.linking.links import daughters, link_frames, link_gap
 from cellscale.linking.numbering import Earlier, earlier_of
 from cellscale.linking.tables import object_sums, overlap_sums, whole_objects, whole_overlaps
+from cellscale.ngff.source_identity import UNKNOWN, checksum
 from cellscale.segmentation.plan import Records
 from cellscale.segmentation.records import Arrays, table_columns, table_in
 from cellscale.segmentation.work_items import Step, WorkItem
@@ -40,6 +42,8 @@ def count_objects(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
         overlaps = [overlap_sums(*planes) for planes in zip(kept[shard, t], kept.get((shard, t + 1), []), strict=False)]
         arrays |= table_columns(f"{shard}/{t}/objects", grouped(objects, ("label",)))
         arrays |= table_columns(f"{shard}/{t}/overlaps", grouped(overlaps, ("a", "b")) if overlaps else {})
+        seen = [checksum(np.stack(kept[shard, at])) if (shard, at) in kept else UNKNOWN for at in (t, t + 1)]
+        arrays[f"{shard}/{t}/checksums"] = np.array(seen, np.int64)
     return arrays
 
 
@@ -67,6 +71,27 @@ class Frames:
 
     def _objects_of(self, t: int) -> Table:
         return whole_objects(self._parts(t, "objects"))
+
+    def source_labels(self, shard: int, t: int) -> list[Labels]:
+        """Read the labels (y, x) of each slice of a frame in a shard again.
+
+        Raises
+        ------
+        ChangedError
+            If they are not those that were counted, with this frame and with the frame before.
+        """
+        run, url = self.run, self.run.source.url
+        labels = _slices(run, run.source.shards()[shard], t)
+        counted = [(t, 0)] + ([(t - 1, 1)] if t else [])
+        known = {
+            int(self._records.of(run.objects, (shard, at))[f"{shard}/{at}/checksums"][place]) for at, place in counted
+        }
+        if known != {checksum(np.stack(labels))}:
+            raise ChangedError(
+                f"Frame {t} of {url} has other labels now than when its objects were counted: another program has "
+                "written into the layer. Nothing was published. Start over with --overwrite when it has finished."
+            )
+        return labels
 
     def overlaps(self, t: int) -> Table:
         """Overlaps of a frame with the next one, see `whole_overlaps`."""
