@@ -60,6 +60,27 @@ def test_every_command_is_on_the_page_of_commands() -> None:
     assert listed == set(cli.commands)
 
 
+def test_the_tests_that_the_pages_name_exist() -> None:
+    known = {
+        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    for page in PAGES:
+        assert set(re.findall(r"`(test_\w+)`", page.read_text())) <= known, page.name
+        named = re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())
+        assert all((ROOT / path).exists() for path in named), page.name
+
+
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    tables = [
+        table for table in re.findall(r"(?:^\|.*\n)+", page, re.M) if table.partition("\n")[0].endswith("| test |")
+    ]
+    rows = [row for table in tables for row in table.splitlines()[2:]]
+    assert len(tables) == 4
+    assert len(rows) > 50
+    assert [row for row in rows if not re.search(r"`test_\w+`[^|]*\|$", row)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXECUTED)
 def test_examples_run(name: str, tmp_path: Path) -> None:

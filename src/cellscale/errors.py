@@ -55,12 +55,13 @@ class ChangedError(RunError):
     """A run whose image is no longer the one that it began with."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> MissingError:
-    """An error for an unknown name: lists what exists and suggests the nearest."""
+def unknown(kind: str, name: str, known: Iterable[str], *, of: str = "") -> MissingError:
+    """An error for an unknown name, of a place if there is one: lists what exists and suggests the nearest."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return MissingError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    place = f" of {of}" if of else ""
+    return MissingError(f"Unknown {kind} {name!r}{place}.{hint} Known: {', '.join(names)}.")
 
 
 def check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -271,6 +271,6 @@ def test_the_default_of_an_adversarial_training_is_the_recipe_that_was_measured(
 
 
 def test_a_preset_that_does_not_exist_is_named_with_those_that_do() -> None:
-    with pytest.raises(MissingError, match=r"preset of 'saw' 'papers'.*paper"):
+    with pytest.raises(MissingError, match=r"preset 'papers' of 'saw'.*paper"):
         preset("saw", "papers")
     assert preset("examples.insides:INSIDES", None).method == {}

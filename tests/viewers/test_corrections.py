@@ -77,6 +77,28 @@ def test_a_correction_goes_on_where_it_was_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[2], labels[2])
 
 
+def test_frames_that_others_save_meanwhile_are_kept(tmp_path: Path) -> None:
+    """Another process saves after this one has read the layer, and before it publishes."""
+    image, _ = movie(tmp_path)
+    first = begun(image)
+    first[0, 0, :4] = 1
+    first.save()
+    first[4, 0, :4] = 2
+    other, saves = begun(image), list[str | None]()
+    other.correct.add(2)
+
+    def meanwhile(step: str, done: int, total: int) -> None:
+        if not saves:
+            saves.append(other.save())
+
+    first.save(on_progress=meanwhile)
+    assert saves == [f"{image.url}/labels/cells-corrected"]
+    assert open_labels(image.url, "cells-corrected").metadata["frames"] == [0, 2, 4]
+    assert values(image)[4, 0, :4].tolist() == [2] * 4
+    names = {path.name for path in Path(image.url, "labels", "cells-corrected").iterdir()}
+    assert len(names - {"zarr.json"}) == len(image.levels)
+
+
 def test_nothing_is_written_for_nothing(tmp_path: Path) -> None:
     image, _ = movie(tmp_path)
     correction = begun(image)
@@ -158,7 +180,8 @@ def test_keys_of_the_viewer_save(tmp_path: Path) -> None:
     viewer = Viewer()
     layer: Layer = add_correction(viewer, begun(image, "by-hand"))
     assert viewer.active is layer
-    assert layer.options == {"name": "by-hand", "scale": list(image.levels[0].scale), "multiscale": False}
+    place = {"scale": list(image.levels[0].scale), "translate": list(image.levels[0].translation)}
+    assert layer.options == {"name": "by-hand", **place, "multiscale": False}
     viewer.keys["F6"](viewer)
     layer.data[0, 1, 1] = 4
     viewer.keys["F5"](viewer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -263,9 +264,9 @@ def _write_frames(work: _Work, writer: ImageWriter, scheduler: Scheduler, on_pro
         # With drift a frame follows from all before it.
         shading = digest if work.options.drift else shading
         name, key = f"{t}.json", digest.hexdigest()
-        known = records.read_json(name) if name in recorded else None
-        if isinstance(known, dict) and known.get("source") == key:
-            moved, before = (float(known["moved"][0]), float(known["moved"][1])), None
+        known = _recorded(records.read_json(name), key) if name in recorded else None
+        if known is not None:
+            moved, before = known, None
             on_progress("prepare", t + 1, total)
             continue
         filtered = {place: _filtered(work, plane, place, flats, scheduler) for place, plane in planes.items()}
@@ -281,6 +282,15 @@ def _write_frames(work: _Work, writer: ImageWriter, scheduler: Scheduler, on_pro
         writer.flush(t=t)
         records.write_json(name, {"source": key, "moved": moved})
         on_progress("prepare", t + 1, total)
+
+
+def _recorded(record: Any, source: str) -> tuple[float, float] | None:
+    """Shift of a frame by its record, px; None for a record of other pixels, or of another form."""
+    moved = record.get("moved") if isinstance(record, dict) and record.get("source") == source else None
+    if not isinstance(moved, list) or len(moved) != 2:
+        return None
+    fits = all(type(step) in (int, float) and math.isfinite(step) for step in moved)
+    return (float(moved[0]), float(moved[1])) if fits else None
 
 
 def _filtered(

@@ -176,7 +176,7 @@ def import_planes(
         raise
 
 
-def write_layer(
+def write_layer(  # noqa: PLR0913
     image: NgffImage,
     labels: Planes,
     name: str,
@@ -184,6 +184,7 @@ def write_layer(
     written: Sequence[int],
     annotated: Sequence[int],
     overwrite: bool = False,
+    replaces: str | None = None,
     on_progress: Progress = silent,
 ) -> LabelLayer:
     """Write labels as a layer of an existing image; only a complete layer becomes visible.
@@ -202,13 +203,15 @@ def write_layer(
         The frames that the layer names as annotated.
     overwrite : bool
         Replace a layer of this name.
+    replaces : str, optional
+        The only attempt whose layer may be replaced; None: any.
     on_progress : callable
         Called with step, done and total.
 
     Raises
     ------
     ExistsError
-        If there is a layer of this name and `overwrite` is not set.
+        If there is a layer of this name that must not be replaced.
     InputError
         If labels do not fit the image, or are not integers from 0.
     """
@@ -222,7 +225,7 @@ def write_layer(
         _copy_labels(
             labels, layer, paired, number=False, report=lambda done: on_progress("save labels", done, len(paired))
         )
-        publish_labels(layer, overwrite=overwrite)
+        publish_labels(layer, overwrite=overwrite, replaces=replaces)
     except BaseException:
         discard_labels(image.url, name, layer.attempt or "", storage_options=image.storage_options)
         raise

@@ -202,7 +202,7 @@ def _not_listed(home: Store, name: str, listed: tuple[str, ...]) -> MissingError
         )
     if not listed:
         return MissingError(f"{home.url} has no label layers; {name!r} was asked for.")
-    return unknown(f"label layer of {home.url}", name, listed)
+    return unknown("label layer", name, listed, of=home.url)
 
 
 def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:

@@ -274,7 +274,7 @@ def _version_there(layer: LabelLayer) -> str | None:
     return None if node is None else node.version
 
 
-def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
+def publish_labels(layer: LabelLayer, *, overwrite: bool = False, replaces: str | None = None) -> None:
     """Make a complete layer visible, then delete the data that it replaces; after a crash, call it again to resume.
 
     The layer's document changes in one write from the old arrays to the new ones. Then its name is put into the list of
@@ -286,18 +286,20 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
         Staged by `stage_labels`, all its pixels written.
     overwrite : bool
         Whether it may replace a layer that another attempt has published.
+    replaces : str, optional
+        The only attempt whose layer it may replace, for a layer that was made from it; None: any.
 
     Raises
     ------
     ExistsError
-        If another attempt has published a layer of this name and `overwrite` is not set.
+        If another attempt has published a layer of this name that must not be replaced.
     StoreError
         If the store cannot be written, or does not keep the name.
     """
     # The document that names the arrays is written after all of them are on the disk.
     for part in (*(level.path for level in layer.levels), *(f"{layer.prefix}{name}" for name in COMPANIONS)):
         layer.store.folder.child(part).flush_all()
-    replaced = _switch(layer, overwrite=overwrite)
+    replaced = _switch(layer, overwrite=overwrite, replaces=replaces)
     group = Store(url=layer.url.removesuffix(f"/{layer.name}"), storage_options=layer.storage_options)
     for _ in range(_PUBLICATIONS):
         change_names(group, layer.version, add=layer.name)
@@ -314,7 +316,7 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False) -> None:
     delete_replaced(layer.store, layer.version, layer.attempt, replaced)
 
 
-def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
+def _switch(layer: LabelLayer, *, overwrite: bool, replaces: str | None) -> list[str]:
     """Let the layer's document name its arrays; return the names in the group that are no longer needed."""
     image_label: dict[str, Any] = {"version": layer.version, "source": _source(layer)}
     ome = {"multiscales": [layer.document(layer.name)], "image-label": image_label}
@@ -326,7 +328,8 @@ def _switch(layer: LabelLayer, *, overwrite: bool) -> list[str]:
         if published(node) and attempt_of(node) == layer.attempt:
             replaced[:] = removable(listed_in(node, REPLACED), own, layer.store.folder.names())
             return None
-        if node is not None and attempt_of(node) != layer.attempt and not overwrite:
+        others = node is not None and attempt_of(node) not in (layer.attempt, replaces)
+        if others and not (overwrite and replaces is None):
             raise ExistsError(
                 f"{layer.url} was published by another run meanwhile. Choose another --layer, or use --overwrite."
             )

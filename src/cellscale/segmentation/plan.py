@@ -312,7 +312,7 @@ def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int
         elif isinstance(channel, int) or channel.isdecimal():
             numbers.append(int(channel))
         else:
-            raise unknown(f"channel of {image.url}", channel, image.channels)
+            raise unknown("channel", channel, image.channels, of=image.url)
     if len(numbers) != count or not all(0 <= number < available for number in numbers):
         raise InputError(
             f"The model was trained on {count} channel(s); {image.url} has {available}, and the chosen channels are "

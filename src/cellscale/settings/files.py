@@ -103,7 +103,7 @@ def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[s
     values: dict[str, dict[str, Any]] = {}
     for section, content in (_file(path) if path else {}).items():
         if section not in SECTIONS:
-            raise unknown(f"section of {path}", section, SECTIONS)
+            raise unknown("section", section, SECTIONS, of=str(path))
         if not isinstance(content, dict):
             raise InputError(f"{section!r} in {path} is a value; expected a section [{section}].")
         values[section] = content

@@ -141,7 +141,7 @@ def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
     except _failures() as error:
         raise StoreError(f"Cannot read {path} as npz: {error}.") from error
     if key and key not in shapes:
-        raise unknown(f"array of {path}", key, shapes)
+        raise unknown("array", key, shapes, of=path)
     for wanted in [key] if key else _MASKS if labels else _IMAGES:
         if wanted in shapes:
             return np.asarray(shapes[wanted])

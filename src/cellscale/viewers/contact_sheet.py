@@ -87,7 +87,7 @@ def _chosen(shown: Scene, labels: str | None, truth: str) -> tuple[LabelLayer | 
     """The layer to show and the ground truth to compare it with; None if it does not exist."""
     layers = {layer.name: layer for layer in shown.labels}
     if labels is not None and labels not in layers:
-        raise unknown(f"label layer of {shown.image.url}", labels, layers)
+        raise unknown("label layer", labels, layers, of=shown.image.url)
     true = layers.pop(truth, None)
     found = layers.get(labels) if labels is not None else next(reversed(layers.values()), None)
     return (true, None) if found is None else (found, true)

@@ -6,6 +6,7 @@ so that a training uses only these.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError
+from cellscale.errors import ExistsError, InputError
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.import_planes import write_layer
@@ -25,6 +26,8 @@ from cellscale.types import Box, Labels
 
 Place: TypeAlias = tuple[int, int]
 """Frame and slice of a plane."""
+_SAVES = 5
+"""Tries to save, each with the frames that others have saved before it."""
 _SHOWN = 8
 """Planes without a correction that are kept in memory."""
 
@@ -174,7 +177,17 @@ class Correction:
         ------
         StoreError
             If the store cannot be written; the corrections stay in memory.
+        ExistsError
+            If others save frames of this layer again and again meanwhile; the same.
         """
+        for _ in range(_SAVES - 1):
+            # A save of another process after this look is not replaced: its frames are read, and kept, by the next try.
+            with contextlib.suppress(ExistsError):
+                return self._saved(on_progress)
+        return self._saved(on_progress)
+
+    def _saved(self, on_progress: Progress) -> str | None:
+        """Write the annotated frames, those of the latest save of other processes included."""
         self._look_again()
         frames = self.frames()
         if not frames:
@@ -187,14 +200,14 @@ class Correction:
             frames=tuple(range(len(frames))),
             read=lambda t, c, z: self.plane((frames[t], z)),
         )
-        replaces = self.earlier is not None
         made = write_layer(
             self.image,
             planes,
             self.name,
             written=frames,
             annotated=frames,
-            overwrite=replaces,
+            overwrite=self.earlier is not None,
+            replaces=self.earlier.attempt if self.earlier else None,
             on_progress=on_progress,
         )
         self._look_again()

@@ -63,5 +63,5 @@ def preset(method: str, name: str | None) -> Preset:
     """
     known = presets(method)
     if name is not None and name not in known:
-        raise unknown(f"preset of {method!r}", name, known)
+        raise unknown("preset", name, known, of=repr(method))
     return known[name or DEFAULT]

@@ -1,0 +1,97 @@
+"""Attributes of cellscale in a layer, whatever they say: commands end with a result or one error; other files stay."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cellscale
+from cellscale.errors import CellscaleError
+from cellscale.ngff.image import open_image
+from tests.support.hostile import DEEP, HOSTILE
+from tests.support.runs import segmented
+
+KEYS = ("attempt", "replaced", "plain", "table", "image", "frames", "failed_regions", "digest", "model", "tracks_of")
+PLACES: tuple[Any, ...] = (
+    *("../../../outside", "/outside", "../truth", "0", "objects.parquet", "../truth/objects.parquet"),
+    ["../../../outside", "../truth", "..", ".", "", "labels", "zarr.json", ".hidden"],
+    {"frame": 0, "slice": 0, "box_px": "all", "box_um": 10**400},
+    [{"frame": 10**30, "slice": None, "box_px": [0], "box_um": None}],
+)
+VALUES = (*(value for value in HOSTILE if value is not DEEP and value != "\ud800"), *PLACES)
+EVERY = 17
+"""Of the pairs of a key and a value, this one is tried: a number without a factor in common with their numbers."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with a segmented layer and a ground truth, and a folder next to it."""
+    home = tmp_path_factory.mktemp("notes")
+    cellscale.synthesize(home / "m.zarr", shape=(2, 64, 64), cells=4)
+    segmented(open_image(str(home / "m.zarr")), "cells")
+    (home / "outside").mkdir()
+    (home / "outside" / "x").touch()
+    return home
+
+
+def uses(image: Path) -> list[Callable[[], object]]:
+    """Commands that read the layer, and those that replace its table or itself."""
+    return [
+        lambda: cellscale.export_table(image, image.parent / "t.csv"),
+        lambda: cellscale.evaluate(image),
+        lambda: cellscale.scene(image),
+        lambda: cellscale.track(image, backend="serial", overwrite=True),
+        lambda: cellscale.measure(image, layer="cells", overwrite=True),
+        lambda: segmented(open_image(str(image)), "cells", overwrite=True),
+    ]
+
+
+def files(home: Path) -> set[Path]:
+    """All files but those of the layers that commands replace, and the output of one of them."""
+    replaced = home / "m.zarr" / "labels"
+    own = (replaced / "cells", replaced / "cells-tracks")
+    return {
+        path
+        for path in home.rglob("*")
+        if path.is_file() and path.name != "t.csv" and not any(folder in path.parents for folder in own)
+    }
+
+
+def attack(made: Path, home: Path, every: int) -> None:
+    """Try each `every`-th pair of a key and a value."""
+    for number, (key, value) in enumerate(itertools.product(KEYS, VALUES)):
+        if number % every:
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(made, home)
+        layer = home / "m.zarr" / "labels" / "cells"
+        for name in ("mine.txt", ".hidden"):
+            (layer / name).touch()
+        document = json.loads((layer / "zarr.json").read_text())
+        document["attributes"]["cellscale"][key] = value
+        (layer / "zarr.json").write_text(json.dumps(document))
+        before = files(home)
+        for use in uses(home / "m.zarr"):
+            with contextlib.suppress(CellscaleError):
+                use()
+            assert before <= files(home), (key, value)
+        assert (layer / "mine.txt").exists()
+        assert (layer / ".hidden").exists()
+        assert np.asarray(cellscale.open_labels(home / "m.zarr", "cells")).any()
+
+
+def test_notes_of_another_kind_are_used_ignored_or_refused(made: Path, tmp_path: Path) -> None:
+    attack(made, tmp_path / "home", EVERY)
+
+
+@pytest.mark.slow
+def test_all_notes_of_another_kind_are_used_ignored_or_refused(made: Path, tmp_path: Path) -> None:
+    attack(made, tmp_path / "home", 1)
