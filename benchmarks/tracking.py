@@ -1,12 +1,14 @@
 """Tracks of ground-truth masks against the truth, and time and memory of many frames.
 
 `python benchmarks/tracking.py real FOLDER` takes the sequences of the Cell Tracking Challenge in FOLDER, gives the
-masks of every frame random numbers, tracks them and scores the tracks; also those by overlap alone and by laptrack.
+masks of every frame random numbers, tracks them and scores the tracks; also those by overlap alone, by laptrack and, if
+it is installed, by ultrack. Names after FOLDER choose sequences or kinds of masks.
 `python benchmarks/tracking.py scale FRAMES CELLS [FOLDER]` tracks many frames of synthetic cells.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -147,16 +149,29 @@ def radius_px(frames: NDArray[np.uint32]) -> float:
     return float(np.median([radius_of(table, LinkRules()) for table in tables]))
 
 
-def real(data: Path) -> None:
-    """Print a row of the table for each sequence, kind of mask and tracker."""
+def masks_of(folder: Path, kind: str, stop: int | None) -> NDArray[np.uint32]:
+    """Masks of a sequence, with random numbers in every frame: its own ones, or those of an included model."""
+    if kind != "nuclei":
+        return renumbered(tifffile.imread(folder / f"01_{kind}.tif").astype(np.uint32)[:stop])
+    with tempfile.TemporaryDirectory() as place:
+        image = cellscale.save_image(tifffile.imread(folder / "01_raw.tif")[:stop], f"{place}/i.zarr", axes="tyx")
+        cellscale.segment(image.url, model=kind, backend="serial")
+        return renumbered(np.asarray(cellscale.open_labels(image.url, "cells")).astype(np.uint32))
+
+
+def real(data: Path, chosen: tuple[str, ...] = ()) -> None:
+    """Print a row of the table for each sequence, kind of masks and tracker; of chosen sequences and kinds."""
+    trackers = ["cellscale", "laptrack", "overlap"] + ["ultrack"] * (importlib.util.find_spec("ultrack") is not None)
     print(f"| sequence | masks | tracker | {' | '.join(name.upper() for name in SCORES)} | s |")
     print("|---|---|---|" + "---|" * (len(SCORES) + 1))
     for name, stop in SEQUENCES.items():
         folder = data / name
         truth = tifffile.imread(folder / "01_tra.tif").astype(np.uint32)[:stop]
-        for kind in ("tra", "st_seg"):
-            masks = renumbered(tifffile.imread(folder / f"01_{kind}.tif").astype(np.uint32)[:stop])
-            for tracker in ("cellscale", "laptrack", "overlap"):
+        for kind in ("tra", "st_seg", *(("nuclei",) if name.startswith("Fluo") else ())):
+            if chosen and not {name, kind} & set(chosen):
+                continue
+            masks = masks_of(folder, kind, stop)
+            for tracker in trackers:
                 began = time.perf_counter()
                 found, parents = _tracked(tracker, masks)
                 seconds = time.perf_counter() - began
@@ -165,10 +180,25 @@ def real(data: Path) -> None:
                 print(f"| {name} 01 | {kind} | {tracker} | {values} | {seconds:.1f} |", flush=True)
 
 
+def by_ultrack(masks: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], dict[int, int]]:
+    """Frames and parents of ultrack with its default options, if it is installed."""
+    import ultrack
+
+    with tempfile.TemporaryDirectory() as place:
+        config = ultrack.MainConfig()
+        config.data_config.working_dir = Path(place)
+        ultrack.track(config, labels=masks, overwrite=True)
+        rows, graph = ultrack.to_tracks_layer(config)
+        found = np.asarray(ultrack.tracks_to_zarr(config, rows)).astype(np.uint32)
+    return found, {int(track): int(np.ravel(mothers)[0]) for track, mothers in graph.items()}
+
+
 def _tracked(tracker: str, masks: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], dict[int, int]]:
     """Frames whose numbers are tracks, and the parents of tracks."""
     if tracker == "overlap":
         return relabelled(masks, by_overlap(masks)), {}
+    if tracker == "ultrack":
+        return by_ultrack(masks)
     if tracker == "laptrack":
         names, parents = by_laptrack(masks, radius_px(masks))
         return relabelled(masks, names), parents
@@ -185,7 +215,7 @@ def _tracked(tracker: str, masks: NDArray[np.uint32]) -> tuple[NDArray[np.uint32
 
 if __name__ == "__main__":
     if sys.argv[1] == "real":
-        real(Path(sys.argv[2] if len(sys.argv) > 2 else os.environ["CELLSCALE_DATA"]))
+        real(Path(sys.argv[2] if len(sys.argv) > 2 else os.environ["CELLSCALE_DATA"]), tuple(sys.argv[3:]))
     elif sys.argv[1] == "scale":
         with tempfile.TemporaryDirectory() as place:
             many_frames.scale(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4] if len(sys.argv) > 4 else place))
