@@ -4,7 +4,8 @@
 
 Runs from the root of the repository. An S3 server on loopback stands behind a proxy that counts every request and waits
 before it carries one out. `cellscale.segment` works in this process, with the included model `nuclei`. The first run of
-each image warms the process up and is not counted.
+each image warms the process up and is not counted. With `--dask`, the same network is mapped over the same pixels by
+`dask.array.map_overlap`, on two threads of dask, and labels of connected components are stored, without a pyramid.
 """
 
 from __future__ import annotations
@@ -15,20 +16,33 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import dask
+import dask.array as da
+import numpy as np
 import s3fs
+from dask_image.ndmeasure import label
 
 import cellscale
+from cellscale.methods.inference import windows_to_maps
+from cellscale.models.model import load_model
+from cellscale.types import Candidates
 from tests.endpoints import s3_server
 from tests.faults.proxy import Proxy, Request, Storm, stormy
 
 MODEL = "nuclei"
+HALO = 96
+"""Overlap of dask's blocks, px."""
 DOCUMENT = re.compile(r"/(zarr\.json|\.zarray|\.zattrs|\.zgroup|\.zmetadata)$")
 CHUNK = re.compile(r"/\d+(/c)?(/\d+)+$")
+
+
+Way: TypeAlias = Callable[["Case", Proxy, dict[str, Any], str], dict[str, Any]]
+"""Segments the image of a case through a proxy into a new layer or store of a name, and counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +111,43 @@ def run(case: Case, proxy: Proxy, options: dict[str, Any], layer: str) -> dict[s
     return {"seconds": round(seconds, 2), "cells": result.cells, **counted(proxy.answered[start:])}
 
 
-def measure(case: Case, options: dict[str, Any], delays: Sequence[int], rounds: int) -> dict[str, Any]:
+def run_dask(case: Case, proxy: Proxy, options: dict[str, Any], name: str) -> dict[str, Any]:
+    """Predict overlapping blocks, label the components of whole frames and store them."""
+    model, side = load_model(MODEL), case.settings.get("window_size", 2048)
+    storage = {"storage_options": {**options, "endpoint_url": proxy.url}}
+
+    def foreground(block: np.ndarray) -> np.ndarray:
+        (maps,) = windows_to_maps(model.method, model.networks, block[None].astype(np.float32) / np.float32(65535))
+        assert not isinstance(maps, Candidates)
+        return np.asarray(next(iter(maps.values()))[None] > 127)
+
+    start, began = len(proxy.answered), time.perf_counter()
+    with dask.config.set(scheduler="threads", num_workers=2):
+        image = da.from_zarr(f"s3://cells/{case.name}.zarr/0", **storage).rechunk((1, side, side))
+        masks = image.map_overlap(foreground, depth=(0, HALO, HALO), boundary="reflect", dtype=bool)
+        masks.to_zarr(f"s3://cells/{name}.zarr/masks", **storage)
+        stored = da.from_zarr(f"s3://cells/{name}.zarr/masks", **storage)
+        found = da.stack([label(frame)[0].astype(np.uint32) for frame in stored])
+        found.rechunk((1, 512, 512)).to_zarr(f"s3://cells/{name}.zarr/labels", **storage)
+    return {"seconds": round(time.perf_counter() - began, 2), **counted(proxy.answered[start:])}
+
+
+def measure(
+    case: Case, options: dict[str, Any], delays: Sequence[int], rounds: int, ways: dict[str, Way]
+) -> dict[str, Any]:
     """Runs at all delays, in turns; the least time of each."""
     system = s3fs.S3FileSystem(**options)
     sizes = system.du(f"cells/{case.name}.zarr/0", total=False)
-    found: dict[str, Any] = {"image": case.name, "image_bytes": sum(sizes.values()), "delays": {}}
+    found: dict[str, Any] = {"image": case.name, "image_bytes": sum(sizes.values()), **{way: {} for way in ways}}
     port = int(options["endpoint_url"].rsplit(":", 1)[1])
     for turn in range(-1, rounds):
         for delay in delays[:1] if turn < 0 else delays:
-            with stormy(port, Storm(delay_s=delay / 1000)) as proxy:
-                one = run(case, proxy, options, f"run-{turn}-{delay}")
-            before = found["delays"].get(delay)
-            if turn >= 0 and (before is None or one["seconds"] < before["seconds"]):
-                found["delays"][delay] = one
+            for way, work in ways.items():
+                with stormy(port, Storm(delay_s=delay / 1000)) as proxy:
+                    one = work(case, proxy, options, f"run-{turn}-{delay}")
+                before = found[way].get(delay)
+                if turn >= 0 and (before is None or one["seconds"] < before["seconds"]):
+                    found[way][delay] = one
     return found
 
 
@@ -129,6 +167,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     """Measurements as a Markdown table."""
     names = [
         "image",
+        "way",
         "delay, ms",
         "s",
         "÷ no delay",
@@ -143,12 +182,14 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     ]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for one in found:
-        least = one["delays"][min(one["delays"])]["seconds"]
-        for delay, made in one["delays"].items():
-            kinds = [made["kinds"].get(kind, 0) for kind in ("GET", "PUT", "HEAD", "LIST", "DELETE")]
-            ratio = made["image_bytes_read"] / one["image_bytes"]
-            cells = [one["image"], delay, made["seconds"], f"{made['seconds'] / least:.2f}", made["requests"], *kinds]
-            lines.append("| " + " | ".join(map(str, [*cells, made["not_found"], f"{ratio:.2f}"])) + " |")
+        for way in filter(one.__contains__, ("cellscale", "dask")):
+            least = one[way][min(one[way])]["seconds"]
+            for delay, made in one[way].items():
+                kinds = [made["kinds"].get(kind, 0) for kind in ("GET", "PUT", "HEAD", "LIST", "DELETE")]
+                ratio = made["image_bytes_read"] / one["image_bytes"]
+                times = [one["image"], way, delay, made["seconds"], f"{made['seconds'] / least:.2f}"]
+                cells = [*times, made["requests"], *kinds, made["not_found"], f"{ratio:.2f}"]
+                lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
@@ -157,6 +198,7 @@ def main() -> None:
     parser.add_argument("--delays", type=int, nargs="+", default=[0, 30, 100], help="ms before each request")
     parser.add_argument("--rounds", type=int, default=2, help="runs at each delay, of which the fastest counts")
     parser.add_argument("--images", nargs="+", choices=[case.name for case in CASES], help="[default: all]")
+    parser.add_argument("--dask", action="store_true", help="map the network by dask as well")
     parser.add_argument("--work", type=Path, default=Path("cloud"), help="folder for the images")
     parser.add_argument("--json", type=Path, help="file for the measurements")
     given = parser.parse_args()
@@ -168,7 +210,8 @@ def main() -> None:
         # A server of its own: it keeps all objects in memory.
         with s3_server() as options:
             uploaded(case, given.work, options)
-            found.append(measure(case, options, given.delays, given.rounds))
+            ways: dict[str, Way] = {"cellscale": run, **({"dask": run_dask} if given.dask else {})}
+            found.append(measure(case, options, given.delays, given.rounds, ways))
         print(json.dumps(found[-1], indent=1), flush=True)
     print(table(found))
     if given.json:
