@@ -110,7 +110,8 @@ def main() -> None:
     if given.memory:
         memory(given.folder)
     elif given.measure_one:
-        measure_one(*given.measure_one, given.folder)
+        size, frames = given.measure_one
+        measure_one(size, frames, given.folder)
     elif given.flat_field:
         flat_field(given.flat_field, given.folder, given.output)
     else:
