@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import one_by_one
-from cellscale.segmentation.ownership import sign, stored_plan
+from cellscale.segmentation.ownership import RECORD_FORMAT, sign, stored_plan
 from cellscale.segmentation.plan import Settings, plan
+from cellscale.segmentation.records import get
 from cellscale.segmentation.run import segment
 from cellscale.segmentation.target import Target
 from cellscale.segmentation.work_items import RecordName, Task
@@ -227,6 +229,35 @@ def test_the_run_of_another_build_is_refused_with_what_to_do(image: NgffImage, f
     assert not any(report.reused.values())
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert not Path(f"{image.url}/.cellscale-cells").exists()
+
+
+COUNTED = "area first sum_x sum_y x# y# intensity_#:#"
+LAYOUT = {
+    "intensity": "checksums chunk high low missing start width work_items",
+    "predict": "work_items",
+    "decode": f"bands edges.[a b length saddle] nodes.[{COUNTED}] tiles work_items",
+    "row_groups": f"#/#.[below objects offsets] #/#.edges.[a b length saddle] #/#.nodes.[{COUNTED}] work_items",
+    "cells": f"cells.[{COUNTED}] firsts numbers row_groups",
+    "join": "#.[counts cut places unconverged] work_items",
+    "publish-0": "seams.[counts groups] work_items written.[labelled_px last_label objects]",
+    "tables": "work_items written.[labelled_px last_label objects]",
+}
+"""Columns of the records of each step."""
+
+
+def test_the_layout_of_records_belongs_to_their_format(image: NgffImage) -> None:
+    """Where this fails, count RECORD_FORMAT up: a build must not go on with records that it does not understand."""
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", executor=killed("tables"), **TILED)
+    scratch, found = scratch_of(image, "cells"), {}
+    for step in LAYOUT:
+        records = [get(scratch, f"{step}/{name}") for name in scratch.files(step)]
+        found[step] = {re.sub(r"\d+", "#", key) for record in records for key in record}
+    expected = {step: set[str]() for step in LAYOUT}
+    for step, text in LAYOUT.items():
+        for prefix, columns, single in re.findall(r"(\S+)\[([^]]*)\]|(\S+)", text):
+            expected[step] |= {f"{prefix}{name}" for name in columns.split()} if columns else {single}
+    assert (RECORD_FORMAT, found) == (1, expected)
 
 
 @pytest.mark.parametrize("size", ["many", -1, 0, 1.5, True, [], 10**30])
