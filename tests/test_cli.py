@@ -101,10 +101,14 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
         "--json",
     )
     before = snapshot(work)
-    told = json.loads(cellscale("plan", work / "movie.zarr", *words).stdout)
+    told = json.loads(cellscale("plan", work / "movie.zarr", *words, "--price", "put=2000000,get=0").stdout)
     assert snapshot(work) == before
     done = json.loads(cellscale("segment", work / "movie.zarr", *words, "--layer", "planned", "--serial").stdout)
     assert told["tasks"] == done["tasks"]
+    assert {name: entry["PUT"] for name, entry in told["io"].items()} == {
+        name: entry["PUT"] for name, entry in done["io"].items()
+    }
+    assert told["price"] == 2 * told["io"]["total"]["PUT"]
     assert (told["planes"], told["windows"], told["tiles"]) == (5, 5 * 12, 5 * 12)
     assert told["halo_cost"] == pytest.approx((72 / 64) ** 2)
     core = 5 * 160 * 200 * 2

@@ -68,3 +68,14 @@ def test_results_and_logs_are_redacted(capsys: pytest.CaptureFixture[str]) -> No
 def test_an_error_is_one_line_that_steers_no_terminal() -> None:
     assert one_line("a\n  b\x1b[2J\u202ec é") == r"a b\x1b[2J\u202ec é"
     assert len(one_line("x" * 10**6)) == LONGEST_LINE
+
+
+@pytest.mark.parametrize(
+    ("prices", "named"),
+    [("put", "'put' is not a valid price"), ("put=5,get=-1", "'get=-1' is not"), ("post=1", "kind of requests 'POST'")],
+)
+def test_a_price_that_is_none_is_named_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], prices: str, named: str
+) -> None:
+    assert run(monkeypatch, "plan", "missing.zarr", "--model", "nuclei", "--price", prices) == 2
+    assert named in capsys.readouterr().err

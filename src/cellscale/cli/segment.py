@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.table import Table
@@ -27,7 +28,9 @@ from cellscale.cli.terminal import (
     wells,
     with_options,
 )
+from cellscale.errors import check_known
 from cellscale.storage.json_text import json_text
+from cellscale.storage.traffic import Kind
 
 PUBLISHED_WITH_FAILED_TILES = 3
 """Exit status of a segmentation that was published although tiles, or images of a plate, failed."""
@@ -134,11 +137,15 @@ def _prices(context: click.Context, parameter: click.Parameter, given: str | Non
     """Prices by kind of request from the text of the option."""
     prices = {}
     for entry in (given or "").split(",") if given else ():
-        kind, _, price = entry.partition("=")
+        kind, _, text = entry.partition("=")
         try:
-            prices[kind.strip()] = float(price)
-        except ValueError as error:
-            raise click.BadParameter(f"{entry!r} is not a valid price; expected KIND=NUMBER, e.g. put=5.") from error
+            price = float(text)
+        except ValueError:
+            price = math.nan
+        if not 0 <= price < math.inf:
+            raise click.BadParameter(f"{entry!r} is not a valid price; expected KIND=NUMBER, e.g. put=5.")
+        prices[kind.strip().upper()] = price
+    check_known("kind of requests", prices, get_args(Kind))
     return prices
 
 
