@@ -208,16 +208,33 @@ def test_a_document_that_lists_what_is_not_replaced_takes_nothing_with_it(
     assert not (document.parent / "0").exists()
 
 
-def test_a_replaced_image_takes_no_new_layer_with_it_whatever_its_document_lists(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "multiscales",
+    [
+        None,
+        [],
+        5,
+        ["x"],
+        [{"datasets": 5}],
+        [{"datasets": [{"path": "../outside"}, {"path": "labels/truth/0"}, {}, 5]}],
+    ],
+)
+def test_a_replaced_image_takes_nothing_else_with_it_whatever_its_document_says(
+    tmp_path: Path, multiscales: Any
+) -> None:
     place = tmp_path / "i.zarr"
     cellscale.synthesize(str(place), shape=(1, 64, 64), cells=3)
+    (tmp_path / "outside").mkdir()
     (place / "labels" / "theirs").mkdir()
     stored = json.loads((place / "zarr.json").read_text())
     stored["attributes"]["cellscale"]["replaced"] = HOSTILE
+    if multiscales is not None:
+        stored["attributes"]["ome"]["multiscales"] = multiscales
     (place / "zarr.json").write_text(json.dumps(stored))
     cellscale.synthesize(str(place), shape=(1, 64, 64), cells=5, overwrite=True)
     assert cellscale.open_labels(place, "truth").values.max() == 5
     assert (place / "labels" / "theirs").exists()
+    assert (tmp_path / "outside").exists()
 
 
 @pytest.mark.parametrize("published", [False, True])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from cellscale.ngff.metadata import Node, attributes_of, parse_datasets, read_node, update_group
+from cellscale.ngff.metadata import Node, attributes_of, entries_of, items_of, read_node, update_group
 from cellscale.ngff.stores import DOCUMENTS, Store
 
 ATTEMPT, REPLACED, PLAIN, TABLE = "attempt", "replaced", "plain", "table"
@@ -74,14 +74,16 @@ def claim(group: Store, version: str, attempt: str) -> None:
 
 
 def held(node: Node | None) -> set[str]:
-    """Names in a group that belong to the arrays which its document names, or to arrays that these have replaced."""
+    """Names in a group that belong to the arrays which its document names, or to arrays that these have replaced.
+
+    A damaged document can be replaced as well: entries of another form name nothing.
+    """
     if node is None or not published(node):
         return set()
-    token, paths = (
-        attempt_of(node),
-        [str(dataset["path"]) for dataset in parse_datasets(node.ome["multiscales"][0], "")],
-    )
-    prefix = f"{token}-" if paths[0].startswith(f"{token}-") else ""
+    token, multiscales = attempt_of(node), items_of(node.ome["multiscales"])
+    datasets = items_of(entries_of(multiscales[0]).get("datasets")) if multiscales else []
+    paths = [path for path in (entries_of(dataset).get("path") for dataset in datasets) if isinstance(path, str)]
+    prefix = f"{token}-" if paths and paths[0].startswith(f"{token}-") else ""
     companions = {f"{prefix}{name}" for name in COMPANIONS} if token else set()
     companions |= {table} if (table := table_of(node)) else set()
     return {*(path.partition("/")[0] for path in paths), *companions, *listed_in(node, REPLACED)}
