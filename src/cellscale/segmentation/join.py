@@ -26,6 +26,8 @@ from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_
 from cellscale.types import Box, Labels, Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
+DECISIONS = 4
+"""Decisions about the objects of a row group that are written at once, each held in memory meanwhile."""
 
 
 def _flat(value: RowGroup | MergeDecision) -> Arrays:
@@ -93,7 +95,7 @@ def join(run: Run, items: Sequence[WorkItem]) -> Arrays:
     and cells were final (`places`), and the number of cells with each flag.
     """
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
-    with behind() as later:
+    with behind(DECISIONS) as later:
         for (plane,) in items:
             arrays |= table_columns(_of_item(plane), _swept(run, joined, plane, later))
     run.scratch.flush(cells_name(plane, after) for (plane,) in items for after in range(len(run.row_groups)))

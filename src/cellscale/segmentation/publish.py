@@ -30,7 +30,7 @@ from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.storage.together import behind
 from cellscale.tiling.row_groups import Rows
-from cellscale.types import Labels
+from cellscale.types import Box, Labels
 
 SHARDS = 4
 """Shards of labels that are written at once."""
@@ -71,11 +71,16 @@ def _finest(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
             box, (t, z) = shards[shard], label_slice(run, plane)
             seams.add(plane, near, box)
             labels = near[box.within(seams.seen(box)).slices]
-            stored = later(partial(write_levels, layer, labels, box, t=t, z=z, count=count))
-            written.append((stored, int(np.count_nonzero(labels)), int(labels.max())))
+            written.append(later(partial(_written, layer, labels, box, t, z)))
             parts += parts_of(layer, box, t=t, z=z, count=count)
     layer.flush(parts)
-    return counts((*stored.result(), pixels, last) for stored, pixels, last in written) | seams.columns()
+    return counts(done.result() for done in written) | seams.columns()
+
+
+def _written(layer: LabelLayer, labels: Labels, box: Box, t: int, z: int) -> tuple[int, ...]:
+    """Write a shard and count: the stored objects of each level, then the pixels with a label and the last label."""
+    stored = write_levels(layer, labels, box, t=t, z=z, count=layer.levels_together)
+    return (*stored, int(np.count_nonzero(labels)), int(labels.max()))
 
 
 def _labels(publication: Publication, seams: SeamCounts, items: Sequence[WorkItem]) -> Iterator[Labels]:
