@@ -163,6 +163,21 @@ def test_a_reader_of_a_layer_that_is_replaced_meanwhile_gets_no_zeros(tmp_path: 
         array_io.check_still_there(old.store, "0")
 
 
+@pytest.mark.parametrize("replaces", [None, "an earlier one"])
+def test_a_layer_that_another_program_lists_meanwhile_stays(tmp_path: Path, replaces: str | None) -> None:
+    """It names no attempt."""
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    layer = stage_labels(image, "cells", planes_z=1)
+    layer.write(_labels(image), whole(layer))
+    document = tmp_path / "i.zarr" / "labels" / "cells" / "zarr.json"
+    theirs = json.loads((tmp_path / "i.zarr" / "zarr.json").read_text())
+    del theirs["attributes"]["cellscale"]
+    document.write_text(json.dumps(theirs))
+    with pytest.raises(ExistsError, match="was published by another run meanwhile"):
+        publish_labels(layer, overwrite=replaces is not None, replaces=replaces)
+    assert json.loads(document.read_text()) == theirs
+
+
 def test_only_what_a_layer_replaces_is_deleted(tmp_path: Path) -> None:
     image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
     foreign = zarr.create_array(str(tmp_path / "i.zarr" / "labels" / "cells" / "0"), data=np.ones((40, 40), "u4"))

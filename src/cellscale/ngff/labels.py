@@ -328,8 +328,8 @@ def _switch(layer: LabelLayer, *, overwrite: bool, replaces: str | None) -> list
         if published(node) and attempt_of(node) == layer.attempt:
             replaced[:] = removable(listed_in(node, REPLACED), own, layer.store.folder.names())
             return None
-        others = node is not None and attempt_of(node) not in (layer.attempt, replaces)
-        if others and not (overwrite and replaces is None):
+        others = node is not None and attempt_of(node) != layer.attempt
+        if others and not (overwrite and replaces in (None, attempt_of(node))):
             raise ExistsError(
                 f"{layer.url} was published by another run meanwhile. Choose another --layer, or use --overwrite."
             )
