@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import FRAGMENTS, unpacked
+from cellscale.segmentation.memory import kept
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
 from cellscale.segmentation.work_items import RecordName, WorkItem
@@ -50,7 +51,7 @@ class Joined:
     def __init__(self, run: Run) -> None:
         """Read nothing yet."""
         self.run, self.records = run, Records(run.scratch)
-        self._decoded = lru_cache(maxsize=4)(self._unpacked)
+        self._decoded = kept(self._unpacked, 4)
 
     def _unpacked(self, name: RecordName) -> dict[tuple[int, int], TileRecord]:
         made = unpacked(self.records.named(name), self.run.grid, self.run.method.reaches.link)
@@ -128,8 +129,8 @@ class Numbering:
         """Read nothing yet; `earlier` is the result of `cells_before`."""
         self.run, self.joined, self._earlier = run, Joined(run), earlier
         self._decide = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
-        self._cells = lru_cache(maxsize=4)(self._cells_of)
-        self._labels = lru_cache(maxsize=4)(self._labels_of)
+        self._cells = kept(self._cells_of, 4)
+        self._labels = kept(self._labels_of, 4)
 
     def before(self, plane: int, group: int) -> int:
         """Number of the frame's cells in earlier slices, and in this one above a group."""

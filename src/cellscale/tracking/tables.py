@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from cellscale.linking.links import daughters, link_frames, link_gap
 from cellscale.linking.numbering import Earlier, earlier_of
 from cellscale.linking.tables import object_sums, overlap_sums, whole_objects, whole_overlaps
 from cellscale.ngff.source_identity import UNKNOWN, checksum
+from cellscale.segmentation.memory import kept
 from cellscale.segmentation.plan import Records
 from cellscale.segmentation.records import Arrays, table_columns, table_in
 from cellscale.segmentation.work_items import Step, WorkItem
@@ -59,7 +59,7 @@ class Frames:
         # A frame's past lies in one record of each step, and two where it is the first of its window.
         steps = 2 * (run.rules.max_gap + 2 + run.objects.planes)
         self.run, self._records = run, Records(run.scratch, kept=steps)
-        self._objects = lru_cache(maxsize=run.rules.max_gap + 3)(self._objects_of)
+        self._objects = kept(self._objects_of, run.rules.max_gap + 3)
 
     def objects(self, t: int) -> Table:
         """Objects of a frame in the order of their first pixels, see `whole_objects`."""
