@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cellscale.errors import StoreError
 from cellscale.segmentation.prefetch import prefetch
 from cellscale.storage.folder import Folder
-from cellscale.storage.together import together
+from cellscale.storage.together import behind, together
 from cellscale.storage.traffic import PAGE, Traffic, counting, request
 
 
@@ -69,3 +70,29 @@ def test_results_of_calls_at_once_keep_their_order_and_errors_are_raised(tmp_pat
     with pytest.raises(StoreError):
         together([partial(Folder(url=str(tmp_path)).write, "a", b""), partial(absent.write, "a", b"")])
     assert (tmp_path / "a").exists()
+
+
+def test_writes_go_on_behind_the_caller_and_end_with_the_context(tmp_path: Path) -> None:
+    folder, waiting = Folder(url=str(tmp_path)), Event()
+    with counting() as traffic:
+        with behind(2) as later:
+            held = later(partial(waiting.wait, 60))
+            for n in range(5):
+                later(partial(folder.write, str(n), b"1"))
+            assert not held.done()
+            waiting.set()
+        assert folder.names() == {"0", "1", "2", "3", "4"}
+    assert traffic.requests["PUT"] == 5
+
+
+def test_the_first_error_of_a_write_behind_the_caller_is_raised(tmp_path: Path) -> None:
+    folder = Folder(url=str(tmp_path))
+
+    def written() -> None:
+        with behind() as later:
+            later(lambda: 1 / 0)
+            later(partial(folder.write, "after", b""))
+
+    with pytest.raises(ZeroDivisionError):
+        written()
+    assert (tmp_path / "after").exists()

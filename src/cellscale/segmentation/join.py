@@ -6,9 +6,10 @@ of more than two row groups: a cell's label follows from the first pixels of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,14 @@ from cellscale.segmentation.memory import kept
 from cellscale.segmentation.plan import Records, Run
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
 from cellscale.segmentation.work_items import RecordName, WorkItem
+from cellscale.storage.together import behind
 from cellscale.tiling.ring_rule import TileRecord
 from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_group, labels_of, sweep
 from cellscale.types import Box, Labels, Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
+DECISIONS = 4
+"""Decisions about the objects of a row group that are written at once, each held in memory meanwhile."""
 
 
 def _flat(value: RowGroup | MergeDecision) -> Arrays:
@@ -92,20 +96,25 @@ def join(run: Run, items: Sequence[WorkItem]) -> Arrays:
     and cells were final (`places`), and the number of cells with each flag.
     """
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
-    for (plane,) in items:
-        row_groups = (joined.row_group(plane, group) for group in range(len(run.row_groups)))
-        counts, flags, places = np.zeros(len(run.row_groups), np.int64), dict.fromkeys(FLAGS, 0), []
-        for after, decision in enumerate(sweep(row_groups, run.method.merge_objects)):
-            put(run.scratch, cells_name(plane, after), _flat(decision), flush=False)
-            begun = run.row_groups.of_pixel(decision.cells["first"])
-            np.add.at(counts, begun, 1)
-            flags = {flag: n + int(decision.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
-            places += [(group, after) for group in np.unique([after, *decision.row_groups, *begun]).tolist()]
-        columns = {"counts": counts, "places": np.array(places, np.int64).reshape(-1, 2)}
-        columns |= {flag: np.array([n]) for flag, n in flags.items()}
-        arrays |= table_columns(_of_item(plane), columns)
+    with behind(DECISIONS) as later:
+        for (plane,) in items:
+            arrays |= table_columns(_of_item(plane), _swept(run, joined, plane, later))
     run.scratch.flush(cells_name(plane, after) for (plane,) in items for after in range(len(run.row_groups)))
     return arrays
+
+
+def _swept(run: Run, joined: Joined, plane: int, later: Callable[[Callable[[], None]], Any]) -> Arrays:
+    """Sweep over the row groups of a plane; each decision is written while the sweep goes on."""
+    row_groups = (joined.row_group(plane, group) for group in range(len(run.row_groups)))
+    counts, flags, places = np.zeros(len(run.row_groups), np.int64), dict.fromkeys(FLAGS, 0), []
+    for after, decision in enumerate(sweep(row_groups, run.method.merge_objects)):
+        later(partial(put, run.scratch, cells_name(plane, after), _flat(decision), flush=False))
+        begun = run.row_groups.of_pixel(decision.cells["first"])
+        np.add.at(counts, begun, 1)
+        flags = {flag: n + int(decision.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
+        places += [(group, after) for group in np.unique([after, *decision.row_groups, *begun]).tolist()]
+    columns = {"counts": counts, "places": np.array(places, np.int64).reshape(-1, 2)}
+    return columns | {flag: np.array([n]) for flag, n in flags.items()}
 
 
 def cells_name(plane: int, group: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,12 @@ from cellscale.segmentation.verification import counts
 from cellscale.segmentation.volumes import VolumeNumbers, Volumes, volume_rows
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
+from cellscale.storage.together import behind
 from cellscale.tiling.row_groups import Rows
-from cellscale.types import Labels
+from cellscale.types import Box, Labels
+
+SHARDS = 4
+"""Shards of labels that are written at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +65,22 @@ def _finest(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     run, layer = publication.run, publication.layer
     shards, count = layer.shards(), layer.levels_together
     seams, written, parts = SeamCounts(run), [], list[Part]()
-    # The labels of the next shard are computed while one is written.
-    for (plane, shard), near in zip(items, prefetch(_labels(publication, seams, items)), strict=True):
-        box, (t, z) = shards[shard], label_slice(run, plane)
-        seams.add(plane, near, box)
-        labels = near[box.within(seams.seen(box)).slices]
-        stored = write_levels(layer, labels, box, t=t, z=z, count=count)
-        written.append((*stored, int(np.count_nonzero(labels)), int(labels.max())))
-        parts += parts_of(layer, box, t=t, z=z, count=count)
+    # The labels of the next shards are computed while some are written.
+    with behind(SHARDS) as later:
+        for (plane, shard), near in zip(items, prefetch(_labels(publication, seams, items)), strict=True):
+            box, (t, z) = shards[shard], label_slice(run, plane)
+            seams.add(plane, near, box)
+            labels = near[box.within(seams.seen(box)).slices]
+            written.append(later(partial(_written, layer, labels, box, t, z)))
+            parts += parts_of(layer, box, t=t, z=z, count=count)
     layer.flush(parts)
-    return counts(written) | seams.columns()
+    return counts(done.result() for done in written) | seams.columns()
+
+
+def _written(layer: LabelLayer, labels: Labels, box: Box, t: int, z: int) -> tuple[int, ...]:
+    """Write a shard and count: the stored objects of each level, then the pixels with a label and the last label."""
+    stored = write_levels(layer, labels, box, t=t, z=z, count=layer.levels_together)
+    return (*stored, int(np.count_nonzero(labels)), int(labels.max()))
 
 
 def _labels(publication: Publication, seams: SeamCounts, items: Sequence[WorkItem]) -> Iterator[Labels]:
@@ -100,13 +111,14 @@ def tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
     folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
     numbering, written = Numbering(run, publication.earlier), []
-    for plane, group in items:
-        t, z = label_slice(run, plane)
-        cells, before = numbering.cells(plane, group), numbering.before(plane, group)
-        area = cells.get("area", np.zeros(0, np.int64))
-        rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
-        folder.write(part_name(plane, group), parquet(rows), flush=False)
-        written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
+    with behind() as later:
+        for plane, group in items:
+            t, z = label_slice(run, plane)
+            cells, before = numbering.cells(plane, group), numbering.before(plane, group)
+            area = cells.get("area", np.zeros(0, np.int64))
+            rows = object_table(cells, image, frame=t, z=z, labels=np.arange(before + 1, before + 1 + len(area)))
+            later(partial(folder.write, part_name(plane, group), parquet(rows), flush=False))
+            written.append((1, int(area.sum()), before + len(area) if len(area) else 0))
     folder.flush(part_name(plane, group) for plane, group in items)
     return counts(written)
 

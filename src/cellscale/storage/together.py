@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TypeVar
+from threading import Semaphore
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 REQUESTS = 32
@@ -22,3 +24,32 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(min(REQUESTS, len(calls))) as threads:
         waiting = [threads.submit(copy_context().run, call) for call in calls]
     return [one.result() for one in waiting]
+
+
+@contextmanager
+def behind(most: int = REQUESTS) -> Iterator[Callable[[Callable[[], Any]], Future[Any]]]:
+    """Let writes go on while the caller works: all are done, and the first error is raised, at the end of the context.
+
+    Parameters
+    ----------
+    most : int
+        Writes that wait at the same time, each with its data; the caller waits before it starts another.
+
+    Yields
+    ------
+    callable
+        Starts a call in a thread and returns its future. Its requests are counted with those of the caller.
+    """
+    room, started = Semaphore(most), list[Future[Any]]()
+    with ThreadPoolExecutor(most) as threads:
+
+        def later(call: Callable[[], Any]) -> Future[Any]:
+            room.acquire()
+            future = threads.submit(copy_context().run, call)
+            future.add_done_callback(lambda _: room.release())
+            started.append(future)
+            return future
+
+        yield later
+    for future in started:
+        future.result()
