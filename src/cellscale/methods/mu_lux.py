@@ -104,10 +104,10 @@ class Markers:
     radius: int = setting(-1, fitted=True)
     """Radius of the opening's disc, px; 0: none; −1: fitted by `fit_statistics`, 4 (8 px across, as the authors have
     it) or less where cells are small (ours)."""
-    h: float = 0.0
+    h: float = setting(0.0, before=0.0)
     """Only the h-maxima of the probability above the threshold are markers, and nothing is opened; the authors have it
     for round cells, 3 to 5 of 255. 0: every pixel above the threshold."""
-    h_radius: int = 32
+    h_radius: int = setting(32, before=32)
     """Longest path to a higher pixel, px; at least the radius of a cell (ours)."""
 
     @property
