@@ -10,9 +10,10 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,15 @@ class Changes:
     names: tuple[str, ...] = CHANGES
     """Changes that count, and that are not made after the stop."""
     made: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self) -> None:
         """Count a change, or stop instead of it."""
-        if self.stop_at is not None and self.made >= self.stop_at:
-            self.stop()
-        self.made += 1
+        # Several threads may write at once.
+        with self.lock:
+            if self.stop_at is not None and self.made >= self.stop_at:
+                self.stop()
+            self.made += 1
 
 
 @contextmanager

@@ -184,7 +184,7 @@ def stored_plan(home: Folder) -> dict[str, Any] | None:
 def _check_format(plan: Any, home: Folder) -> None:
     """Raise InputError for a plan whose records have another format."""
     known = plan.get("record_format") if isinstance(plan, dict) else None
-    if not isinstance(plan, dict) or "digest" not in plan or known == RECORD_FORMAT:
+    if not isinstance(plan, dict) or not isinstance(plan.get("digest"), str) or known == RECORD_FORMAT:
         return
     raise InputError(
         f"{home.url} holds an unfinished run of another build of cellscale, with records of format "
