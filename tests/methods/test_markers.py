@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -112,6 +112,7 @@ def test_the_likeliest_class_returns_the_labels_of_a_perfect_prediction(case: st
 def test_h_maxima_are_those_of_scikit_image_where_the_radius_suffices(seed: int, h: int, smooth: int) -> None:
     noise = np.random.default_rng(seed).random((24, 30))
     values = (255 * ndimage.gaussian_filter(noise, smooth)).astype(np.uint8)
+    assume(np.ptp(values) >= h)  # scikit-image finds nothing in flatter images; their highest pixel has no higher one
     assert np.array_equal(h_maxima(values, h, values.size), morphology.h_maxima(values, h) > 0)
 
 
