@@ -28,10 +28,10 @@ def kept(method: Callable[..., R], most: int) -> Callable[..., R]:
     found = weakref.WeakMethod(method)
 
     @lru_cache(maxsize=most)
-    def call(*words: Hashable) -> R:
+    def call(*arguments: Hashable) -> R:
         bound = found()
         assert bound is not None, "only the object itself calls it"
-        return bound(*words)
+        return bound(*arguments)
 
     return call
 
