@@ -47,16 +47,17 @@ def test_tiles_shards_and_bundles_change_nothing(image: NgffImage, monkeypatch: 
     assert table(image, "one").equals(table(image, "other"))
 
 
-def drive(url: str) -> None:
-    segmented(open_image(url), "killed", z_mode="linked", executor=dying)
+def drive(url: str, records: int) -> None:
+    segmented(open_image(url), "killed", z_mode="linked", executor=dying(records))
 
 
-def test_a_driver_that_is_killed_after_each_record_resumes(image: NgffImage) -> None:
+@pytest.mark.parametrize("records", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_driver_that_is_killed_after_some_records_resumes(image: NgffImage, records: int) -> None:
     segmented(image, "calm", z_mode="linked")
     steps = {"slice_tables", "slice_links"}
     report = segmented(image, "counted", z_mode="linked", overwrite=True)
     assert steps <= report.tasks.keys()
-    assert killed_until_done(drive, image.url) == sum(report.tasks.values())
+    assert killed_until_done(drive, image.url, records) == sum(report.tasks.values()) // records
     assert equal(arrays(image, "calm"), arrays(image, "killed"))
     assert table(image, "calm").equals(table(image, "killed"))
 

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from cellscale.segmentation.executor import Executor
 from cellscale.segmentation.work_items import Task
 
 
-def dying(work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False) -> Iterator[Any]:
-    """Do a task, which writes its record, and die."""
-    for task in tasks:
-        yield task, work(shared, task)
-        os.kill(os.getpid(), signal.SIGKILL)
+def dying(records: int = 1) -> Executor:
+    """An executor that does tasks, which write their records, and kills its process after a number of them."""
+    done = itertools.count(1)
+
+    def executor(
+        work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
+    ) -> Iterator[Any]:
+        for task in tasks:
+            yield task, work(shared, task)
+            if next(done) == records:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return executor
 
 
-def killed_until_done(drive: Callable[..., None], *words: Any) -> int:
-    """Start drivers, `drive(*words)`, until one ends by itself; return how many were killed.
+def killed_until_done(drive: Callable[..., None], *arguments: Any) -> int:
+    """Start drivers, `drive(*arguments)`, until one ends by itself; return how many were killed.
 
     Parameters
     ----------
     drive : callable
         A function of a module, since it is called in another process; it kills its process, by `dying` or otherwise.
-    *words : Any
+    *arguments : Any
         Its arguments.
     """
     context = multiprocessing.get_context("forkserver")
@@ -33,7 +43,7 @@ def killed_until_done(drive: Callable[..., None], *words: Any) -> int:
     context.set_forkserver_preload([drive.__module__])
     kills = 0
     while True:
-        driver = context.Process(target=drive, args=words)
+        driver = context.Process(target=drive, args=arguments)
         driver.start()
         driver.join()
         if driver.exitcode == 0:
