@@ -1,4 +1,4 @@
-"""A driver that is killed again and again after some records: nothing is done twice, and tracks are those of a calm run."""
+"""A driver that is killed after some records, again and again: nothing is done twice, tracks are those of a calm run."""
 
 from __future__ import annotations
 
