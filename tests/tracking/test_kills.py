@@ -1,4 +1,4 @@
-"""A driver that is killed after some records, again and again: nothing is done twice, tracks are those of a calm run."""
+"""A driver that is killed after some records, again and again: nothing is done twice, the tracks are equal."""
 
 from __future__ import annotations
 
