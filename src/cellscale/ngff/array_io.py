@@ -62,6 +62,12 @@ def array_settings(axes: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[
     return settings
 
 
+def stored_sides(axes: Sequence[str], shape: tuple[int, ...], dtype: np.dtype[Any], version: str) -> dict[str, int]:
+    """Sides of a stored object, a shard or a chunk without sharding, of a new array by axis."""
+    settings = array_settings(axes, shape, dtype, version)
+    return dict(zip(axes, settings.get("shards", settings["chunks"]), strict=True))
+
+
 def check_range(what: str, index: int, size: int, *, url: str) -> None:
     """Raise MissingError for a frame, slice or channel that does not exist."""
     if not 0 <= index < size:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.ngff.array_io import SHARD_PX, array_settings
+from cellscale.ngff.array_io import SHARD_PX, stored_sides
 from cellscale.ngff.metadata import Level
 from cellscale.storage.together import together
 from cellscale.types import Box, Image, Labels
@@ -133,8 +133,7 @@ def levels_together(axes: Sequence[str], levels: Sequence[Level], version: str) 
     """
     cuts = {axis: np.arange(SHARD_PX, size_of(axes, levels[0], axis), SHARD_PX) for axis in "yx"}
     for number, (finer, coarser) in enumerate(pairwise(levels), 1):
-        settings = array_settings(axes, coarser.shape, np.dtype(np.uint32), version)
-        sides = dict(zip(axes, settings.get("shards", settings["chunks"]), strict=True))
+        sides = stored_sides(axes, coarser.shape, np.dtype(np.uint32), version)
         for axis, places in cuts.items():
             cuts[axis] = np.searchsorted(kept(size_of(axes, finer, axis), size_of(axes, coarser, axis)), places)
             if (cuts[axis] % sides[axis]).any():

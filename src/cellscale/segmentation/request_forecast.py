@@ -14,7 +14,7 @@ from functools import reduce
 import numpy as np
 
 from cellscale.methods.intensity import scale_of_type
-from cellscale.ngff.array_io import array_settings
+from cellscale.ngff.array_io import stored_sides
 from cellscale.ngff.source_identity import ChunkGrid
 from cellscale.segmentation.intensity_statistics import ROWS_PX, row_boxes
 from cellscale.segmentation.plan import Run
@@ -173,8 +173,7 @@ class RequestForecast:
     def _label_objects(self, level: int) -> tuple[int, int]:
         """Rows and columns of the stored objects of a level of labels."""
         image = self.run.image
-        settings = array_settings(image.axes, image.levels[level].shape, np.dtype(np.uint32), image.version)
-        sides = dict(zip(image.axes, settings.get("shards", settings["chunks"]), strict=True))
+        sides = stored_sides(image.axes, image.levels[level].shape, np.dtype(np.uint32), image.version)
         height, width = (-(-image.size(axis, level) // sides[axis]) for axis in "yx")
         return height, width
 
