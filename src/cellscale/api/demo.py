@@ -70,7 +70,7 @@ def demo(output: Location = "demo", *, on_progress: Progress = silent) -> dict[s
 def draw(movie: str, frame: int, picture: str) -> None:
     """Write a PNG of a frame: image, ground truth and prediction."""
     image, truth, cells = open_image(movie), open_labels(movie, "truth"), open_labels(movie, "cells")
-    box = Box(0, 0, image.size("y"), image.size("x"))
+    box = Box.of(image.plane_shape())
     layers = {"truth": truth.read(box, t=frame), "prediction": cells.read(box, t=frame)}
     Path(picture).write_bytes(panels(image.read(box, t=frame)[0], layers))
 

@@ -121,7 +121,7 @@ class _Work:
 
     def plane(self, t: int, c: int, z: int) -> NDArray[Any]:
         """Pixels of a plane, (y, x), projected if that was asked for."""
-        box = Box(0, 0, self.source.size("y"), self.source.size("x"))
+        box = Box.of(self.source.plane_shape())
         projection = self.options.z_projection
         slices = [z] if projection is None else range(self.source.size("z"))
         planes: list[NDArray[Any]] = [self.source.read(box, t=t, z=one, channels=[c])[0] for one in slices]
@@ -208,7 +208,7 @@ def _reference_planes(given: Location | NDArray[Any], storage_options: Mapping[s
         ]
     else:
         image = open_image(url, storage_options=storage_options)
-        whole, (frames, slices) = Box(0, 0, image.size("y"), image.size("x")), (image.size("t"), image.size("z"))
+        whole, (frames, slices) = Box.of(image.plane_shape()), (image.size("t"), image.size("z"))
         planes = [image.read(whole, t=t, z=z) for t, z in np.ndindex(frames, slices)]
     median: NDArray[Any] = np.median(planes, axis=0)
     return median

@@ -59,7 +59,7 @@ def coarse_level(image: NgffImage, longest: int) -> int:
 
 def _middle(image: NgffImage, level: int) -> Box:
     """The part of a level that is drawn: all of it unless it is very large."""
-    whole = Box(0, 0, image.size("y", level), image.size("x", level))
+    whole = Box.of(image.plane_shape(level))
     y, x = whole.y1 // 2, whole.x1 // 2
     return Box(y, x, y, x).grow(LARGEST_PX // 2).clip(whole)
 

@@ -77,7 +77,7 @@ class Correction:
         """A plane as it was before this correction, (y, x)."""
         t, z = place
         source = self.earlier if self.earlier is not None and t in self._kept else self.layer
-        return source.read(Box(0, 0, source.size("y"), source.size("x")), t=t, z=z)
+        return source.read(Box.of(source.plane_shape()), t=t, z=z)
 
     def plane(self, place: Place) -> Labels:
         """A plane as it is now, (y, x)."""
