@@ -159,7 +159,7 @@ class _Work:
     def _reference(self, given: Location | NDArray[Any], name: str) -> NDArray[np.float64]:
         """A given image as (c, y, x), one plane for each channel of the source."""
         planes = _reference_planes(given, self.source.storage_options)
-        expected = (self.source.size("y"), self.source.size("x"))
+        expected = self.source.plane_shape()
         if planes.shape[1:] != expected or planes.shape[0] not in (1, self.source.size("c")):
             raise InputError(
                 f"{name} has {planes.shape[0]} channels of {planes.shape[1:]} px; expected 1 or "

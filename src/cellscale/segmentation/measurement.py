@@ -40,7 +40,7 @@ def measured_on(image: NgffImage, level: int) -> Measured:
     finest, size = image.levels[0].scale, image.pixel_size_um()
     zoom = [image.levels[level].scale[at] / finest[at] for at in map(image.axes.index, "yx")]
     return Measured(
-        shape=(image.size("y", level), image.size("x", level)),
+        shape=image.plane_shape(level),
         pixel_size_um=None if size is None else (size[0] * zoom[0], size[1] * zoom[1]),
         channels=image.channels,
     )

@@ -341,7 +341,7 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
     method = model.method
     device = device_here(settings.device)
     settings = dataclasses.replace(settings, device=device, precision=resolved(device, settings.precision))
-    shape = (image.size("y"), image.size("x"))
+    shape = image.plane_shape()
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)
     level = image.levels[0]

@@ -58,7 +58,7 @@ def export_ctc(layer: LabelLayer, output: Folder, *, on_progress: Progress = sil
         raise InputError(
             f"{layer.url} has tracks up to {most}; masks of the challenge end at 65535. Track fewer frames."
         )
-    whole = Box.of((layer.size("y"), layer.size("x")))
+    whole = Box.of(layer.plane_shape())
     digits = max(3, len(str(frames - 1)))
     for t in range(frames):
         labels = np.stack([layer.read(whole, t=t, z=z) for z in range(layer.size("z"))])

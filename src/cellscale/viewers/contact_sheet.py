@@ -53,7 +53,7 @@ class Sheet:
 
 def coarse_level(image: NgffImage, longest: int) -> int:
     """The finest level whose sides are at most `longest` px, or the coarsest."""
-    sides = [max(image.size("y", level), image.size("x", level)) for level in range(len(image.levels))]
+    sides = [max(image.plane_shape(level)) for level in range(len(image.levels))]
     return next((level for level, side in enumerate(sides) if side <= longest), len(sides) - 1)
 
 
