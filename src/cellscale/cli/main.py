@@ -55,8 +55,6 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)
-    # Read by the threads of torch's arithmetic at their start: spinning threads starve each other on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # For the workers of a Ray on this machine: each thread that reads chunks would have a heap of its own, which grows.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with redacted_output():
