@@ -319,11 +319,18 @@ def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFi
     assert caplog.messages[-1] == f"import: {total} of {total} done"
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status", "backend"),
+    [
+        (signal.SIGINT, 130, ["--serial"]),
+        (signal.SIGTERM, 143, ["--serial"]),
+        pytest.param(signal.SIGTERM, 143, [], marks=pytest.mark.slow, id="SIGTERM on Ray"),
+    ],
+)
 def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
-    work: Path, sent: signal.Signals, status: int
+    work: Path, sent: signal.Signals, status: int, backend: list[str]
 ) -> None:
-    movie, layer = work / "movie.zarr", f"stopped-{status}"
+    movie, layer = work / "movie.zarr", f"stopped-{status}-{len(backend)}"
     words = [
         "--model",
         str(work / "model"),
@@ -338,7 +345,7 @@ def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", layer]
     # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(
-        [*command, "--serial"],
+        [*command, *backend],
         env={**os.environ, "PYTHONPATH": PATH},
         stderr=subprocess.PIPE,
         text=True,
