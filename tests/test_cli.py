@@ -319,11 +319,18 @@ def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFi
     assert caplog.messages[-1] == f"import: {total} of {total} done"
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status", "backend"),
+    [
+        (signal.SIGINT, 130, ["--serial"]),
+        (signal.SIGTERM, 143, ["--serial"]),
+        pytest.param(signal.SIGTERM, 143, [], marks=pytest.mark.slow, id="SIGTERM on Ray"),
+    ],
+)
 def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
-    work: Path, sent: signal.Signals, status: int
+    work: Path, sent: signal.Signals, status: int, backend: list[str]
 ) -> None:
-    movie, layer = work / "movie.zarr", f"stopped-{status}"
+    movie, layer = work / "movie.zarr", f"stopped-{status}-{len(backend)}"
     words = [
         "--model",
         str(work / "model"),
@@ -338,7 +345,7 @@ def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", layer]
     # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(
-        [*command, "--serial"],
+        [*command, *backend],
         env={**os.environ, "PYTHONPATH": PATH},
         stderr=subprocess.PIPE,
         text=True,
@@ -359,3 +366,11 @@ def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     code = "import sys, cellscale; print([m for m in ('torch', 'ray', 'numba', 'zarr') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_of_torch_wait_without_spinning_unless_told(chosen: dict[str, str], expected: str) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    code = "import os, cellscale; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=others | chosen)
+    assert done.stdout.split() == [expected]
