@@ -49,7 +49,7 @@ def test_results_are_awaited_before_they_are_wanted_as_far_as_there_is_room(
     assert traffic.requests == {"GET": 4}
 
 
-def test_an_error_is_raised_in_the_place_of_its_result() -> None:
+def test_an_error_is_raised_where_its_result_would_come() -> None:
     def fails() -> int:
         raise ValueError("lost")
 

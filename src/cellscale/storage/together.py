@@ -51,7 +51,7 @@ def ahead(calls: Iterable[tuple[int, Callable[[], T]]], room: int) -> Iterator[I
     Yields
     ------
     iterator
-        The results in the order of the calls; an error is raised in the place of its result. The first calls have
+        The results in the order of the calls; an error is raised where its result would come. The first calls have
         gone out already. Their requests are counted with those of the caller.
     """
     coming, waiting, held = iter(calls), deque[tuple[int, Future[T]]](), 0
