@@ -1,4 +1,4 @@
-"""Names of label layers, and paths in documents: both must lead to a child of the group."""
+"""Names of label layers and tables, and paths in documents: both must lead to a child of the group."""
 
 from __future__ import annotations
 
@@ -14,35 +14,44 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def check_layer_name(name: str) -> str:
-    """Return a name under which a layer may be written.
+    """Return a name under which a layer may be written; InputError for any other."""
+    return check_name(name, "label layer")
 
-    It is one path component on every file system and object store, and not reserved by the format.
 
-    Raises
-    ------
-    InputError
-        For any other name.
-    """
-    found = _FORBIDDEN.search(name)
-    if not name.strip():
-        reason = "it is empty"
-    elif found:
-        reason = f"it has {found.group()!r} in it"
-    elif len(name.encode()) > MAX_BYTES:
-        reason = f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
-    elif name.startswith((".", "__")) or name == "zarr.json":
-        reason = "Zarr keeps such names for itself"
-    elif name != name.strip() or name.endswith("."):
-        reason = "it begins or ends with a space, or ends with a dot"
-    elif _RESERVED.fullmatch(name):
-        reason = "Windows keeps such names for itself"
-    else:
+def check_name(name: str, kind: str) -> str:
+    """Return a name under which a thing of this kind may be written; InputError for any other."""
+    reason = _reason_against(name)
+    if not reason:
         return name
     shown = name if len(name) <= MAX_BYTES else f"{name[:MAX_BYTES]}…"
     raise InputError(
-        f"{shown!r} is not a valid name of a label layer: {reason}. "
+        f"{shown!r} is not a valid name of a {kind}: {reason}. "
         "Choose a name of letters, digits, '-' and '_', such as 'cells'."
     )
+
+
+def is_name(value: Any) -> bool:
+    """Return whether a value of a document is a name under which cellscale writes."""
+    return isinstance(value, str) and not _reason_against(value)
+
+
+def _reason_against(name: str) -> str:
+    """Return why a name is not valid, "" for one that is.
+
+    A valid one is one path component on every file system and object store, and not reserved by the format.
+    """
+    found = _FORBIDDEN.search(name)
+    if not name.strip():
+        return "it is empty"
+    if found:
+        return f"it has {found.group()!r} in it"
+    if len(name.encode()) > MAX_BYTES:
+        return f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
+    if name.startswith((".", "__")) or name == "zarr.json":
+        return "Zarr keeps such names for itself"
+    if name != name.strip() or name.endswith("."):
+        return "it begins or ends with a space, or ends with a dot"
+    return "Windows keeps such names for itself" if _RESERVED.fullmatch(name) else ""
 
 
 def child_path(path: Any, url: str) -> str:
