@@ -61,7 +61,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=2)
     given = parser.parse_args()
     data = Path(os.environ["CELLSCALE_DATA"]) / "DIC-C2DH-HeLa"
-    settings = {"crop": given.crop, "margin": 16, "batch_size": given.batch_size, "validate_every": given.steps}
+    settings = {
+        "crop": given.crop,
+        "margin": 16,
+        "batch_size": given.batch_size,
+        "validate_every": given.steps,
+        "threads": 1,
+    }
     common: dict[str, Any] = {"steps": given.steps, "backend": "serial", "settings": settings}
     with tempfile.TemporaryDirectory() as folder:
         url = f"{folder}/dic.zarr"

@@ -2,7 +2,8 @@
 
 `python benchmarks/tracking.py real FOLDER` takes the sequences of the Cell Tracking Challenge in FOLDER, gives the
 masks of every frame random numbers, tracks them and scores the tracks; also those by overlap alone, by laptrack and, if
-it is installed, by ultrack. Names after FOLDER choose sequences or kinds of masks.
+it is installed, by ultrack. Names after FOLDER choose sequences or kinds of masks; `NAME=MODEL` adds masks by a model
+of one's own, e.g. `DIC-C2DH-HeLa=models/dic`.
 `python benchmarks/tracking.py scale FRAMES CELLS [FOLDER]` tracks many frames of synthetic cells.
 """
 
@@ -150,8 +151,8 @@ def radius_px(frames: NDArray[np.uint32]) -> float:
 
 
 def masks_of(folder: Path, kind: str, stop: int | None) -> NDArray[np.uint32]:
-    """Masks of a sequence, with random numbers in every frame: its own ones, or those of an included model."""
-    if kind != "nuclei":
+    """Masks of a sequence, with random numbers in every frame: its own ones, or those of a model."""
+    if kind in ("tra", "st_seg"):
         return renumbered(tifffile.imread(folder / f"01_{kind}.tif").astype(np.uint32)[:stop])
     with tempfile.TemporaryDirectory() as place:
         image = cellscale.save_image(tifffile.imread(folder / "01_raw.tif")[:stop], f"{place}/i.zarr", axes="tyx")
@@ -167,8 +168,9 @@ def real(data: Path, chosen: tuple[str, ...] = ()) -> None:
     for name, stop in SEQUENCES.items():
         folder = data / name
         truth = tifffile.imread(folder / "01_tra.tif").astype(np.uint32)[:stop]
-        for kind in ("tra", "st_seg", *(("nuclei",) if name.startswith("Fluo") else ())):
-            if chosen and not {name, kind} & set(chosen):
+        models = [word.partition("=")[2] for word in chosen if word.startswith(f"{name}=")]
+        for kind in ("tra", "st_seg", *(("nuclei",) if name.startswith("Fluo") else ()), *models):
+            if chosen and not {name, kind, f"{name}={kind}"} & set(chosen):
                 continue
             masks = masks_of(folder, kind, stop)
             for tracker in trackers:
@@ -177,7 +179,7 @@ def real(data: Path, chosen: tuple[str, ...] = ()) -> None:
                 seconds = time.perf_counter() - began
                 scores = scored(folder, truth, found, parents)
                 values = " | ".join(f"{scores[score]:.4f}" for score in SCORES)
-                print(f"| {name} 01 | {kind} | {tracker} | {values} | {seconds:.1f} |", flush=True)
+                print(f"| {name} 01 | {Path(kind).name} | {tracker} | {values} | {seconds:.1f} |", flush=True)
 
 
 def by_ultrack(masks: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], dict[int, int]]:

@@ -1,6 +1,7 @@
 """Objects joined through slices: scores on cells that touch and branch, and equality under tilings.
 
-`python benchmarks/volumes.py rules` joins the slices of synthetic cells by our rule and by cellpose's, and scores both.
+`python benchmarks/volumes.py rules [MASKS.tif …]` joins the slices of synthetic cells, and of given 3-D masks, by our
+rule and by cellpose's, and scores both.
 `python benchmarks/volumes.py tiles [SLICES SIZE TILE …]` segments a synthetic stack, by default 64 slices of 2048² px,
 with each size of tiles, and compares labels and rows.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tifffile
 import yaozarrs
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -70,7 +72,7 @@ def slices_of(truth: Labels) -> Labels:
     return made
 
 
-def rules() -> None:
+def rules(files: list[str]) -> None:
     """Print 3-D scores of both rules, and of the rule of mutual best matches written plainly."""
     print("| cells | rule | F1 | AP at 0.5 | mean IoU | objects | true cells |")
     print("|---|---|---|---|---|---|---|")
@@ -78,7 +80,7 @@ def rules() -> None:
         "apart": ellipsoids(1, 26),
         "touching": ellipsoids(2, 18),
         "branching": branching(3, 9),
-    }
+    } | {Path(file).stem: tifffile.imread(file).astype(np.uint32) for file in files}
     for name, truth in stacks.items():
         slices = slices_of(truth)
         found = {
@@ -89,7 +91,7 @@ def rules() -> None:
         }
         for rule, volume in found.items():
             # Scores do not know how many axes there are.
-            flat = [array.reshape(SHAPE[0] * SHAPE[1], SHAPE[2]) for array in (truth, volume)]
+            flat = [array.reshape(-1, array.shape[-1]) for array in (truth, volume)]
             told = scores([(flat[0], flat[1])])
             counts = f"{len(np.unique(volume)) - 1} | {len(np.unique(truth)) - 1}"
             print(f"| {name} | {rule} | {told['f1']:.3f} | {told['ap_50']:.3f} | {told['mean_iou']:.3f} | {counts} |")
@@ -140,7 +142,7 @@ def tiles(slices: int, size: int, sides: list[int]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "rules":
-        rules()
+        rules(sys.argv[2:])
     else:
         numbers = [int(word) for word in sys.argv[2:]] or [64, 2048, 300, 512, 2048]
         tiles(numbers[0], numbers[1], numbers[2:])

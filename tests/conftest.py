@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Read by torch's threads at their start, here and in the processes that tests start, as by the command line: threads
-# that spin while they wait starve each other where tests run side by side.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import pytest
 
+import cellscale  # noqa: F401  # sets how torch's threads wait, which must be known before a test imports torch
 from tests.endpoints import azure_server, azurite, gcs_server, s3_server
 
 

@@ -1,4 +1,4 @@
-"""The commands as a user types them, in processes of their own."""
+"""The commands as a user types them: in processes of their own where the process matters, else in this one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 import tifffile
 
-from cellscale.cli.terminal import Shown
+from cellscale.cli.main import main
+from cellscale.cli.terminal import Shown, log
 from cellscale.models.model import save_model
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, open_labels
@@ -28,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 TRUST = ("--trust-model", "tests.blobs")
 """Options for models of the method in `tests/blobs.py`."""
 PATH = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+Here: TypeAlias = Callable[..., tuple[int, str, str]]
 
 
 def cellscale(*words: Any, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -66,6 +69,24 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
+    """Run a command in this process, which keeps its own signals, log and environment; status, output and messages."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    handler, level = signal.getsignal(signal.SIGTERM), log.level
+
+    def run(*words: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cellscale", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    log.setLevel(level)
+
+
 def test_help_loads_no_library_that_takes_seconds() -> None:
     """The commands import what they need when they run."""
     code = (
@@ -87,7 +108,7 @@ def test_import_segment_evaluate(work: Path) -> None:
     assert 0 < scores["dice"] <= 1
 
 
-def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
+def test_plan_tells_what_segment_does_and_writes_nothing(work: Path, here: Here) -> None:
     words = (
         "--model",
         work / "model",
@@ -101,9 +122,9 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
         "--json",
     )
     before = snapshot(work)
-    told = json.loads(cellscale("plan", work / "movie.zarr", *words, "--price", "put=2000000,get=0").stdout)
+    told = json.loads(here("plan", work / "movie.zarr", *words, "--price", "put=2000000,get=0")[1])
     assert snapshot(work) == before
-    done = json.loads(cellscale("segment", work / "movie.zarr", *words, "--layer", "planned", "--serial").stdout)
+    done = json.loads(here("segment", work / "movie.zarr", *words, "--layer", "planned", "--serial")[1])
     assert told["tasks"] == done["tasks"]
     assert {name: entry["PUT"] for name, entry in told["io"].items()} == {
         name: entry["PUT"] for name, entry in done["io"].items()
@@ -119,31 +140,31 @@ def test_plan_tells_what_segment_does_and_writes_nothing(work: Path) -> None:
     assert all(seconds > 0 for seconds in told["worker_seconds"].values())
 
 
-def test_failed_tiles_end_with_status_3(work: Path, tmp_path: Path) -> None:
+def test_failed_tiles_end_with_status_3(work: Path, tmp_path: Path, here: Here) -> None:
     shutil.copytree(work / "movie.zarr", tmp_path / "movie.zarr")
     next(path for path in (tmp_path / "movie.zarr/0/c/2").rglob("0") if path.is_file()).write_bytes(b"damaged")
     words = ("segment", tmp_path / "movie.zarr", "--model", work / "model", *TRUST, "--layer", "holed", "--serial")
-    refused = cellscale(*words, check=False)
-    assert refused.returncode == 2
-    assert "frame 2, slice 0, tile 0" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    published = cellscale(*words, "--allow-failed-tiles", "--report", tmp_path / "told", "--json", check=False)
-    assert published.returncode == 3
-    assert [hole["frame"] for hole in json.loads(published.stdout)["failed_regions"]] == [2]
+    status, _, refused = here(*words)
+    assert status == 2
+    assert "frame 2, slice 0, tile 0" in refused
+    assert "Traceback" not in refused
+    status, published, _ = here(*words, "--allow-failed-tiles", "--report", tmp_path / "told", "--json")
+    assert status == 3
+    assert [hole["frame"] for hole in json.loads(published)["failed_regions"]] == [2]
     assert "Failed regions" in (tmp_path / "told/report.html").read_text()
 
 
-def test_a_channel_that_nobody_chose_is_named(work: Path, tmp_path: Path) -> None:
+def test_a_channel_that_nobody_chose_is_named(work: Path, tmp_path: Path, here: Here) -> None:
     np.save(tmp_path / "two.npy", np.zeros((2, 40, 40), np.uint8))
     two = tmp_path / "two.zarr"
-    cellscale("import", tmp_path / "two.npy", two, "--axes", "cyx")
+    assert here("import", tmp_path / "two.npy", two, "--axes", "cyx")[0] == 0
     words = ("segment", two, "--model", work / "model", *TRUST, "--serial")
-    assert "channel 0 of 2; choose with --channels" in cellscale(*words, "--layer", "first").stderr
-    assert "--channels" not in cellscale(*words, "--layer", "second", "--channels", 1).stderr
+    assert "channel 0 of 2; choose with --channels" in here(*words, "--layer", "first")[2]
+    assert "--channels" not in here(*words, "--layer", "second", "--channels", 1)[2]
 
 
-def test_methods_are_listed_with_their_settings() -> None:
-    found = {method["name"]: method for method in json.loads(cellscale("methods", "--json").stdout)}
+def test_methods_are_listed_with_their_settings(here: Here) -> None:
+    found = {method["name"]: method for method in json.loads(here("methods", "--json")[1])}
     assert {"unet-ronneberger", "unet2", "unet3", "focal", "dwm", "saw"} <= set(found)
     assert found["saw"]["settings"]["unet.width"] >= 1
 
@@ -242,22 +263,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
-def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: str) -> None:
+def test_bad_input_is_one_line_status_2_and_changes_nothing(work: Path, case: str, here: Here) -> None:
     if not (work / "two").exists():
         save_model(blobs_model(channels=2), str(work / "two"))
         np.save(work / "floats.npy", np.full((5, 160, 200), 0.5))
         np.save(work / "negative.npy", np.full((5, 160, 200), -3))
     words, hint = REFUSED[case]
     before = snapshot(work)
+    serial = ("--serial",) if words[0] in ("segment", "train") else ()
     filled = [word.format(movie=work / "movie.zarr", work=work) for word in words]
-    address = ("--serial",) if words[0] == "segment" else ()
-    workers = ("--serial",) if words[0] == "train" else ()
-    done = cellscale(*filled, *address, *workers, check=False)
-    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(errors) == 1
-    assert hint in done.stderr
+    status, _, told = here(*filled, *serial)
+    assert status == 2, told
+    assert "Traceback" not in told
+    assert len([line for line in told.splitlines() if "error" in line.lower()]) == 1
+    assert hint in told
     assert snapshot(work) == before
 
 
@@ -300,11 +319,18 @@ def test_off_a_terminal_a_step_has_ten_lines_at_most(caplog: pytest.LogCaptureFi
     assert caplog.messages[-1] == f"import: {total} of {total} done"
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status", "backend"),
+    [
+        (signal.SIGINT, 130, ["--serial"]),
+        (signal.SIGTERM, 143, ["--serial"]),
+        pytest.param(signal.SIGTERM, 143, [], marks=pytest.mark.slow, id="SIGTERM on Ray"),
+    ],
+)
 def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
-    work: Path, sent: signal.Signals, status: int
+    work: Path, sent: signal.Signals, status: int, backend: list[str]
 ) -> None:
-    movie, layer = work / "movie.zarr", f"stopped-{status}"
+    movie, layer = work / "movie.zarr", f"stopped-{status}-{len(backend)}"
     words = [
         "--model",
         str(work / "model"),
@@ -319,7 +345,7 @@ def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
     command = [sys.executable, "-m", "cellscale", "segment", str(movie), *words, "--layer", layer]
     # A shell gives its background jobs an ignored SIGINT, which children inherit.
     driver = subprocess.Popen(
-        [*command, "--serial"],
+        [*command, *backend],
         env={**os.environ, "PYTHONPATH": PATH},
         stderr=subprocess.PIPE,
         text=True,
@@ -340,3 +366,11 @@ def test_a_signal_stops_cleanly_and_the_message_says_how_to_resume(
 def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     code = "import sys, cellscale; print([m for m in ('torch', 'ray', 'numba', 'zarr') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_of_torch_wait_without_spinning_unless_told(chosen: dict[str, str], expected: str) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    code = "import os, cellscale; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=others | chosen)
+    assert done.stdout.split() == [expected]

@@ -6,7 +6,12 @@ The public names are loaded on first use, so that `import cellscale` is quick.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# torch's threads read it when torch is imported. Where other programs use the processors, two threads that spin while
+# they wait for one another take eight times as long for a training step.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

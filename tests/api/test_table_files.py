@@ -27,7 +27,7 @@ from cellscale.api.plate_results import export_plate_table
 from cellscale.cli.main import cli
 from cellscale.errors import DamagedError, ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.labels import open_labels, remove_labels
 from tests.faults.moments import dies
 from tests.ngff.pictures import layer, make
 
@@ -268,8 +268,11 @@ def test_a_replaced_layer_or_image_takes_its_tables_from_the_list(tmp_path: Path
     cellscale.measure(image.url, layer="second")
     tables = zarr.create_group(f"{image.url}/tables", attributes={"tables": ["theirs", "../../out", 5]})
     tables.create_group("theirs").attrs["cellscale"] = {"layer": 5}
-    for name in ("cells", "second"):
+    layer(image, "third", labels)
+    cellscale.measure(image.url, layer="third")
+    for name in ("cells", "second", "third"):
         cellscale.export_ngio(image.url, layer=name)
+    remove_labels(image.url, "third")
     cellscale.save_labels(labels, image.url, "cells", overwrite=True)
     assert names_of(zarr.open_group(tables.store, mode="r")) == ["theirs", "../../out", 5, "second"]
     cellscale.measure(image.url, layer="cells")

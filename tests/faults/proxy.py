@@ -68,6 +68,10 @@ class Request:
     """Bytes of the request's body."""
     received: int
     """Bytes of the answer's body."""
+    began: float
+    """Time at which it arrived, on the clock of `time.monotonic`, s."""
+    ended: float
+    """Time at which its answer was ready, s."""
 
 
 @dataclass(kw_only=True)
@@ -117,7 +121,7 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
                 proxy.failed.update([kind] if kind else [])
             return kind
 
-        def _forwarded(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        def _forwarded(self, body: bytes, began: float) -> tuple[int, list[tuple[str, str]], bytes]:
             connection = HTTPConnection("127.0.0.1", upstream, timeout=60)
             headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
             connection.request(self.command, self.path, body, headers)
@@ -131,6 +135,8 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
                 status=answer.status,
                 sent=len(body),
                 received=len(data),
+                began=began,
+                ended=time.monotonic(),
             )
             with lock:
                 proxy.answered.append(done)
@@ -175,7 +181,7 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
                 self.wfile.write(data)
 
         def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            began, body = time.monotonic(), self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.command == "PUT":
                 born[unquote(self.path.partition("?")[0].split("/", 2)[-1])] = time.monotonic()
             kind = self._kind()
@@ -186,7 +192,7 @@ def _handler(upstream: int, storm: Storm, proxy: Proxy) -> type[BaseHTTPRequestH
                 time.sleep(HOLD_S if kind == "timeout" else 0)
                 self._hang_up()
             else:
-                status, headers, data = self._forwarded(body)
+                status, headers, data = self._forwarded(body, began)
                 if kind == "lost":
                     self._hang_up()
                 else:

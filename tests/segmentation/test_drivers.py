@@ -144,16 +144,16 @@ def test_a_run_that_died_while_it_cleaned_up_is_known_to_be_finished(
     image: NgffImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of its folder is gone; the same command deletes the rest, computes nothing and reports the same cells."""
-    remove = Folder.remove
+    removal = Folder.removal
 
-    def dies(self: Folder, *inner: str) -> None:
+    def dies(self: Folder, *inner: str) -> Callable[[], None]:
         if ".cellscale" in self.url:
             for step in ("maps", "fragments", "decode"):
-                remove(self.child(step))
+                removal(self.child(step))()
             raise KeyboardInterrupt
-        remove(self, *inner)
+        return removal(self, *inner)
 
-    monkeypatch.setattr(Folder, "remove", dies)
+    monkeypatch.setattr(Folder, "removal", dies)
     with pytest.raises(KeyboardInterrupt):
         segmented(image, "cells", **TILED)
     monkeypatch.undo()
@@ -180,12 +180,12 @@ def test_only_folders_of_attempts_are_deleted(image: NgffImage) -> None:
 def test_of_two_drivers_that_sign_at_once_the_later_one_stays(image: NgffImage) -> None:
     model, scratch = blobs_model(), Folder(url=f"{image.url}/.cellscale-cells")
     run = plan(image, model, Settings(precision="fp32", **TILED), scratch)
-    first, second = (sign(run, allow_failed_tiles=False, attempt=None) for _ in range(2))
+    first, second = (sign(run, allow_failed_tiles=False, attempt=None, attempts=()) for _ in range(2))
     second.check()
     with pytest.raises(OvertakenError, match="has other settings or started over"):
         first.check()
     assert first.attempt != second.attempt
-    third = sign(run, allow_failed_tiles=False, attempt=second.attempt)
+    third = sign(run, allow_failed_tiles=False, attempt=second.attempt, attempts=())
     with pytest.raises(OvertakenError, match="its labels are the same"):
         second.check()
     second.finish()

@@ -23,6 +23,7 @@ from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 from tests.support.mutants import Mutant, breaks
 
 CASES_OF_THE_PROMISE = 3000
+"""In the slow tests; each run draws others, and the quick one a sixth of them."""
 OTHERS = {"mu-lux", "l2s"}
 """Methods without a radius; their own tests hold them to the promise."""
 LINKED = sorted(name for name in METHODS if load_method(name).join == "links" and name not in OTHERS)
@@ -63,23 +64,27 @@ def naive_whole_frame(method: Any, maps: StoredMaps) -> Labels:
     return labels
 
 
-@settings(max_examples=CASES_OF_THE_PROMISE, deadline=None)
-@given(
-    name=st.sampled_from(LINKED),
-    shape=st.tuples(st.integers(8, 70), st.integers(8, 70)),
-    size=st.integers(3, 40),
-    radius=st.integers(1, 6),
-    minimum_area=st.sampled_from([0, 5, 20]),
-    seed=st.integers(0, 2**32 - 1),
+@pytest.mark.parametrize(
+    "cases", [CASES_OF_THE_PROMISE // 6, pytest.param(CASES_OF_THE_PROMISE, marks=pytest.mark.slow)]
 )
-def test_any_tiling_gives_the_whole_frames_labels(
-    name: str, shape: tuple[int, int], size: int, radius: int, minimum_area: int, seed: int
-) -> None:
-    method = with_radius(name, radius, minimum_area=minimum_area)
-    maps = random_maps(method.maps, shape, seed)
-    expected = naive_whole_frame(method, maps)
-    assert np.array_equal(whole_frame(method, maps), expected)
-    assert np.array_equal(tiled_frame(method, maps, size), expected)
+def test_any_tiling_gives_the_whole_frames_labels(cases: int) -> None:
+    @settings(max_examples=cases, deadline=None)
+    @given(
+        name=st.sampled_from(LINKED),
+        shape=st.tuples(st.integers(8, 70), st.integers(8, 70)),
+        size=st.integers(3, 40),
+        radius=st.integers(1, 6),
+        minimum_area=st.sampled_from([0, 5, 20]),
+        seed=st.integers(0, 2**32 - 1),
+    )
+    def holds(name: str, shape: tuple[int, int], size: int, radius: int, minimum_area: int, seed: int) -> None:
+        method = with_radius(name, radius, minimum_area=minimum_area)
+        maps = random_maps(method.maps, shape, seed)
+        expected = naive_whole_frame(method, maps)
+        assert np.array_equal(whole_frame(method, maps), expected)
+        assert np.array_equal(tiled_frame(method, maps, size), expected)
+
+    holds()
 
 
 @pytest.mark.parametrize("name", LINKED)

@@ -18,6 +18,9 @@ import cellscale
 from cellscale.cli import data, inspect, segment, system, tracking, train
 from cellscale.cli.terminal import log, one_line, redacted_output
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of a command that is stopped by Ctrl-C."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(cellscale.__version__, prog_name="cellscale")
@@ -43,24 +46,22 @@ for command in (
     cli.add_command(command)
 
 
-class _TerminatedError(KeyboardInterrupt):
-    """The process was asked to end: it stops as at Ctrl-C."""
-
-
-def _terminate(number: int, frame: Any) -> NoReturn:
-    """Handle SIGTERM, which schedulers of clusters send some time before they kill a process."""
-    raise _TerminatedError
-
-
 def main() -> NoReturn:
     """Run the command line."""
-    signal.signal(signal.SIGTERM, _terminate)
-    # Read by the threads of torch's arithmetic at their start: spinning threads starve each other on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    # Schedulers of clusters send SIGTERM some time before they kill a process: it stops as at Ctrl-C.
+    signal.signal(signal.SIGTERM, stop)
     # For the workers of a Ray on this machine: each thread that reads chunks would have a heap of its own, which grows.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with redacted_output():
-        sys.exit(_status())
+        status = _status()
+    # The handler notes the signal, since Ray raises an exception of its own in place of a handler's.
+    sys.exit(128 + received[0] if received and status == INTERRUPTED else status)
 
 
 def _status() -> int:
@@ -73,7 +74,7 @@ def _status() -> int:
     except (cellscale.CellscaleError, OSError) as error:
         click.echo(f"cellscale: error: {one_line(str(error))}", err=True)
         return 2
-    except (click.Abort, KeyboardInterrupt) as error:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("cellscale: stopped. Repeat the command to resume (train: with --resume).", err=True)
-        return 143 if isinstance(error.__cause__ or error, _TerminatedError) else 130
+        return INTERRUPTED
     return 0

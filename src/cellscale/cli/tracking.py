@@ -41,7 +41,7 @@ layer_option = click.option("--layer", default="cells-tracks", show_default=True
 @click.option("--divisions/--no-divisions", default=True, show_default=True, help="Whether cells may divide.")
 @click.option(
     "--window",
-    type=click.IntRange(1, 4096),
+    type=click.IntRange(1, 100_000),
     default=64,
     show_default=True,
     help="Frames in one task; no track changes.",

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cellscale.ngff.stores import Store
 from cellscale.storage.documents import parsed
+from cellscale.storage.together import together
 
 _V2, _V3 = ".zmetadata", "zarr.json"
+_GROUP = {"0.4": ".zgroup", "0.5": "zarr.json"}
 _MEMBER = "consolidated_metadata"
 
 
-def refresh(store: Store, version: str, part: str, nodes: Sequence[str]) -> None:
+def documents_around(store: Store, version: str) -> list[bytes | None]:
+    """Read the documents of a group and of the two groups around it at once; None where there is no such group."""
+    image, _, _ = store.url.rpartition("/")
+    places = [store.url, image, image.rpartition("/")[0]]
+    stores = [Store(url=url, storage_options=store.storage_options) for url in places]
+    return together([partial(here.read_bytes, _GROUP[version]) for here in stores])
+
+
+def refresh(
+    store: Store, version: str, part: str, nodes: Sequence[str], *, around: Sequence[bytes | None] = ()
+) -> None:
     """Bring the consolidated metadata of a group, and of the groups that it lies in, up to date.
 
     Parameters
@@ -29,9 +42,11 @@ def refresh(store: Store, version: str, part: str, nodes: Sequence[str]) -> None
         Path of the changed node below the group. Copies of documents at and below it are dropped.
     nodes : sequence of str
         Paths of the groups and arrays whose documents are copied anew, "" for the group's own.
+    around : sequence of bytes or None
+        Result of `documents_around`, if it is known.
     """
-    here, group = store, ".zgroup" if version == "0.4" else _V3
-    while (document := here.read_bytes(group)) is not None:
+    here, group, known = store, _GROUP[version], list(around)
+    while (document := known.pop(0) if known else here.read_bytes(group)) is not None:
         before = store.url.removeprefix(here.url).strip("/")
         paths = [f"{before}/{node}".strip("/") for node in nodes]
         name = _V2 if version == "0.4" else _V3

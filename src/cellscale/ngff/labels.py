@@ -13,7 +13,8 @@ import json
 import re
 import uuid
 from collections.abc import Container, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,16 +60,19 @@ from cellscale.ngff.names import check_layer_name
 from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.table_list import unlist_tables
 from cellscale.redaction import redacted, redacted_values
+from cellscale.storage.together import both
 from cellscale.storage.urls import address, is_local
 
 __all__ = [
     "LabelLayer",
+    "Place",
     "as_labels",
     "check_free",
     "check_target",
     "discard_labels",
     "list_labels",
     "open_labels",
+    "place_of",
     "publish_labels",
     "remove_labels",
     "stage_labels",
@@ -127,12 +131,33 @@ def check_target(
     home.writable()
 
 
-def check_free(
-    image: NgffImage, name: str, *, output: str | None = None, version: str | None = None, attempt: str | None = None
-) -> None:
-    """Raise the error of `stage_labels` about data in the layer's place before anything is computed."""
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The place of a layer, and whether something is there."""
+
+    group: Store
+    version: str
+    """NGFF version of the layer."""
+    node: Node | None
+    """Node of the layer's group."""
+    occupied: bool
+    """Whether there are any data, Zarr or not."""
+
+
+def place_of(image: NgffImage, name: str, *, output: str | None = None, version: str | None = None) -> Place:
+    """Look up the place of a layer, see `stage_labels` for the arguments."""
     home, version = _home(image, output, version)
-    _place(home.child("labels", name), version, attempt, overwrite=False)
+    return _looked_up(home.child("labels", name), version)
+
+
+def _looked_up(group: Store, version: str) -> Place:
+    node, occupied = both(partial(read_node, group, version), group.occupied)
+    return Place(group=group, version=version, node=node, occupied=occupied)
+
+
+def check_free(place: Place, attempt: str | None) -> None:
+    """Raise the error of `stage_labels` about data in the layer's place before anything is computed."""
+    _prefix(place, attempt, overwrite=False)
 
 
 def stage_labels(  # noqa: PLR0913
@@ -200,23 +225,24 @@ def stage_labels(  # noqa: PLR0913
     home.writable()
     if output is not None and read_node(home) is None:
         update_group(home, version, lambda node: attributes_of(version, {}) if node is None else None)
+    prefix, new = _claimed(_looked_up(group, version), attempt, overwrite=overwrite)
     layer = LabelLayer(
         url=group.url,
         storage_options=options,
         version=version,
         axes=image.axes,
         units=image.units,
-        levels=_levels(image, planes_z, _claimed(group, version, attempt, overwrite=overwrite)),
+        levels=_levels(image, planes_z, prefix),
         dtype=np.dtype(np.uint32),
         name=name,
         source=IN_PLACE if home.url == image.url else redacted(image.url),
         metadata=redacted_values(json.loads(json.dumps(dict(metadata or {})))),
         attempt=attempt,
     )
-    return replace(layer, levels=layer.created())
+    return replace(layer, levels=layer.created(new=new))
 
 
-def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) -> str | None:
+def _prefix(place: Place, attempt: str | None, *, overwrite: bool) -> str | None:
     """Prefix of an attempt's names in the layer's group, see `LabelLayer.prefix`; None: the group is to be made.
 
     Raises
@@ -224,10 +250,10 @@ def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) 
     ExistsError
         If the place is occupied by something that must not be replaced.
     """
-    node = read_node(group, version)
-    if node is None and not group.occupied():
+    group, version = place.group, place.version
+    if place.node is None and not place.occupied:
         return None
-    prefix = None if attempt is None else prefix_of(group, node, version, attempt)
+    prefix = None if attempt is None else prefix_of(group, place.node, version, attempt)
     if prefix is not None:
         return prefix
     if overwrite:
@@ -241,13 +267,16 @@ def _place(group: Store, version: str, attempt: str | None, *, overwrite: bool) 
     )
 
 
-def _claimed(group: Store, version: str, attempt: str, *, overwrite: bool) -> str:
-    """Reserve a place for an attempt; return the prefix of its names."""
-    prefix = _place(group, version, attempt, overwrite=overwrite)
-    if prefix is None:
-        claim(group, version, attempt)
-        prefix = _place(group, version, attempt, overwrite=overwrite)
-    return prefix or ""
+def _claimed(place: Place, attempt: str, *, overwrite: bool) -> tuple[str, bool]:
+    """Reserve a place for an attempt; return the prefix of its names, and whether there were no data."""
+    prefix = _prefix(place, attempt, overwrite=overwrite)
+    if prefix is not None:
+        return prefix, False
+    claim(place.group, place.version, attempt)
+    # Another attempt may have claimed the place meanwhile.
+    place = replace(place, node=read_node(place.group, place.version), occupied=True)
+    prefix = _prefix(place, attempt, overwrite=overwrite) or ""
+    return prefix, not prefix
 
 
 def _extra(layer: LabelLayer, node: Node | None, replaced: list[str], there: Container[str]) -> dict[str, Any]:
@@ -304,7 +333,10 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False, replaces: str 
     group = Store(url=layer.url.removesuffix(f"/{layer.name}"), storage_options=layer.storage_options)
     for _ in range(_PUBLICATIONS):
         change_names(group, layer.version, add=layer.name)
-        if layer.name in names_of(read_node(group, layer.version)):
+        node, around = both(
+            partial(read_node, group, layer.version), partial(consolidated.documents_around, group, layer.version)
+        )
+        if layer.name in names_of(node):
             break
     else:
         raise StoreError(
@@ -313,9 +345,10 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False, replaces: str 
         )
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
     nodes = ["", layer.name, *(f"{layer.name}/{part}" for part in parts)]
-    consolidated.refresh(group, layer.version, layer.name, nodes)
-    home = Store(url=group.url.removesuffix("/labels"), storage_options=layer.storage_options)
-    unlist_tables(home, layer.version, layer=layer.name, attempt=layer.attempt)
+    consolidated.refresh(group, layer.version, layer.name, nodes, around=around)
+    if replaced:
+        home = Store(url=group.url.removesuffix("/labels"), storage_options=layer.storage_options)
+        unlist_tables(home, layer.version, layer=layer.name, kept=layer.attempt)
     delete_replaced(layer.store, layer.version, layer.attempt, replaced)
 
 

@@ -92,13 +92,16 @@ class Multiscale:
         version = {"version": self.version} if self.version == "0.4" else {}
         return multiscale_document(name, self.axes, self.units, self.levels) | version
 
-    def created(self) -> tuple[Level, ...]:
-        """Create the arrays of all levels, unless the same attempt has created them before; return them as opened."""
-        return tuple(together([partial(self._created, level) for level in self.levels]))
+    def created(self, *, new: bool = False) -> tuple[Level, ...]:
+        """Create the arrays of all levels, unless the same attempt has created them before; return them as opened.
 
-    def _created(self, level: Level) -> Level:
+        `new`: whether it is known that there are none.
+        """
+        return tuple(together([partial(self._created, level, new) for level in self.levels]))
+
+    def _created(self, level: Level, new: bool) -> Level:
         settings = array_io.array_settings(self.axes, level.shape, self.dtype, self.version)
-        return replace(level, document=self.store.create_array(level.path, **settings))
+        return replace(level, document=self.store.create_array(level.path, new=new, **settings))
 
 
 def common(multiscale: Multiscale) -> dict[str, Any]:

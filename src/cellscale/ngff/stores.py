@@ -308,8 +308,8 @@ class Store:
         finally:
             store.close()
 
-    def create_array(self, path: str, **settings: Any) -> str:
-        """Create an array, as zarr's create_array does; keep an existing one.
+    def create_array(self, path: str, *, new: bool = False, **settings: Any) -> str:
+        """Create an array, as zarr's create_array does; keep an existing one, unless it is known that there is none.
 
         Returns
         -------
@@ -320,6 +320,7 @@ class Store:
         with explained("create array", joined(self.url, path), self.storage_options):
             # A store at the array itself: zarr asks for the groups on the way from the root of a store to an array.
             store, _ = self.child(path)._zarr(read_only=False)
+            store = _OverwritingStore(store) if new else store
             try:
                 made = zarr.create_array(store, **settings)
                 document = _text(made)

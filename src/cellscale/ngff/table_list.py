@@ -52,7 +52,7 @@ def notes_of(layer: str, attempt: str | None) -> dict[str, str]:
     return {LAYER: layer, **({ATTEMPT: attempt} if attempt else {})}
 
 
-def unlist_tables(home: Store, version: str, *, layer: str | None = None, attempt: str | None = None) -> None:
+def unlist_tables(home: Store, version: str, *, layer: str | None = None, kept: str | None = None) -> None:
     """Take the tables of cellscale from an image's list that describe replaced pixels; tables of others stay listed.
 
     Parameters
@@ -61,8 +61,10 @@ def unlist_tables(home: Store, version: str, *, layer: str | None = None, attemp
         The image.
     version : str
         Its NGFF version.
-    layer, attempt : str, optional
-        A layer, and the attempt that has made the present one; None: the tables of all layers are dropped.
+    layer : str, optional
+        The layer; None: all layers of the image.
+    kept : str, optional
+        The attempt whose table stays; None: none.
     """
     tables = home.child(TABLES)
     node = read_node(tables, version)
@@ -71,7 +73,7 @@ def unlist_tables(home: Store, version: str, *, layer: str | None = None, attemp
     for name in filter(is_name, names if isinstance(names, list) else ()):
         table = read_node(tables.child(name), version)
         described = described_layer(table)
-        if described is not None and (layer is None or (described == layer and attempt_of(table) != attempt)):
+        if described and layer in (None, described) and (kept is None or attempt_of(table) != kept):
             stale.add(name)
     if stale:
         change_tables(tables, version, drop=frozenset(stale))

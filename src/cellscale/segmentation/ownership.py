@@ -15,13 +15,14 @@ import re
 import reprlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cellscale.errors import CellscaleError, ChangedError, DamagedError, InputError, OvertakenError
 from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
+from cellscale.storage.together import both
 
 PLAN = "plan.json"
 CHANGED = "changed.json"
@@ -134,9 +135,10 @@ class Ownership:
 
         Nothing is deleted if another driver has signed.
         """
-        if not self.owns():
+        owns, remove = both(self.owns, self.scratch.removal)
+        if not owns:
             return
-        self.scratch.remove()
+        remove()
         if self.owns():
             self.home.tidy()
             self.home.delete(PLAN)
@@ -152,7 +154,7 @@ class Ownership:
         return True
 
 
-def _attempts(home: Folder) -> list[str]:
+def attempts_in(home: Folder) -> list[str]:
     """Folders of attempts; nothing else in the run's folder is ever deleted."""
     return sorted(name for name in home.names() if _ATTEMPT.fullmatch(name))
 
@@ -192,7 +194,7 @@ def _check_format(plan: Any, home: Folder) -> None:
     )
 
 
-def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Ownership:
+def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None, attempts: Sequence[str]) -> Ownership:
     """Become the run's owner.
 
     Parameters
@@ -203,6 +205,9 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Owne
         Whether records may be placeholders.
     attempt : str or None
         The attempt to resume; None starts a new one and deletes earlier ones.
+    attempts : sequence of str
+        Folders of the attempts there, listed before: what a driver writes that signs after this one is never among
+        them.
     """
     home, resumed = run.scratch, attempt is not None
     owner = Ownership(
@@ -210,11 +215,10 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None) -> Owne
     )
     plan = {"digest": run.digest, "description": run.description, "allow_failed_tiles": allow_failed_tiles}
     plan["record_format"] = RECORD_FORMAT
-    # Listed before the plan is written: what a driver writes that signs after this one is never among them.
-    before = [] if resumed else _attempts(home)
+    before = () if resumed else tuple(attempts)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})
     # Signing counts as the first check.
     owner.pace.due(0.0)
     for other in before:
         home.child(other).remove()
-    return dataclasses.replace(owner, dropped=tuple(before))
+    return dataclasses.replace(owner, dropped=before)

@@ -129,8 +129,9 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
 def write_report(run: Run, report: Report, layer: LabelLayer) -> None:
     """Write the report into the layer's folder."""
     store = Store(url=layer.place("report"), storage_options=layer.storage_options)
-    write_group(store, layer.version, {})
-    _write(store.folder, document(run, report, layer=layer.url))
+    told = document(run, report, layer=layer.url)
+    # The layer that holds the group is not listed yet.
+    together([partial(write_group, store, layer.version, {}), partial(_write, store.folder, told)])
 
 
 def write_copy(run: Run, report: Report, folder: Folder, *, layer: str, error: str | None = None) -> None:

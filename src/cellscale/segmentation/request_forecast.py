@@ -70,7 +70,7 @@ class RequestForecast:
         scratch = records + sum(len(step) for step in steps if step.kind in (StepName.PREDICT, StepName.DECODE))
         scratch += len(self.run.planes) * len(self.run.row_groups)
         stored = len(self.run.planes) * sum(math.prod(self._label_objects(level)) for level in range(levels))
-        reads = {"earlier run, layer and its place": 3, "place and arrays of the layer": 3 + levels, "owner": 4}
+        reads = {"earlier run, layer and its place": 3, "place of the layer": 3, "owner": 4}
         reads |= {"publication": 3, "consolidated metadata": 3}
         writes = {"plan, layer and its list": 4, "arrays": levels, "report": 3, "staged arrays": 1}
         lists = 4 + _pages(stored) + _pages(scratch)

@@ -33,9 +33,10 @@ from cellscale.segmentation.report import DRIVER, Report, stored_report, write_c
 from cellscale.segmentation.seam_quality import layer_quality, seams_in_record
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
-from cellscale.segmentation.target import Target, resumed
+from cellscale.segmentation.target import Target, found_at
 from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices, shards_of
 from cellscale.segmentation.work_items import WorkItem
+from cellscale.storage.together import both
 from cellscale.storage.traffic import Traffic, counting
 from cellscale.tiling.row_groups import Rows
 
@@ -133,12 +134,12 @@ def _finished(
     traffic: Traffic,
 ) -> Report:
     """Execute a planned run to its end; `traffic` counts the requests of the driver."""
-    attempt, finished = resumed(run, target)
+    attempt, finished, attempts = found_at(run, target)
     if attempt is not None:
         run = _as_begun(run)
     if target.report:
         target.report.check_writable()
-    owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt)
+    owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt, attempts=attempts)
     if finished is not None:
         owner.finish()
         return stored_report(finished)
@@ -234,9 +235,8 @@ def _write_layer(steps: Steps[Run], finest: Publication) -> list[Arrays]:
         rows = steps.do(run.volume_tables, volume_tables, finest, summary=verification.Written.of)
         planes = tuple((t, 0) for t in run.frames)
         written[0] = [dataclasses.replace(task, planes=task.planes // run.slices) for task in written[0]]
-    verification.check_stored(layer, written, rows)
     verification.check_cells(planes, layer, written[0], rows)
-    steps.owner.check()
+    both(partial(verification.check_stored, layer, written, rows), steps.owner.check)
     return [seams for _, seams in found]
 
 

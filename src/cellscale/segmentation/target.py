@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from cellscale.errors import DamagedError, ExistsError, InputError
 from cellscale.ngff.label_list import names_of
-from cellscale.ngff.labels import LabelLayer, check_free, check_target, list_labels, open_labels
+from cellscale.ngff.labels import LabelLayer, check_free, check_target, list_labels, open_labels, place_of
 from cellscale.ngff.metadata import read_node
-from cellscale.segmentation.ownership import CHANGED, stored_plan
+from cellscale.segmentation.ownership import CHANGED, attempts_in, stored_plan
 from cellscale.segmentation.plan import Planned, differences
 from cellscale.storage.folder import Folder
+from cellscale.storage.together import together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,19 @@ def _published(run: Planned, target: Target) -> LabelLayer | None:
     return open_labels(target.store, target.name, storage_options=options)
 
 
-def resumed(run: Planned, target: Target) -> tuple[str | None, LabelLayer | None]:
-    """Return the attempt that is resumed, and its layer if only cleaning up is left to do.
+class Found(NamedTuple):
+    """Earlier data at a target."""
+
+    attempt: str | None
+    """The attempt that is resumed; None: a new one begins."""
+    published: LabelLayer | None
+    """Its layer, if only cleaning up is left to do."""
+    attempts: list[str]
+    """Folders of all attempts."""
+
+
+def found_at(run: Planned, target: Target) -> Found:
+    """Look for earlier data at a target; requests that do not depend on one another are made at once.
 
     Raises
     ------
@@ -97,17 +110,20 @@ def resumed(run: Planned, target: Target) -> tuple[str | None, LabelLayer | None
         If a layer of the name is listed that is not this attempt's, and `overwrite` is not set.
     """
     check_target(run.image, target.name, output=target.output, version=target.version)
-    old, published = _earlier(run, target), _published(run, target)
+    place = partial(place_of, run.image, target.name, output=target.output, version=target.version)
+    looks: list[Callable[[], Any]] = [partial(look, run, target) for look in (_earlier, _published)]
+    looks += [partial(attempts_in, run.scratch), *([] if target.overwrite else [place])]
+    old, published, attempts, *there = together(looks)
+    attempt = old["attempt"] if old else None
     if published is None:
-        attempt = old["attempt"] if old else None
-        if not target.overwrite:
-            check_free(run.image, target.name, output=target.output, version=target.version, attempt=attempt)
-        return attempt, None
-    finished = old is not None and published.attempt == old["attempt"]
-    if old is not None and finished and not target.overwrite:
-        return old["attempt"], published
+        for one in there:
+            check_free(one, attempt)
+        return Found(attempt, None, attempts)
+    finished = old is not None and published.attempt == attempt
+    if finished and not target.overwrite:
+        return Found(attempt, published, attempts)
     if not target.overwrite:
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
         )
-    return (old["attempt"] if old and not finished else None), None
+    return Found(None if finished else attempt, None, attempts)

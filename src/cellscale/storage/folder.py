@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -151,12 +151,24 @@ class Folder:
 
     def remove(self, inner: str = "") -> None:
         """Delete the folder, or an inner one, with its contents, if it exists."""
+        self.removal(inner)()
+
+    def removal(self, inner: str = "") -> Callable[[], None]:
+        """List the contents of the folder, or of an inner one, and return what deletes them with it, if it exists."""
         system, path = self._open(inner)
-        with explained("delete", path, self.storage_options):
-            if is_local(self.url):
-                _remove_local(path)
-            else:
-                _remove_objects(system, path)
+        keys: list[str] = []
+        with explained("list", path, self.storage_options):
+            if not is_local(self.url):
+                keys = [key for key in _listed(system, path, deep=True) if key.startswith(f"{path}/")]
+
+        def remove() -> None:
+            with explained("delete", path, self.storage_options):
+                if is_local(self.url):
+                    _remove_local(path)
+                else:
+                    _remove_objects(system, path, keys)
+
+        return remove
 
     def remove_empty(self) -> None:
         """Delete an empty local folder; elsewhere there are no empty folders."""
@@ -271,9 +283,8 @@ def _remove_local(path: str) -> None:
             shutil.rmtree(path)
 
 
-def _remove_objects(system: AbstractFileSystem, path: str) -> None:
-    """Delete everything below a path, key by key: a file system's recursive deletion takes the path for a pattern."""
-    keys = [key for key in _listed(system, path, deep=True) if key.startswith(f"{path}/")]
+def _remove_objects(system: AbstractFileSystem, path: str, keys: Sequence[str]) -> None:
+    """Delete keys below a path one by one: a file system's recursive deletion takes the path for a pattern."""
     odd = [key for key in keys if has_magic(key)]
     if plain := sorted({*keys} - {*odd}):
         with request("DELETE") as made:

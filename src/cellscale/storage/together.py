@@ -9,6 +9,8 @@ from contextvars import copy_context
 from threading import Semaphore
 from typing import Any, TypeVar
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 REQUESTS = 32
 """Most requests of one process to a store at the same time."""
@@ -24,6 +26,13 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(min(REQUESTS, len(calls))) as threads:
         waiting = [threads.submit(copy_context().run, call) for call in calls]
     return [one.result() for one in waiting]
+
+
+def both(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """Call two functions as `together` does, and return both results."""
+    calls: list[Callable[[], Any]] = [first, second]
+    one, other = together(calls)
+    return one, other
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from cellscale.segmentation.plan import BUNDLE
 from cellscale.segmentation.work_items import Step, StepName, WorkItem, block_of
 from cellscale.storage.folder import Folder
 
-MOST_FRAMES = 4096
+MOST_FRAMES = 100_000
 """Most frames in one task: a record is read whole for each of them."""
 
 

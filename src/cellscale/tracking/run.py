@@ -7,6 +7,7 @@ time, so that tracks are equal for any number of frames in a task, any number of
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from cellscale.errors import OvertakenError
 from cellscale.ngff.labels import LabelLayer, publish_labels
@@ -18,7 +19,8 @@ from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
-from cellscale.segmentation.target import Target, resumed
+from cellscale.segmentation.target import Target, found_at
+from cellscale.storage.together import both
 from cellscale.tracking.plan import TrackRun, place_of
 from cellscale.tracking.publish import TRACKS, Publication, number, publish, tables
 from cellscale.tracking.report import Counts, stored_report, write_report
@@ -57,8 +59,8 @@ def track(
     RunError
         If work items failed, or there are more tracks than uint32 has labels; nothing is published then.
     """
-    attempt, finished = resumed(run, target)
-    owner = sign(run, allow_failed_tiles=False, attempt=attempt)
+    attempt, finished, attempts = found_at(run, target)
+    owner = sign(run, allow_failed_tiles=False, attempt=attempt, attempts=attempts)
     if finished is not None:
         owner.finish()
         return stored_report(finished)
@@ -108,9 +110,8 @@ def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Co
         step = run.publish(level, len(layer.shards(level)))
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
     rows = steps.do(run.tables, tables, Publication(run=run, layer=layer), summary=verification.Written.of)
-    verification.check_stored(layer, written, rows)
     verification.check_cells(run.planes, layer, written[0], rows)
-    steps.owner.check()
+    both(partial(verification.check_stored, layer, written, rows), steps.owner.check)
     return layer, found
 
 
