@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 from cellscale.errors import InputError
 
 MAX_BYTES = 128
 """Longest name of a layer, bytes: file names have at most 255, and some contain a layer's name."""
-_FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
+_FORBIDDEN = frozenset('/\\:*?"<>|%#')
+"""Characters with a meaning for file systems, in patterns or in the addresses of web servers."""
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+"""Unicode categories of characters that are not seen, turn the order of others, or are none."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -23,11 +27,15 @@ def check_layer_name(name: str) -> str:
     InputError
         For any other name.
     """
-    found = _FORBIDDEN.search(name)
+    found = next((mark for mark in name if mark in _FORBIDDEN or unicodedata.category(mark) in _UNSEEN), None)
     if not name.strip():
         reason = "it is empty"
     elif found:
-        reason = f"it has {found.group()!r} in it"
+        reason = f"it has {found!r} in it"
+    elif not unicodedata.is_normalized("NFC", name):
+        reason = (
+            f"some file systems take it for {unicodedata.normalize('NFC', name)!r}, whose accents are one with letters"
+        )
     elif len(name.encode()) > MAX_BYTES:
         reason = f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
     elif name.startswith((".", "__")) or name == "zarr.json":
