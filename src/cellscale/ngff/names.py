@@ -33,9 +33,8 @@ def check_layer_name(name: str) -> str:
     elif found:
         reason = f"it has {found!r} in it"
     elif not unicodedata.is_normalized("NFC", name):
-        reason = (
-            f"some file systems take it for {unicodedata.normalize('NFC', name)!r}, whose accents are one with letters"
-        )
+        composed = unicodedata.normalize("NFC", name)
+        reason = f"some file systems take it for {composed!r}, whose letters and accents are single characters"
     elif len(name.encode()) > MAX_BYTES:
         reason = f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
     elif name.startswith((".", "__")) or name == "zarr.json":
