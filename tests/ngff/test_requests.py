@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from s3fs import S3FileSystem
 
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import stage_labels
 from cellscale.storage.folder import Folder
+from cellscale.storage.together import together
 from cellscale.types import Box
 from tests.blobs import blurred_noise
 from tests.faults.proxy import Proxy, Storm, stormy
@@ -46,3 +49,12 @@ def test_background_is_deleted_by_one_request_for_each_chunk(s3: dict[str, Any],
     assert [kind for kind in asked if kind[0] != "GET"] == [("DELETE", False)] * 4
     assert not any(listing for _, listing in asked)
     assert not layer.read(Box.of(labels.shape)).any()
+
+
+def test_threads_that_read_at_the_same_time_share_one_client(s3: dict[str, Any]) -> None:
+    """A client takes tenths of a second to make, and opens connections of its own."""
+    image = written("s3://cells/shared.zarr", blurred_noise((1, 30, 40)), options=s3)
+    pixels, made = image.read(Box.of((30, 40))), set(S3FileSystem._cache)
+    found = together([partial(image.read, Box.of((30, 40)))] * 4)
+    assert all((one == pixels).all() for one in found)
+    assert set(S3FileSystem._cache) == made

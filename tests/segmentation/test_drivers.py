@@ -237,8 +237,8 @@ LAYOUT = {
     "predict": "work_items",
     "decode": f"bands edges.[a b length saddle] nodes.[{COUNTED}] tiles work_items",
     "row_groups": f"#/#.[below objects offsets] #/#.edges.[a b length saddle] #/#.nodes.[{COUNTED}] work_items",
-    "cells": f"cells.[{COUNTED}] firsts numbers row_groups",
-    "join": "#.[counts cut places unconverged] work_items",
+    "cells": "#/#",
+    "join": "#.[counts cut objects places unconverged] work_items",
     "publish-0": "seams.[counts groups] work_items written.[labelled_px last_label objects]",
     "tables": "work_items written.[labelled_px last_label objects]",
 }
@@ -257,7 +257,7 @@ def test_the_layout_of_records_belongs_to_their_format(image: NgffImage) -> None
     for step, text in LAYOUT.items():
         for prefix, columns, single in re.findall(r"(\S+)\[([^]]*)\]|(\S+)", text):
             expected[step] |= {f"{prefix}{name}" for name in columns.split()} if columns else {single}
-    assert (RECORD_FORMAT, found) == (1, expected)
+    assert (RECORD_FORMAT, found) == (2, expected)
 
 
 @pytest.mark.parametrize("size", ["many", -1, 0, 1.5, True, [], 10**30])

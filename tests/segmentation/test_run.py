@@ -19,6 +19,7 @@ from cellscale.engine.ray_map import FanOut
 from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
+from cellscale.segmentation import join
 from cellscale.segmentation.executor import one_by_one
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
@@ -59,6 +60,18 @@ def test_tiles_and_bundles_do_not_change_a_byte(image: NgffImage, settings: dict
         segmented(image, f"other-{window}", window_size=window, **settings)
         assert equal(arrays(image, f"one-{window}"), arrays(image, f"other-{window}"))
         assert table(image, f"one-{window}").equals(table(image, f"other-{window}"))
+
+
+def test_decisions_in_one_object_or_in_many_give_the_same_bytes(
+    image: NgffImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"window_size": 64, "tile_size": 16, "task_px": 1000}
+    one = segmented(image, "one", **settings)
+    monkeypatch.setattr(join, "BUNDLE_BYTES", 1)
+    many = segmented(image, "many", **settings)
+    assert one.io["join"]["PUT"] == 2 * one.tasks["join"] < many.io["join"]["PUT"]
+    assert equal(arrays(image, "one"), arrays(image, "many"))
+    assert table(image, "one").equals(table(image, "many"))
 
 
 def test_windows_of_any_core_give_the_same_labels(image: NgffImage) -> None:

@@ -152,3 +152,22 @@ def test_names_of_channels_and_sizes_of_pixels_belong_to_the_image(tmp_path: Pat
     document.write_text(document.read_text().replace('"label": "0"', '"label": "DAPI"'))
     with pytest.raises(RunError.__bases__[0], match=r"image.channels: \['0'\] → \['DAPI'\]"):
         segmented(open_image(image.url), "cells", **WINDOWS)
+
+
+def test_the_same_pixels_in_other_chunks_are_the_same_image(image: NgffImage) -> None:
+    """A run that is resumed compares the chunks of its first read, whatever chunks there are now."""
+    import zarr
+
+    segmented(image, "undisturbed", **WINDOWS)
+    with pytest.raises(KeyboardInterrupt):
+        segmented(image, "cells", executor=Meanwhile(stop, "predict"), **WINDOWS)
+    pixels = np.asarray(zarr.open_array(f"{image.url}/0")[:])
+    made = zarr.create_array(f"{image.url}/0", shape=SHAPE, dtype=pixels.dtype, chunks=(1, 37, 64), overwrite=True)
+    made[:] = pixels
+    report = segmented(open_image(image.url), "cells", **WINDOWS)
+    assert report.reused["intensity"] == 1
+    assert equal(arrays(image, "cells"), arrays(image, "undisturbed"))
+
+
+def stop() -> None:
+    raise KeyboardInterrupt

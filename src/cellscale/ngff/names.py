@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 from cellscale.errors import InputError
 
 MAX_BYTES = 128
 """Longest name of a layer, bytes: file names have at most 255, and some contain a layer's name."""
-_FORBIDDEN = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
+_FORBIDDEN = frozenset('/\\:*?"<>|%#')
+"""Characters with a meaning for file systems, in patterns or in the addresses of web servers."""
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+"""Unicode categories of characters that are not seen, turn the order of others, or are none."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -40,11 +44,14 @@ def _reason_against(name: str) -> str:
 
     A valid one is one path component on every file system and object store, and not reserved by the format.
     """
-    found = _FORBIDDEN.search(name)
+    found = next((mark for mark in name if mark in _FORBIDDEN or unicodedata.category(mark) in _UNSEEN), None)
     if not name.strip():
         return "it is empty"
     if found:
-        return f"it has {found.group()!r} in it"
+        return f"it has {found!r} in it"
+    if not unicodedata.is_normalized("NFC", name):
+        composed = unicodedata.normalize("NFC", name)
+        return f"some file systems take it for {composed!r}, whose letters and accents are single characters"
     if len(name.encode()) > MAX_BYTES:
         return f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
     if name.startswith((".", "__")) or name == "zarr.json":

@@ -78,6 +78,14 @@ class _RemoteStore(FsspecStore):
             await self.fs._rm_file(f"{self.path}/{key}")
 
 
+async def _opened(url: str, options: dict[str, Any], *, read_only: bool) -> FsspecStore:
+    """Open a remote store in the thread of zarr's event loop.
+
+    fsspec keeps a client, with its connections, for each thread that opens a store: here all share one.
+    """
+    return _RemoteStore.from_url(url, storage_options=options, read_only=read_only)
+
+
 class _CountedStore(WrapperStore[ZarrStore]):
     """A zarr store whose requests are counted."""
 
@@ -224,8 +232,7 @@ class Store:
         if is_local(self.url):
             return _CountedStore(LocalStore(local_path(self.url), read_only=read_only)), ""
         options = client_options(self.url, self.storage_options)
-        remote = _RemoteStore.from_url(self.url, storage_options=options, read_only=read_only)
-        return _CountedStore(remote), ""
+        return _CountedStore(sync(_opened(self.url, options, read_only=read_only))), ""
 
     def array_document(self, path: str, zarr_format: int) -> str:
         """Read the document of an array: its shape, type, chunks and codecs, as JSON text without attributes.

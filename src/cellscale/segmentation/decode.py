@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,22 @@ from cellscale.kernels.exact_sums import exact_sums
 from cellscale.kernels.tables import concatenated
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.object_table import intensity_prefix
-from cellscale.segmentation.plan import Records, Run
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import MAPS, limits, predicted_frames, reached_in
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import FAILED_REGION, Arrays, compressed, items_name, put, table_columns, table_in
-from cellscale.segmentation.source import read_each, reference_of
+from cellscale.segmentation.records import (
+    FAILED_REGION,
+    Arrays,
+    Records,
+    compressed,
+    items_name,
+    put,
+    table_columns,
+    table_in,
+)
+from cellscale.segmentation.source import read_each, references_of
 from cellscale.segmentation.work_items import WorkItem
+from cellscale.storage.together import behind
 from cellscale.tiling.candidates import from_arrays, gathered
 from cellscale.tiling.ring_rule import TileRecord, record
 from cellscale.tiling.tiles import Grid
@@ -103,12 +113,14 @@ def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
         return found
 
     boxes = {tile: run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach) for _, tile in items}
-    references = {plane: reference_of(run, plane, records) for plane in sorted({plane for plane, _ in items})}
-    images = read_each(run, [(plane, run.grid.core(tile)) for plane, tile in items], references)
-    parts = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in items)
-    made = []
-    for (plane, tile), (image, part) in zip(items, prefetch(zip(images, parts, strict=True)), strict=True):
-        made.append(decoded(run, plane, tile, part, boxes[tile], image))
+    cores = [(plane, run.grid.core(tile)) for plane, tile in items]
+    parts, made = (_assembled(run, plane, boxes[tile], maps_of) for plane, tile in items), []
+    with behind() as later:
+        references = later(partial(references_of, run, sorted({plane for plane, _ in items}), records))
+        with read_each(run, cores, references) as images:
+            # The maps are read while the pixels are on their way.
+            for (plane, tile), (part, image) in zip(items, prefetch(zip(parts, images, strict=True)), strict=True):
+                made.append(decoded(run, plane, tile, part, boxes[tile], image))
     return stored(run, items, made)
 
 

@@ -10,16 +10,18 @@ import itertools
 import math
 from collections import abc
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from cellscale.methods.intensity import BINS, Mapping, Scale, scale_of_type, scales_of
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
-from cellscale.segmentation.plan import Records, Run
-from cellscale.segmentation.records import Arrays, row_of_plane
-from cellscale.segmentation.source import Reference, chunk_grid, read_checked
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import Arrays, Records, row_of_plane
+from cellscale.segmentation.source import SHARED_BYTES, Reference, chunk_grid, read_checked
 from cellscale.segmentation.work_items import WorkItem
+from cellscale.storage.together import ahead
 from cellscale.types import Box, Image
 
 Parts: TypeAlias = abc.Mapping[int, Sequence[Box]]
@@ -74,10 +76,17 @@ def measure_boxes(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
     counts = (len(boxes), run.image.size("c"), *grid.counts)
     checksums = np.full(counts, UNKNOWN, np.int64)
     absent: list[set[str]] = [set() for _ in boxes]
-    mappings = [
-        _mappings(run, plane, parts, Reference(grid=grid, checksums=found), missing)
-        for (plane, parts), found, missing in zip(boxes.items(), checksums, absent, strict=True)
-    ]
+    pixel = run.image.size("c") * run.image.dtype.itemsize
+    reads = (
+        (box.area * pixel, partial(read_all, run, plane, box, missing))
+        for (plane, parts), missing in zip(boxes.items(), absent, strict=True)
+        for box in parts
+    )
+    with ahead(reads, SHARED_BYTES) as pixels:
+        mappings = [
+            _mappings(run, plane, parts, Reference(grid=grid, checksums=found), pixels)
+            for (plane, parts), found in zip(boxes.items(), checksums, strict=True)
+        ]
     columns = {
         "low": [[m.low for m in of] for of in mappings],
         "high": [[m.high for m in of] for of in mappings],
@@ -91,11 +100,13 @@ def measure_boxes(run: Run, boxes: Parts, grid: ChunkGrid) -> Arrays:
     return arrays | {"chunk": np.array(grid.chunk, np.int64), "checksums": checksums}
 
 
-def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, absent: set[str]) -> list[Mapping]:
-    """Mappings of the model's channels; fills the checksums of the reference and the keys of missing chunks."""
+def _mappings(
+    run: Run, plane: int, boxes: Sequence[Box], reference: Reference, reads: Iterator[Image]
+) -> list[Mapping]:
+    """Mappings of the model's channels, from the reads of the boxes; fills the checksums of the reference."""
     if not boxes:
         return [Mapping(low=0.0, high=1.0)] * len(run.channels)
-    first = _first_read(run, plane, boxes, reference, absent)
+    first = _first_read(run, boxes, reference, reads)
     scale = scale_of_type(run.image.dtype)
     if scale is not None:
         # One read is enough.
@@ -108,7 +119,8 @@ def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, 
             scales, again = scales_of(run.image.dtype, iter(kept), where), iter(kept)
         else:
             scales = scales_of(run.image.dtype, first, where)
-            again = ((box, read_checked(run, plane, box, reference, channels=run.channels)) for box in boxes)
+            read = partial(read_checked, run, plane, channels=run.channels)
+            again = ((box, read(box, reference.grid, lambda: reference)) for box in boxes)
     totals = np.zeros((len(scales), BINS), np.int64)
     for _, pixels in again:
         for c, channel in enumerate(pixels):
@@ -117,13 +129,13 @@ def _mappings(run: Run, plane: int, boxes: Sequence[Box], reference: Reference, 
 
 
 def _first_read(
-    run: Run, plane: int, boxes: Sequence[Box], reference: Reference, absent: set[str]
+    run: Run, boxes: Sequence[Box], reference: Reference, reads: Iterator[Image]
 ) -> Iterator[tuple[Box, Image]]:
     """Yield boxes with the model's channels, and fill the checksums of all channels."""
-    for box in boxes:
-        pixels = read_all(run, plane, box, absent)
-        reference.checksums[(slice(None), *reference.grid.part(box))] = reference.grid.checksums(pixels, box)
-        yield box, pixels[list(run.channels)]
+    # The boxes come first: the next read is another plane's.
+    for box, found in zip(boxes, reads, strict=False):
+        reference.checksums[(slice(None), *reference.grid.part(box))] = reference.grid.checksums(found, box)
+        yield box, found[list(run.channels)]
 
 
 def mappings_of(run: Run, plane: int, records: Records) -> list[Mapping]:

@@ -18,8 +18,19 @@ from cellscale.errors import RunError
 from cellscale.kernels.tables import FLAGS, concatenated
 from cellscale.segmentation.decode import FRAGMENTS, unpacked
 from cellscale.segmentation.memory import kept
-from cellscale.segmentation.plan import Records, Run
-from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import (
+    WORK_ITEMS,
+    Arrays,
+    Records,
+    compressed,
+    decompressed,
+    get,
+    items_name,
+    put,
+    table_columns,
+    table_in,
+)
 from cellscale.segmentation.work_items import RecordName, WorkItem
 from cellscale.storage.together import behind
 from cellscale.tiling.ring_rule import TileRecord
@@ -27,8 +38,10 @@ from cellscale.tiling.row_groups import MergeDecision, RowGroup, Rows, join_row_
 from cellscale.types import Box, Labels, Table
 
 MOST_CELLS = int(np.iinfo(np.uint32).max)
-DECISIONS = 4
-"""Decisions about the objects of a row group that are written at once, each held in memory meanwhile."""
+WRITES = 4
+"""Objects of decisions that are written at once, each held in memory meanwhile."""
+BUNDLE_BYTES = 2**22
+"""Least size of an object of decisions, compressed, but for the last one of a task."""
 
 
 def _flat(value: RowGroup | MergeDecision) -> Arrays:
@@ -93,33 +106,63 @@ def join(run: Run, items: Sequence[WorkItem]) -> Arrays:
     """Sweep over the row groups of planes.
 
     The record of a plane has the number of cells that begin in each row group, the row groups after which its objects
-    and cells were final (`places`), and the number of cells with each flag.
+    and cells were final (`places`), the number of the task's scratch object that holds the decision after each row
+    group (`objects`), and the number of cells with each flag.
     """
     joined, arrays = Joined(run), dict[str, NDArray[np.generic]]()
-    with behind(DECISIONS) as later:
+    with behind(WRITES) as later:
+        bundles = _Bundles(run, items, later)
         for (plane,) in items:
-            arrays |= table_columns(_of_item(plane), _swept(run, joined, plane, later))
-    run.scratch.flush(cells_name(plane, after) for (plane,) in items for after in range(len(run.row_groups)))
+            arrays |= table_columns(_of_item(plane), _swept(run, joined, plane, bundles))
+        bundles.write()
+    run.scratch.flush(cells_name(items, number) for number in range(bundles.count))
     return arrays
 
 
-def _swept(run: Run, joined: Joined, plane: int, later: Callable[[Callable[[], None]], Any]) -> Arrays:
-    """Sweep over the row groups of a plane; each decision is written while the sweep goes on."""
+class _Bundles:
+    """Writes the decisions of a task while its sweeps go on, small ones together as one object."""
+
+    def __init__(self, run: Run, items: Sequence[WorkItem], later: Callable[[Callable[[], None]], Any]) -> None:
+        """Write nothing yet; `later` starts a write."""
+        self._scratch, self._items, self._later = run.scratch, items, later
+        self._held = dict[str, NDArray[np.uint8]]()
+        self.count = 0
+        """Number of objects that are written, or being written."""
+
+    def add(self, plane: int, after: int, decision: MergeDecision) -> int:
+        """Add the decision after a row group of a plane; return the number of its object."""
+        number = self.count
+        self._held[_of_item(plane, after)] = compressed(_flat(decision))
+        if sum(one.nbytes for one in self._held.values()) >= BUNDLE_BYTES:
+            self.write()
+        return number
+
+    def write(self) -> None:
+        """Start to write what was added since the last write."""
+        if self._held:
+            self._later(partial(put, self._scratch, cells_name(self._items, self.count), self._held, flush=False))
+            self._held, self.count = {}, self.count + 1
+
+
+def _swept(run: Run, joined: Joined, plane: int, bundles: _Bundles) -> Arrays:
+    """Sweep over the row groups of a plane."""
     row_groups = (joined.row_group(plane, group) for group in range(len(run.row_groups)))
     counts, flags, places = np.zeros(len(run.row_groups), np.int64), dict.fromkeys(FLAGS, 0), []
+    objects = []
     for after, decision in enumerate(sweep(row_groups, run.method.merge_objects)):
-        later(partial(put, run.scratch, cells_name(plane, after), _flat(decision), flush=False))
+        objects.append(bundles.add(plane, after, decision))
         begun = run.row_groups.of_pixel(decision.cells["first"])
         np.add.at(counts, begun, 1)
         flags = {flag: n + int(decision.cells.get(flag, np.zeros(1)).sum()) for flag, n in flags.items()}
         places += [(group, after) for group in np.unique([after, *decision.row_groups, *begun]).tolist()]
     columns = {"counts": counts, "places": np.array(places, np.int64).reshape(-1, 2)}
+    columns["objects"] = np.array(objects, np.int64)
     return columns | {flag: np.array([n]) for flag, n in flags.items()}
 
 
-def cells_name(plane: int, group: int) -> str:
-    """Name of the scratch object of the objects and cells that are final after a row group."""
-    return f"cells/{plane:06d}/{group:06d}"
+def cells_name(items: Sequence[WorkItem], number: int) -> str:
+    """Name of a scratch object with decisions of the task of these planes."""
+    return f"{items_name('cells', items)}/{number:06d}"
 
 
 class Numbering:
@@ -128,7 +171,8 @@ class Numbering:
     def __init__(self, run: Run, earlier: Rows) -> None:
         """Read nothing yet; `earlier` is the result of `cells_before`."""
         self.run, self.joined, self._earlier = run, Joined(run), earlier
-        self._decide = lru_cache(maxsize=4)(lambda plane, after: get(run.scratch, cells_name(plane, after)))
+        self._bundle = lru_cache(maxsize=4)(partial(get, run.scratch))
+        self._decision = kept(self._decision_of, 4)
         self._cells = kept(self._cells_of, 4)
         self._labels = kept(self._labels_of, 4)
 
@@ -136,6 +180,21 @@ class Numbering:
         """Number of the frame's cells in earlier slices, and in this one above a group."""
         counts = self.joined.join_columns(plane)["counts"]
         return int(self._earlier[plane] + counts[:group].sum())
+
+    def load(self, plane: int, box: Box) -> None:
+        """Read at once what the labels of a box of a plane follow from."""
+        run, tiles = self.run, list(self.run.grid.touching(box))
+        groups = {run.row_groups.of_tile(tile) for tile in tiles}
+        records = [(run.join, (plane,)), *((run.join_row_groups, (plane, group)) for group in groups)]
+        items = [(plane,)] if run.fused else [(plane, tile) for tile in tiles]
+        self.joined.records.load(records, [(run.decode, FRAGMENTS, item) for item in items])
+
+    def _decision_of(self, plane: int, after: int) -> Arrays:
+        """Decision about what is final after a row group."""
+        step, number = self.run.join, int(self.joined.join_columns(plane)["objects"][after])
+        record = self.joined.records.name(step, (plane,))
+        name = cells_name(step.task(record.task).items if record.position is None else [(plane,)], number)
+        return decompressed(self._bundle(name)[_of_item(plane, after)], f"{self.run.scratch.url}/{name}")
 
     def _places(self, plane: int, group: int) -> list[int]:
         places = self.joined.join_columns(plane)["places"]
@@ -148,7 +207,7 @@ class Numbering:
     def _cells_of(self, plane: int, group: int) -> Table:
         parts = []
         for after in self._places(plane, group):
-            cells = table_in(self._decide(plane, after), "cells")
+            cells = table_in(self._decision(plane, after), "cells")
             here = self.run.row_groups.of_pixel(cells["first"]) == group
             parts.append({name: column[here] for name, column in cells.items()})
         joined = concatenated(parts)
@@ -160,7 +219,7 @@ class Numbering:
         joined = self.joined.row_group(plane, group)
         firsts = np.full(len(joined.nodes["area"]), -1, np.int64)
         for after in self._places(plane, group):
-            decision = self._decide(plane, after)
+            decision = self._decision(plane, after)
             here = decision["row_groups"] == group
             firsts[decision["numbers"][here]] = decision["firsts"][here]
         labels = np.zeros(len(firsts), np.uint32)

@@ -14,7 +14,6 @@ import platform
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -30,8 +29,7 @@ from cellscale.models.model import Model, digest
 from cellscale.ngff.array_io import SHARD_PX
 from cellscale.ngff.image import NgffImage
 from cellscale.redaction import redacted
-from cellscale.segmentation.records import Arrays, decompressed, find, get, items_name
-from cellscale.segmentation.work_items import RecordName, Step, StepName, WorkItem, block_of
+from cellscale.segmentation.work_items import Step, StepName, block_of
 from cellscale.settings.frame_range import chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.tiling.row_groups import RowGroups
@@ -267,40 +265,6 @@ def _digest(description: Mapping[str, Any]) -> str:
     settings = {name: value for name, value in description["settings"].items() if name != "task_px"}
     text = json.dumps({**description, "settings": settings}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class Records:
-    """Records of a run's steps, the latest ones kept: work items of one task share theirs."""
-
-    def __init__(self, scratch: Folder, kept: int = 4) -> None:
-        """Read nothing yet; `kept` records are kept."""
-        self._find = lru_cache(maxsize=kept)(partial(find, scratch))
-        self._objects = lru_cache(maxsize=9)(partial(find, scratch))
-        self._scratch = scratch
-
-    def name(self, step: Step, item: WorkItem) -> RecordName:
-        """The record of a work item's task, or its own if it was tried alone."""
-        whole, alone = step.records_of(item)
-        return alone if self._find(whole.path) is None else whole
-
-    def named(self, name: RecordName) -> Arrays:
-        """The record of this name."""
-        return self._find(name.path) or get(self._scratch, name.path)
-
-    def of(self, step: Step, item: WorkItem) -> Arrays:
-        """The record that holds a work item's results."""
-        return self.named(self.name(step, item))
-
-    def stored(self, step: Step, kind: str, plane: int, number: int) -> Arrays:
-        """Results that the task of a window or tile has stored for it, in its object of a kind."""
-        item = (plane, number) if step.items_yx else (plane,)
-        name = items_name(kind, step.task(step.task_of(item)[0]).items)
-        found = self._objects(name)
-        if found is None:
-            # Its task has failed, and its work items were tried one by one.
-            name = items_name(kind, [item])
-            found = self._objects(name) or get(self._scratch, name)
-        return decompressed(found[f"{plane}/{number}"], f"{self._scratch.url}/{name}")
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:

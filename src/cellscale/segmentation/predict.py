@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from cellscale.methods.intensity import Mapping
 from cellscale.methods.protocol import Networks
 from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
-from cellscale.segmentation.plan import Records, Run
+from cellscale.segmentation.plan import Run
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, compressed, items_name, put, table_columns, table_in
-from cellscale.segmentation.source import read_each, reference_of
+from cellscale.segmentation.records import Arrays, Records, compressed, items_name, put, table_columns, table_in
+from cellscale.segmentation.source import read_each, references_of
 from cellscale.segmentation.work_items import WorkItem
+from cellscale.storage.together import behind
 from cellscale.tiling.candidates import SEAM_PX, arrays_of, owned
 from cellscale.tiling.windows import mirrored
 from cellscale.types import Box, Candidates, Image, Prediction, part_of
@@ -61,19 +63,21 @@ def _batches(
     """Work items, the network's inputs, (n, c, y, x), and the channels that were read; the last batch is filled up."""
     records, size = Records(run.scratch), run.settings.batch
     planes = sorted({item[0] for item in items})
-    mappings = {plane: mappings_of(run, plane, records) for plane in planes}
-    references = {plane: reference_of(run, plane, records) for plane in planes}
     boxes = [(plane, source_box(run, window)) for plane, window in items]
-    read = read_each(run, boxes, references, channels=channels)
     wanted = list(run.channels) if channels is None else slice(None)
-    for start in range(0, len(items), size):
-        batch = list(items[start : start + size])
-        images = list(itertools.islice(read, len(batch)))
-        inputs = [
-            _input(run, window, mappings[plane], pixels[wanted])
-            for (plane, window), pixels in zip(batch, images, strict=True)
-        ]
-        yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs))), images
+    with behind() as later:
+        references = later(partial(references_of, run, planes, records))
+        with read_each(run, boxes, references, channels=channels) as read:
+            references.result()
+            mappings = {plane: mappings_of(run, plane, records) for plane in planes}
+            for start in range(0, len(items), size):
+                batch = list(items[start : start + size])
+                images = list(itertools.islice(read, len(batch)))
+                inputs = [
+                    _input(run, window, mappings[plane], pixels[wanted])
+                    for (plane, window), pixels in zip(batch, images, strict=True)
+                ]
+                yield batch, np.stack(inputs + inputs[-1:] * (size - len(inputs))), images
 
 
 def predictions_of(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Iterator[tuple[WorkItem, Prediction]]:

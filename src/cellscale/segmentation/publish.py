@@ -88,6 +88,7 @@ def _labels(publication: Publication, seams: SeamCounts, items: Sequence[WorkIte
     run, shards = publication.run, publication.layer.shards()
     numbering = Numbering(run, publication.earlier)
     volumes = None if publication.volumes is None else VolumeNumbers(run, publication.volumes)
+    numbering.load(items[0][0], seams.seen(shards[items[0][1]]))
     for plane, shard in items:
         labels = numbering.labels(plane, seams.seen(shards[shard]))
         yield labels if volumes is None else volumes.numbered(plane, labels)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,8 +19,10 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 
 from cellscale.errors import DamagedError, StoreError
+from cellscale.segmentation.work_items import RecordName, Step, WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.storage.reading import read_again
+from cellscale.storage.together import together
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 """Columns of a record by their keys. A key is a name, or the name of a table, a dot and the name of its column."""
@@ -112,3 +115,48 @@ def get(folder: Folder, name: str) -> Arrays:
     if arrays is None:
         raise StoreError(f"{folder.url}/{name} is missing although its record exists. Start the run again.")
     return arrays
+
+
+class Records:
+    """Records of a run's steps, the latest ones kept: work items of one task share theirs."""
+
+    def __init__(self, scratch: Folder, kept: int = 4) -> None:
+        """Read nothing yet; `kept` records are kept."""
+        self._find = lru_cache(maxsize=kept)(partial(find, scratch))
+        self._objects = lru_cache(maxsize=9)(partial(find, scratch))
+        self._scratch = scratch
+
+    def name(self, step: Step, item: WorkItem) -> RecordName:
+        """The record of a work item's task, or its own if it was tried alone."""
+        whole, alone = step.records_of(item)
+        return alone if self._find(whole.path) is None else whole
+
+    def named(self, name: RecordName) -> Arrays:
+        """The record of this name."""
+        return self._find(name.path) or get(self._scratch, name.path)
+
+    def of(self, step: Step, item: WorkItem) -> Arrays:
+        """The record that holds a work item's results."""
+        return self.named(self.name(step, item))
+
+    def load(self, items: Iterable[tuple[Step, WorkItem]], objects: Iterable[tuple[Step, str, WorkItem]]) -> None:
+        """Read the records of work items, and objects of a kind that their tasks have stored, at once, for later."""
+        records = {step.records_of(item)[0].path for step, item in items}
+        stored = {_object_name(step, kind, item) for step, kind, item in objects}
+        together([partial(self._find, name) for name in records] + [partial(self._objects, name) for name in stored])
+
+    def stored(self, step: Step, kind: str, plane: int, number: int) -> Arrays:
+        """Results that the task of a window or tile has stored for it, in its object of a kind."""
+        item = (plane, number) if step.items_yx else (plane,)
+        name = _object_name(step, kind, item)
+        found = self._objects(name)
+        if found is None:
+            # Its task has failed, and its work items were tried one by one.
+            name = items_name(kind, [item])
+            found = self._objects(name) or get(self._scratch, name)
+        return decompressed(found[f"{plane}/{number}"], f"{self._scratch.url}/{name}")
+
+
+def _object_name(step: Step, kind: str, item: WorkItem) -> str:
+    """Name of the object of a kind that the task of a work item has stored."""
+    return items_name(kind, step.task(step.task_of(item)[0]).items)

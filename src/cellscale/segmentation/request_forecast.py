@@ -17,6 +17,7 @@ from cellscale.methods.intensity import scale_of_type
 from cellscale.ngff.array_io import stored_sides
 from cellscale.ngff.source_identity import ChunkGrid
 from cellscale.segmentation.intensity_statistics import ROWS_PX, row_boxes
+from cellscale.segmentation.join import BUNDLE_BYTES
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import source_box
 from cellscale.segmentation.report import DRIVER, TOTAL
@@ -68,7 +69,7 @@ class RequestForecast:
         """Requests of the driver, from the first look at the target to the end."""
         levels, records = len(self.run.image.levels), sum(map(len, steps))
         scratch = records + sum(len(step) for step in steps if step.kind in (StepName.PREDICT, StepName.DECODE))
-        scratch += len(self.run.planes) * len(self.run.row_groups)
+        scratch += self._bundles({(plane,) for plane in range(len(self.run.planes))})
         stored = len(self.run.planes) * sum(math.prod(self._label_objects(level)) for level in range(levels))
         reads = {"earlier run, layer and its place": 3, "place of the layer": 3, "owner": 4}
         reads |= {"publication": 3, "consolidated metadata": 3}
@@ -110,11 +111,8 @@ class RequestForecast:
         return read + _made(puts=1)
 
     def _windows(self, boxes: Sequence[tuple[int, Box]], channels: Sequence[int]) -> Traffic:
-        grids = {plane: self._grid for plane, _ in boxes}
-        unions = [
-            self._grid.whole(reduce(Box.hull, group))
-            for _, group in read_together(self.run, boxes, grids, len(channels))
-        ]
+        groups = read_together(self.run, boxes, self._grid, len(channels))
+        unions = [self._grid.whole(reduce(Box.hull, group)) for _, group in groups]
         statistics = _tasks(self.run.intensity_statistics, {(plane,) for plane, _ in boxes})
         return self._source(unions, channels) + _made(gets=statistics)
 
@@ -148,7 +146,14 @@ class RequestForecast:
         groups = range(len(self.run.row_groups))
         needed = _tasks(self.run.join_row_groups, {(plane, group) for (plane,) in items for group in groups})
         size = self._bytes["record"] * len(items) * step.item_px
-        return _made(gets=needed, puts=1 + len(items) * len(groups), read=size, written=size / 2)
+        return _made(gets=needed, puts=1 + self._bundles({*items}), read=size, written=size / 2)
+
+    def _bundles(self, items: Collection[WorkItem]) -> int:
+        """Number of the objects that hold the decisions about planes (plane,) or row groups (plane, group)."""
+        run, of_planes = self.run, all(len(item) == 1 for item in items)
+        groups = len(items) * (len(run.row_groups) if of_planes else 1)
+        size = self._bytes["record"] / 2 * groups * Box.of(run.grid.shape).area / len(run.row_groups)
+        return min(groups, max(_tasks(run.join, {item[:1] for item in items}), round(size / BUNDLE_BYTES)))
 
     def _labels(self, boxes: Sequence[tuple[int, Box]]) -> Traffic:
         """Requests for the labels of boxes of planes: fragments, and the tables with which they get their labels."""
@@ -158,7 +163,7 @@ class RequestForecast:
         fragments = _tasks(run.decode, {(plane,) for plane, _ in tiles} if run.fused else tiles)
         gets = fragments + _tasks(run.join_row_groups, groups) + _tasks(run.join, {(plane,) for plane, _ in tiles})
         area = sum(run.grid.core(tile).area for _, tile in tiles)
-        return _made(gets=gets + len(groups), read=area * (self._bytes["fragments"] + self._bytes["record"]))
+        return _made(gets=gets + self._bundles(groups), read=area * (self._bytes["fragments"] + self._bytes["record"]))
 
     def _slice_tables(self, items: Sequence[WorkItem], step: Step) -> Traffic:
         shards, whole = shards_of(self.run), Box.of(self.run.grid.shape)
@@ -204,7 +209,7 @@ class RequestForecast:
             needed, numbers = {(plane, group) for plane in planes for group in groups}, len(items)
         joined = _tasks(run.join, {item[:1] for item in needed})
         size = self._bytes["record"] * len(items) * step.item_px
-        return _made(gets=joined + len(needed) + numbers, puts=1 + len(items), read=size / 2, written=size)
+        return _made(gets=joined + self._bundles(needed) + numbers, puts=1 + len(items), read=size / 2, written=size)
 
 
 def requests_of(run: Run, steps: Sequence[Step], stored_bytes: Mapping[str, float]) -> dict[str, Traffic]:

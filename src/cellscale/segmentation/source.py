@@ -7,9 +7,11 @@ them, so that a run whose image changes ends with an error instead of mixing two
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import groupby
 
 import numpy as np
@@ -17,8 +19,9 @@ from numpy.typing import NDArray
 
 from cellscale.errors import ChangedError, StoreError
 from cellscale.ngff.source_identity import UNKNOWN, ChunkGrid
-from cellscale.segmentation.plan import Records, Run
-from cellscale.segmentation.records import row_of_plane
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import Records, row_of_plane
+from cellscale.storage.together import ahead
 from cellscale.types import Box, Image
 
 ATTEMPTS = 3
@@ -26,7 +29,7 @@ ATTEMPTS = 3
 PAUSE_S = 0.2
 """Pause before the next attempt, s."""
 SHARED_BYTES = 2**27
-"""Most bytes of pixels that are read at once for several windows or tiles."""
+"""Most bytes of pixels that are read at once for several windows or tiles, or before they are wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +54,19 @@ def reference_of(run: Run, plane: int, records: Records) -> Reference:
     return Reference(grid=ChunkGrid(shape=run.grid.shape, chunk=(height, width)), checksums=record["checksums"][row])
 
 
+def references_of(run: Run, planes: Sequence[int], records: Records) -> dict[int, Reference]:
+    """Read back the checksums of planes, by their numbers."""
+    return {plane: reference_of(run, plane, records) for plane in planes}
+
+
 def read_checked(
-    run: Run, plane: int, box: Box, reference: Reference, *, channels: Sequence[int] | None = None
+    run: Run,
+    plane: int,
+    box: Box,
+    grid: ChunkGrid,
+    reference: Callable[[], Reference],
+    *,
+    channels: Sequence[int] | None = None,
 ) -> Image:
     """Read a box of a plane, (c, y, x), and compare its chunks with the first read.
 
@@ -64,8 +78,10 @@ def read_checked(
         Number of the plane.
     box : Box
         In the frame, px.
-    reference : Reference
-        Reference of the plane.
+    grid : ChunkGrid
+        Chunks of the plane.
+    reference : callable
+        Returns the reference of the plane; called after the pixels are read.
     channels : sequence of int, optional
         Numbers of channels; None: all.
 
@@ -78,8 +94,7 @@ def read_checked(
     """
     t, z = run.planes[plane]
     chosen = list(range(run.image.size("c")) if channels is None else channels)
-    whole = reference.grid.whole(box)
-    expected = reference.checksums[(chosen, *reference.grid.part(whole))]
+    whole = grid.whole(box)
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         absent: set[str] = set()
@@ -92,23 +107,28 @@ def read_checked(
             if attempt:
                 raise
             continue
-        differs = reference.grid.checksums(pixels, whole) != expected
+        known = reference()
+        if known.grid != grid:
+            # The same image in other chunks: its checksums are those of the chunks at the first read.
+            return read_checked(run, plane, box, known.grid, reference, channels=channels)
+        differs = grid.checksums(pixels, whole) != known.checksums[(chosen, *grid.part(whole))]
         if not differs.any():
             return pixels[(slice(None), *box.within(whole).slices)]
     channel, row, column = np.argwhere(differs)[0].tolist()
-    rows, columns = reference.grid.part(whole)
+    rows, columns = grid.part(whole)
     place = (chosen[channel], rows.start + row, columns.start + column)
-    raise ChangedError(_changed(run, plane, place, reference, absent, int(differs.sum())))
+    raise ChangedError(_changed(run, plane, place, known, absent, int(differs.sum())))
 
 
+@contextmanager
 def read_each(
     run: Run,
     boxes: Sequence[tuple[int, Box]],
-    references: Mapping[int, Reference],
+    references: Future[dict[int, Reference]],
     *,
     channels: Sequence[int] | None = None,
-) -> Iterator[Image]:
-    """Yield the pixels of boxes of planes, in their order; neighbours are read together, each of their chunks once.
+) -> Iterator[Iterator[Image]]:
+    """Read boxes of planes; neighbours are read together, each of their chunks once, and the next ones meanwhile.
 
     Parameters
     ----------
@@ -116,38 +136,52 @@ def read_each(
         Run whose image is read.
     boxes : sequence of tuple
         Number of the plane, and the box in it, px: those of a task, row by row.
-    references : mapping of int to Reference
-        By the number of the plane.
+    references : future of a dict of int to Reference
+        By the number of the plane; the pixels are read before they are there.
     channels : sequence of int, optional
         Numbers of channels; None: all.
 
-    Raises
+    Yields
     ------
-    ChangedError, StoreError
-        As `read_checked` does.
+    iterator
+        The pixels of the boxes, (c, y, x), in their order. It raises the errors of `read_checked`.
     """
-    grids = {plane: reference.grid for plane, reference in references.items()}
-    for plane, group in read_together(run, boxes, grids, len(channels or run.image.channels)):
-        union = reduce(Box.hull, group)
-        pixels = read_checked(run, plane, union, references[plane], channels=channels)
-        for box in group:
-            yield pixels[(slice(None), *box.within(union).slices)]
+    grid, count = chunk_grid(run), len(channels or run.image.channels)
+    groups = [(plane, group, reduce(Box.hull, group)) for plane, group in read_together(run, boxes, grid, count)]
+    pixel = run.image.dtype.itemsize * count
+
+    def reference(plane: int) -> Reference:
+        return references.result()[plane]
+
+    reads = (
+        (
+            grid.whole(union).area * pixel,
+            partial(read_checked, run, plane, union, grid, partial(reference, plane), channels=channels),
+        )
+        for plane, _, union in groups
+    )
+    with ahead(reads, SHARED_BYTES) as found:
+        yield (
+            pixels[(slice(None), *box.within(union).slices)]
+            for (_, group, union), pixels in zip(groups, found, strict=True)
+            for box in group
+        )
 
 
 def read_together(
-    run: Run, boxes: Sequence[tuple[int, Box]], grids: Mapping[int, ChunkGrid], channels: int
+    run: Run, boxes: Sequence[tuple[int, Box]], grid: ChunkGrid, channels: int
 ) -> Iterator[tuple[int, list[Box]]]:
     """Planes and their boxes that are read at once: whole rows of boxes, parts of a row where one is too large."""
     pixel = run.image.dtype.itemsize * channels
     for plane, of_plane in groupby(boxes, key=lambda box: box[0]):
         group: list[Box] = []
         for part in _rows([box for _, box in of_plane]):
-            size = grids[plane].whole(reduce(Box.hull, [*group, *part])).area * pixel
+            size = grid.whole(reduce(Box.hull, [*group, *part])).area * pixel
             if group and size > SHARED_BYTES:
                 yield plane, group
                 group = []
             group += part
-            if grids[plane].whole(reduce(Box.hull, group)).area * pixel > SHARED_BYTES:
+            if grid.whole(reduce(Box.hull, group)).area * pixel > SHARED_BYTES:
                 yield from ((plane, [box]) for box in group)
                 group = []
         if group:

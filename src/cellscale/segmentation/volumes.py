@@ -21,8 +21,8 @@ from cellscale.linking.tables import overlap_sums
 from cellscale.ngff.array_io import grid_boxes
 from cellscale.segmentation.join import MOST_CELLS, Numbering
 from cellscale.segmentation.object_table import Measured, object_table
-from cellscale.segmentation.plan import Records, Run
-from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put, table_columns, table_in
+from cellscale.segmentation.plan import Run
+from cellscale.segmentation.records import WORK_ITEMS, Arrays, Records, get, put, table_columns, table_in
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box, Labels, Table

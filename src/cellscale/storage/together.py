@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -33,6 +34,52 @@ def both(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
     calls: list[Callable[[], Any]] = [first, second]
     one, other = together(calls)
     return one, other
+
+
+@contextmanager
+def ahead(calls: Iterable[tuple[int, Callable[[], T]]], room: int) -> Iterator[Iterator[T]]:
+    """Call functions that wait for requests before their results are wanted, several at the same time.
+
+    Parameters
+    ----------
+    calls : iterable of tuple
+        The size of a result, in any unit, and the function; each is called in a thread.
+    room : int
+        Greatest size, together, of the results that are awaited or there and of the one that was taken last. A result
+        that is larger is awaited alone.
+
+    Yields
+    ------
+    iterator
+        The results in the order of the calls; an error is raised where its result would come. The first calls have
+        gone out already. Their requests are counted with those of the caller.
+    """
+    coming, waiting, held = iter(calls), deque[tuple[int, Future[T]]](), 0
+    following = next(coming, None)
+
+    def start() -> None:
+        nonlocal following, held
+        while following is not None and len(waiting) < REQUESTS and (not held or held + following[0] <= room):
+            held += following[0]
+            waiting.append((following[0], threads.submit(copy_context().run, following[1])))
+            following = next(coming, None)
+
+    def results() -> Iterator[T]:
+        nonlocal held
+        while waiting:
+            size, future = waiting.popleft()
+            yield future.result()
+            del future
+            held -= size
+            start()
+
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        start()
+        try:
+            yield results()
+        finally:
+            for _, future in waiting:
+                future.cancel()
 
 
 @contextmanager

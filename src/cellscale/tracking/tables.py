@@ -14,8 +14,7 @@ from cellscale.linking.numbering import Earlier, earlier_of
 from cellscale.linking.tables import object_sums, overlap_sums, whole_objects, whole_overlaps
 from cellscale.ngff.source_identity import UNKNOWN, checksum
 from cellscale.segmentation.memory import kept
-from cellscale.segmentation.plan import Records
-from cellscale.segmentation.records import Arrays, table_columns, table_in
+from cellscale.segmentation.records import Arrays, Records, table_columns, table_in
 from cellscale.segmentation.work_items import Step, WorkItem
 from cellscale.tracking.plan import TrackRun
 from cellscale.types import Box, Labels, Table
