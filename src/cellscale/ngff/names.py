@@ -45,20 +45,23 @@ def _reason_against(name: str) -> str:
     A valid one is one path component on every file system and object store, and not reserved by the format.
     """
     found = next((mark for mark in name if mark in _FORBIDDEN or unicodedata.category(mark) in _UNSEEN), None)
+    reason = ""
     if not name.strip():
-        return "it is empty"
-    if found:
-        return f"it has {found!r} in it"
-    if not unicodedata.is_normalized("NFC", name):
+        reason = "it is empty"
+    elif found:
+        reason = f"it has {found!r} in it"
+    elif not unicodedata.is_normalized("NFC", name):
         composed = unicodedata.normalize("NFC", name)
-        return f"some file systems take it for {composed!r}, whose letters and accents are single characters"
-    if len(name.encode()) > MAX_BYTES:
-        return f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
-    if name.startswith((".", "__")) or name == "zarr.json":
-        return "Zarr keeps such names for itself"
-    if name != name.strip() or name.endswith("."):
-        return "it begins or ends with a space, or ends with a dot"
-    return "Windows keeps such names for itself" if _RESERVED.fullmatch(name) else ""
+        reason = f"some file systems take it for {composed!r}, whose letters and accents are single characters"
+    elif len(name.encode()) > MAX_BYTES:
+        reason = f"it has {len(name.encode())} bytes, more than {MAX_BYTES}"
+    elif name.startswith((".", "__")) or name == "zarr.json":
+        reason = "Zarr keeps such names for itself"
+    elif name != name.strip() or name.endswith("."):
+        reason = "it begins or ends with a space, or ends with a dot"
+    elif _RESERVED.fullmatch(name):
+        reason = "Windows keeps such names for itself"
+    return reason
 
 
 def child_path(path: Any, url: str) -> str:
