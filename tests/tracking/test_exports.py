@@ -133,7 +133,7 @@ def test_a_file_of_a_table_that_is_not_parquet_is_named(tmp_path: Path) -> None:
         part.write_bytes(content)
         for use in (cellscale.export_table, cellscale.export_ctc):
             with pytest.raises(StoreError, match=r"Cannot read .*part-000001-000000\.parquet"):
-                use(image.url, tmp_path / "out", layer="cells-tracks")
+                use(image.url, tmp_path / "out.csv", layer="cells-tracks")
 
 
 def test_pixels_without_a_row_are_never_given_the_number_of_another_object(tmp_path: Path) -> None:
