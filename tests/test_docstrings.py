@@ -32,6 +32,7 @@ ORDER = (
     "evaluate",
     "measure",
     "export_table",
+    "export_ngio",
     "scene",
     "preview",
     "view",

@@ -8,7 +8,6 @@ from cellscale.api.data import synthesize as synthesize
 from cellscale.api.demo import demo as demo
 from cellscale.api.evaluation import evaluate as evaluate
 from cellscale.api.health import doctor as doctor
-from cellscale.api.objects import export_table as export_table
 from cellscale.api.objects import measure as measure
 from cellscale.api.plates import PlateResult as PlateResult
 from cellscale.api.plates import segment_plate as segment_plate
@@ -18,6 +17,8 @@ from cellscale.api.segmentation import SegmentationResult as SegmentationResult
 from cellscale.api.segmentation import plan as plan
 from cellscale.api.segmentation import segment as segment
 from cellscale.api.segmentation import upsample_labels as upsample_labels
+from cellscale.api.table_files import export_ngio as export_ngio
+from cellscale.api.table_files import export_table as export_table
 from cellscale.api.tracking import TrackingResult as TrackingResult
 from cellscale.api.tracking import draw_lineage as draw_lineage
 from cellscale.api.tracking import evaluate_tracks as evaluate_tracks
@@ -60,6 +61,7 @@ __all__ = [
     "evaluate_tracks",
     "export_ctc",
     "export_geff",
+    "export_ngio",
     "export_table",
     "import_images",
     "list_methods",

@@ -142,6 +142,17 @@ def test_coordinates_in_units_that_are_not_known_are_named(tmp_path: Path, caplo
     assert ["pixel size in 'furlong'" in message for message in caplog.messages] == [True]
 
 
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("zyx", (3, 30, 40)), ("tzyx", (2, 3, 30, 40)), ("tczyx", (2, 2, 3, 30, 40))]
+)
+def test_labels_have_the_axes_of_their_image(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
+    image = cellscale.save_image(np.zeros(shape, np.uint8), tmp_path / "i.zarr", axes=axes)
+    planes = [size for axis, size in zip(axes, shape, strict=True) if axis != "c"]
+    labels = np.arange(np.prod(planes), dtype=np.uint32).reshape(planes)
+    cellscale.save_labels(labels, image.url, "all")
+    assert np.array_equal(np.squeeze(cellscale.open_labels(image.url, "all").values), labels)
+
+
 def test_save_labels_names_the_annotated_frames(tmp_path: Path) -> None:
     image = make(tmp_path / "image.zarr", noise(4, 40, 600), "tyx")
     labels = np.random.default_rng(0).integers(0, 9, (4, 40, 600)).astype(np.int64)

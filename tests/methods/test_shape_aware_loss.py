@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import FrozenBatchNorm2d
 
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
@@ -216,6 +217,12 @@ def test_with_weights_batch_norm_stays_as_it_was_loaded() -> None:
         with torch.no_grad():
             net.features(torch.rand(1, 1, 64, 64))
         assert torch.equal(net.backbone.body.bn1.running_mean, before) == frozen
+
+
+def test_frozen_batch_norm_has_the_epsilon_of_its_weights() -> None:
+    for weights, expected in (("coco", 0.0), ("imagenet", 1e-5)):
+        net: Any = load_method("maskrcnn", backbone="resnet50", weights=weights).networks()["mask_rcnn"]
+        assert {m.eps for m in net.backbone.modules() if isinstance(m, FrozenBatchNorm2d)} == {expected}
 
 
 def test_a_resnet_alone_is_a_backbone(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def noise(*shape: int, dtype: str = "uint16") -> NDArray[Any]:
     return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
 
 
-def make(path: Path, pixels: NDArray[Any], axes: str, **options: Any) -> NgffImage:
+def make(path: Path | str, pixels: NDArray[Any], axes: str, **options: Any) -> NgffImage:
     """An image from pixels in the order of its axes."""
     full = pixels.reshape([pixels.shape[axes.index(axis)] if axis in axes else 1 for axis in "tczyx"])
     with create_image(str(path), shape_tczyx=full.shape, dtype=pixels.dtype, axes=axes, **options) as writer:

@@ -298,7 +298,7 @@ def test_all_layers_that_are_published_at_once_are_listed(
     url = {"file": str(tmp_path / "i.zarr"), "memory": f"memory://at-once/{version}.zarr"}.get(
         where, f"s3://cells/at-once/{version}.zarr"
     )
-    make(url, noise(40, 40), "yx", version=version, storage_options=options)  # type: ignore[arg-type]
+    make(url, noise(40, 40), "yx", version=version, storage_options=options)
     names = [f"layer-{i}" for i in range(5)]
     assert _together(_publish_at, [(url, options, name) for name in names]) == [None] * len(names)
     assert sorted(list_labels(url, storage_options=options)) == names
@@ -444,7 +444,7 @@ def test_labels_of_a_collection_of_one_image_are_found(tmp_path: Path) -> None:
 
 def test_on_s3(s3: dict[str, Any], tmp_path: Path) -> None:
     local = make(tmp_path / "i.zarr", noise(2, 600, 600), "tyx")
-    make("s3://cells/labels/i.zarr", noise(2, 600, 600), "tyx", storage_options=s3)  # type: ignore[arg-type]
+    make("s3://cells/labels/i.zarr", noise(2, 600, 600), "tyx", storage_options=s3)
     image = open_image("s3://cells/labels/i.zarr", storage_options=s3)
     _published(image)
     layer = open_labels(image.url, "cells", storage_options=s3)

@@ -9,8 +9,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
-from cellscale.errors import InputError, StoreError
+from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.import_labels import pairs
 from cellscale.sources import matched, open_source, open_sources
 
@@ -93,6 +94,16 @@ def test_a_link_to_nowhere_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "f" / "a1.tif").symlink_to("nowhere.tif")
     with pytest.raises(StoreError, match=r"a1\.tif"):
         open_source(str(tmp_path / "f"))
+
+
+def test_a_folder_without_images_says_where_they_are(tmp_path: Path) -> None:
+    _write(tmp_path / "day2", "a0.tif", 1)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(MissingError, match=r"holds no images .* The folders day2 in it do"):
+        open_source(str(tmp_path))
+    zarr.open_group(tmp_path / "i.zarr", mode="w")
+    with pytest.raises(InputError, match="is a Zarr store already and needs no import"):
+        open_source(str(tmp_path / "i.zarr"))
 
 
 def test_names_that_differ_only_in_such_words_stay_apart(tmp_path: Path) -> None:

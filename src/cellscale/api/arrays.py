@@ -207,7 +207,7 @@ def save_labels(
         frame of the image: then all are written. Training and evaluation use the annotated ones only; None: all frames.
     axes : str
         Meaning of the dimensions in their order, of t, z, y, x; None: the names of an xarray array's dimensions; else
-        y, x or t, y, x.
+        those of the image without its channels, if there are as many, or y, x or t, y, x.
     overwrite : bool
         Replace an existing layer, when the new one is complete.
     storage_options : mapping
@@ -237,11 +237,21 @@ def save_labels(
     1
     """
     opened = open_image(url_of(image, "image"), storage_options=storage_options)
+    axes = axes or _axes_like(opened, labels)
     planes = sources.stack(sources.array_image(labels, axes, what="the array of labels"))
     written, annotated = _places(opened, planes.shape[0], frames)
     return write_layer(
         opened, planes, layer, written=written, annotated=annotated, overwrite=overwrite, on_progress=on_progress
     ).url
+
+
+def _axes_like(image: NgffImage, labels: Any) -> str | None:
+    """The image's axes without its channels, or without the time of one frame, if an array of labels has as many."""
+    if hasattr(labels, "dims"):
+        return None
+    of_image = "".join(axis for axis in image.axes if axis != "c")
+    single = {of_image.replace("t", "")} if image.size("t") == 1 else set()
+    return next((axes for axes in {of_image} | single if getattr(labels, "ndim", 0) == len(axes)), None)
 
 
 def _places(image: NgffImage, count: int, frames: Sequence[int] | None) -> tuple[range | list[int], list[int]]:

@@ -1,16 +1,15 @@
-"""The object table of a label layer: measured, read part by part, written as CSV."""
+"""The object table of a label layer: measured, counted, read part by part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 
-from cellscale.errors import InputError, MissingError, StoreError
+from cellscale.errors import MissingError, StoreError
 from cellscale.ngff.frame_ranges import annotated
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -19,9 +18,8 @@ from cellscale.progress import Progress, silent
 from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import parquet
 from cellscale.settings.frame_range import Frames, chosen_frames
-from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import Location, address, check_apart, file_system, url_of
+from cellscale.storage.urls import Location, url_of
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -52,80 +50,6 @@ def count_objects(layer: LabelLayer) -> int:
     """
     _check_table(layer)
     return count_rows(layer)
-
-
-def export_table(
-    image: Location, output: Location, *, layer: str = "cells", storage_options: Mapping[str, Any] | None = None
-) -> int:
-    """Write the object table of a label layer as one CSV file with a header.
-
-    Parameters
-    ----------
-    image : str or path
-        URL of the image, or of the store that holds the layer.
-    output : str or path
-        The file, any fsspec URL; it appears when it is complete.
-    layer : str
-        Name of the layer.
-    storage_options : mapping
-        Options for fsspec.
-
-    Returns
-    -------
-    int
-        Number of rows.
-
-    Raises
-    ------
-    MissingError
-        If the layer does not exist or has no table.
-    StoreError
-        If the file cannot be written.
-
-    Examples
-    --------
-    >>> import cellscale
-    >>> cellscale.export_table("movie.zarr", "objects.csv", layer="cells") > 0
-    True
-    """
-    image, output = url_of(image, "image"), url_of(output, "output")
-    check_apart(image, output)
-    found = open_labels(image, layer, storage_options=storage_options)
-    return write_csv(parts(found), output, found.storage_options)
-
-
-def write_csv(tables: Iterable[pa.Table], output: str, storage_options: Mapping[str, Any] | None) -> int:
-    """Write tables of equal columns as one CSV file with a header, which appears when it is complete.
-
-    Returns
-    -------
-    int
-        Number of rows.
-
-    Raises
-    ------
-    InputError
-        If the tables differ in columns.
-    StoreError
-        If the file cannot be written.
-    """
-    url, rows, writer, schema = address(output), 0, None, None
-    with explained("write", url):
-        system, path = file_system(url, dict(storage_options or {}))
-        with system.transaction, system.open(path, "wb") as stream:
-            for table in tables:
-                schema = schema or table.schema
-                writer = writer or pa.csv.CSVWriter(stream, schema)
-                if table.schema != schema:
-                    raise InputError(
-                        f"Object tables for {output} differ in columns: {table.schema.names}, expected "
-                        f"{schema.names}. Write one file for each image."
-                    )
-                writer.write_table(table)
-                rows += table.num_rows
-            if writer is not None:
-                writer.close()
-    return rows
 
 
 def measure(

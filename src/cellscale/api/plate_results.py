@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from cellscale import metrics
 from cellscale.api.evaluation import count_layers
-from cellscale.api.objects import count_objects, measure, parts, write_csv
+from cellscale.api.objects import count_objects, measure, parts
+from cellscale.api.table_files import export_ngio, table_writer
 from cellscale.ngff.label_pair import open_pair
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import plate_images
@@ -100,7 +101,9 @@ def export_plate_table(
     layer: str = "cells",
     storage_options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the object tables of all images as one CSV file, whose first column `image` is the name of the image.
+    """Write the object tables of all images as one file, whose column `image` is the name of the image.
+
+    AnnData also has the columns `well` and `field` of a plate.
 
     Parameters
     ----------
@@ -121,13 +124,28 @@ def export_plate_table(
     """
     plate, output = url_of(plate, "plate"), url_of(output, "output")
     check_apart(plate, output)
+    write = table_writer(output)
     images = plate_images(plate, wells=wells, storage_options=storage_options)
     tables = (
         part.add_column(0, "image", pa.array([name] * len(part), pa.string()))
         for name, url in images.items()
         for part in parts(open_labels(url, layer, storage_options=storage_options))
     )
-    return write_csv(tables, output, storage_options)
+    return write(tables, layer, storage_options)
+
+
+def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = None, **options: Any) -> int:
+    """Write the object table of each image into it as a feature table of ngio; return the number of rows.
+
+    Parameters
+    ----------
+    plate, wells
+        As for `segment_plate`.
+    **options
+        Those of `export_ngio`.
+    """
+    images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=options.get("storage_options"))
+    return sum(export_ngio(url, **options) for url in images.values())
 
 
 def plate_overview(

@@ -206,7 +206,7 @@ def export_ctc(
     image : str or path
         URL of the image, or of the store that holds the layer.
     output : str or path
-        The folder, any fsspec URL; it must be empty.
+        The folder, any fsspec URL; it must be empty, or have masks of a stopped export of this layer.
     layer : str
         Name of the layer.
     storage_options : mapping
@@ -249,7 +249,7 @@ def export_geff(
     image : str or path
         URL of the image, or of the store that holds the layer.
     output : str or path
-        The folder, on this machine; it must be empty.
+        The folder, on this machine; it must be empty, and appears when it is complete.
     layer : str
         Name of the layer.
     storage_options : mapping

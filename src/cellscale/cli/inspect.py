@@ -63,15 +63,40 @@ def evaluate_command(image: str, output: str | None, as_json: bool, wells: str |
 @click.command("table")
 @click.argument("image")
 @click.option("--layer", default="cells", show_default=True, help="Layer whose objects are written.")
-@click.option("--output", default="objects.csv", show_default=True, help="The CSV file, any fsspec URL.")
+@click.option(
+    "--output",
+    help="File: .csv, .parquet, or .h5ad and .zarr for AnnData. Any fsspec URL; .zarr on this machine. "
+    "[default: objects.csv]",
+)
+@click.option("--ngio", is_flag=True, help="Write a feature table of ngio into the image instead of a file.")
+@click.option("--name", help="With --ngio: name of the table. [default: that of the layer]")
+@click.option("--overwrite", is_flag=True, help="With --ngio: replace a table that cellscale has written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the number of rows as JSON.")
 @wells
 @storage_options
-def table_command(image: str, output: str, as_json: bool, wells: str | None, **options: Any) -> None:
-    """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, as CSV."""
-    if several_images(image, wells, options):
-        from cellscale.api import plate_results
+def table_command(
+    image: str, output: str | None, ngio: bool, as_json: bool, wells: str | None, overwrite: bool, **options: Any
+) -> None:
+    """Write the object table of a label layer of IMAGE, or of all images of a plate or collection, for other programs.
 
+    The ending of the output chooses the format. With --ngio, each image gets a table of its own.
+    """
+    from cellscale.api import plate_results
+
+    name = options.pop("name")
+    if ngio and output:
+        raise click.UsageError("--ngio writes into the image; omit --output.")
+    if not ngio and (name or overwrite):
+        raise click.UsageError("--name and --overwrite are options of --ngio.")
+    several, output = several_images(image, wells, options), output or "objects.csv"
+    if ngio:
+        output, options = f"tables/{name or options['layer']}", {**options, "name": name, "overwrite": overwrite}
+        rows = (
+            plate_results.export_plate_ngio(image, wells=wells, **options)
+            if several
+            else cellscale.export_ngio(image, **options)
+        )
+    elif several:
         rows = plate_results.export_plate_table(image, output, wells=wells, **options)
     else:
         rows = cellscale.export_table(image, output, **options)

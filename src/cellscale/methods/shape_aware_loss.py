@@ -279,6 +279,8 @@ class MaskRCNN:
             samples=chosen.samples,
             sizes_per_level=chosen.sizes_per_level or (1 if chosen.weights else 2),
             frozen=chosen.frozen,
+            # As in torchvision: these weights were trained with variances alone.
+            epsilon=0.0 if chosen.weights == "coco" else 1e-5,
         )
         return {"mask_rcnn": mask_rcnn.MaskRCNN(self.channels, shape)}
 

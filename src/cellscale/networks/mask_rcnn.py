@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -59,6 +60,8 @@ class Shape:
     """Sizes of anchors at each level: torchvision's weights have one, small networks find more with two."""
     frozen: bool = False
     """Whether the BatchNorm of ResNet-50 keeps the loaded statistics, since two crops are too few for new ones."""
+    epsilon: float = 1e-5
+    """Added to the variances of frozen BatchNorm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,7 @@ class MaskRCNN(nn.Module):
         """Make it with fresh weights from torch's generator; new heads as He et al. (2015)."""
         super().__init__()
         small = shape.backbone == "small"
-        norm = FrozenBatchNorm2d if shape.frozen else nn.BatchNorm2d
+        norm = partial(FrozenBatchNorm2d, eps=shape.epsilon) if shape.frozen else nn.BatchNorm2d
         self.channels, self.small = channels, small
         self.backbone = (
             SmallBackbone(channels, shape.width)

@@ -20,7 +20,7 @@ OBJECTS = "objects.parquet"
 """Name of an object table's folder, or its end."""
 COMPANIONS = (OBJECTS, "report")
 """Folders next to a label layer's arrays."""
-_NEVER = frozenset({*DOCUMENTS, "labels", "OME"})
+_NEVER = frozenset({*DOCUMENTS, "labels", "tables", "OME"})
 """Places of the format in a group: they hold more than the arrays of one attempt, whatever a document says of them."""
 
 

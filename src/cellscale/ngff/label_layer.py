@@ -20,6 +20,7 @@ from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import check_layer_name, child_path
 from cellscale.ngff.pyramids import Part
 from cellscale.ngff.stores import DOCUMENTS, Store, joined
+from cellscale.ngff.table_list import unlist_tables
 from cellscale.storage.urls import address
 from cellscale.types import Box, Labels
 
@@ -214,6 +215,7 @@ def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | N
         return
     version = checked_version(node, group.url)
     change_names(group, version, drop=name)
+    unlist_tables(home, version, layer=name)
     consolidated.refresh(group, version, child_path(name, group.url), [""])
     layer = group.child(child_path(name, group.url))
     for document in DOCUMENTS:

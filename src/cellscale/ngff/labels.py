@@ -58,6 +58,7 @@ from cellscale.ngff.metadata import (
 )
 from cellscale.ngff.names import check_layer_name
 from cellscale.ngff.stores import Store, joined
+from cellscale.ngff.table_list import unlist_tables
 from cellscale.redaction import redacted, redacted_values
 from cellscale.storage.together import both
 from cellscale.storage.urls import address, is_local
@@ -345,6 +346,9 @@ def publish_labels(layer: LabelLayer, *, overwrite: bool = False, replaces: str 
     parts = (*(level.path for level in layer.levels), f"{layer.prefix}report")
     nodes = ["", layer.name, *(f"{layer.name}/{part}" for part in parts)]
     consolidated.refresh(group, layer.version, layer.name, nodes, around=around)
+    if replaced:
+        home = Store(url=group.url.removesuffix("/labels"), storage_options=layer.storage_options)
+        unlist_tables(home, layer.version, layer=layer.name, kept=layer.attempt)
     delete_replaced(layer.store, layer.version, layer.attempt, replaced)
 
 

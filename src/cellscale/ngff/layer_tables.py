@@ -11,12 +11,12 @@ import io
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cellscale.errors import ExistsError, MissingError
+from cellscale.errors import ExistsError, InputError, MissingError
 from cellscale.ngff import consolidated
 from cellscale.ngff.attempts import OBJECTS, TABLE, attempt_of, delete_parts, noted, table_of
 from cellscale.ngff.label_layer import LabelLayer
@@ -76,6 +76,33 @@ def table_parts(layer: LabelLayer, columns: Sequence[str] | None = None) -> Iter
             known = set(part.schema_arrow.names)
             table = part.read(columns=None if columns is None else [column for column in columns if column in known])
         yield table
+
+
+def alike(tables: Iterable[pa.Table], output: str) -> Iterator[pa.Table]:
+    """Pass tables on; InputError, naming their output, for one whose columns differ from those of the first."""
+    schema: pa.Schema = None
+    for table in tables:
+        schema = schema or table.schema
+        if table.schema != schema:
+            raise InputError(
+                f"Object tables for {output} differ in columns: {table.schema.names}, expected {schema.names}. "
+                "Write one file for each image."
+            )
+        yield table
+
+
+def write_parquet(tables: Iterable[pa.Table], stream: IO[bytes], output: str) -> int:
+    """Write tables of equal columns as one Parquet file; return the number of rows."""
+    rows, writer = 0, None
+    try:
+        for table in alike(tables, output):
+            writer = writer or pq.ParquetWriter(stream, table.schema)
+            writer.write_table(table)
+            rows += table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
 
 
 def new_table(layer: LabelLayer, *, overwrite: bool) -> str:

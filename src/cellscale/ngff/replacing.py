@@ -26,6 +26,7 @@ from cellscale.ngff.label_list import names_of
 from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
 from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
+from cellscale.ngff.table_list import unlist_tables
 from cellscale.redaction import redacted_values
 
 
@@ -142,8 +143,9 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
 
 
 def _unlisted(place: Place) -> list[str]:
-    """Remove the list of the old image's layers; return their names."""
+    """Remove the list of the old image's layers, and their tables from the list of tables; return the layers' names."""
     labels = place.store.child("labels")
+    unlist_tables(place.store, place.version)
     names: list[str] = []
 
     def emptied(node: Node | None) -> Mapping[str, Any] | None:

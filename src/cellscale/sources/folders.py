@@ -117,9 +117,14 @@ _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """Documents of a Zarr store."""
 
 
+def _is_zarr(folder: Path) -> bool:
+    """Whether a folder is a Zarr store."""
+    return any((folder / name).exists() for name in _ZARR)
+
+
 def holds_images(folder: Path) -> bool:
     """Whether a folder is not a Zarr store and has image files."""
-    return not any((folder / name).exists() for name in _ZARR) and bool(_candidates(folder))
+    return not _is_zarr(folder) and bool(_candidates(folder))
 
 
 def image_files(folder: Path, labels: bool) -> list[Path]:
@@ -130,14 +135,18 @@ def image_files(folder: Path, labels: bool) -> list[Path]:
     MissingError
         If there are none.
     InputError
-        If images and masks cannot be told apart, or masks annotate single slices.
+        For a Zarr store; if images and masks cannot be told apart, or masks annotate single slices.
     """
     found = _candidates(folder)
-    inner = [folder / name for name in ("SEG", "TRA") if (folder / name).is_dir()]
-    if not found and inner:
-        return image_files(inner[0], labels)
+    annotations = [folder / name for name in ("SEG", "TRA") if (folder / name).is_dir()]
+    if not found and annotations:
+        return image_files(annotations[0], labels)
+    if not found and _is_zarr(folder):
+        raise InputError(f"{folder} is a Zarr store already and needs no import: give it to `cellscale segment`.")
     if not found:
-        raise MissingError(f"{folder} holds no images (*.tif, *.tiff, *.png, *.jpg).")
+        inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _candidates(path)]
+        where = f" The folders {', '.join(inner[:5])} in it do: give one of them." if inner else ""
+        raise MissingError(f"{folder} holds no images (*.tif, *.tiff, *.png, *.jpg).{where}")
     sliced = next((match for match in (_CTC_SLICE.match(stem_of(path)) for path in found) if match), None)
     if sliced:
         raise InputError(

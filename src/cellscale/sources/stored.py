@@ -106,7 +106,9 @@ def _array_axes(array: Any, axes: Sequence[str], path: str) -> str:
     if array.ndim in (3, 4) and shape[-1] <= _CHANNELS_LAST < min(shape[-3:-1]) // 2:
         return "tyxc"[4 - array.ndim :]
     if array.ndim not in _DEFAULT_AXES:
-        raise InputError(f"{path} has the shape {shape}; name its axes with --axes, e.g. tcyx or zcyx.")
+        raise InputError(
+            f"{path} has the shape {shape}; name its axes with --axes (in Python axes=), e.g. tcyx or zcyx."
+        )
     check_frames(_DEFAULT_AXES[array.ndim], shape, path)
     return _DEFAULT_AXES[array.ndim]
 
