@@ -80,7 +80,7 @@ class _RemoteStore(FsspecStore):
 
 
 class _Parsed(NamedTuple):
-    """What the document of an array says."""
+    """An array, as its document describes it."""
 
     metadata: Any
     """Zarr's metadata of the array."""
