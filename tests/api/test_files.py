@@ -209,6 +209,6 @@ def test_a_plan_of_a_file_is_refused_with_the_commands_that_make_it(tmp_path: Pa
     first, second = (shlex.split(words) for words in re.findall("`cellscale ([^`]+)`", str(refused.value))[:2])
     trust = ("--model", str(model), "--trust-model", "tests.blobs", "--json")
     assert CliRunner().invoke(cli, first).exit_code == 0
-    assert json.loads(CliRunner().invoke(cli, [*second, *trust]).stdout)["frames"] == 2
+    assert json.loads(CliRunner().invoke(cli, [*second, *trust]).stdout)["tiles"] == 2
     with pytest.raises(InputError, match=r"predict-maps .*frames\.zarr"):
         cellscale.predict_maps(tmp_path / "my frames.tif", model=str(model), output=tmp_path / "maps.zarr")
