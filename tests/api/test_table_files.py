@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from click.testing import CliRunner
 
 import cellscale
 from cellscale.api.annotated_data import annotated_data
+from cellscale.api.objects import parts
 from cellscale.api.plate_results import export_plate_table
 from cellscale.cli.main import cli
 from cellscale.errors import CellscaleError, DamagedError, ExistsError, InputError, MissingError, StoreError
+from cellscale.ngff.feature_tables import write_feature_table
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import open_labels, remove_labels
 from tests.faults.moments import dies
@@ -336,6 +338,19 @@ def test_a_replaced_layer_or_image_takes_its_tables_from_the_list(tmp_path: Path
     cellscale.save_image(labels[0], tmp_path / "i.zarr", axes="yx", overwrite=True)
     assert names_of(zarr.open_group(tables.store, mode="r")) == ["theirs", "../../out", 5]
     assert Path(image.url, "tables", "theirs", "zarr.json").exists()
+
+
+def test_a_layer_that_is_replaced_while_its_table_is_written_has_no_table(tmp_path: Path) -> None:
+    image = drawn(tmp_path / "i.zarr")
+    found = open_labels(image.url, "cells")
+
+    def rows_of_a_layer_that_is_replaced() -> Iterator[Any]:
+        yield from parts(found)
+        cellscale.save_labels(np.ones((1, 40, 40), np.uint32), image.url, "cells", overwrite=True)
+
+    with pytest.raises(MissingError, match="was replaced or removed while its table was written"):
+        write_feature_table(found, "cells", rows_of_a_layer_that_is_replaced(), overwrite=False)
+    assert names_of(zarr.open_group(f"{image.url}/tables", mode="r")) == []
 
 
 def test_a_list_of_tables_of_another_kind_and_a_store_without_an_image_are_named(tmp_path: Path) -> None:
