@@ -14,8 +14,11 @@ from cellscale.ngff.stores import Store
 from cellscale.storage.documents import parsed
 from cellscale.storage.together import together
 
-_V2, _V3 = ".zmetadata", "zarr.json"
+_V2 = ".zmetadata"
 _GROUP = {"0.4": ".zgroup", "0.5": "zarr.json"}
+"""Document of a group, by NGFF version."""
+_COPIES = {"0.4": _V2, "0.5": "zarr.json"}
+"""Document with the copies, by NGFF version."""
 _MEMBER = "consolidated_metadata"
 
 
@@ -45,12 +48,11 @@ def refresh(
     around : sequence of bytes or None
         Result of `documents_around`, if it is known.
     """
-    here, group, known = store, _GROUP[version], list(around)
+    here, group, name, known = store, _GROUP[version], _COPIES[version], list(around)
     while (document := known.pop(0) if known else here.read_bytes(group)) is not None:
         before = store.url.removeprefix(here.url).strip("/")
         paths = [f"{before}/{node}".strip("/") for node in nodes]
-        name = _V2 if version == "0.4" else _V3
-        held = here.read_bytes(_V2) if version == "0.4" else document
+        held = document if name == group else here.read_bytes(name)
         if _entries(_parsed(held), name) is not None:
             _refresh_one(here, name, f"{before}/{part}".strip("/"), paths)
         parent, _, _ = here.url.rpartition("/")
