@@ -1,10 +1,12 @@
-"""A segmentation against a bucket that answers late: requests by kind, bytes, and seconds at several delays.
+"""A segmentation against a bucket that answers late: requests by kind, waits, bytes, and seconds at several delays.
 
     python -m benchmarks.cloud --delays 0 30 100 --work /tmp/cloud --json cloud.json
 
 Runs from the root of the repository. An S3 server on loopback stands behind a proxy that counts every request and waits
 before it carries one out. `cellscale.segment` works in this process, with the included model `nuclei`. The first run of
-each image warms the process up and is not counted. With `--dask`, the same network is mapped over the same pixels by
+each image warms the process up and is not counted. Waits are requests that were made one after another: the longest
+row of requests of which each began when the one before had its answer. Unlike seconds they depend little on what else
+the machine does. With `--dask`, the same network is mapped over the same pixels by
 `dask.array.map_overlap`, on two threads of dask, and labels of connected components are stored, without a pyramid.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import time
@@ -84,6 +87,15 @@ def kind_of(request: Request) -> str:
     return "LIST" if listing else "DELETE" if request.method == "POST" else request.method
 
 
+def waits(requests: Sequence[Request]) -> int:
+    """Greatest number of requests none of which overlap in time."""
+    count, answered = 0, -math.inf
+    for one in sorted(requests, key=lambda one: one.ended):
+        if one.began >= answered:
+            count, answered = count + 1, one.ended
+    return count
+
+
 def counted(requests: Sequence[Request]) -> dict[str, Any]:
     """Requests by kind and part, those that found nothing, and bytes."""
     kinds = Counter(kind_of(request) for request in requests)
@@ -91,6 +103,7 @@ def counted(requests: Sequence[Request]) -> dict[str, Any]:
     source = [one for one in requests if part_of(one) == "image chunk" and one.method == "GET"]
     return {
         "requests": len(requests),
+        "waits": waits(requests),
         "kinds": dict(kinds),
         "parts": dict(sorted(parts.items())),
         "not_found": sum(request.status == 404 for request in requests),
@@ -172,6 +185,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         "s",
         "÷ no delay",
         "requests",
+        "waits",
         "GET",
         "PUT",
         "HEAD",
@@ -188,7 +202,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
                 kinds = [made["kinds"].get(kind, 0) for kind in ("GET", "PUT", "HEAD", "LIST", "DELETE")]
                 ratio = made["image_bytes_read"] / one["image_bytes"]
                 times = [one["image"], way, delay, made["seconds"], f"{made['seconds'] / least:.2f}"]
-                cells = [*times, made["requests"], *kinds, made["not_found"], f"{ratio:.2f}"]
+                cells = [*times, made["requests"], made["waits"], *kinds, made["not_found"], f"{ratio:.2f}"]
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """All measurements of a machine with GPUs, within a number of minutes, as JSON and as a Markdown table.
 
-`benchmarks/gpu.py all` runs them: the bare forward pass and windows to stored maps; the whole pipeline with the
+`benchmarks/gpu.py all` runs them: the bare forward pass and windows to stored maps; the forward pass in each
+arithmetic, layout in memory and batch size, compiled or not, and which of them is fastest; the whole pipeline with the
 included model `nuclei` on a synthetic time-lapse; trainings in samples a second, alone and on two processes; labels
 from this device and from the CPU, pixel by pixel. Each part repeats until its share of the time is used, and at least
 once; a part that the machine cannot do says why.
@@ -9,6 +10,7 @@ once; a part that the machine cannot do says why.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -26,7 +28,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from cellscale.methods.inference import Precision, windows_to_maps
+from cellscale.methods.inference import Precision, autocast, windows_to_maps
 from cellscale.models.model import load_model
 from cellscale.sources.synthetic import Scene
 from cellscale.tiling.in_memory import whole_frame
@@ -35,11 +37,17 @@ from cellscale.training.crops import mapped
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Candidates
-from gpu import WARM_UP, asked, now, on, prediction_rates, scenes, training_rates
+from gpu import WARM_UP, asked, now, on, prediction_rates, scenes, seconds, training_rates
 
 MODEL = "nuclei"
-SHARES = {"prediction": 0.2, "pipeline": 0.3, "training": 0.2, "two processes": 0.2, "labels": 0.1}
+SHARES = {"prediction": 0.15, "ways": 0.15, "pipeline": 0.2, "training": 0.2, "two processes": 0.2, "labels": 0.1}
 """Part of the time for each measurement."""
+
+
+LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+"""Orders of a network's weights and windows in memory."""
+DOUBLINGS = 2
+"""How often the batch is doubled, as far as it fits into the device's memory."""
 
 
 class SkippedError(Exception):
@@ -55,6 +63,50 @@ def repeated(measure: Callable[[], dict[str, Any]], limit_s: float) -> dict[str,
     numbers = {key for key, value in found[0].items() if isinstance(value, int | float)}
     medians = {key: statistics.median(one[key] for one in found) for key in numbers}
     return {**found[0], **medians, "repetitions": len(found)}
+
+
+def forward_rate(name: str, given: argparse.Namespace, way: tuple[Precision, str, bool], batch: int) -> float:
+    """Mpx a second of the forward pass over a batch that lies on the device, in an arithmetic and a layout."""
+    precision, layout, compiled = way
+    method, _ = asked(name, given)
+    device = torch.device(given.device)
+    networks: dict[str, Any] = {}
+    for key, network in on(device, method).items():
+        placed = network.to(memory_format=LAYOUTS[layout]).eval()
+        # The compiler of the default backend is made for GPUs, and takes minutes on a CPU.
+        backend = "inductor" if device.type == "cuda" else "eager"
+        networks[key] = torch.compile(placed, backend=backend) if compiled else placed
+    pixels = torch.rand(batch, method.channels, given.window, given.window, device=device)
+    windows = pixels.contiguous(memory_format=LAYOUTS[layout])
+
+    def forward() -> None:
+        with torch.inference_mode(), autocast(device.type, precision):
+            method.predict(networks, windows)
+
+    rate: float = batch * given.window**2 / 1e6 / seconds(device, forward, 5)
+    return rate
+
+
+def ways(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Mpx a second of the forward pass in each way, compiled in the fastest one, and then with larger batches."""
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    rates = {
+        way: forward_rate(name, given, way, given.batch) for way in itertools.product(precisions, LAYOUTS, (False,))
+    }
+    precision, layout, _ = max(rates, key=lambda way: rates[way])
+    compiled = (precision, layout, True)
+    rates[compiled] = forward_rate(name, given, compiled, given.batch)
+    best = max(rates, key=lambda way: rates[way])
+    sizes = {given.batch: rates[best]}
+    for doubling in range(1, DOUBLINGS + 1):
+        try:
+            sizes[given.batch * 2**doubling] = forward_rate(name, given, best, given.batch * 2**doubling)
+        except torch.OutOfMemoryError:
+            break
+    found = {f"{way[0]}, {way[1]}{', compiled' * way[2]}": rate for way, rate in rates.items()}
+    fastest = max(found, key=lambda text: found[text])
+    more = {f"batch of {batch}": rate for batch, rate in sizes.items()}
+    return {**found, **more, "fastest": fastest, "fastest_batch": max(sizes, key=lambda batch: sizes[batch])}
 
 
 def pipeline(given: argparse.Namespace) -> dict[str, Any]:
@@ -144,6 +196,7 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     frames = scenes(4, 4 * given.crop)
     works: dict[str, list[tuple[str, Callable[[], dict[str, Any]]]]] = {
         "prediction": [(name, partial(prediction_rates, name, given, frames)) for name in given.methods],
+        "ways": [(name, partial(ways, name, given)) for name in given.methods],
         "pipeline": [(MODEL, partial(pipeline, given))],
         "training": [(name, partial(training_rates, name, given, frames)) for name in given.methods],
         "two processes": [(given.methods[0], partial(two_processes, given))],

@@ -368,6 +368,11 @@ def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_a_segmentation_starts_without_libraries_that_it_does_not_need() -> None:
+    code = "import sys, cellscale.api.segmentation; print(*{'dask', 'xarray'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split() == []
+
+
 @pytest.mark.parametrize(("chosen", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_threads_of_torch_wait_without_spinning_unless_told(chosen: dict[str, str], expected: str) -> None:
     others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}

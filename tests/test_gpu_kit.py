@@ -20,8 +20,14 @@ def test_all_measurements_end_within_their_time_and_are_written(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu" / "gpu.json").read_text())
     assert found.keys() == {
-        *("machine", "prediction: saw", "pipeline: nuclei", "training: saw", "two processes: saw", "labels: nuclei")
+        *("machine", "prediction: saw", "ways: saw", "pipeline: nuclei", "training: saw", "two processes: saw"),
+        "labels: nuclei",
     }
+    ways = found["ways: saw"]
+    rates = {way: rate for way, rate in ways.items() if way.startswith(("fp32", "bf16"))}
+    assert len(rates) == 5
+    assert rates[ways["fastest"]] == max(rates.values()) > 0
+    assert ways["fastest_batch"] in (2, 4, 8)
     assert found["prediction: saw"]["bare_Mpx_per_s"] > 0
     assert found["pipeline: nuclei"]["px"] == 128 * 128
     assert found["training: saw"]["samples_per_s"] > 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +200,15 @@ def test_two_series_of_a_microscope_file(tmp_path: Path, model: Path) -> None:
         assert image.frame_interval_s() == pytest.approx(60.0)
         assert image.channels == ("Green",)
         assert labels(tmp_path / "c.zarr" / str(i), t=1).max() > 0
+
+
+def test_a_plan_of_a_file_is_refused_with_the_commands_that_make_it(tmp_path: Path, model: Path) -> None:
+    frames_tif(tmp_path / "my frames.tif")
+    with pytest.raises(InputError, match=r"my frames\.tif is not OME-Zarr, and `plan` reads OME-Zarr alone") as refused:
+        cellscale.plan(tmp_path / "my frames.tif", model=str(model))
+    first, second = (shlex.split(words) for words in re.findall("`cellscale ([^`]+)`", str(refused.value))[:2])
+    trust = ("--model", str(model), "--trust-model", "tests.blobs", "--json")
+    assert CliRunner().invoke(cli, first).exit_code == 0
+    assert json.loads(CliRunner().invoke(cli, [*second, *trust]).stdout)["tiles"] == 2
+    with pytest.raises(InputError, match=r"predict-maps .*frames\.zarr"):
+        cellscale.predict_maps(tmp_path / "my frames.tif", model=str(model), output=tmp_path / "maps.zarr")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from click.testing import CliRunner
 
 import cellscale
 from cellscale.api.annotated_data import annotated_data
+from cellscale.api.objects import parts
 from cellscale.api.plate_results import export_plate_table
 from cellscale.cli.main import cli
-from cellscale.errors import DamagedError, ExistsError, InputError, MissingError, StoreError
-from cellscale.ngff.image import NgffImage
+from cellscale.errors import CellscaleError, DamagedError, ExistsError, InputError, MissingError, StoreError
+from cellscale.ngff.feature_tables import write_feature_table
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import open_labels, remove_labels
 from tests.faults.moments import dies
 from tests.ngff.pictures import layer, make
@@ -104,6 +107,9 @@ def test_a_plate_becomes_one_file_with_wells_and_fields(tmp_path: Path) -> None:
     assert list(found.uns["spatialdata_attrs"]["region"]) == ["A_1_0_cells", "A_1_1_cells", "B_2_0_cells"]
     assert export_plate_table(tmp_path / "p.zarr", tmp_path / "o.parquet", wells="B/*") == 2
     assert pd.read_parquet(tmp_path / "o.parquet").image.tolist() == ["B/2/0"] * 2
+    done = CliRunner().invoke(cli, ["table", str(tmp_path / "p.zarr"), "--ngio", "--name", "nuclei", "--wells", "A/1"])
+    assert done.stdout.strip() == "4 objects → tables/nuclei"
+    assert [(tmp_path / "p.zarr" / name / "tables/nuclei/table.parquet").exists() for name in names] == [1, 1, 0]
 
 
 def test_an_output_of_another_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -173,6 +179,61 @@ def test_columns_of_any_name_are_features_without_a_path(tmp_path: Path) -> None
     found = anndata.read_h5ad(tmp_path / "o.h5ad")
     assert found.var_names.tolist()[-5:] == table.column_names[-5:]
     np.testing.assert_array_equal(found.X[:, -5:], 1.5)
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
+    """The names of wells are those of a stranger, as are those of columns."""
+    formula = "=cmd|' "
+    drawn(tmp_path / "p.zarr" / formula / "1" / "0")
+    image = drawn(tmp_path / "p.zarr" / "A" / "1" / "0")
+    cellscale.write_plate(tmp_path / "p.zarr", {"A/1": ["0"], "B/1": ["0"]})
+    document = tmp_path / "p.zarr" / "zarr.json"
+    document.write_text(document.read_text().replace('"B/1"', json.dumps(f"{formula}/1")))
+    shutil.move(tmp_path / "p.zarr" / "B" / "1" / "zarr.json", tmp_path / "p.zarr" / formula / "1" / "zarr.json")
+    assert export_plate_table(tmp_path / "p.zarr", tmp_path / "o.csv") == 4
+    assert pd.read_csv(tmp_path / "o.csv").image.unique().tolist() == ["A/1/0", f"'{formula}/1/0"]
+    part = next(Path(open_labels(image.url, "cells").place("objects.parquet")).iterdir())
+    table = pq.read_table(part)
+    pq.write_table(table.append_column("@sum(1)", pa.array([-1] * len(table))), part)
+    cellscale.export_table(image.url, tmp_path / "o.csv")
+    assert pd.read_csv(tmp_path / "o.csv").columns[-1] == "'@sum(1)"
+
+
+TABLE_NOTES: tuple[tuple[str, Any], ...] = (
+    ("list", None),
+    ("list", {}),
+    ("list", ["../labels/cells"]),
+    ("names", 5),
+    ("names", []),
+    ("notes", "x"),
+    ("notes", {"layer": "../.."}),
+    ("notes", {"layer": ["cells"]}),
+)
+
+
+@pytest.mark.parametrize(("place", "value"), TABLE_NOTES)
+def test_whatever_documents_of_tables_say_other_files_stay(tmp_path: Path, place: str, value: Any) -> None:
+    image = drawn(tmp_path / "i.zarr")
+    cellscale.export_ngio(image.url)
+    tables = Path(image.url) / "tables"
+    path = tables / "zarr.json" if place != "notes" else tables / "cells" / "zarr.json"
+    document = json.loads(path.read_text())
+    key = "cellscale" if place == "notes" else "tables"
+    document["attributes"][key] = ["cells", value] if place == "names" else value
+    path.write_text(json.dumps(document))
+    (tables / "mine").touch()
+    before = {path for path in tables.rglob("*") if path.is_file()}
+    labels = np.ones((1, 40, 40), np.uint32)
+    for use in (
+        lambda: cellscale.export_ngio(image.url, overwrite=True),
+        lambda: cellscale.save_labels(labels, image.url, "cells", overwrite=True),
+        lambda: cellscale.save_image(labels[0], image.url, axes="yx", overwrite=True),
+    ):
+        with contextlib.suppress(CellscaleError):
+            use()
+        assert before <= {path for path in tables.rglob("*") if path.is_file()}
+    # The image is replaced, whatever its tables say.
+    assert open_image(image.url).dtype == labels.dtype
 
 
 def test_a_table_without_rows_is_written() -> None:
@@ -280,6 +341,19 @@ def test_a_replaced_layer_or_image_takes_its_tables_from_the_list(tmp_path: Path
     cellscale.save_image(labels[0], tmp_path / "i.zarr", axes="yx", overwrite=True)
     assert names_of(zarr.open_group(tables.store, mode="r")) == ["theirs", "../../out", 5]
     assert Path(image.url, "tables", "theirs", "zarr.json").exists()
+
+
+def test_a_layer_that_is_replaced_while_its_table_is_written_has_no_table(tmp_path: Path) -> None:
+    image = drawn(tmp_path / "i.zarr")
+    found = open_labels(image.url, "cells")
+
+    def rows_of_a_layer_that_is_replaced() -> Iterator[Any]:
+        yield from parts(found)
+        cellscale.save_labels(np.ones((1, 40, 40), np.uint32), image.url, "cells", overwrite=True)
+
+    with pytest.raises(MissingError, match="was replaced or removed while its table was written"):
+        write_feature_table(found, "cells", rows_of_a_layer_that_is_replaced(), overwrite=False)
+    assert names_of(zarr.open_group(f"{image.url}/tables", mode="r")) == []
 
 
 def test_a_list_of_tables_of_another_kind_and_a_store_without_an_image_are_named(tmp_path: Path) -> None:

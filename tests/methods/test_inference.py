@@ -50,7 +50,9 @@ def test_maps_have_the_windows_size_and_the_methods_names(
 
 def test_a_prediction_draws_nothing_and_leaves_the_statistics(method: Any, networks: dict[str, Any]) -> None:
     before = {key: value.clone() for key, value in networks["unet"].train().state_dict().items()}
-    first, second = (windows_to_maps(method, networks, windows(2), precision="fp32") for _ in range(2))
+    first, second = (
+        windows_to_maps(method, networks, windows(2), precision="fp32", placed=placed) for placed in (False, True)
+    )
     assert all(np.array_equal(a["cell"], b["cell"]) for a, b in zip(first, second, strict=True))
     assert all(torch.equal(value, before[key]) for key, value in networks["unet"].state_dict().items())
 

@@ -6,7 +6,9 @@ import contextlib
 import itertools
 import json
 import shutil
+import urllib.parse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import cellscale
 from cellscale.errors import CellscaleError
 from cellscale.ngff.image import open_image
+from cellscale.viewers.neuroglancer_state import link, state
 from tests.support.hostile import DEEP, HOSTILE
 from tests.support.runs import segmented
 
@@ -27,6 +30,7 @@ PLACES: tuple[Any, ...] = (
     [{"frame": 10**30, "slice": None, "box_px": [0], "box_um": None}],
 )
 VALUES = (*(value for value in HOSTILE if value is not DEEP and value != "\ud800"), *PLACES)
+TOO_DEEP = "a list in a list, 10,000 times"
 EVERY = 17
 """Of the pairs of a key and a value, this one is tried: a number without a factor in common with their numbers."""
 
@@ -51,6 +55,26 @@ def uses(image: Path) -> list[Callable[[], object]]:
         lambda: cellscale.track(image, backend="serial", overwrite=True),
         lambda: cellscale.measure(image, layer="cells", overwrite=True),
         lambda: segmented(open_image(str(image)), "cells", overwrite=True),
+    ]
+
+
+def readers(image: Path) -> list[Callable[[], object]]:
+    """Commands that show the layer or write it for other programs."""
+    options: dict[str, Any] = {"layer": "cells-tracks"}
+    out = image.parent / "out"
+
+    def shown() -> None:
+        seen = cellscale.scene(image)
+        urls = dict.fromkeys((seen.image.url, *(layer.url for layer in seen.labels)), "http://localhost")
+        json.loads(urllib.parse.unquote(link(state(seen.image, seen.labels, urls, t=0, z=0)).partition("#!")[2]))
+
+    return [
+        shown,
+        *(partial(cellscale.export_table, image, out / name, **options) for name in ("t.csv", "t.parquet", "t.h5ad")),
+        partial(cellscale.export_ngio, image, overwrite=True, **options),
+        partial(cellscale.export_ctc, image, out / "ctc", **options),
+        partial(cellscale.export_geff, image, out / "g.geff", **options),
+        partial(cellscale.draw_lineage, image, out / "l.png", **options),
     ]
 
 
@@ -86,6 +110,47 @@ def attack(made: Path, home: Path, every: int) -> None:
         assert (layer / "mine.txt").exists()
         assert (layer / ".hidden").exists()
         assert np.asarray(cellscale.open_labels(home / "m.zarr", "cells")).any()
+
+
+def read_notes(tracked: Path, home: Path, every: int) -> int:
+    """Let other programs' formats be written of a layer with each `every`-th note; return the number of results."""
+    results = 0
+    for number, (key, value) in enumerate(itertools.product(KEYS, (*VALUES, TOO_DEEP))):
+        if number % every and value is not TOO_DEEP:
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(tracked, home)
+        path = home / "m.zarr" / "labels" / "cells-tracks" / "zarr.json"
+        document = json.loads(path.read_text())
+        document["attributes"]["cellscale"][key] = value
+        path.write_text(json.dumps(document).replace(json.dumps(TOO_DEEP), "[" * 10_000 + "]" * 10_000))
+        before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+        for use in readers(home / "m.zarr"):
+            with contextlib.suppress(CellscaleError):
+                use()
+                results += 1
+        assert before == {path: path.read_bytes() for path in before}, (key, value)
+        made = {path.relative_to(home).parts[0] for path in home.rglob("*") if path.is_file() and path not in before}
+        assert made <= {"out"}, (key, value)
+    return results
+
+
+@pytest.fixture(scope="module")
+def tracked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a layer of tracks."""
+    home = tmp_path_factory.mktemp("tracked") / "home"
+    shutil.copytree(made, home)
+    cellscale.track(home / "m.zarr", backend="serial")
+    return home
+
+
+def test_notes_of_another_kind_are_shown_and_exported_or_refused(tracked: Path, tmp_path: Path) -> None:
+    assert read_notes(tracked, tmp_path / "home", 5 * EVERY) > 10
+
+
+@pytest.mark.slow
+def test_all_notes_of_another_kind_are_shown_and_exported_or_refused(tracked: Path, tmp_path: Path) -> None:
+    assert read_notes(tracked, tmp_path / "home", 1) > 500
 
 
 def test_notes_of_another_kind_are_used_ignored_or_refused(made: Path, tmp_path: Path) -> None:

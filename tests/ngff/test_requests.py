@@ -11,7 +11,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from cellscale.ngff.image import open_image
-from cellscale.ngff.labels import stage_labels
+from cellscale.ngff.labels import list_labels, publish_labels, stage_labels
 from cellscale.storage.folder import Folder
 from cellscale.storage.together import together
 from cellscale.types import Box
@@ -58,3 +58,14 @@ def test_threads_that_read_at_the_same_time_share_one_client(s3: dict[str, Any])
     found = together([partial(image.read, Box.of((30, 40)))] * 4)
     assert all((one == pixels).all() for one in found)
     assert set(S3FileSystem._cache) == made
+
+
+@pytest.mark.parametrize("inner", ["", "/folder"])
+def test_a_layer_of_an_image_at_the_root_of_a_bucket_is_published(s3: dict[str, Any], inner: str) -> None:
+    """Nothing is looked for around a bucket."""
+    S3FileSystem(**s3).mkdir(f"root{len(inner)}")
+    image = written(f"s3://root{len(inner)}{inner}", blurred_noise((1, 30, 40)), options=s3)
+    layer = stage_labels(image, "cells", planes_z=1)
+    layer.write(np.ones((30, 40), np.uint32), Box.of((30, 40)))
+    publish_labels(layer)
+    assert list_labels(image.url, storage_options=s3) == ("cells",)

@@ -16,6 +16,7 @@ import cellscale
 from cellscale.errors import DamagedError, ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import open_labels
+from tests.faults.moments import dies
 from tests.linking.sequences import renumbered
 from tests.tracking.test_run import cells, rows, stored, tracked
 
@@ -70,6 +71,40 @@ def test_a_graph_has_a_node_for_each_object_and_an_edge_for_each_step(tmp_path: 
     assert metadata.related_objects[0].path.endswith("labels/cells-tracks")
     with pytest.raises(ExistsError, match="is not empty"):
         cellscale.export_geff(image.url, tmp_path / "g.geff")
+
+
+def test_a_stopped_export_of_masks_continues_with_its_own_files_alone(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells(4))
+    tracked(image, "cells-tracks")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    cellscale.export_ctc(image.url, whole)
+    died, moment = True, 0
+    while died:
+        died = dies(lambda: cellscale.export_ctc(image.url, out), moment)
+        moment += 1
+        present = sorted(path.name for path in out.glob("[!.]*"))
+        assert ("res_track.txt" in present) is (not died)
+    # Attempts of 0, 1 and 2 new files, and one that writes the last two of five.
+    assert moment == 4
+    with pytest.raises(ExistsError, match="is not empty"):
+        cellscale.export_ctc(image.url, out)
+    assert {p.name: p.read_bytes() for p in out.glob("[!.]*")} == {p.name: p.read_bytes() for p in whole.iterdir()}
+    (out / "res_track.txt").unlink()
+    (out / "mask002.tif").write_bytes(b"mine")
+    with pytest.raises(ExistsError, match=r"out/mask002\.tif is not a mask of .*cells-tracks as it is now"):
+        cellscale.export_ctc(image.url, out)
+    assert (out / "mask002.tif").read_bytes() == b"mine"
+
+
+def test_a_graph_that_is_not_complete_is_not_there(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells(2))
+    tracked(image, "cells-tracks")
+    assert dies(lambda: cellscale.export_geff(image.url, tmp_path / "g.geff"), 5)
+    assert not (tmp_path / "g.geff").exists()
+    (tmp_path / "g.geff").mkdir()
+    assert cellscale.export_geff(image.url, tmp_path / "g.geff") == geff.read(tmp_path / "g.geff")[0].number_of_nodes()
+    with pytest.raises(InputError, match="not on this machine"):
+        cellscale.export_geff(image.url, "memory://g.geff")
 
 
 def test_layers_without_tracks_and_damaged_tables_are_named(tmp_path: Path) -> None:

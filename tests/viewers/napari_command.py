@@ -8,28 +8,17 @@ from __future__ import annotations
 import sys
 
 import napari
-import numpy as np
 from napari.qt import get_qapp
 from qtpy.QtCore import QTimer
 
 from cellscale.cli.main import cli
-from tests.viewers.napari_window import canvas
-
-
-def save_and_close(out: str) -> None:
-    viewer = napari.current_viewer()
-    viewer.reset_view()
-    shot = canvas(viewer)
-    viewer.layers[-1].visible = False
-    y, x = viewer.camera.center[-2:]
-    np.savez(out, canvas=shot, bare=canvas(viewer), centre_um=np.array([y, x]), zoom=viewer.camera.zoom)
-    viewer.close()
+from tests.viewers.napari_window import save
 
 
 def main(out: str, *words: str) -> None:
     get_qapp()
     # The event loop that the command starts calls it.
-    QTimer.singleShot(0, lambda: save_and_close(out))
+    QTimer.singleShot(0, lambda: save(napari.current_viewer(), out))
     cli(words)
 
 

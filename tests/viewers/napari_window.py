@@ -1,11 +1,9 @@
-"""A napari window: python -m tests.viewers.napari_window STORE OUT.npz READER, READER being plugin or cellscale.
-
-Saves the canvas with the labels, and with the image alone, and where the frame lies on it.
-"""
+"""A napari window: python -m tests.viewers.napari_window STORE OUT.npz READER FRAME; READER is plugin or cellscale."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import napari
 import numpy as np
@@ -22,21 +20,18 @@ def canvas(viewer: napari.Viewer, *, window: bool = False) -> NDArray[np.uint8]:
     return np.asarray(viewer.screenshot(canvas_only=not window, flash=False))[..., :3]
 
 
-def main(store: str, out: str, reader: str) -> None:
-    viewer = napari.Viewer()
-    viewer.window.resize(1100, 800)
-    if reader == "plugin":
-        viewer.open(store, plugin="napari-ome-zarr")
-        viewer.dims.set_current_step(0, 1)
-    else:
-        add_layers(viewer, scene(store, frame=1))
+def save(viewer: napari.Viewer, out: str) -> None:
+    """Save the canvas with the last layer and without, the place of the frame on it, and the paths of tracks; close."""
     listed = [(type(layer).__name__, layer.name, layer.visible) for layer in viewer.layers]
-    for layer in viewer.layers:
-        layer.visible = True
+    last = viewer.layers[-1]
+    last.visible = True
     viewer.reset_view()
     shot, window = canvas(viewer), canvas(viewer, window=True)
-    viewer.layers[-1].visible = False
+    last.visible = False
     y, x = viewer.camera.center[-2:]
+    paths: dict[str, Any] = {}
+    if isinstance(last, napari.layers.Tracks):
+        paths = {"points": last.data, "graph": np.array([last.graph[track][0] for track in sorted(last.graph)])}
     np.savez(
         out,
         canvas=shot,
@@ -45,8 +40,20 @@ def main(store: str, out: str, reader: str) -> None:
         layers=np.array([" ".join(map(str, entry)) for entry in listed]),
         centre_um=np.array([y, x]),
         zoom=viewer.camera.zoom,
+        **paths,
     )
     viewer.close()
+
+
+def main(store: str, out: str, reader: str, frame: str) -> None:
+    viewer = napari.Viewer()
+    viewer.window.resize(1100, 800)
+    if reader == "plugin":
+        viewer.open(store, plugin="napari-ome-zarr")
+        viewer.dims.set_current_step(0, int(frame))
+    else:
+        add_layers(viewer, scene(store, frame=int(frame)))
+    save(viewer, out)
 
 
 if __name__ == "__main__":

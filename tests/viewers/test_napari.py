@@ -60,7 +60,7 @@ def test_paths_of_tracks(screen: str, tmp_path: Path) -> None:
     image = stores.tracked_movie(tmp_path)
     out = tmp_path / "shot.npz"
     subprocess.run(
-        [PYTHON, "-m", "tests.viewers.napari_tracks", image.url, str(out)],
+        [PYTHON, "-m", "tests.viewers.napari_window", image.url, str(out), "cellscale", "2"],
         cwd=ROOT,
         env={**os.environ, "DISPLAY": screen, "QT_QPA_PLATFORM": "xcb", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         check=True,
@@ -114,7 +114,7 @@ def test_a_window(screen: str, tmp_path: Path, ngff: str, reader: str) -> None:
     image = stores.movie(tmp_path, ngff=ngff)
     out = tmp_path / "shot.npz"
     subprocess.run(
-        [PYTHON, "-m", "tests.viewers.napari_window", image.url, str(out), reader],
+        [PYTHON, "-m", "tests.viewers.napari_window", image.url, str(out), reader, "1"],
         cwd=ROOT,
         env={**os.environ, "DISPLAY": screen, "QT_QPA_PLATFORM": "xcb", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         check=True,

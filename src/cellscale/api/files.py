@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
+from pathlib import Path
 
 from cellscale import sources
 from cellscale.api.data import import_images
@@ -27,6 +29,19 @@ def _opened(path: str) -> tuple[tuple[sources.Source, ...], sources.Series]:
     except SeveralImagesError as error:
         log.debug("%s", error)
         return sources.open_sources(path, series="all"), "all"
+
+
+def check_not_source(image: Location, command: str) -> None:
+    """Raise InputError, with the commands to give, for a file or folder that has to be imported before a command."""
+    path = url_of(image, "image")
+    if not sources.is_source(path):
+        return
+    made, series = Path(path.partition("::")[0]).with_suffix(".zarr"), _opened(path)[1]
+    words = ["cellscale", "import", path, str(made), *(["--series", series] if isinstance(series, str) else [])]
+    raise InputError(
+        f"{path} is not OME-Zarr, and `{command}` reads OME-Zarr alone. Import it by `{shlex.join(words)}`, then "
+        f"`cellscale {command} {shlex.quote(str(made))}`. `cellscale segment` imports it by itself."
+    )
 
 
 def several_images_in(path: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Unpack
 
 from cellscale.api.files import imported
-from cellscale.api.request import Job, SegmentationKeywords, SegmentationOptions, options_from, segmentation_job
+from cellscale.api.request import Job, SegmentationKeywords, SegmentationOptions, segmentation_job, segmentation_options
 from cellscale.api.segmentation import SegmentationResult
 from cellscale.engine.ray_map import cluster
 from cellscale.errors import CellscaleError, RunError
@@ -116,7 +116,7 @@ def segment_plate(
     >>> list(result.images), result.failed
     (['A/1/0'], {})
     """
-    chosen = options_from(options)
+    chosen = segmentation_options(options)
     storage = dict(chosen.storage_options or {})
     loaded = model if isinstance(model, Model) else load_model(model, storage, trust=chosen.trust)
     about = {"method": loaded.method.name, "url": None if isinstance(model, Model) else url_of(model)}

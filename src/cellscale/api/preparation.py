@@ -24,8 +24,9 @@ from cellscale.ngff.metadata import read_node
 from cellscale.ngff.stores import Store
 from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.preparation import filters
-from cellscale.preparation.options import PreparationKeywords, PreparationOptions, options_from
+from cellscale.preparation.options import PreparationKeywords, PreparationOptions
 from cellscale.progress import Progress, silent
+from cellscale.settings.keywords import options_from
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
@@ -94,7 +95,8 @@ def prepare(
     >>> cellscale.open_image(url).shape == cellscale.open_image("movie.zarr").shape
     True
     """
-    chosen, source_url, output_url = options_from(options), url_of(image, "image"), url_of(output, "output")
+    chosen = options_from(PreparationOptions, options, "a preparation")
+    source_url, output_url = url_of(image, "image"), url_of(output, "output")
     check_apart(source_url, output_url)
     source = open_image(source_url, storage_options=storage_options)
     work = _Work(source=source, options=chosen)

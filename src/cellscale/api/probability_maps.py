@@ -8,7 +8,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from cellscale.api.request import PredictionKeywords, options_from, segmentation_job
+from cellscale.api.files import check_not_source
+from cellscale.api.request import PredictionKeywords, segmentation_job, segmentation_options
 from cellscale.errors import InputError
 from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
@@ -109,7 +110,8 @@ def predict_maps(
     ('t', 'c', 'y', 'x')
     """
     output = url_of(output, "output")
-    job = segmentation_job(image, model, options_from(options))
+    check_not_source(image, "predict-maps")
+    job = segmentation_job(image, model, segmentation_options(options))
     run = job.run
     if not run.method.maps:
         raise InputError(f"{run.method.name} proposes candidates and has no maps. Choose another method's model.")

@@ -13,7 +13,6 @@ from typing import Any, TypedDict
 
 from cellscale.engine.placement import Placement, placement
 from cellscale.engine.ray_map import FanOut
-from cellscale.errors import check_known
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
@@ -22,8 +21,9 @@ from cellscale.segmentation.target import Target
 from cellscale.settings.fields import replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.settings.frame_range import Frames, chosen_frames
+from cellscale.settings.keywords import options_from
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import Location, address, check_apart, url_of
+from cellscale.storage.urls import Location, address, check_apart, url_of, with_urls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,17 +121,9 @@ class SegmentationKeywords(PlanKeywords, total=False):
     report: Location | None
 
 
-def options_from(given: Mapping[str, Any]) -> SegmentationOptions:
-    """Check the names of keyword arguments and return them as options.
-
-    Raises
-    ------
-    MissingError
-        For a name that is not an option; suggests the nearest.
-    """
-    check_known("option of a segmentation", given, [option.name for option in dataclasses.fields(SegmentationOptions)])
-    places = {name: url_of(given[name], name) for name in ("output", "report", "config") if given.get(name) is not None}
-    return SegmentationOptions(**{**given, **places})
+def segmentation_options(given: Mapping[str, Any]) -> SegmentationOptions:
+    """Return the options of a segmentation from keyword arguments; raises as `options_from` does."""
+    return options_from(SegmentationOptions, with_urls(given, "output", "report", "config"), "a segmentation")
 
 
 def segmentation_job(image: Location, model: Location | Model, options: SegmentationOptions) -> Job:

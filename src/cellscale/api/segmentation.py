@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
-from cellscale.api.files import imported
-from cellscale.api.request import PlanKeywords, SegmentationKeywords, options_from, segmentation_job
+from cellscale.api.files import check_not_source, imported
+from cellscale.api.request import PlanKeywords, SegmentationKeywords, segmentation_job, segmentation_options
 from cellscale.engine.ray_map import cluster
 from cellscale.models.model import Model, load_model
 from cellscale.ngff import upsampling
@@ -102,7 +102,7 @@ def segment(
     >>> result.planes, result.cells > 0
     (3, True)
     """
-    chosen = options_from(options)
+    chosen = segmentation_options(options)
     loaded = model if isinstance(model, Model) else load_model(model, chosen.storage_options, trust=chosen.trust)
     image, chosen = imported(image, chosen, on_progress=on_progress)
     job = segmentation_job(image, loaded, chosen)
@@ -159,7 +159,8 @@ def plan(image: Location, *, model: Location | Model, **options: Unpack[PlanKeyw
     >>> forecast.tiles
     12
     """
-    job = segmentation_job(image, model, options_from(options))
+    check_not_source(image, "plan")
+    job = segmentation_job(image, model, segmentation_options(options))
     return forecast(job.run, job.model.networks)
 
 

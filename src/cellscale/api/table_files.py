@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -161,10 +162,24 @@ def table_writer(output: str) -> Writer:
     return annotated
 
 
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+"""Beginning of a cell that spreadsheets take for a formula."""
+
+
+def _as_text(name: str) -> str:
+    """A text that no spreadsheet computes: an apostrophe goes before what looks like a formula."""
+    return f"'{name}" if _FORMULA.match(name) else name
+
+
 def _csv(tables: Iterable[pa.Table], stream: IO[bytes], output: str) -> int:
     """Write tables of equal columns as one CSV file with a header; return the number of rows."""
     rows, writer = 0, None
-    for table in alike(tables, output):
+    for given in alike(tables, output):
+        table = given.rename_columns([_as_text(name) for name in given.column_names])
+        for number, field in enumerate(table.schema):
+            if pa.types.is_string(field.type):
+                texts = [text if text is None else _as_text(text) for text in table[number].to_pylist()]
+                table = table.set_column(number, field, pa.array(texts, pa.string()))
         writer = writer or pa.csv.CSVWriter(stream, table.schema)
         writer.write_table(table)
         rows += table.num_rows

@@ -17,12 +17,13 @@ from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.target import Target
 from cellscale.settings.frame_range import Frames, chosen_frames
+from cellscale.settings.keywords import options_from
 from cellscale.storage.folder import Folder, write_file
-from cellscale.storage.urls import Location, check_apart, url_of
+from cellscale.storage.urls import Location, check_apart, url_of, with_urls
 from cellscale.storage.urls import address as full_url
 from cellscale.tracking import exports
 from cellscale.tracking.lineage import read_parents, tracks_of
-from cellscale.tracking.options import TrackingKeywords, options_from
+from cellscale.tracking.options import TrackingKeywords, TrackingOptions
 from cellscale.tracking.plan import check_whole, failed_regions, plan_tracks
 from cellscale.tracking.run import track as run_tracking
 from cellscale.tracking.scoring import score_tracks
@@ -98,7 +99,7 @@ def track(
     >>> result.frames, result.tracks > 0
     (3, True)
     """
-    chosen = options_from(options)
+    chosen = options_from(TrackingOptions, with_urls(options, "layer_store"), "a tracking")
     storage = dict(chosen.storage_options or {})
     opened = open_image(url_of(image, "image"), storage_options=storage)
     source = open_labels(chosen.layer_store or opened.url, chosen.layer, storage_options=storage)
@@ -206,7 +207,7 @@ def export_ctc(
     image : str or path
         URL of the image, or of the store that holds the layer.
     output : str or path
-        The folder, any fsspec URL; it must be empty.
+        The folder, any fsspec URL; it must be empty, or have masks of a stopped export of this layer.
     layer : str
         Name of the layer.
     storage_options : mapping
@@ -249,7 +250,7 @@ def export_geff(
     image : str or path
         URL of the image, or of the store that holds the layer.
     output : str or path
-        The folder, on this machine; it must be empty.
+        The folder, on this machine; it must be empty, and appears when it is complete.
     layer : str
         Name of the layer.
     storage_options : mapping

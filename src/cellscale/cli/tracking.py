@@ -89,14 +89,16 @@ def score_tracks_command(quiet: bool, /, image: str, as_json: bool, **options: A
 @click.command("export-ctc")
 @click.argument("image")
 @click.option(
-    "--output", required=True, help="Folder for the masks and res_track.txt, any fsspec URL; it must be empty."
+    "--output",
+    required=True,
+    help="Empty folder for the masks and res_track.txt, any fsspec URL.",
 )
 @layer_option
 @as_json
 @storage_options
 @click.pass_obj
 def export_ctc_command(quiet: bool, /, image: str, output: str, as_json: bool, **options: Any) -> None:
-    """Write a layer of tracks of IMAGE as a folder of the Cell Tracking Challenge."""
+    """Write a layer of tracks of IMAGE as a folder of the Cell Tracking Challenge. Repeat the command after a stop."""
     with progress(quiet) as show:
         tracks = cellscale.export_ctc(image, output, on_progress=show, **options)
     click.echo(json_text({"tracks": tracks, "output": output}) if as_json else f"{counted(tracks, 'track')} → {output}")

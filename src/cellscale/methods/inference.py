@@ -145,6 +145,12 @@ def over_flips(method: Method, networks: Networks, images: Tensor) -> dict[str, 
     return {name: torch.stack(values).mean(0) for name, values in found.items()}
 
 
+def place(networks: Networks, device: str) -> None:
+    """Put networks on a device, in evaluation mode and in the layout of the windows."""
+    for network in networks.values():
+        network.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
 def windows_to_maps(
     method: Method,
     networks: Networks,
@@ -153,6 +159,7 @@ def windows_to_maps(
     device: str = "cpu",
     precision: Precision = "auto",
     flips: bool = False,
+    placed: bool = False,
 ) -> Sequence[Prediction]:
     """Predict the maps or candidates of a batch of windows; the networks are left on `device` in evaluation mode.
 
@@ -170,14 +177,16 @@ def windows_to_maps(
         Arithmetic of the convolutions; auto: bf16 where the processor has it.
     flips : bool
         Whether maps are the mean over the window's four flips.
+    placed : bool
+        Whether `place` was called before: it takes as long as the smallest windows.
 
     Returns
     -------
     list of dict of uint8 arrays, (y, x), or of Candidates
         One for each window: round(255 p) by name, or what the method proposes.
     """
-    for network in networks.values():
-        network.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if not placed:
+        place(networks, device)
     images = torch.from_numpy(windows).to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(device, precision):
         found = over_flips(method, networks, images) if flips else method.predict(networks, images)

@@ -14,7 +14,7 @@ import io
 import lzma
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import zarr
@@ -118,15 +118,14 @@ class BoundedStore(WrapperStore[Any]):
     whole = MAX_CHUNK_BYTES
     """Greatest unpacked size of an object; parts of shards have the limit of a chunk."""
 
-    def check(self, array: zarr.Array[Any], url: str) -> None:
-        """Check the chunks of an array from now on.
+    def check(self, array: zarr.Array[Any], url: str, names: Sequence[str]) -> None:
+        """Check the chunks of an array with codecs of these names from now on.
 
         Raises
         ------
         InputError
             For an array that is compressed twice, since the output of the first codec has no known size, or of pickles.
         """
-        names = list(_names(array.metadata.to_dict()))
         if "pickle" in names:
             raise InputError(
                 f"{url} names the codec 'pickle', which runs code that a chunk holds. Do not trust this image."
@@ -152,7 +151,7 @@ class BoundedStore(WrapperStore[Any]):
         return value
 
 
-def _names(value: Any) -> Iterator[str]:
+def codec_names(value: Any) -> Iterator[str]:
     """Names of the codecs in an array's metadata, of both versions and inside of shards."""
     if isinstance(value, dict):
         for key in ("name", "id"):
@@ -160,7 +159,7 @@ def _names(value: Any) -> Iterator[str]:
                 yield value[key].removeprefix("numcodecs.")
         for key, part in value.items():
             if key != "attributes":
-                yield from _names(part)
+                yield from codec_names(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _names(part)
+            yield from codec_names(part)

@@ -6,25 +6,34 @@ Zarr v2 has it in `.zmetadata`, Zarr v3 in the group's own document. Readers tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from cellscale.ngff.stores import Store
 from cellscale.storage.documents import parsed
 from cellscale.storage.together import together
 
-_V2, _V3 = ".zmetadata", "zarr.json"
+_V2 = ".zmetadata"
 _GROUP = {"0.4": ".zgroup", "0.5": "zarr.json"}
+"""Document of a group, by NGFF version."""
+_COPIES = {"0.4": _V2, "0.5": "zarr.json"}
+"""Document with the copies, by NGFF version."""
 _MEMBER = "consolidated_metadata"
 
 
 def documents_around(store: Store, version: str) -> list[bytes | None]:
     """Read the documents of a group and of the two groups around it at once; None where there is no such group."""
-    image, _, _ = store.url.rpartition("/")
-    places = [store.url, image, image.rpartition("/")[0]]
-    stores = [Store(url=url, storage_options=store.storage_options) for url in places]
-    return together([partial(here.read_bytes, _GROUP[version]) for here in stores])
+    return together([partial(here.read_bytes, _GROUP[version]) for here in islice(_enclosing(store), 3)])
+
+
+def _enclosing(store: Store) -> Iterator[Store]:
+    """Yield a group and the places that it lies in, up to the root of its store."""
+    url = store.url
+    while url and not url.endswith(("/", ":")):
+        yield Store(url=url, storage_options=store.storage_options)
+        url = url.rpartition("/")[0]
 
 
 def refresh(
@@ -45,18 +54,16 @@ def refresh(
     around : sequence of bytes or None
         Result of `documents_around`, if it is known.
     """
-    here, group, known = store, _GROUP[version], list(around)
-    while (document := known.pop(0) if known else here.read_bytes(group)) is not None:
+    group, name = _GROUP[version], _COPIES[version]
+    for number, here in enumerate(_enclosing(store)):
+        document = around[number] if number < len(around) else here.read_bytes(group)
+        if document is None:
+            return
         before = store.url.removeprefix(here.url).strip("/")
         paths = [f"{before}/{node}".strip("/") for node in nodes]
-        name = _V2 if version == "0.4" else _V3
-        held = here.read_bytes(_V2) if version == "0.4" else document
+        held = document if name == group else here.read_bytes(name)
         if _entries(_parsed(held), name) is not None:
             _refresh_one(here, name, f"{before}/{part}".strip("/"), paths)
-        parent, _, _ = here.url.rpartition("/")
-        if not parent or parent.endswith(("/", ":")):
-            return
-        here = Store(url=parent, storage_options=store.storage_options)
 
 
 def _refresh_one(store: Store, name: str, part: str, nodes: Sequence[str]) -> None:

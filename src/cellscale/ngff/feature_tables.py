@@ -1,7 +1,7 @@
 """Feature tables of ngio: copies of object tables in the group `tables` of an image, each as one Parquet file.
 
 The group `tables` lists their names. The attributes of each table name the label layer, relative to the table, and the
-column that has the labels. A table has one row for each label, so that no label may have two.
+column that has the labels. A table has one row for each label.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from cellscale.errors import DamagedError, ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff import consolidated
+from cellscale.ngff.attempts import attempt_of
 from cellscale.ngff.label_layer import LabelLayer
 from cellscale.ngff.layer_tables import table_parts, write_parquet
 from cellscale.ngff.metadata import Node, read_node, update_group
@@ -60,7 +61,7 @@ def write_feature_table(layer: LabelLayer, name: str, rows: Iterable[pa.Table], 
     InputError
         If a label has several rows, or the name is not valid.
     MissingError
-        If the layer's store holds no image.
+        If the layer's store holds no image, or the layer was replaced meanwhile.
     StoreError
         If the store cannot be written.
     """
@@ -82,6 +83,9 @@ def write_feature_table(layer: LabelLayer, name: str, rows: Iterable[pa.Table], 
     notes = notes_of(layer.name, layer.attempt)
     if found is None or found.notes != notes or name not in listed_tables(listed, tables.url):
         raise StoreError(f"Another process writes the table {joined(tables.url, name)}. Repeat with --overwrite.")
+    if attempt_of(read_node(layer.store, layer.version)) != layer.attempt:
+        change_tables(tables, layer.version, drop=frozenset((name,)))
+        raise MissingError(f"{layer.url} was replaced or removed while its table was written. Write it again.")
     consolidated.refresh(tables, layer.version, name, ["", name])
     return count
 

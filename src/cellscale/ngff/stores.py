@@ -10,20 +10,21 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import zarr
 from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.array import parse_array_metadata
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore, StorePath, WrapperStore, ZipStore
 
 from cellscale.errors import MissingError, StoreError
-from cellscale.ngff.bounded import BoundedStore
+from cellscale.ngff.bounded import BoundedStore, codec_names
 from cellscale.ngff.limits import check_array, check_zip
 from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
@@ -76,6 +77,22 @@ class _RemoteStore(FsspecStore):
         # whether the object exists, by a request for it and a listing.
         with contextlib.suppress(*self.allowed_exceptions):
             await self.fs._rm_file(f"{self.path}/{key}")
+
+
+class _Parsed(NamedTuple):
+    """An array, as its document describes it."""
+
+    metadata: Any
+    """Zarr's metadata of the array."""
+    codecs: tuple[str, ...]
+    """Names of all codecs."""
+
+
+@lru_cache(maxsize=64)
+def _parsed(document: str) -> _Parsed:
+    """Parse the document of an array, once for all uses: it takes longer than to read a small chunk from a disk."""
+    metadata = parse_array_metadata(json.loads(document))
+    return _Parsed(metadata, tuple(codec_names(metadata.to_dict())))
 
 
 async def _opened(url: str, options: dict[str, Any], *, read_only: bool) -> FsspecStore:
@@ -297,10 +314,11 @@ class Store:
         bounded = BoundedStore(store)
         try:
             with explained("open array", url, self.storage_options):
-                known = json.loads(document or self.array_document(path, 3))
-                opened = zarr.Array.from_dict(StorePath(bounded, f"{prefix}/{path}".strip("/")), known)
+                known = _parsed(document or self.array_document(path, 3))
+                place = StorePath(bounded, f"{prefix}/{path}".strip("/"))
+                opened = zarr.Array(zarr.AsyncArray(metadata=known.metadata, store_path=place))
                 check_array(opened, url)
-                bounded.check(opened, url)
+                bounded.check(opened, url, known.codecs)
             yield opened
         finally:
             store.close()

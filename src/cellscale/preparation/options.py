@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellscale.errors import InputError, check_known
+from cellscale.errors import InputError
 from cellscale.storage.urls import Location
 
 Projection = Literal["max", "mean", "min", "median"]
@@ -87,17 +86,3 @@ def _noted(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return f"array of shape {value.shape}"
     return value if value is None or isinstance(value, int | float | str) else str(value)
-
-
-def options_from(given: Mapping[str, Any]) -> PreparationOptions:
-    """Check the names of keyword arguments and return them as options.
-
-    Raises
-    ------
-    MissingError
-        For a name that is not an option; suggests the nearest.
-    InputError
-        For a value that is not valid.
-    """
-    check_known("option of a preparation", given, [option.name for option in dataclasses.fields(PreparationOptions)])
-    return PreparationOptions(**given)

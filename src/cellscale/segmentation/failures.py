@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
@@ -27,8 +28,26 @@ def _to_dict(value: Region | FailedTile) -> dict[str, Any]:
     return {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(value).items()}
 
 
+_KINDS: Mapping[str, Any] = {
+    "frame": int,
+    "slice": int | str,
+    "number": int | None,
+    "box_px": list | None,
+    "box_um": list | None,
+    **dict.fromkeys(("step", "kind", "reason"), str),
+}
+"""Types of the fields of a failure in JSON."""
+
+
 def _fields(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a failure from JSON's types."""
+    """The fields of a failure from JSON's types; TypeError for a field of another type."""
+    for name, value in entry.items():
+        sides = value if name.startswith("box_") and isinstance(value, list) else [0] * 4
+        if (
+            not isinstance(value, _KINDS.get(name, object))
+            or [type(side) in (int, float) for side in sides] != [True] * 4
+        ):
+            raise TypeError(f"{name} is {reprlib.repr(value)}")
     return {name: tuple(one) if isinstance(one, list) else one for name, one in entry.items()}
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.methods.inference import check_precision, windows_to_maps
+from cellscale.methods.inference import check_precision, place, windows_to_maps
 from cellscale.methods.intensity import Mapping
 from cellscale.methods.protocol import Networks
 from cellscale.networks.finite import NotFiniteError
@@ -108,10 +108,17 @@ def _predictions(
     run: Run, networks: Networks, items: Sequence[WorkItem], channels: Sequence[int] | None
 ) -> Iterator[tuple[WorkItem, Prediction, Image]]:
     how = run.settings
+    place(networks, how.device)
     for batch, inputs, images in prefetch(_batches(run, items, channels)):
         try:
             predicted = windows_to_maps(
-                run.method, networks, inputs, device=how.device, precision=how.precision, flips=how.test_time_flips
+                run.method,
+                networks,
+                inputs,
+                device=how.device,
+                precision=how.precision,
+                flips=how.test_time_flips,
+                placed=True,
             )
         except NotFiniteError as error:
             raise InputError(f"{window_name(run, batch[min(error.sample, len(batch) - 1)])}: {error}") from error

@@ -1,18 +1,23 @@
-"""Arrays in memory, lazy dask arrays and labelled xarray arrays as images."""
+"""Arrays in memory, lazy dask arrays and labelled xarray arrays as images.
+
+dask and xarray take a second to import. Their arrays exist only where the caller has imported them.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import xarray as xr
 
 from cellscale.errors import InputError
 from cellscale.sources.stored import AXES, Stored, from_array
 from cellscale.types import Calibration
 from cellscale.units import positive, unit_s, unit_um, unknown_unit
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _UNEVEN = 1e-6
 """Relative deviation beyond which coordinates have no common step."""
@@ -54,6 +59,11 @@ def _calibration(array: xr.DataArray) -> Calibration:
     )
 
 
+def _is_a(array: Any, module: str, name: str) -> bool:
+    """Whether an array is of a class of a library that may not be imported."""
+    return module in sys.modules and isinstance(array, getattr(sys.modules[module], name))
+
+
 def array_image(array: Any, axes: str | None = None, *, what: str = "the array") -> Stored:
     """Describe a NumPy, dask or xarray array as an image; a lazy array is computed plane by plane.
 
@@ -72,9 +82,9 @@ def array_image(array: Any, axes: str | None = None, *, what: str = "the array")
     InputError
         For something that is not an array of numbers, or dimensions that need `axes`.
     """
-    labelled = array if isinstance(array, xr.DataArray) else None
+    labelled = array if _is_a(array, "xarray", "DataArray") else None
     pixels = array.data if labelled is not None else array
-    if not isinstance(pixels, (np.ndarray, da.Array)):
+    if not (isinstance(pixels, np.ndarray) or _is_a(pixels, "dask.array", "Array")):
         raise InputError(f"{what} is {type(array).__name__}; expected an array of NumPy, dask or xarray.")
     if pixels.dtype.kind not in "uifb":
         raise InputError(f"{what} has pixels of type {pixels.dtype}; expected integers, floats or booleans.")

@@ -36,6 +36,12 @@ def url_of(location: Location, what: str = "location") -> str:
     return os.fspath(location)
 
 
+def with_urls(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Keyword arguments in which the named ones are URLs as strings, or None."""
+    places = {name: url_of(given[name], name) for name in names if given.get(name) is not None}
+    return {**given, **places}
+
+
 def is_local(url: str) -> bool:
     """Whether a URL is a path of this machine."""
     return "://" not in url or url.startswith(("file://", "local://"))

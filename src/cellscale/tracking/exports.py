@@ -14,7 +14,7 @@ from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.track_rows import track_rows
 from cellscale.progress import Progress, silent
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import is_local
+from cellscale.storage.outputs import new_folder
 from cellscale.tracking.lineage import lineage_of
 from cellscale.types import Box
 
@@ -25,14 +25,15 @@ TABLE_NAME = "res_track.txt"
 def export_ctc(layer: LabelLayer, output: Folder, *, on_progress: Progress = silent) -> int:
     """Write a layer of tracks as `maskTTT.tif` and `res_track.txt`, the table last.
 
-    A track has no gap there: after each gap it goes on as another one, whose parent it is.
+    A track has no gap there: after each gap it goes on as another one, whose parent it is. An export that was stopped
+    continues: masks that are there already must be those of this layer, byte for byte.
 
     Parameters
     ----------
     layer : LabelLayer
         Its labels are tracks.
     output : Folder
-        An empty folder, or one that does not exist.
+        An empty folder, one that does not exist, or one with masks of a stopped export of this layer.
     on_progress : callable
         Called with step, done and total.
 
@@ -44,13 +45,16 @@ def export_ctc(layer: LabelLayer, output: Folder, *, on_progress: Progress = sil
     Raises
     ------
     ExistsError
-        If the folder has files.
+        If the folder has other files.
     InputError
         If there are more tracks than 65,535, the most that the masks of the challenge can hold.
     """
-    if output.names():
-        raise ExistsError(f"{output.url} is not empty. Choose another folder, or delete it first.")
     frames = layer.size("t")
+    digits = max(3, len(str(frames - 1)))
+    names = [f"mask{t:0{digits}d}.tif" for t in range(frames)]
+    there = output.names()
+    if not there <= {*names}:
+        raise ExistsError(f"{output.url} is not empty. Choose another folder, or delete it first.")
     lineage = lineage_of(layer, range(frames))
     tracks = lineage.tracks
     most = int(tracks["track"].max(initial=0))
@@ -59,13 +63,17 @@ def export_ctc(layer: LabelLayer, output: Folder, *, on_progress: Progress = sil
             f"{layer.url} has tracks up to {most}; masks of the challenge end at 65535. Track fewer frames."
         )
     whole = Box.of(layer.plane_shape())
-    digits = max(3, len(str(frames - 1)))
-    for t in range(frames):
+    for t, name in enumerate(names):
         labels = np.stack([layer.read(whole, t=t, z=z) for z in range(layer.size("z"))])
         masks = _renamed(labels, lineage, t, f"Frame {t} of {layer.url}")
         stream = io.BytesIO()
         tifffile.imwrite(stream, masks if len(masks) > 1 else masks[0], compression="zlib")
-        output.write(f"mask{t:0{digits}d}.tif", stream.getvalue())
+        if name not in there:
+            output.write(name, stream.getvalue())
+        elif output.read(name) != stream.getvalue():
+            raise ExistsError(
+                f"{output.url}/{name} is not a mask of {layer.url} as it is now. Choose another folder, or delete it."
+            )
         on_progress("export", t + 1, frames)
     lines = zip(*(tracks[name].tolist() for name in ("track", "begin", "end", "parent")), strict=True)
     output.write(TABLE_NAME, "".join(f"{' '.join(map(str, line))}\n" for line in lines).encode())
@@ -110,10 +118,6 @@ def export_geff(layer: LabelLayer, output: str) -> int:
         from geff.core_io import write_arrays
     except ImportError as error:
         raise MissingError("GEFF needs the package geff. Install it with `pip install 'cellscale[track]'`.") from error
-    if not is_local(output):
-        raise InputError(f"{output} is not on this machine. Write the graph to a local folder, then copy it.")
-    if Folder(url=output).names():
-        raise ExistsError(f"{output} is not empty. Choose another folder, or delete it first.")
     rows = track_rows(layer)
     order = np.lexsort((rows["track"], rows["frame"]))
     rows = {name: column[order] for name, column in rows.items()}
@@ -129,15 +133,17 @@ def export_geff(layer: LabelLayer, output: str) -> int:
         extra={},
     )
     columns = {"t": "frame", "y": "centroid_y_px", "x": "centroid_x_px", "track": "track"}
-    write_arrays(
-        output,
-        nodes,
-        {name: {"values": rows[column], "missing": None} for name, column in columns.items()},
-        _edges(rows["frame"].astype(np.int64), rows["track"].astype(np.int64), rows["parent"].astype(np.int64)),
-        {},
-        metadata,
-        zarr_format=3,
-    )
+    edges = _edges(rows["frame"].astype(np.int64), rows["track"].astype(np.int64), rows["parent"].astype(np.int64))
+    with new_folder(output) as folder:
+        write_arrays(
+            folder,
+            nodes,
+            {name: {"values": rows[column], "missing": None} for name, column in columns.items()},
+            edges,
+            {},
+            metadata,
+            zarr_format=3,
+        )
     return len(nodes)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from cellscale.errors import InputError, check_known
+from cellscale.errors import InputError
 from cellscale.linking.links import LinkRules
-from cellscale.storage.urls import Location, url_of
+from cellscale.storage.urls import Location
 
 
 class TrackingKeywords(TypedDict, total=False):
@@ -68,18 +67,3 @@ class TrackingOptions:
     def rules(self) -> LinkRules:
         """Parameters of the linking."""
         return LinkRules(max_distance=self.max_distance_px, max_gap=self.max_gap, divisions=self.divisions)
-
-
-def options_from(given: Mapping[str, Any]) -> TrackingOptions:
-    """Check the names of keyword arguments and return them as options.
-
-    Raises
-    ------
-    MissingError
-        For a name that is not an option; suggests the nearest.
-    InputError
-        For a value that is not valid.
-    """
-    check_known("option of a tracking", given, [option.name for option in dataclasses.fields(TrackingOptions)])
-    store = given.get("layer_store")
-    return TrackingOptions(**{**given, "layer_store": None if store is None else url_of(store, "layer_store")})
