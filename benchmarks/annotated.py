@@ -30,7 +30,7 @@ def sequence(name: str, *, sequence: str = "01", truth: str = "st_seg") -> Calla
     """The frames of a Cell Tracking Challenge sequence that have this truth, in time."""
 
     def read(folder: Path) -> Pairs:
-        held = {kind: _pages(folder / name, f"{sequence}_{kind}") for kind in ("raw", truth)}
+        held = {kind: pages(folder / name, f"{sequence}_{kind}") for kind in ("raw", truth)}
         return [(held["raw"][frame][None], mask.astype(np.uint32)) for frame, mask in held[truth].items()]
 
     return read
@@ -48,7 +48,7 @@ def halved(read: Callable[[Path], Pairs]) -> Callable[[Path], Pairs]:
     return small
 
 
-def _pages(folder: Path, name: str) -> dict[int, np.ndarray]:
+def pages(folder: Path, name: str) -> dict[int, np.ndarray]:
     """The pages of a stack by the frames' numbers."""
     numbers = map(int, (folder / f"{name}.frames.txt").read_text().split())
     return dict(zip(numbers, tifffile.imread(folder / f"{name}.tif"), strict=True))

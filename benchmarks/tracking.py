@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 import cellscale
 import many_frames
+from annotated import pages
 from cellscale.linking.tables import centroids, object_sums, overlap_sums, whole_objects
 from cellscale.metrics.tracking import tracked, tracking_scores
 from cellscale.ngff.image import NgffImage, open_image
@@ -155,7 +156,9 @@ def masks_of(folder: Path, kind: str, stop: int | None) -> NDArray[np.uint32]:
     if kind in ("tra", "st_seg"):
         return renumbered(tifffile.imread(folder / f"01_{kind}.tif").astype(np.uint32)[:stop])
     with tempfile.TemporaryDirectory() as place:
-        image = cellscale.save_image(tifffile.imread(folder / "01_raw.tif")[:stop], f"{place}/i.zarr", axes="tyx")
+        raw = pages(folder, "01_raw")
+        frames = np.stack([raw[number] for number in pages(folder, "01_tra")][:stop])
+        image = cellscale.save_image(frames, f"{place}/i.zarr", axes="tyx")
         cellscale.segment(image.url, model=kind, backend="serial")
         return renumbered(np.asarray(cellscale.open_labels(image.url, "cells")).astype(np.uint32))
 

@@ -107,6 +107,9 @@ def test_a_plate_becomes_one_file_with_wells_and_fields(tmp_path: Path) -> None:
     assert list(found.uns["spatialdata_attrs"]["region"]) == ["A_1_0_cells", "A_1_1_cells", "B_2_0_cells"]
     assert export_plate_table(tmp_path / "p.zarr", tmp_path / "o.parquet", wells="B/*") == 2
     assert pd.read_parquet(tmp_path / "o.parquet").image.tolist() == ["B/2/0"] * 2
+    done = CliRunner().invoke(cli, ["table", str(tmp_path / "p.zarr"), "--ngio", "--name", "nuclei", "--wells", "A/1"])
+    assert done.stdout.strip() == "4 objects → tables/nuclei"
+    assert [(tmp_path / "p.zarr" / name / "tables/nuclei/table.parquet").exists() for name in names] == [1, 1, 0]
 
 
 def test_an_output_of_another_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
