@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_what_has_no_table_is_named_and_leaves_no_file(image: NgffImage, tmp_pat
     assert not (tmp_path / "o.csv").exists()
     with pytest.raises(StoreError, match=r"/proc/o\.csv"):
         cellscale.export_table(image.url, "/proc/o.csv")
+
+
+def test_a_table_in_a_zip_file_is_refused_with_what_to_do(image: NgffImage, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "i"), "zip", image.url)
+    with pytest.raises(InputError, match=r"i\.zip/labels/cells lies in a zip file.* Unpack it first"):
+        cellscale.export_table(tmp_path / "i.zip", tmp_path / "t.csv")
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_polars_and_duckdb_read_the_table(image: NgffImage) -> None:

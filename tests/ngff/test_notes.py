@@ -7,7 +7,7 @@ import itertools
 import json
 import shutil
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from tests.support.hostile import DEEP, HOSTILE
 from tests.support.runs import segmented
 
 KEYS = ("attempt", "replaced", "plain", "table", "image", "frames", "failed_regions", "digest", "model", "tracks_of")
+SHORT_BOX = [{"frame": 10**30, "slice": None, "box_px": [0], "box_um": None}]
 PLACES: tuple[Any, ...] = (
     *("../../../outside", "/outside", "../truth", "0", "objects.parquet", "../truth/objects.parquet"),
     ["../../../outside", "../truth", "..", ".", "", "labels", "zarr.json", ".hidden"],
     {"frame": 0, "slice": 0, "box_px": "all", "box_um": 10**400},
-    [{"frame": 10**30, "slice": None, "box_px": [0], "box_um": None}],
+    SHORT_BOX,
 )
 VALUES = (*(value for value in HOSTILE if value is not DEEP and value != "\ud800"), *PLACES)
 TOO_DEEP = "a list in a list, 10,000 times"
@@ -89,11 +90,9 @@ def files(home: Path) -> set[Path]:
     }
 
 
-def attack(made: Path, home: Path, every: int) -> None:
-    """Try each `every`-th pair of a key and a value."""
-    for number, (key, value) in enumerate(itertools.product(KEYS, VALUES)):
-        if number % every:
-            continue
+def attack(made: Path, home: Path, notes: Iterable[tuple[str, Any]]) -> None:
+    """Try pairs of a key and a value."""
+    for key, value in notes:
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(made, home)
         layer = home / "m.zarr" / "labels" / "cells"
@@ -112,12 +111,10 @@ def attack(made: Path, home: Path, every: int) -> None:
         assert np.asarray(cellscale.open_labels(home / "m.zarr", "cells")).any()
 
 
-def read_notes(tracked: Path, home: Path, every: int) -> int:
-    """Let other programs' formats be written of a layer with each `every`-th note; return the number of results."""
+def read_notes(tracked: Path, home: Path, notes: Iterable[tuple[str, Any]]) -> int:
+    """Let other programs' formats be written of a layer with each of the notes; return the number of results."""
     results = 0
-    for number, (key, value) in enumerate(itertools.product(KEYS, (*VALUES, TOO_DEEP))):
-        if number % every and value is not TOO_DEEP:
-            continue
+    for key, value in notes:
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(tracked, home)
         path = home / "m.zarr" / "labels" / "cells-tracks" / "zarr.json"
@@ -145,18 +142,21 @@ def tracked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_notes_of_another_kind_are_shown_and_exported_or_refused(tracked: Path, tmp_path: Path) -> None:
-    assert read_notes(tracked, tmp_path / "home", 5 * EVERY) > 10
+    notes = [*list(itertools.product(KEYS, VALUES))[:: 5 * EVERY], *itertools.product(KEYS, [TOO_DEEP])]
+    assert read_notes(tracked, tmp_path / "home", [*notes, ("failed_regions", SHORT_BOX)]) > 10
 
 
 @pytest.mark.slow
-def test_all_notes_of_another_kind_are_shown_and_exported_or_refused(tracked: Path, tmp_path: Path) -> None:
-    assert read_notes(tracked, tmp_path / "home", 1) > 500
+@pytest.mark.parametrize("key", KEYS)
+def test_all_notes_of_another_kind_are_shown_and_exported_or_refused(tracked: Path, tmp_path: Path, key: str) -> None:
+    assert read_notes(tracked, tmp_path / "home", itertools.product([key], VALUES)) > len(VALUES)
 
 
 def test_notes_of_another_kind_are_used_ignored_or_refused(made: Path, tmp_path: Path) -> None:
-    attack(made, tmp_path / "home", EVERY)
+    attack(made, tmp_path / "home", [*list(itertools.product(KEYS, VALUES))[::EVERY], ("failed_regions", SHORT_BOX)])
 
 
 @pytest.mark.slow
-def test_all_notes_of_another_kind_are_used_ignored_or_refused(made: Path, tmp_path: Path) -> None:
-    attack(made, tmp_path / "home", 1)
+@pytest.mark.parametrize("key", KEYS)
+def test_all_notes_of_another_kind_are_used_ignored_or_refused(made: Path, tmp_path: Path, key: str) -> None:
+    attack(made, tmp_path / "home", itertools.product([key], VALUES))

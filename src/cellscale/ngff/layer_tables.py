@@ -41,7 +41,15 @@ def part_names(names: Iterable[str]) -> list[str]:
 
 
 def table_files(layer: LabelLayer) -> tuple[Folder, list[str]]:
-    """Folder of a layer's object table, and the names of its files in their order; none for a layer without one."""
+    """Folder of a layer's object table, and the names of its files in their order; none for a layer without one.
+
+    Raises
+    ------
+    InputError
+        For a layer in a zip file, which has no folders.
+    """
+    if layer.store.zip_file:
+        raise InputError(f"{layer.url} lies in a zip file, from which object tables are not read. Unpack it first.")
     folder = Folder(url=layer.place(OBJECTS), storage_options=layer.storage_options)
     return folder, part_names(folder.names()) if layer.table else []
 
