@@ -221,7 +221,8 @@ def test_the_run_of_another_build_is_refused_with_what_to_do(image: NgffImage, f
     other = {key: value for key, value in home.read_json("plan.json").items() if key != "record_format"}
     home.write_json("plan.json", other if format is None else {**other, "record_format": format})
     before = home.files()
-    with pytest.raises(InputError, match=r"another build of cellscale, .*expected 1\. Finish it .*--overwrite"):
+    told = rf"another build of cellscale, .*expected {RECORD_FORMAT}\. Finish it .*--overwrite"
+    with pytest.raises(InputError, match=told):
         segmented(image, "cells", **TILED)
     assert home.files() == before
     segmented(image, "alone", **TILED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,14 +223,14 @@ def test_a_resumed_run_keeps_the_tasks_that_it_began_with(image: NgffImage) -> N
 def test_a_run_that_died_before_it_cleaned_up_is_finished_by_the_same_command(
     image: NgffImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove = Folder.remove
+    removal = Folder.removal
 
-    def dies(self: Folder, **options: object) -> None:
+    def dies(self: Folder, inner: str = "") -> Callable[[], None]:
         if ".cellscale" in self.url and list_labels(image.url):
             raise KeyboardInterrupt
-        remove(self)
+        return removal(self, inner)
 
-    monkeypatch.setattr(Folder, "remove", dies)
+    monkeypatch.setattr(Folder, "removal", dies)
     with pytest.raises(KeyboardInterrupt):
         segmented(image, "cells", tile_size=50)
     monkeypatch.undo()
