@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 
 from cellscale.api.data import synthesize
 from cellscale.errors import CellscaleError, ExistsError, InputError
+from cellscale.ngff import labels
 from cellscale.ngff.image import open_image
 from cellscale.ngff.import_planes import import_planes
 from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
+from cellscale.ngff.replacing import Replaced
 from cellscale.sources import open_source
 from cellscale.testing.geometry import check_geometry
+from cellscale.types import Box
 from tests.ngff.pictures import missing, noise, validate, whole
 
 
@@ -275,6 +279,33 @@ def test_of_two_imports_at_once_one_is_refused_or_both_are_whole(tmp_path: Path)
     image = open_image(str(tmp_path / "m.zarr"))
     assert np.unique(image.read(whole(image))).size == 1
     assert {path.name for path in (tmp_path / "m.zarr").iterdir() if path.is_dir()} == {image.levels[0].path}
+
+
+def test_a_late_deletion_leaves_the_layer_of_a_newer_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first import deletes the oldest layer when the second has written its own and not yet listed it."""
+    url, late = str(tmp_path / "m.zarr"), list[Replaced]()
+    delete, change = Replaced.delete, labels.change_names
+
+    def put_off(replaced: Replaced) -> None:
+        late.append(replaced)
+
+    make = partial(synthesize, shape=(1, 64, 80), cells=3)
+    expected = open_labels(make(str(tmp_path / "e.zarr"), seed=2).url, "truth").read(Box(0, 0, 64, 80))
+    make(url, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Replaced, "delete", put_off)
+        make(url, seed=1, overwrite=True)
+    assert len(late) == 1
+
+    def listed(*args: Any, **options: Any) -> None:
+        for replaced in late:
+            delete(replaced)
+        change(*args, **options)
+
+    monkeypatch.setattr(labels, "change_names", listed)
+    make(url, seed=2, overwrite=True)
+    assert np.array_equal(open_labels(url, "truth").read(Box(0, 0, 64, 80)), expected)
+    assert {path.name for path in (tmp_path / "m.zarr" / "labels").iterdir()} == {"truth", "zarr.json"}
 
 
 def test_a_plate_and_another_version_are_not_overwritten(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ unlisted just before, since they belong to other pixels, and their data are dele
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +26,12 @@ from cellscale.ngff.attempts import (
 from cellscale.ngff.label_list import names_of
 from cellscale.ngff.metadata import NO_GROUP, Node, attributes_of, read_node, update_group
 from cellscale.ngff.names import child_path
-from cellscale.ngff.stores import Store
+from cellscale.ngff.stores import DOCUMENTS, Store
 from cellscale.ngff.table_list import unlist_tables
 from cellscale.redaction import redacted_values
+
+_STAGED = re.compile(r"[A-Za-z0-9_-]+-(\d+|objects\.parquet|report)")
+"""Names that an attempt gives to its data next to those of another program's layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +48,40 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OldLayer:
+    """A label layer of a replaced image, as it was before its name left the list."""
+
+    group: Store
+    node: Node | None
+    parts: tuple[str, ...]
+    """Names in its group, without those of attempts that are about to replace it."""
+
+    def delete(self) -> None:
+        """Delete its data, then its documents, unless these describe a newer layer by now."""
+        delete_parts(self.group, self.parts)
+        if self.node is not None:
+            update_group(self.group, "0.4" if self.node.zarr_format == 2 else "0.5", self._without_documents)
+        self.group.folder.remove_empty()
+
+    def _without_documents(self, node: Node | None) -> Mapping[str, Any] | None:
+        return NO_GROUP if node is not None and attempt_of(node) == attempt_of(self.node) else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Replaced:
     """Arrays and documents that a new image has replaced."""
 
     place: Place
     arrays: tuple[str, ...] = ()
     """Names in the image's group."""
-    layers: tuple[str, ...] = ()
-    """Names of label layers."""
+    layers: tuple[OldLayer, ...] = ()
 
     def delete(self) -> None:
-        """Delete the replaced data, except layers whose names are listed again."""
+        """Delete the replaced data; layers of newer attempts under the same names stay."""
         delete_replaced(self.place.store, self.place.version, self.place.attempt, self.arrays)
-        labels = self.place.store.child("labels")
-        listed = names_of(read_node(labels))
-        there = labels.folder.names()
-        delete_parts(labels, [name for name in self.layers if name in there and name not in listed])
+        for layer in self.layers:
+            layer.delete()
+        self.place.store.child("labels").folder.remove_empty()
 
 
 def claimed(place: Place) -> str:
@@ -142,8 +164,8 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     return Replaced(place=place, arrays=tuple(arrays), layers=tuple(layers))
 
 
-def _unlisted(place: Place) -> list[str]:
-    """Remove the list of the old image's layers, and their tables from the list of tables; return the layers' names."""
+def _unlisted(place: Place) -> list[OldLayer]:
+    """Remove the list of the old image's layers, and their tables from the list of tables; return the layers."""
     labels = place.store.child("labels")
     unlist_tables(place.store, place.version)
     names: list[str] = []
@@ -152,6 +174,21 @@ def _unlisted(place: Place) -> list[str]:
         names[:] = [child_path(name, labels.url) for name in names_of(node)]
         return NO_GROUP if names else None
 
-    if read_node(labels) is not None:
-        update_group(labels, place.version, emptied)
-    return names
+    node = read_node(labels)
+    if node is None:
+        return []
+    # Read while they are listed: a layer that takes one of these names later belongs to another image.
+    old = {name: _old_layer(labels.child(name)) for name in (child_path(name, labels.url) for name in names_of(node))}
+    update_group(labels, place.version, emptied)
+    return [old[name] for name in names if name in old]
+
+
+def _old_layer(group: Store) -> OldLayer:
+    node, there = read_node(group), group.folder.names()
+    if attempt_of(node) is not None:
+        return OldLayer(group=group, node=node, parts=tuple(removable(held(node), (), there)))
+    return OldLayer(
+        group=group,
+        node=node,
+        parts=tuple(sorted(name for name in there - {*DOCUMENTS} if not _STAGED.fullmatch(name))),
+    )
