@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from cellscale.api.data import synthesize
 from cellscale.errors import CellscaleError, ExistsError, InputError
-from cellscale.ngff import labels
 from cellscale.ngff.image import open_image
 from cellscale.ngff.import_planes import import_planes
+from cellscale.ngff.label_list import change_names
 from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
 from cellscale.ngff.replacing import Replaced
 from cellscale.sources import open_source
@@ -284,7 +284,7 @@ def test_of_two_imports_at_once_one_is_refused_or_both_are_whole(tmp_path: Path)
 def test_a_late_deletion_leaves_the_layer_of_a_newer_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first import deletes the oldest layer when the second has written its own and not yet listed it."""
     url, late = str(tmp_path / "m.zarr"), list[Replaced]()
-    delete, change = Replaced.delete, labels.change_names
+    delete = Replaced.delete
 
     def put_off(replaced: Replaced) -> None:
         late.append(replaced)
@@ -300,9 +300,9 @@ def test_a_late_deletion_leaves_the_layer_of_a_newer_import(tmp_path: Path, monk
     def listed(*args: Any, **options: Any) -> None:
         for replaced in late:
             delete(replaced)
-        change(*args, **options)
+        change_names(*args, **options)
 
-    monkeypatch.setattr(labels, "change_names", listed)
+    monkeypatch.setattr("cellscale.ngff.labels.change_names", listed)
     make(url, seed=2, overwrite=True)
     assert np.array_equal(open_labels(url, "truth").read(Box(0, 0, 64, 80)), expected)
     assert {path.name for path in (tmp_path / "m.zarr" / "labels").iterdir()} == {"truth", "zarr.json"}
