@@ -370,7 +370,7 @@ class Plan:
 PLANS: dict[str, Plan] = {
     "storage answers 500 and 503": Plan(carry_out=lambda of: storm(of, 11, "500", "503"), finishes=True),
     "storage does not answer, or loses its answer": Plan(
-        carry_out=lambda of: storm(of, 12, "timeout", "reset", "lost", share=0.03), finishes=True
+        carry_out=lambda of: storm(of, 12, "timeout", "reset", "lost", share=0.08), finishes=True
     ),
     "slow reads and truncated answers": Plan(carry_out=lambda of: storm(of, 13, "slow", "truncated"), finishes=True),
     "bytes flip on the way": Plan(carry_out=lambda of: storm(of, 15, "flipped", share=0.2), finishes=True),

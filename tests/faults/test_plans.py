@@ -47,7 +47,7 @@ def test_a_plan_keeps_its_promise(field: Ground, name: str) -> None:
 
 def test_killed_workers_and_a_failing_store_do_not_change_a_byte(field: Ground) -> None:
     check(field, Plan(carry_out=lambda of: harm(of, 3, "kill"), finishes=True))
-    check(field, Plan(carry_out=lambda of: storm(of, 4, "500", "reset", "truncated", share=0.03), finishes=True))
+    check(field, Plan(carry_out=lambda of: storm(of, 4, "500", "reset", "truncated", share=0.08), finishes=True))
 
 
 @pytest.mark.parametrize("kind", ["death", "full disk"])
