@@ -14,6 +14,7 @@ from typing import Any
 from cellscale.errors import ExistsError, InputError
 from cellscale.ngff import consolidated
 from cellscale.ngff.attempts import (
+    COMPANIONS,
     attempt_of,
     claim,
     delete_parts,
@@ -30,7 +31,7 @@ from cellscale.ngff.stores import DOCUMENTS, Store
 from cellscale.ngff.table_list import unlist_tables
 from cellscale.redaction import redacted_values
 
-_STAGED = re.compile(r"[A-Za-z0-9_-]+-(\d+|objects\.parquet|report)")
+_STAGED = re.compile(rf"[A-Za-z0-9_-]+-(\d+|{'|'.join(map(re.escape, COMPANIONS))})")
 """Names that an attempt gives to its data next to those of another program's layer."""
 
 
