@@ -13,14 +13,17 @@ import os
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from annotated import DATA, parts
+import numpy as np
+
+from annotated import DATA, Pairs, parts
 from cellscale.methods import load_method
 from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Method
-from cellscale.models.model import Model, load_model
+from cellscale.models.model import Model, load_model, save_model
 from cellscale.settings.fields import flat, replaced
 from cellscale.settings.files import assignments, names_of, read_config
 from cellscale.training.run import TrainingSettings, train
@@ -43,6 +46,28 @@ def settings_of(given: argparse.Namespace, start: Model | None) -> tuple[Method,
     return replaced(method, read.section("method")), replaced(TrainingSettings(), read.section("training"))
 
 
+def by_size(pairs: Pairs) -> tuple[list[Pairs], tuple[float, ...]]:
+    """Images of one size as one data set each, and their weights: an image's is the root of its number of cells.
+
+    Scores count cells, and few images of crowded tissue hold a tenth of them.
+    """
+    groups: dict[tuple[int, ...], Pairs] = {}
+    for pair in pairs:
+        groups.setdefault(pair[1].shape, []).append(pair)
+    weights = (sum(len(np.unique(labels)) ** 0.5 for _, labels in group) for group in groups.values())
+    return list(groups.values()), tuple(round(weight, 3) for weight in weights)
+
+
+def tuned(model: Model, choose: Pairs, settings: TrainingSettings) -> Model:
+    """The model with thresholds chosen again on these images, from the settings that its method now has."""
+    device = str(device_of(settings.device))
+    pairs = predicted(
+        model.method, model.networks, choose, device=device, precision=settings.precision, flips=settings.test_time_flips
+    )
+    method = model.method.calibrate(pairs)
+    return replace(model, method=method, training=model.training | {"validation": scored(method, pairs)})
+
+
 def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     """Train with a seed into the folder `kept` and score the test frames."""
     split = given.split or DATA[given.data].split
@@ -50,17 +75,25 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     start = load_model(given.init_from) if given.init_from else None
     method, settings = settings_of(given, start)
     settings = replaced(settings, {"seed": seed} | ({"steps": given.steps} if given.steps else {}))
-    model = train(
-        TrainingTask(
-            method=method,
-            data=[learn],
-            validation=[choose] if choose else [],
-            output=kept,
-            settings=settings,
-            init_from=start,
-            resume=True,
+    sets = [learn]
+    if given.by_size:
+        sets, weights = by_size(learn)
+        settings = replaced(settings, {"dataset_weights": weights})
+    if start and given.steps == 0:
+        model = tuned(replace(start, method=method), choose, settings)
+        save_model(model, kept)
+    else:
+        model = train(
+            TrainingTask(
+                method=method,
+                data=sets,
+                validation=[choose] if choose else [],
+                output=kept,
+                settings=settings,
+                init_from=start,
+                resume=True,
+            )
         )
-    )
     device, began = str(device_of(settings.device)), time.monotonic()
     pairs = predicted(
         model.method, model.networks, test, device=device, precision=settings.precision, flips=settings.test_time_flips
@@ -124,11 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", nargs="?")
     parser.add_argument("data", nargs="?", choices=list(DATA))
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, help="0 with --init-from: only choose its thresholds again")
     parser.add_argument("--split", help="LEARN/VALIDATE/TEST, e.g. 0:72//72:84 or 0:72/4:72:9/72:84")
     parser.add_argument("--config", help="TOML file with [method] and [training]")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--init-from", help="start from this model")
+    parser.add_argument("--by-size", action="store_true", help="draw images by the root of their number of cells")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--models", type=Path, help="keep the models here; a run that was stopped goes on")
     parser.add_argument("--output", type=Path, default=Path("results.jsonl"))

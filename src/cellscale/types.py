@@ -159,8 +159,8 @@ class Fragments:
     """(y, x) of the valid box, or None. With a relief, fragments have their least height, and the table of adjacent
     fragments has the length of the common border and its lowest saddle; pixels of height 255 belong to no border."""
     probability: NDArray[np.uint8] | None = None
-    """(y, x) of the valid box, 0 … 255, or None. With it, fragments have its sum, from which an object's mean follows.
-    """
+    """(y, x) of the valid box, 0 … 255, or None. With it, fragments have its sum, from which an object's mean follows,
+    and its greatest value."""
     anchors: NDArray[np.int64] | None = None
     """(n, 2), (y, x) of the anchor pixel of each fragment from the valid box's first pixel, or None. With anchors,
     fragments of one anchor are one object, wherever they are; an anchor may lie outside the box, but not outside the

@@ -25,6 +25,7 @@ REDUCTIONS = {
     "y1": "max",
     "x1": "max",
     "lowest": "min",
+    "peak": "max",
     "length": "sum",
     "saddle": "min",
     "anchor": "min",
@@ -183,6 +184,15 @@ def _least(labels: NDArray[np.int32], relief: NDArray[np.uint8], out: NDArray[np
                 out[labels[y, x] - 1] = min(out[labels[y, x] - 1], relief[y, x])
 
 
+@kernel
+def _greatest(labels: NDArray[np.int32], values: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
+    """Raise `out` (count,) to the greatest value of each fragment."""
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] > 0:
+                out[labels[y, x] - 1] = max(out[labels[y, x] - 1], values[y, x])
+
+
 def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width: int) -> tuple[Table, Table]:
     """Measure the fragments of a valid box in its core, and their borders.
 
@@ -200,7 +210,8 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
     Returns
     -------
     nodes : Table
-        Result of `fragment_table`; with a relief also lowest, the least height; with a probability its sum.
+        Result of `fragment_table`; with a relief also lowest, the least height; with a probability its sum and peak, its
+        greatest value.
     edges : Table
         Result of `border_table`; without a relief it has no rows.
     """
@@ -208,8 +219,10 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
     owned = np.ascontiguousarray(fragments.labels[core.slices])
     nodes = dict(fragment_table(owned, count, origin=origin, width=width))
     if fragments.probability is not None:
-        sums = np.bincount(owned.ravel(), fragments.probability[core.slices].ravel(), count + 1)
-        nodes["probability"] = sums[1:].astype(np.int64)
+        certain = np.ascontiguousarray(fragments.probability[core.slices])
+        nodes["probability"] = np.bincount(owned.ravel(), certain.ravel(), count + 1)[1:].astype(np.int64)
+        nodes["peak"] = np.zeros(count, np.int64)
+        _greatest(owned, certain, nodes["peak"])
     if fragments.relief is None:
         none = np.zeros((0, 0), np.int32)
         return nodes, border_table(none, none.astype(np.uint8), core=(0, 0, 0, 0))

@@ -27,7 +27,7 @@ from cellscale.storage.together import both
 PLAN = "plan.json"
 CHANGED = "changed.json"
 """In an attempt's folder: what has changed in the run's input since its first read."""
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """Format of plans, records and scratch objects: counted up with each change after which a build cannot go on with the
 run of an earlier one."""
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")

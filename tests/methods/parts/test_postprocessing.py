@@ -70,6 +70,7 @@ small = st.fixed_dictionaries(
         "band_radius": st.integers(0, 6),
         "minimum_area": st.sampled_from([0, 5, 20]),
         "minimum_confidence": st.sampled_from([0.0, 0.5, 0.55, 1.0]),
+        "minimum_peak": st.sampled_from([0.0, 0.9, 0.98, 1.0]),
     }
 )
 
@@ -106,7 +107,7 @@ def test_the_whole_frame_is_what_the_steps_say(how: Any, seed: int) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
     method: Any = load_method(
         "deepsplit",
-        **{**how, "minimum_area": 0, "minimum_confidence": 0.0, "split_neck_px": max(1, how["split_neck_px"])},
+        **{**how, "minimum_area": 0, "minimum_confidence": 0.0, "minimum_peak": 0.0, "split_neck_px": max(1, how["split_neck_px"])},
         **BOTH,
     )
     maps = random_maps(method.maps, (24, 30), seed)
@@ -131,11 +132,25 @@ def test_objects_of_a_low_mean_probability_are_dropped(neck: int) -> None:
         assert np.array_equal(found > 0, cell > 0 if kept == 2 else cell > 200 if kept else cell > 255)
 
 
+@pytest.mark.parametrize("neck", [0, 5])
+def test_objects_without_a_probable_pixel_are_dropped(neck: int) -> None:
+    """Two discs of low probability, one with a pixel that just reaches the limit."""
+    method: Any = load_method("unet-ronneberger", split_neck_px=neck, fill_radius=0, min_object_px=0)
+    cell = np.where(disc((40, 80), 20, 20, 9) + disc((40, 80), 20, 60, 9), 140, 0).astype(np.uint8)
+    cell[20, 60] = 204
+    for limit, kept in ((0.0, 2), (0.5, 2), (0.8, 1), (0.81, 0)):
+        how = dataclasses.replace(method.postprocessing, minimum_peak=limit)
+        found = whole_frame(dataclasses.replace(method, postprocessing=how), {"cell": cell})
+        assert found.max() == kept
+        assert np.array_equal(found > 0, (cell > 0) & (np.arange(80) > (40 if kept == 1 else -1)) & (kept > 0))
+
+
+@pytest.mark.parametrize("limit", ["minimum_confidence", "minimum_peak"])
 @pytest.mark.parametrize("name", ["unet-ronneberger", "deepsplit"])
-def test_a_limit_that_drops_every_cell_is_searched_with_the_threshold(name: str) -> None:
+def test_a_limit_that_drops_every_cell_is_searched_with_the_threshold(name: str, limit: str) -> None:
     """Cells of other images, of a low probability: under the limit of the initial model no threshold finds them."""
     truth = (disc((40, 80), 20, 20, 9) + 2 * disc((40, 80), 20, 60, 9)).astype(np.uint32)
-    method: Any = load_method(name, minimum_confidence=0.8, threshold=0.5, min_object_px=0)
+    method: Any = load_method(name, **{limit: 0.8}, threshold=0.5, min_object_px=0)
     maps = {one: np.zeros(truth.shape, np.uint8) for one in method.maps} | {"cell": (80 * (truth > 0)).astype(np.uint8)}
     assert not whole_frame(method, maps).any()
     assert np.array_equal(whole_frame(method.calibrate([(maps, truth)]), maps) > 0, truth > 0)

@@ -47,6 +47,9 @@ class Postprocessing:
     minimum_confidence: float = setting(0.0, before=0.0)
     """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; fitted by
     `calibrate` where it is not 0; not in the papers."""
+    minimum_peak: float = setting(0.0, before=0.0)
+    """Objects whose most probable pixel has a smaller probability are dropped: a small cell, which is mostly uncertain
+    border, is judged by its centre; 0: none; fitted by `calibrate` where it is not 0; not in the papers."""
 
     @property
     def _largest_speck(self) -> int:
@@ -81,7 +84,7 @@ class Postprocessing:
         probability : uint8 array, (y, x)
             Stored probability of a cell in the region.
         """
-        evidence = probability[valid.slices] if self.minimum_confidence else None
+        evidence = probability[valid.slices] if self.minimum_confidence or self.minimum_peak else None
         solid = remove_small_objects(cells, self._largest_speck)
         around = valid.grow(radius).clip(Box.of(cells.shape))
         near, inner = touching[around.slices], valid.within(around)
@@ -106,6 +109,10 @@ class Postprocessing:
             total = np.zeros(len(groups), np.int64)
             np.add.at(total, groups, nodes["probability"])
             kept &= total >= 255 * self.minimum_confidence * area
+        if self.minimum_peak:
+            peak = np.zeros(len(groups), np.int64)
+            np.maximum.at(peak, groups, nodes["peak"])
+            kept &= peak >= 255 * self.minimum_peak
         return np.where(kept[groups], groups, -1)
 
     def choices(self) -> dict[str, Sequence[Any]]:
@@ -115,11 +122,14 @@ class Postprocessing:
             found["postprocessing.split_neck_px"] = (4, 8, 12, 16, 24)
         if self.minimum_confidence:
             found["postprocessing.minimum_confidence"] = (0.6, 0.7, 0.75, 0.8, 0.85)
+        if self.minimum_peak:
+            found["postprocessing.minimum_peak"] = (0.8, 0.9, 0.95, 0.97)
         return found
 
     def together_with(self, *thresholds: str) -> tuple[str, ...]:
         """Settings to search in all combinations with thresholds; none if these need no such search.
 
-        While the limit of an initial model drops every cell of other images, no threshold is better than another.
+        While a limit of an initial model drops every cell of other images, no threshold is better than another.
         """
-        return (*thresholds, "postprocessing.minimum_confidence") if self.minimum_confidence else ()
+        limits = [name for name in ("minimum_confidence", "minimum_peak") if getattr(self, name)]
+        return (*thresholds, *(f"postprocessing.{name}" for name in limits)) if limits else ()
