@@ -49,7 +49,7 @@ class Postprocessing:
     `calibrate` where it is not 0; not in the papers."""
     minimum_peak: float = setting(0.0, before=0.0)
     """Objects whose most probable pixel has a smaller probability are dropped: a small cell, which is mostly uncertain
-    border, is judged by its centre; 0: none; fitted by `calibrate` where it is not 0; not in the papers."""
+    border, is kept for its centre; 0: none; fitted by `calibrate` where it is not 0; not in the papers."""
 
     @property
     def _largest_speck(self) -> int:
