@@ -60,10 +60,9 @@ def by_size(pairs: Pairs) -> tuple[list[Pairs], tuple[float, ...]]:
 
 def tuned(model: Model, choose: Pairs, settings: TrainingSettings) -> Model:
     """The model with thresholds chosen again on these images, from the settings that its method now has."""
-    device = str(device_of(settings.device))
-    pairs = predicted(
-        model.method, model.networks, choose, device=device, precision=settings.precision, flips=settings.test_time_flips
-    )
+    device, precision = str(device_of(settings.device)), settings.precision
+    flips = settings.test_time_flips
+    pairs = predicted(model.method, model.networks, choose, device=device, precision=precision, flips=flips)
     method = model.method.calibrate(pairs)
     return replace(model, method=method, training=model.training | {"validation": scored(method, pairs)})
 

@@ -7,7 +7,8 @@ Both see the split of `accuracy.py` (data `dsb`, seed 0): StarDist trains on the
 thresholds on the second, and both are scored on the third by the same function. StarDist has the settings of its own
 example for these data (32 rays, grid 2, patches of 256 px, batches of 4, flips, turns, intensity and noise). Time is
 processor time of the whole process, which has one thread, so a busy machine changes nothing. The same command again
-continues a training that was stopped, from the weights after its last whole epoch and with a new optimizer.
+continues a training that was stopped, from the weights after its last whole epoch and with a new optimizer; one that was scored goes
+on from the weights that were scored, with more `--minutes`.
 """
 
 import argparse
@@ -83,8 +84,11 @@ def stardist(folder: Path) -> StarDist2D:
     """A StarDist ready for training, which keeps its weights in the folder; with those of a stopped training."""
     config = Config2D(n_rays=32, grid=(2, 2), train_patch_size=(256, 256), train_batch_size=4, train_tensorboard=False)
     model = StarDist2D(config, name="stardist", basedir=str(folder))
-    if (model.logdir / config.train_checkpoint_epoch).exists():
-        model.load_weights(config.train_checkpoint_epoch)
+    # Weights of the last epoch are there until a training has ended, then those of the best one.
+    for name in (config.train_checkpoint_epoch, config.train_checkpoint):
+        if (model.logdir / name).exists():
+            model.load_weights(name)
+            break
     model.prepare_for_training()
     model.callbacks.append(Clock(model.logdir))
     return model

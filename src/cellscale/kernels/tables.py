@@ -210,8 +210,8 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
     Returns
     -------
     nodes : Table
-        Result of `fragment_table`; with a relief also lowest, the least height; with a probability its sum and peak, its
-        greatest value.
+        Result of `fragment_table`; with a relief also lowest, the least height; with a probability its sum, and peak,
+        its greatest value.
     edges : Table
         Result of `border_table`; without a relief it has no rows.
     """

@@ -24,6 +24,8 @@ from cellscale.types import Box, Mask
 from tests.support.mutants import Mutant, breaks
 
 NOTHING = {"fill_holes_px": 0, "min_object_px": 0, "split_neck_px": 0, "band_radius": 0}
+EVERYTHING = {"minimum_area": 0, "minimum_confidence": 0.0, "minimum_peak": 0.0}
+"""No object is dropped."""
 BOTH: dict[str, Any] = {"threshold": 0.2, "separation": 0.3}
 """Random maps sum to one: with these, a pixel can be of the mask and parting."""
 
@@ -107,7 +109,7 @@ def test_the_whole_frame_is_what_the_steps_say(how: Any, seed: int) -> None:
     """The partition of the mask is that of the slow steps; parting pixels within the radius belong to a cell."""
     method: Any = load_method(
         "deepsplit",
-        **{**how, "minimum_area": 0, "minimum_confidence": 0.0, "minimum_peak": 0.0, "split_neck_px": max(1, how["split_neck_px"])},
+        **{**how, **EVERYTHING, "split_neck_px": max(1, how["split_neck_px"])},
         **BOTH,
     )
     maps = random_maps(method.maps, (24, 30), seed)
