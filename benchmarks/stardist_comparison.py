@@ -7,8 +7,8 @@ Both see the split of `accuracy.py` (data `dsb`, seed 0): StarDist trains on the
 thresholds on the second, and both are scored on the third by the same function. StarDist has the settings of its own
 example for these data (32 rays, grid 2, patches of 256 px, batches of 4, flips, turns, intensity and noise). Time is
 processor time of the whole process, which has one thread, so a busy machine changes nothing. The same command again
-continues a training that was stopped, from the weights after its last whole epoch and with a new optimizer; one that was scored goes
-on from the weights that were scored, with more `--minutes`.
+continues a training that was stopped, from the weights after its last whole epoch and with a new optimizer; one that
+was scored goes on from the weights that were scored, with more `--minutes`.
 """
 
 import argparse
