@@ -258,7 +258,7 @@ def test_the_layout_of_records_belongs_to_their_format(image: NgffImage) -> None
     for step, text in LAYOUT.items():
         for prefix, columns, single in re.findall(r"(\S+)\[([^]]*)\]|(\S+)", text):
             expected[step] |= {f"{prefix}{name}" for name in columns.split()} if columns else {single}
-    assert (RECORD_FORMAT, found) == (2, expected)
+    assert (RECORD_FORMAT, found) == (3, expected)
 
 
 @pytest.mark.parametrize("size", ["many", -1, 0, 1.5, True, [], 10**30])

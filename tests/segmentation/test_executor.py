@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from cellscale.errors import DamagedError, InputError, RunError, StoreError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
-from cellscale.segmentation import decode as decoding
-from cellscale.segmentation.executor import Serial, one_by_one
+from cellscale.segmentation import decode, steps
+from cellscale.segmentation.executor import Computed, Serial, one_by_one
 from cellscale.storage.folder import Folder
 from tests.blobs import blurred_noise
 from tests.support.runs import arrays, equal, run_it, segmented, written
@@ -57,6 +58,42 @@ def test_what_will_not_pass_is_a_result_at_once(error: Exception) -> None:
     assert tried == {1: 1}
 
 
+def test_a_task_is_stored_while_the_next_is_computed() -> None:
+    """The first task is stored only after the second has begun; results come in the order of the tasks."""
+    second = threading.Event()
+
+    def work(shared: Any, task: int) -> Any:
+        if task == 2:
+            second.set()
+
+        def store() -> int:
+            assert second.wait(20)
+            return -task
+
+        return Computed(store=store)
+
+    assert list(QUICK(work, None, [1, 2, 3])) == [(1, -1), (2, -2), (3, -3)]
+
+
+def test_a_task_that_is_not_stored_is_computed_again() -> None:
+    computed: Counter[int] = Counter()
+
+    def work(shared: Any, task: int) -> Any:
+        computed[task] += 1
+
+        def store() -> int:
+            if task == 2 and computed[2] < 3:
+                raise OSError(28, "No space left on device")
+            return computed[task]
+
+        return Computed(store=store)
+
+    assert list(QUICK(work, None, [1, 2, 3])) == [(1, 1), (2, 3), (3, 1)]
+    computed.clear()
+    (_, (_, error), _) = one_by_one(work, None, [1, 2, 3])
+    assert isinstance(error, OSError)
+
+
 def test_damaged_bytes_are_read_again() -> None:
     """They may have been flipped on the way."""
     work, tried = failing(DamagedError("its checksum does not fit"), 1)
@@ -68,16 +105,16 @@ def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypa
     """Once, and the labels are the same; always, and the work items are named."""
     settings: dict[str, Any] = {"window_size": 64, "tile_size": 50, "task_px": 5000}
     segmented(image, "alone", **settings)
-    put: Any = vars(decoding)["put"]
+    put: Any = vars(steps)["put"]
     failed: list[str] = []
 
     def short_of_memory(folder: Folder, name: str, values: Any, **options: Any) -> None:
-        if "1/2" in values and (always or not failed):
+        if name.startswith(decode.FRAGMENTS) and "1/2" in values and (always or not failed):
             failed.append(name)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         put(folder, name, values, **options)
 
-    monkeypatch.setattr(decoding, "put", short_of_memory)
+    monkeypatch.setattr(steps, "put", short_of_memory)
     always = False
     assert segmented(image, "once", executor=QUICK, **settings).retried == {}
     assert len(failed) == 1
@@ -91,10 +128,14 @@ def test_a_library_out_of_memory_does_not_end_the_run(image: NgffImage, monkeypa
 def test_a_message_names_the_first_work_items_and_where_all_of_them_are(
     image: NgffImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Folder, name: str, values: Any) -> None:
-        raise OSError(28, "No space left on device")
+    put: Any = vars(steps)["put"]
 
-    monkeypatch.setattr(decoding, "put", full)
+    def full(folder: Folder, name: str, values: Any) -> None:
+        if name.startswith(decode.FRAGMENTS):
+            raise OSError(28, "No space left on device")
+        put(folder, name, values)
+
+    monkeypatch.setattr(steps, "put", full)
     settings: dict[str, Any] = {"window_size": 64, "tile_size": 8, "task_px": 5000}
     told = Folder(url=str(tmp_path / "told"))
     with pytest.raises(RunError) as caught:

@@ -20,7 +20,7 @@ from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation import join
-from cellscale.segmentation.executor import one_by_one
+from cellscale.segmentation.executor import attempted, one_by_one
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
 from tests.support.runs import SHAPE, arrays, equal, scratch_of, segmented, table, written
@@ -190,7 +190,7 @@ class Stopping:
         for number, task in enumerate(tasks):
             if number == self.tasks:
                 raise KeyboardInterrupt
-            yield task, work(shared, task)
+            yield task, attempted(work, shared, task, 1, 0.0)
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -140,3 +141,23 @@ def test_the_lock_of_a_dead_holder_ends(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_system_without_locks_has_locks_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_and_set, "_kernel_lock", lambda path: None)
     test_no_change_of_many_at_once_is_lost("file", tmp_path, None)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_removed_while_another_process_writes_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file appears between the deletion of a folder's files and that of the folder, twice."""
+    folder, rmdir, late = Folder(url=str(tmp_path / "run")), os.rmdir, 2
+    folder.write("step/0", b"x")
+
+    def met(path: Any, **options: Any) -> None:
+        nonlocal late
+        if late:
+            late -= 1
+            folder.write("step/1", b"x")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", met)
+    folder.remove()
+    assert late == 0
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cellscale.segmentation.executor import Executor
+from cellscale.segmentation.executor import Executor, attempted
 from cellscale.segmentation.work_items import Task
 
 
@@ -21,7 +21,7 @@ def dying(records: int = 1) -> Executor:
         work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
     ) -> Iterator[Any]:
         for task in tasks:
-            yield task, work(shared, task)
+            yield task, attempted(work, shared, task, 1, 0.0)
             if next(done) == records:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -15,7 +15,7 @@ from cellscale.errors import ChangedError, ExistsError, InputError, MissingError
 from cellscale.linking.links import LinkRules
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels, publish_labels, stage_labels
-from cellscale.segmentation.executor import Executor, one_by_one
+from cellscale.segmentation.executor import Executor, attempted, one_by_one
 from cellscale.segmentation.target import Target
 from cellscale.segmentation.work_items import Task
 from cellscale.storage.folder import Folder
@@ -152,7 +152,7 @@ def stopping(after: int) -> Executor:
             if left[0] == 0:
                 raise StoppedError
             left[0] -= 1
-            yield task, work(shared, task)
+            yield task, attempted(work, shared, task, 1, 0.0)
 
     return execute
 

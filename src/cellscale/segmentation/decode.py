@@ -26,10 +26,10 @@ from cellscale.segmentation.prefetch import prefetch
 from cellscale.segmentation.records import (
     FAILED_REGION,
     Arrays,
+    Made,
     Records,
     compressed,
     items_name,
-    put,
     table_columns,
     table_in,
 )
@@ -91,7 +91,7 @@ def decoded(run: Run, plane: int, tile: int, prediction: Prediction, box: Box, i
     return Decoded(plane=plane, record=found, fragments=compressed({"fragments": owned}))
 
 
-def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
+def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Made:
     made, reached = [], Counter[str]()
     for plane, found, pixels in predicted_frames(run, networks, [plane for (plane,) in items]):
         reached += reached_in(found)
@@ -99,10 +99,10 @@ def _fused(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
             box = run.grid.read(tile, run.method.reaches.link, run.method.reaches.decode_reach)
             image = pixels[(slice(None), *run.grid.core(tile).slices)]
             made.append(decoded(run, plane, tile, part_of(found, box), box, image))
-    return stored(run, items, made) | limits(reached)
+    return made_of(items, made) | limits(reached)
 
 
-def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
+def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Made:
     records = Records(run.scratch)
 
     @lru_cache(maxsize=9)
@@ -121,18 +121,18 @@ def _from_scratch(run: Run, items: Sequence[WorkItem]) -> Arrays:
             # The maps are read while the pixels are on their way.
             for (plane, tile), (part, image) in zip(items, prefetch(zip(parts, images, strict=True)), strict=True):
                 made.append(decoded(run, plane, tile, part, boxes[tile], image))
-    return stored(run, items, made)
+    return made_of(items, made)
 
 
-def stored(run: Run, items: Sequence[WorkItem], made: Sequence[Decoded]) -> Arrays:
-    """Write the fragments of a task's tiles as one scratch object; return the columns of their record."""
-    fragments = {f"{tile.plane}/{tile.record.tile}": tile.fragments for tile in made}
-    put(run.scratch, items_name(FRAGMENTS, items), fragments)
-    return packed([(tile.plane, tile.record) for tile in made])
+def made_of(items: Sequence[WorkItem], tiles: Sequence[Decoded]) -> Made:
+    """The record of a task's tiles, and one scratch object of their fragments."""
+    fragments: Arrays = {f"{tile.plane}/{tile.record.tile}": tile.fragments for tile in tiles}
+    columns = packed([(tile.plane, tile.record) for tile in tiles])
+    return Made(columns=columns, objects={items_name(FRAGMENTS, items): fragments})
 
 
-def decode(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
-    """Decode tiles (plane, tile), or predict and decode whole planes; return the records as flat arrays."""
+def decode(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Made:
+    """Decode tiles (plane, tile), or predict and decode whole planes."""
     return _fused(run, networks, items) if run.fused else _from_scratch(run, items)
 
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from cellscale.errors import StoreError
 from cellscale.methods.protocol import Method
-from cellscale.segmentation.decode import Decoded, stored
+from cellscale.segmentation.decode import Decoded, made_of
 from cellscale.segmentation.intensity_statistics import measure_boxes, read_all, row_boxes
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import MAPS
-from cellscale.segmentation.records import FAILED_REGION, Arrays, compressed, items_name, put
+from cellscale.segmentation.records import FAILED_REGION, Arrays, Made, compressed, items_name
 from cellscale.segmentation.source import chunk_grid
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.ring_rule import UNKNOWN, TileRecord, record
@@ -82,19 +82,18 @@ def _cut(low: int, high: int, side: int) -> int:
     return next((cut for cut in (below, below + side) if low < cut < high), 0)
 
 
-def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
+def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Made:
     """Record windows without maps: every tile that reads them fails."""
     holes = {f"{plane}/{window}": np.array(failed.reasons[plane, window]) for plane, window in items}
-    maps = {name: compressed({FAILED_REGION: reason}) for name, reason in holes.items()}
-    put(failed.run.scratch, items_name(MAPS, items), maps)
-    return _reasons(failed, items)
+    maps: Arrays = {name: compressed({FAILED_REGION: reason}) for name, reason in holes.items()}
+    return Made(columns=_reasons(failed, items), objects={items_name(MAPS, items): maps})
 
 
-def no_fragments(failed: Failed[Run], items: Sequence[WorkItem]) -> Arrays:
+def no_fragments(failed: Failed[Run], items: Sequence[WorkItem]) -> Made:
     """Record tiles of background, or whole planes of them; their neighbours are joined without them."""
     run = failed.run
     tiles = [(item[0], tile) for item in items for tile in (item[1:] or range(len(run.grid)))]
-    return stored(run, items, [_blank(run, plane, tile) for plane, tile in tiles]) | _reasons(failed, items)
+    return made_of(items, [_blank(run, plane, tile) for plane, tile in tiles]) | _reasons(failed, items)
 
 
 def _blank(run: Run, plane: int, tile: int) -> Decoded:

@@ -22,7 +22,7 @@ from cellscale.networks.finite import NotFiniteError
 from cellscale.segmentation.intensity_statistics import mappings_of
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.prefetch import prefetch
-from cellscale.segmentation.records import Arrays, Records, compressed, items_name, put, table_columns, table_in
+from cellscale.segmentation.records import Arrays, Made, Records, compressed, items_name, table_columns, table_in
 from cellscale.segmentation.source import read_each, references_of
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.together import behind
@@ -140,16 +140,15 @@ def _of_core(run: Run, window: int, found: Prediction) -> Prediction:
     return part_of(found, run.windows.core_box(window).within(run.windows.window_box(window)))
 
 
-def predict(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Arrays:
-    """Write the predictions of all windows as one scratch object; return how often limits were reached."""
+def predict(run: Run, networks: Networks, items: Sequence[WorkItem]) -> Made:
+    """Predict windows: one scratch object of all predictions; the record says how often limits were reached."""
     reached: Counter[str] = Counter()
     maps = {}
     for (plane, window), found in predictions_of(run, networks, items):
         content = arrays_of(found) if isinstance(found, Candidates) else found
         maps[f"{plane}/{window}"] = compressed(content)
         reached += reached_in(found)
-    put(run.scratch, items_name(MAPS, items), maps)
-    return limits(reached)
+    return Made(columns=limits(reached), objects={items_name(MAPS, items): maps})
 
 
 def reached_in(prediction: Prediction) -> Counter[str]:

@@ -11,6 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
@@ -26,6 +27,22 @@ from cellscale.storage.together import together
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 """Columns of a record by their keys. A key is a name, or the name of a table, a dot and the name of its column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a task has computed."""
+
+    columns: Arrays
+    """Columns of its record."""
+    objects: Mapping[str, Arrays]
+    """Scratch objects by their names, which are written before the record."""
+
+    def __or__(self, columns: Arrays) -> Made:
+        """Return the same with more columns."""
+        return replace(self, columns=self.columns | columns)
+
+
 WORK_ITEMS = "work_items"
 """Key of the work items of a record, (n, 1 or 2)."""
 FAILED_REGION = "failed_region"

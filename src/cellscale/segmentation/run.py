@@ -28,7 +28,7 @@ from cellscale.segmentation.ownership import sign, stored_plan
 from cellscale.segmentation.plan import Run, with_tasks_of
 from cellscale.segmentation.predict import predict, reached_in_record
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables, volume_tables
-from cellscale.segmentation.records import Arrays
+from cellscale.segmentation.records import Arrays, Made
 from cellscale.segmentation.report import DRIVER, Report, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import layer_quality, seams_in_record
 from cellscale.segmentation.staging import discard, staged
@@ -202,10 +202,10 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     report.reached = dict(sum(reached, Counter[str]()))
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
-    steps.owner.check()
     planes_z = 1 if run.settings.z_mode == "max_projection" else run.image.size("z")
     metadata = layer_metadata(run, model, report.failed_regions)
-    layer = staged(run, target, steps.owner.attempt, metadata, planes_z, begun=steps.begun)
+    stage = partial(staged, run, target, steps.owner.attempt, metadata, planes_z, begun=steps.begun)
+    _, layer = both(steps.owner.check, stage)
     seams = _write_layer(steps, Publication(run=run, layer=layer, level=0, earlier=earlier, volumes=linked))
     report.seams = layer_quality(seams)
     return layer
@@ -245,9 +245,9 @@ def _published(record: Arrays) -> tuple[verification.Written, Arrays]:
     return verification.Written.of(record), seams_in_record(record)
 
 
-def _predicting(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Arrays:
+def _predicting(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Made:
     return predict(*shared, items)
 
 
-def _decoding(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Arrays:
+def _decoding(shared: tuple[Run, Networks], items: Sequence[WorkItem]) -> Made:
     return decode(*shared, items)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,11 +19,11 @@ import numpy as np
 from cellscale.errors import ChangedError, OvertakenError, RunError
 from cellscale.progress import Progress
 from cellscale.segmentation import failures, placeholders
-from cellscale.segmentation.executor import Executor
+from cellscale.segmentation.executor import Computed, Executor
 from cellscale.segmentation.failures import FailedTile, Region
 from cellscale.segmentation.memory import release_memory
 from cellscale.segmentation.ownership import Ownership
-from cellscale.segmentation.records import WORK_ITEMS, Arrays, get, put
+from cellscale.segmentation.records import WORK_ITEMS, Arrays, Made, get, put
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.work_items import RecordName, Step, Task, WorkItem
 from cellscale.storage.traffic import Traffic, counting
@@ -31,7 +32,7 @@ log = logging.getLogger("cellscale")
 
 R = TypeVar("R")
 """Type of the data that all tasks of a run share."""
-Work: TypeAlias = Callable[[Any, Sequence[WorkItem]], Arrays]
+Work: TypeAlias = Callable[[Any, Sequence[WorkItem]], Arrays | Made]
 Summary: TypeAlias = Callable[[Arrays], Any]
 """Reduces a task's record, in the process of the task, to the summary that the driver needs."""
 
@@ -48,14 +49,24 @@ def nothing(record: Arrays) -> None:
     """Return no summary of a record."""
 
 
-def _perform(shared: _Shared, task: Task) -> tuple[Any, Traffic]:
-    """Do a task, then write its record, unless another driver has signed the run meanwhile."""
+def _perform(shared: _Shared, task: Task) -> Computed[tuple[Any, Traffic]]:
+    """Compute a task."""
     with counting() as traffic:
-        record = {WORK_ITEMS: np.array(task.items, np.int64), **shared.work(shared.argument, task.items)}
+        made = shared.work(shared.argument, task.items)
+    release_memory()
+    made = made if isinstance(made, Made) else Made(columns=made, objects={})
+    return Computed(store=partial(_stored, shared, task, made, traffic))
+
+
+def _stored(shared: _Shared, task: Task, made: Made, before: Traffic) -> tuple[Any, Traffic]:
+    """Write a task's objects, then its record, unless another driver has signed the run meanwhile."""
+    record = {WORK_ITEMS: np.array(task.items, np.int64), **made.columns}
+    with counting() as traffic:
+        for name, arrays in made.objects.items():
+            put(shared.owner.scratch, name, arrays)
         shared.owner.glance()
         put(shared.owner.scratch, task.record.path, record)
-    release_memory()
-    return shared.summary(record), traffic
+    return shared.summary(record), before + traffic
 
 
 def _close(results: Iterator[Any]) -> None:

@@ -22,7 +22,7 @@ from cellscale.ngff.array_io import grid_boxes
 from cellscale.segmentation.join import MOST_CELLS, Numbering
 from cellscale.segmentation.object_table import Measured, object_table
 from cellscale.segmentation.plan import Run
-from cellscale.segmentation.records import WORK_ITEMS, Arrays, Records, get, put, table_columns, table_in
+from cellscale.segmentation.records import WORK_ITEMS, Arrays, Made, Records, get, table_columns, table_in
 from cellscale.segmentation.work_items import WorkItem
 from cellscale.tiling.row_groups import Rows
 from cellscale.types import Box, Labels, Table
@@ -84,13 +84,13 @@ def count_slices(shared: Slices, items: Sequence[WorkItem]) -> Arrays:
     return arrays
 
 
-def link_slices(run: Run, items: Sequence[WorkItem]) -> Arrays:
+def link_slices(run: Run, items: Sequence[WorkItem]) -> Made:
     """Join the objects of the slices of frames: work items (frame,); the record counts the 3-D objects of each.
 
     A scratch object keeps, for each frame, the number of each object of a slice, and the faces of each 3-D object.
     """
     shards, counts = len(shards_of(run)), []
-    records = Records(run.scratch, kept=2 * shards)
+    records, joined = Records(run.scratch, kept=2 * shards), dict[str, Arrays]()
     for (frame,) in items:
         objects, overlaps = [], []
         for z, plane in enumerate(planes_of(run, frame)):
@@ -101,9 +101,9 @@ def link_slices(run: Run, items: Sequence[WorkItem]) -> Arrays:
                 overlaps.append(table_in(found, f"{shard}/{plane}/overlaps"))
         table, pairs = grouped(objects, ("label",)), grouped([part for part in overlaps if part], ("a", "b"))
         made = _joined(run, table, pairs)
-        put(run.scratch, volumes_name(frame), made)
+        joined[volumes_name(frame)] = made
         counts.append(len(made["faces_z"]))
-    return {"count": np.array(counts)}
+    return Made(columns={"count": np.array(counts)}, objects=joined)
 
 
 def _joined(run: Run, table: Table, pairs: Table) -> Arrays:

@@ -7,6 +7,7 @@ no open handle. Names are taken literally: nothing in them is a pattern.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -278,9 +279,12 @@ def _write_local(path: str, data: bytes, *, flush: bool) -> None:
 
 def _remove_local(path: str) -> None:
     while os.path.isdir(path):
-        # Another process may delete the same files.
-        with contextlib.suppress(FileNotFoundError):
+        # Another process may delete the same files; an overtaken one writes into the folder until it notices.
+        try:
             shutil.rmtree(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
 
 
 def _remove_objects(system: AbstractFileSystem, path: str, keys: Sequence[str]) -> None:
