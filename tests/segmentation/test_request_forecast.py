@@ -35,6 +35,13 @@ def no_checks_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "GLANCE_S", math.inf)
 
 
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forecast is of tasks each of which reads what another process has written, as on a cluster."""
+    monkeypatch.setattr(ownership, "RECENT_BYTES", 0)
+
+
+@pytest.mark.usefixtures("nothing_kept")
 @pytest.mark.parametrize(
     ("shape", "settings"),
     [
@@ -54,6 +61,19 @@ def test_requests_are_those_of_the_run(s3: dict[str, Any], shape: tuple[int, ...
     assert expected == {name: {key: n for key, n in entry.items() if key.isupper()} for name, entry in made.items()}
 
 
+def test_one_process_reads_nothing_back(s3: dict[str, Any]) -> None:
+    """Its own records and scratch objects: it makes fewer GETs than the forecast, and no others."""
+    image = written("s3://cells/read-back.zarr", blurred_noise((2, 270, 200)), options=s3)
+    run = planned(image, window_size=64, tile_size=50, task_px=25_000)
+    made = segment(run, blobs_model().networks, Target(store=image.url, name="cells")).io
+    expected = {name: dict(traffic.requests) for name, traffic in requests_of(run, steps_of(run), NOTHING).items()}
+    fewer = {name: entry.pop("GET", 0) - made[name].pop("GET", 0) for name, entry in expected.items()}
+    assert expected == {name: {key: n for key, n in entry.items() if key.isupper()} for name, entry in made.items()}
+    assert min(fewer.values()) >= 0
+    assert all(fewer[name] for name in ("decode", "row_groups", "join", "publish-0", "tables"))
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_bytes_are_near_those_of_the_run_and_prices_count_by_kind(tmp_path: Path) -> None:
     """The trial's tile and window stand in for all: within a third."""
     image = written(str(tmp_path / "movie.zarr"), blurred_noise((2, 256, 256)))

@@ -19,7 +19,7 @@ from cellscale.engine.ray_map import FanOut
 from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
-from cellscale.segmentation import join
+from cellscale.segmentation import join, ownership
 from cellscale.segmentation.executor import attempted, one_by_one
 from cellscale.storage.folder import Folder
 from tests.blobs import blobs_model, blurred_noise
@@ -294,7 +294,13 @@ def test_a_corrupt_chunk_ends_the_run_with_its_frame_and_changes_nothing(image: 
     assert snapshot(image.url) == before
 
 
-def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
+@pytest.mark.parametrize("kept", [0, 2**25])
+def test_lost_scratch_is_named_and_never_background(
+    image: NgffImage, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that keeps what it has written does not miss it."""
+    monkeypatch.setattr(ownership, "RECENT_BYTES", kept)
+
     @dataclass(frozen=True)
     class Losing:
         """Lose a window's maps after prediction."""
@@ -303,8 +309,14 @@ def test_lost_scratch_is_named_and_never_background(image: NgffImage) -> None:
             yield from one_by_one(work, shared, tasks, gpu=gpu)
             scratch_of(image, "cells").child("maps").remove()
 
+    settings: dict[str, Any] = {"window_size": 64, "tile_size": 100}
+    if kept:
+        segmented(image, "alone", **settings)
+        segmented(image, "cells", executor=Losing(), **settings)
+        assert equal(arrays(image, "cells"), arrays(image, "alone"))
+        return
     with pytest.raises(RunError, match=r"frame 0, slice 0, tile 0.*missing"):
-        segmented(image, "cells", executor=Losing(), window_size=64, tile_size=100)
+        segmented(image, "cells", executor=Losing(), **settings)
     assert list_labels(image.url) == ()
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from cellscale.errors import CellscaleError, ChangedError, DamagedError, InputError, OvertakenError
 from cellscale.segmentation.plan import Planned
 from cellscale.storage.folder import Folder
+from cellscale.storage.recent import Recent
 from cellscale.storage.together import both
 
 PLAN = "plan.json"
@@ -34,6 +35,10 @@ _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
 _ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
 GLANCE_S = 5.0
 """Least time between two checks of the plan by one process, s."""
+
+
+RECENT_BYTES = 2**25
+"""Most bytes of its own records and scratch objects that a process keeps: what it needs of them is not read back."""
 
 
 class Pace:
@@ -68,11 +73,13 @@ class Ownership:
     """Attempts that this one has replaced."""
     pace: Pace = field(default_factory=Pace, repr=False, compare=False)
     """Time of the last check by `glance`."""
+    recent: Recent = field(default_factory=lambda: Recent(RECENT_BYTES), repr=False, compare=False)
+    """What this process has written into the attempt's folder."""
 
     @property
     def scratch(self) -> Folder:
         """The attempt's folder."""
-        return self.home.child(self.attempt)
+        return dataclasses.replace(self.home.child(self.attempt), recent=self.recent)
 
     def check(self) -> None:
         """Raise OvertakenError if another driver has signed: the later driver continues, and cleans up at its end."""

@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from cellscale.storage.documents import parsed
 from cellscale.storage.errors import explained
 from cellscale.storage.json_text import json_text
 from cellscale.storage.reading import read_again
+from cellscale.storage.recent import Recent
 from cellscale.storage.s3 import is_s3, listed
 from cellscale.storage.traffic import request
 from cellscale.storage.urls import address, check_apart, file_system, is_local, local_path
@@ -46,6 +47,9 @@ class Folder:
     """URL of the folder."""
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Options for fsspec, see `options_for`."""
+    recent: Recent | None = field(default=None, repr=False, compare=False)
+    """Where what this process has written is kept, to be read again without a request; None: nowhere. Only for a folder
+    whose files are written once."""
 
     def _open(self, name: str = "") -> tuple[AbstractFileSystem, str]:
         with explained("open", self.url, self.storage_options):
@@ -54,7 +58,7 @@ class Folder:
 
     def child(self, name: str) -> Folder:
         """A folder in this one."""
-        return Folder(url=f"{self.url.rstrip('/')}/{name}", storage_options=self.storage_options)
+        return replace(self, url=f"{self.url.rstrip('/')}/{name}")
 
     def write(self, name: str, data: bytes, *, flush: bool = True) -> None:
         """Write a file whole.
@@ -70,6 +74,8 @@ class Folder:
                     durability.flush_folders([Path(path)], root=local_path(self.url))
             else:
                 system.pipe_file(path, data)
+        if self.recent is not None:
+            self.recent.keep(f"{self.url}/{name}", data)
 
     def update(self, name: str, change: Change) -> None:
         """Change a file that other processes may change at the same time, without losing any change.
@@ -101,6 +107,9 @@ class Folder:
 
     def read(self, name: str, *, start: int | None = None, stop: int | None = None) -> bytes | None:
         """Content of a file or of its bytes [start, stop), or None where there is none."""
+        kept = self.recent.find(f"{self.url}/{name}") if self.recent is not None else None
+        if kept is not None:
+            return kept[start:stop]
         system, path = self._open(name)
         with explained("read", f"{self.url}/{name}", self.storage_options):
             return read_again(lambda: compare_and_set.read(system, path, start=start, stop=stop))
@@ -145,6 +154,7 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Delete a file, if it exists."""
+        self._forget(name)
         system, path = self._open(name)
         absent = contextlib.suppress(FileNotFoundError)
         with explained("delete", f"{self.url}/{name}", self.storage_options), absent, request("DELETE"):
@@ -156,6 +166,7 @@ class Folder:
 
     def removal(self, inner: str = "") -> Callable[[], None]:
         """List the contents of the folder, or of an inner one, and return what deletes them with it, if it exists."""
+        self._forget(inner)
         system, path = self._open(inner)
         keys: list[str] = []
         with explained("list", path, self.storage_options):
@@ -170,6 +181,10 @@ class Folder:
                     _remove_objects(system, path, keys)
 
         return remove
+
+    def _forget(self, name: str) -> None:
+        if self.recent is not None:
+            self.recent.forget(f"{self.url}/{name}".rstrip("/"))
 
     def remove_empty(self) -> None:
         """Delete an empty local folder; elsewhere there are no empty folders."""
