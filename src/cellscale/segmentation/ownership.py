@@ -74,7 +74,7 @@ class Ownership:
     pace: Pace = field(default_factory=Pace, repr=False, compare=False)
     """Time of the last check by `glance`."""
     recent: Recent = field(default_factory=lambda: Recent(RECENT_BYTES), repr=False, compare=False)
-    """What this process has written into the attempt's folder."""
+    """Files that this process has written into the attempt's folder."""
 
     @property
     def scratch(self) -> Folder:

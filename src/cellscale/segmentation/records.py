@@ -31,7 +31,7 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a task has computed."""
+    """The results of a task, not yet stored."""
 
     columns: Arrays
     """Columns of its record."""

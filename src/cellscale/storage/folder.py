@@ -48,8 +48,8 @@ class Folder:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Options for fsspec, see `options_for`."""
     recent: Recent | None = field(default=None, repr=False, compare=False)
-    """Where what this process has written is kept, to be read again without a request; None: nowhere. Only for a folder
-    whose files are written once."""
+    """Keeps the files that this process has written, to read them again without a request; None: nothing is kept. Only
+    for a folder whose files are written once."""
 
     def _open(self, name: str = "") -> tuple[AbstractFileSystem, str]:
         with explained("open", self.url, self.storage_options):
