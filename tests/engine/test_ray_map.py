@@ -1,13 +1,16 @@
 """The bounded map: every task once, errors as values, storage errors tried again, a lost worker replaced."""
 
 import os
+import sys
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from ray.exceptions import RayError
 
+from cellscale.engine import ray_map
 from cellscale.engine.ray_map import FanOut
 from cellscale.errors import InputError
 
@@ -36,6 +39,22 @@ def test_every_task_ends_with_its_result_or_its_error(cluster: None, tmp_path: P
     assert results == {task: task // 2 for task in tasks if task != 3}
     attempts = Counter(int(file.name.partition("-")[0]) for file in tmp_path.iterdir())
     assert (attempts[3], attempts[4], attempts[6], attempts[8]) == (1, 3, 2, 1)
+
+
+def test_as_many_workers_are_warmed_as_there_are_tasks_and_processors(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        (tmp_path / uuid.uuid4().hex).touch()
+
+    ray_map._load()
+    assert "cellscale.segmentation.run" in sys.modules
+    monkeypatch.setattr(ray_map, "_load", load)
+    for tasks, warmed in ((0, 0), (1, 1), (50, 3)):
+        ray_map.warm_up(tasks)
+        # Tasks begin in their order: these two, on both processors, after the others.
+        list(FanOut()(lambda shared, task: time.sleep(0.1), None, [0, 1]))
+        assert len(list(tmp_path.iterdir())) == warmed
 
 
 def test_a_task_that_kills_its_worker_every_time_ends_with_an_error(cluster: None) -> None:

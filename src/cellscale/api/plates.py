@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Unpack
 from cellscale.api.files import imported
 from cellscale.api.request import Job, SegmentationKeywords, SegmentationOptions, segmentation_job, segmentation_options
 from cellscale.api.segmentation import SegmentationResult
-from cellscale.engine.ray_map import cluster
+from cellscale.engine.ray_map import cluster, warm_up
 from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.protocol import Networks
 from cellscale.models.model import Model, load_model
@@ -128,7 +128,9 @@ def segment_plate(
     )
     with nullcontext() if backend == "serial" or not jobs else cluster(address):
         if backend == "ray" and jobs:
-            place = next(iter(jobs.values())).place()
+            first = next(iter(jobs.values()))
+            warm_up(len(jobs), first.engine.cpus)
+            place = first.place()
             jobs = {name: job.placed(place) for name, job in jobs.items()}
         checked = _for_each(jobs, lambda name, job: _finished(job), outcomes)
         finished = {name: found for name, found in checked.items() if found}

@@ -10,14 +10,14 @@ from typing import Any, Literal, Unpack
 
 from cellscale.api.files import check_not_source, imported
 from cellscale.api.request import PlanKeywords, SegmentationKeywords, segmentation_job, segmentation_options
-from cellscale.engine.ray_map import cluster
+from cellscale.engine.ray_map import cluster, warm_up
 from cellscale.models.model import Model, load_model
 from cellscale.ngff import upsampling
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
-from cellscale.segmentation.forecast import Forecast, forecast
+from cellscale.segmentation.forecast import Forecast, forecast, steps_of
 from cellscale.segmentation.plan import for_one_worker
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
@@ -108,7 +108,9 @@ def segment(
     job = segmentation_job(image, loaded, chosen)
     about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
     with nullcontext() if backend == "serial" else cluster(address):
-        job = job if backend == "serial" else job.placed(job.place())
+        if backend == "ray":
+            warm_up(max(map(len, steps_of(job.run))), job.engine.cpus)
+            job = job.placed(job.place())
         found = run_segmentation(
             for_one_worker(job.run) if backend == "serial" else job.run,
             job.model.networks,

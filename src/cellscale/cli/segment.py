@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import click
@@ -17,6 +19,7 @@ from cellscale.cli.terminal import (
     byte_count,
     counted,
     duration,
+    early_ray,
     one_line,
     out,
     progress,
@@ -86,16 +89,18 @@ def segment_command(quiet: bool, /, image: str, as_json: bool, serial: bool, wel
     A plate, or another collection of images, is one job: each image gets its layer. A file or folder that `import`
     reads is imported into the store OUTPUT first; several images become a collection.
     """
-    from cellscale import sources
-    from cellscale.api.files import several_images_in
+    with early_ray(options["address"], serial=serial):
+        from cellscale import sources
+        from cellscale.api.files import several_images_in
 
-    foreign = sources.is_source(image) and not wells
-    several = several_images_in(image) if foreign else several_images(image, wells, options)
-    with progress(quiet) as show:
-        common: dict[str, Any] = {"backend": backend(serial), "on_progress": show, "on_status": show.note, **options}
-        result = (
-            cellscale.segment_plate(image, wells=wells, **common) if several else cellscale.segment(image, **common)
-        )
+        foreign = sources.is_source(image) and not wells
+        several = several_images_in(image) if foreign else several_images(image, wells, options)
+        with progress(quiet) as show:
+            common: dict[str, Any] = {"backend": backend(serial), "on_progress": show, "on_status": show.note}
+            work: Callable[..., Any] = cellscale.segment
+            if several:
+                work = partial(cellscale.segment_plate, wells=wells)
+            result = work(image, **common, **options)
     if as_json:
         click.echo(json_text(result.to_dict(), indent=1))
     if isinstance(result, cellscale.PlateResult):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -150,6 +151,26 @@ ray_options = (
     click.option("--address", help="Address of a Ray cluster. [default: RAY_ADDRESS, or a Ray started locally]"),
     click.option("--serial", is_flag=True, help="Run in this process, without Ray."),
 )
+
+
+@contextmanager
+def early_ray(address: str | None, *, serial: bool) -> Iterator[None]:
+    """Connect to a Ray cluster that runs already, before the modules of a command are loaded.
+
+    Its workers load theirs meanwhile. A Ray that has to be started waits until the command has checked its arguments.
+    """
+    if serial or (address or os.environ.get("RAY_ADDRESS") or "local") == "local":
+        yield
+        return
+    from cellscale.engine.ray_map import cluster, warm_up
+
+    with cluster(address):
+        warm_up(EARLY_WORKERS)
+        yield
+
+
+EARLY_WORKERS = 2
+"""Workers that load their modules before the number of tasks is known."""
 
 
 def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
