@@ -110,7 +110,7 @@ def _home(image: NgffImage, output: str | None, version: str | None) -> tuple[St
         return store, wanted
     if node.kind == "array":
         raise InputError(f"{store.url} is a Zarr array; labels go into a group.")
-    there = "0.4" if node.zarr_format == 2 else "0.5"
+    there = node.format_version
     if version not in (None, there):
         raise InputError(
             f"{store.url} is OME-Zarr {there}; a layer in version {version} does not fit. Use another --output."

@@ -73,6 +73,11 @@ class Node:
         named = [_text(place.get("version")) for place in places if isinstance(place, Mapping)]
         return next((version for version in named if version), None)
 
+    @property
+    def format_version(self) -> str:
+        """The NGFF version that goes with the node's Zarr format."""
+        return "0.4" if self.zarr_format == 2 else "0.5"
+
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
@@ -114,7 +119,7 @@ def read_node(store: Store, version: str | None = None) -> Node | None:
 def checked_version(node: Node, url: str) -> str:
     """The version of a node, "0.4" or "0.5"; InputError for any other."""
     version = node.version or ("0.4" if node.zarr_format == 2 else "none")
-    expected = "0.4" if node.zarr_format == 2 else "0.5"
+    expected = node.format_version
     # Releases before the final one, and SpatialData's own ("0.5-dev-spatialdata"), write the same documents.
     if version.partition("-")[0] == expected:
         return expected

@@ -61,7 +61,7 @@ class OldLayer:
         """Delete its data, then its documents, unless these describe a newer layer by now."""
         delete_parts(self.group, self.parts)
         if self.node is not None:
-            update_group(self.group, "0.4" if self.node.zarr_format == 2 else "0.5", self._without_documents)
+            update_group(self.group, self.node.format_version, self._without_documents)
         self.group.folder.remove_empty()
 
     def _without_documents(self, node: Node | None) -> Mapping[str, Any] | None:
@@ -114,7 +114,7 @@ def claimed(place: Place) -> str:
             "".join(others[:1]), "no image"
         )
         raise ExistsError(f"{url} is {kind}; it is not overwritten by an image. Choose another destination.")
-    there = "0.4" if node.zarr_format == 2 else "0.5"
+    there = node.format_version
     if there != place.version:
         raise InputError(
             f"{url} is OME-Zarr {there}; an image of version {place.version} cannot replace it. "
