@@ -140,6 +140,7 @@ def table_writer(output: str) -> Writer:
             return streams[form](tables, stream, output)
 
     def annotated(tables: Iterable[pa.Table], layer: str, storage_options: Mapping[str, Any] | None) -> int:
+        """Write the tables as AnnData; return the number of rows."""
         data = annotated_data(pa.concat_tables(alike(tables, output)), layer)
         if form == ".zarr":
             with new_folder(output) as folder:

@@ -122,6 +122,7 @@ def _claim(tables: Store, layer: LabelLayer, name: str, columns: Iterable[str], 
         raise made_by_others
 
     def changed(node: Node | None) -> Mapping[str, Any]:
+        """Return the attributes of the table's group; refuse what another program has written."""
         empty = node is None or (not node.attributes and not group.folder.names() - {*DOCUMENTS})
         if not empty and described_layer(node) is None:
             raise made_by_others
