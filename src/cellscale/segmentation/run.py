@@ -202,10 +202,11 @@ def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: d
     report.reached = dict(sum(reached, Counter[str]()))
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
+    # Before the place is claimed: an overtaken driver must not take it from the owner.
+    steps.owner.check()
     planes_z = 1 if run.settings.z_mode == "max_projection" else run.image.size("z")
     metadata = layer_metadata(run, model, report.failed_regions)
-    stage = partial(staged, run, target, steps.owner.attempt, metadata, planes_z, begun=steps.begun)
-    _, layer = both(steps.owner.check, stage)
+    layer = staged(run, target, steps.owner.attempt, metadata, planes_z, begun=steps.begun)
     seams = _write_layer(steps, Publication(run=run, layer=layer, level=0, earlier=earlier, volumes=linked))
     report.seams = layer_quality(seams)
     return layer
