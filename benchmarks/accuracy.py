@@ -172,6 +172,8 @@ def main() -> None:
         return
     if given.method is None or given.data is None:
         parser.error("name a method and a data set, or a --table")
+    if given.steps == 0 and not given.init_from:
+        parser.error("--steps 0 only chooses the thresholds of a model: name it with --init-from")
     for seed in map(int, given.seeds.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             words = (given.method, given.data, given.split or DATA[given.data].split, str(seed))

@@ -176,21 +176,12 @@ def border_table(labels: NDArray[np.int32], relief: NDArray[np.uint8], *, core: 
 
 
 @kernel
-def _least(labels: NDArray[np.int32], relief: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
-    """Lower `out` (count,) to the least height of each fragment."""
+def _least(labels: NDArray[np.int32], values: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
+    """Lower `out` (count,) to the least value of each fragment."""
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             if labels[y, x] > 0:
-                out[labels[y, x] - 1] = min(out[labels[y, x] - 1], relief[y, x])
-
-
-@kernel
-def _greatest(labels: NDArray[np.int32], values: NDArray[np.uint8], out: NDArray[np.int64]) -> None:
-    """Raise `out` (count,) to the greatest value of each fragment."""
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            if labels[y, x] > 0:
-                out[labels[y, x] - 1] = max(out[labels[y, x] - 1], values[y, x])
+                out[labels[y, x] - 1] = min(out[labels[y, x] - 1], values[y, x])
 
 
 def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width: int) -> tuple[Table, Table]:
@@ -221,8 +212,9 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
     if fragments.probability is not None:
         certain = np.ascontiguousarray(fragments.probability[core.slices])
         nodes["probability"] = np.bincount(owned.ravel(), certain.ravel(), count + 1)[1:].astype(np.int64)
-        nodes["peak"] = np.zeros(count, np.int64)
-        _greatest(owned, certain, nodes["peak"])
+        doubt = np.full(count, 255)
+        _least(owned, 255 - certain, doubt)
+        nodes["peak"] = 255 - doubt
     if fragments.relief is None:
         none = np.zeros((0, 0), np.int32)
         return nodes, border_table(none, none.astype(np.uint8), core=(0, 0, 0, 0))

@@ -35,8 +35,6 @@ _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
 _ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
 GLANCE_S = 5.0
 """Least time between two checks of the plan by one process, s."""
-
-
 RECENT_BYTES = 2**25
 """Most bytes of its own records and scratch objects that a process keeps: what it needs of them is not read back."""
 
