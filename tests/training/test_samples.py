@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing.queues
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +231,24 @@ def test_a_script_needs_no_guard_around_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
     assert (done.stdout.splitlines(), done.stderr) == (["begun", "2 True"], "")
+
+
+@pytest.mark.parametrize("read", [1, 2, 3])
+def test_loaders_that_ended_leave_no_thread_behind(read: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that still frees its queue while the interpreter ends leaves a semaphore behind."""
+    feed = multiprocessing.queues.Queue._feed  # type: ignore[attr-defined]
+
+    def slow(*args: Any) -> None:
+        feed(*args)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(multiprocessing.queues.Queue, "_feed", staticmethod(slow))
+    before = threading.enumerate()
+    settings = dataclasses.replace(SETTINGS, loader_workers=1)
+    samples = batches(Samples(load_method("dwm", depth=1), FRAMES, settings), settings, first=0, stop=2)
+    assert len(list(islice(samples, read))) == min(read, 2)
+    samples.close()  # type: ignore[attr-defined]
+    assert [thread for thread in threading.enumerate() if thread not in before] == []
 
 
 class Noted(list[Any]):

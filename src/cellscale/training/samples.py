@@ -196,12 +196,21 @@ def batches(
         worker_init_fn=_quiet if workers else None,
         prefetch_factor=4 if workers else None,
     )
+    before = threading.enumerate()
     with _without_main():
         found = iter(loader)
-    for batch in found:
-        if isinstance(batch, CellscaleError):
-            raise batch
-        yield batch
+    feeders = [thread for thread in threading.enumerate() if thread not in before]
+    try:
+        for batch in found:
+            if isinstance(batch, CellscaleError):
+                raise batch
+            yield batch
+    finally:
+        del found  # ends the loader processes
+        # torch does not wait for the threads that fill its queues. One that frees its semaphore while the interpreter
+        # ends is stopped halfway, and Python then warns of a leak.
+        for thread in feeders:
+            thread.join()
 
 
 def _quiet(worker: int) -> None:
