@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from annotated import DATA, Pairs, parts
+from cellscale.api.calibration import CalibrationSettings, fit_thresholds
 from cellscale.methods import load_method
 from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Method
@@ -58,15 +59,6 @@ def by_size(pairs: Pairs) -> tuple[list[Pairs], tuple[float, ...]]:
     return list(groups.values()), tuple(round(weight, 3) for weight in weights)
 
 
-def tuned(model: Model, choose: Pairs, settings: TrainingSettings) -> Model:
-    """The model with thresholds chosen again on these images, from the settings that its method now has."""
-    device, precision = str(device_of(settings.device)), settings.precision
-    flips = settings.test_time_flips
-    pairs = predicted(model.method, model.networks, choose, device=device, precision=precision, flips=flips)
-    method = model.method.calibrate(pairs)
-    return replace(model, method=method, training=model.training | {"validation": scored(method, pairs)})
-
-
 def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     """Train with a seed into the folder `kept` and score the test frames."""
     split = given.split or DATA[given.data].split
@@ -79,7 +71,8 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
         sets, weights = by_size(learn)
         settings = replaced(settings, {"dataset_weights": weights})
     if start and given.steps == 0:
-        model = tuned(replace(start, method=method), choose, settings)
+        how = CalibrationSettings(precision=settings.precision, test_time_flips=settings.test_time_flips)
+        model = fit_thresholds(replace(start, method=method), [choose], how)
         save_model(model, kept)
     else:
         model = train(
@@ -104,7 +97,7 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
         "method": given.method,
         "set": " ".join(given.settings),
         "start": given.init_from or "",
-        "steps": settings.steps,
+        "steps": 0 if given.steps == 0 else settings.steps,
         "batch_size": settings.batch_size,
         "crop": settings.crop,
         "width": flat(model.method).get("unet.width", flat(model.method).get("width")),

@@ -21,6 +21,7 @@ ORDER = (
     "train",
     "load_model",
     "save_model",
+    "calibrate",
     "plan",
     "segment",
     "prepare",

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "import_images": "cellscale.api.data:import_images",
     "train": "cellscale.api.training:train",
+    "calibrate": "cellscale.api.calibration:calibrate",
     "SegmentationResult": "cellscale.api.segmentation:SegmentationResult",
     "Forecast": "cellscale.segmentation.forecast:Forecast",
     "Scores": "cellscale.metrics.result:Scores",
@@ -70,6 +71,7 @@ __all__ = [
     "SegmentationResult",
     "TrackingResult",
     "__version__",
+    "calibrate",
     "demo",
     "doctor",
     "draw_lineage",

@@ -3,6 +3,7 @@
 from cellscale.api.arrays import save_image as save_image
 from cellscale.api.arrays import save_labels as save_labels
 from cellscale.api.arrays import segment_array as segment_array
+from cellscale.api.calibration import calibrate as calibrate
 from cellscale.api.data import import_images as import_images
 from cellscale.api.data import synthesize as synthesize
 from cellscale.api.demo import demo as demo
@@ -54,6 +55,7 @@ __all__ = [
     "SegmentationResult",
     "TrackingResult",
     "__version__",
+    "calibrate",
     "demo",
     "doctor",
     "draw_lineage",

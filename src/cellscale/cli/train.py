@@ -1,7 +1,8 @@
-"""Commands around training: methods, models, train."""
+"""Commands around training: methods, models, train, calibrate."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from cellscale.cli.terminal import (
     trust_model,
     with_options,
 )
+from cellscale.settings.fields import flat
 from cellscale.storage.json_text import json_text
 
 
@@ -86,9 +88,40 @@ def train_command(
     if as_json:
         click.echo(json_text({"model": options["output"], **model.training}, indent=1))
         return
-    for name, value in model.training.get("validation", {}).items():
-        out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")
+    _show(model.training.get("validation", {}))
     out.print(f"Model: {options['output']}")
 
 
-COMMANDS = (methods_command, models_command, train_command)
+@click.command("calibrate")
+@click.argument("model")
+@click.argument("data", nargs=-1)
+@click.option("--output", required=True, help="Folder of the new model, any fsspec URL.")
+@click.option("--layer", default="truth", show_default=True, help="Label layer with the ground truth.")
+@click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all that have labels]")
+@settings_option
+@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@as_json
+@trust_model
+@storage_options
+def calibrate_command(model: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Write MODEL with other thresholds: fitted on OME-Zarr images DATA that have label layers, or given by --set."""
+    given = cellscale.load_model(model, options["storage_options"], trust=options["trust"])
+    made = cellscale.calibrate(given, list(data), **options)
+    before, after = flat(given.method), flat(made.method)
+    scores = made.training["validation"]
+    if as_json:
+        click.echo(json_text({"model": options["output"], "settings": after, "validation": scores}, indent=1))
+        return
+    for name, value in after.items():
+        if value != before[name]:
+            out.print(f"{name}: {before[name]} → {value}")
+    _show(scores)
+    out.print(f"Model: {options['output']}")
+
+
+def _show(scores: Mapping[str, float]) -> None:
+    for name, value in scores.items():
+        out.print(f"validation {name}: {value:.4f}" if isinstance(value, float) else f"validation {name}: {value}")
+
+
+COMMANDS = (methods_command, models_command, train_command, calibrate_command)

@@ -29,6 +29,7 @@ from cellscale.methods.parts.contour_classes import CLASSES, MAPS, Contours, con
 from cellscale.methods.parts.decoding import large_enough
 from cellscale.methods.parts.tuning import minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
 
 Plane = NDArray[np.floating[Any]]
@@ -137,7 +138,7 @@ class PixelForest:
     join: ClassVar[Literal["links", "anchors"]] = "links"
     whole: ClassVar[Literal["exact", "windowed"]] = "exact"
     maps: ClassVar[tuple[str, ...]] = MAPS
-    scales: tuple[float, ...] = (0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
+    scales: tuple[float, ...] = setting((0.7, 1.0, 1.6, 3.5, 5.0, 10.0), trained=True)
     """σ of the filters, px."""
     trees: int = 100
     """Trees of the forest."""
@@ -149,7 +150,7 @@ class PixelForest:
     """Pixels drawn from each batch, the same number of each class as long as there are enough."""
     contours: Contours = field(default_factory=Contours)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, trained=True)
     """Number of image channels."""
 
     def __post_init__(self) -> None:

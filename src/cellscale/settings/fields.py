@@ -22,7 +22,7 @@ _LONGEST = 10_000
 _NEVER: Any = object()
 
 
-def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False) -> Any:
+def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False, trained: bool = False) -> Any:
     """Make a dataclass field with an immutable default and metadata.
 
     Parameters
@@ -33,8 +33,10 @@ def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False) -> Any:
         For a setting that is newer than saved models may be: the value that they were trained with.
     fitted : bool
         Whether the default means that the value is fitted on training frames. Another training fits it anew.
+    trained : bool
+        Whether a trained model is of use with this value alone, although its networks have room for others.
     """
-    metadata = {"fitted": fitted} | ({} if before is _NEVER else {"before": before})
+    metadata = {"fitted": fitted, "trained": trained} | ({} if before is _NEVER else {"before": before})
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,6 +71,23 @@ def unfitted(value: T) -> T:
     """Return a dataclass with all values that are fitted on training frames back at their defaults."""
     fields = _described(value)
     return replaced(value, {name: field.default for name, field in fields.items() if field.metadata.get("fitted")})
+
+
+def check_trained(before: Any, after: Any) -> None:
+    """Refuse a trained model's settings where they change one that it is of use with alone.
+
+    Raises
+    ------
+    InputError
+        With the name of the setting.
+    """
+    old, new = flat(before), flat(after)
+    for name, field in _described(after).items():
+        if field.metadata.get("trained") and new[name] != old[name]:
+            raise InputError(
+                f"Setting {name!r} is {new[name]}; the model was trained with {old[name]} and is of use with no other. "
+                "Omit it, or train a model."
+            )
 
 
 def flat(value: Any) -> dict[str, Any]:

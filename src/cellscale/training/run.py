@@ -29,7 +29,7 @@ from cellscale.training.resume_state import Claim, claim
 from cellscale.training.samples import Samples, batch_of, batches
 from cellscale.training.settings import TrainingSettings
 from cellscale.training.task import TrainingTask
-from cellscale.training.validation import Inference, held_out_tiles, predictions, scored, tuning_tiles
+from cellscale.training.validation import Inference, calibrated, held_out_tiles, predictions, scored
 from cellscale.training.workers import Workers
 from cellscale.types import Box, Labels, Prediction
 
@@ -135,13 +135,8 @@ class Training:
         """Calibrate thresholds on the held-out frames; return the method and its scores on them."""
         if self.held_out is None:
             return self.method, {}
-        tiles = held_out_tiles(self.held_out.frames)
-        chosen = tuning_tiles(tiles)
-        pairs = list(self.predictions(self.held_out, chosen, self.networks))
-        method = self.method.calibrate(pairs)
-        return method, scored(
-            method, pairs if chosen == tiles else self.predictions(self.held_out, tiles, self.networks)
-        )
+        crops = self.held_out
+        return calibrated(self.method, crops.frames, lambda tiles: self.predictions(crops, tiles, self.networks))
 
     def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Calibrate thresholds on the held-out frames and save the model."""
@@ -258,7 +253,9 @@ def _begun(
         networks=networks,
         data=frames,
         seen=seen,
-        held_out=_crops(task.held_out, method, settings) if task.held_out is not None and workers.rank == 0 else None,
+        held_out=held_out_crops(task.held_out, method, settings.ignore_label)
+        if task.held_out is not None and workers.rank == 0
+        else None,
         validates=task.held_out is not None,
         settings=settings,
         device=device,
@@ -312,10 +309,10 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
     begin_with(init_from, method.networks())
 
 
-def _crops(frames: Joined, method: Method, settings: TrainingSettings) -> Crops:
-    """The validation frames, whose statistics are computed once, before the first step."""
-    seen = frame_statistics(frames, method.intensity, settings.ignore_label, Workers())
-    return Crops(frames, method.intensity, 0, ignore_label=settings.ignore_label, seen=seen)
+def held_out_crops(frames: Joined, method: Method, ignore_label: int) -> Crops:
+    """The validation frames, whose statistics are computed once."""
+    seen = frame_statistics(frames, method.intensity, ignore_label, Workers())
+    return Crops(frames, method.intensity, 0, ignore_label=ignore_label, seen=seen)
 
 
 def fitted_to(

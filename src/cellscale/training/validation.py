@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,19 @@ def predicted(
     crops = Crops(frames, method.intensity, 0, ignore_label=ignore_label)
     how = Inference(device=device, precision=precision, flips=flips)
     return list(predictions(method, networks, crops, held_out_tiles(crops.frames), how))
+
+
+def calibrated(
+    method: Method,
+    frames: StoredFrames,
+    predict: Callable[[Sequence[tuple[int, Box]]], Iterator[tuple[Prediction, Labels]]],
+) -> tuple[Method, dict[str, float]]:
+    """Fit the method's thresholds on held-out frames, whose tiles `predict` predicts; return it and its scores."""
+    tiles = held_out_tiles(frames)
+    chosen = tuning_tiles(tiles)
+    pairs = list(predict(chosen))
+    fitted = method.calibrate(pairs)
+    return fitted, scored(fitted, pairs if chosen == tiles else predict(tiles))
 
 
 def scored(method: Method, pairs: Iterable[tuple[Prediction, Labels]]) -> dict[str, float]:

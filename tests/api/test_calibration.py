@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import cellscale
+from cellscale.cli.main import cli
+from cellscale.errors import CellscaleError, ExistsError, InputError, MissingError
+from cellscale.methods import settings_of
+from cellscale.methods.parts.tuning import NOISE
+from cellscale.models.model import digest, tensors
+
+CHEAP: dict[str, Any] = {"trees": 10, "leaves": 30, "scales": [1.0, 2.0], "crop": 64, "loader_workers": 0}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A time-lapse of four frames, and a model calibrated on its last frame."""
+    folder = tmp_path_factory.mktemp("calibration")
+    cellscale.synthesize(folder / "movie.zarr", shape=(4, 128, 128), cells=20)
+    chosen = {"frames": (0, 3), "validation_frames": (3, 4), "settings": CHEAP, "backend": "serial"}
+    cellscale.train("pixel-forest", [folder / "movie.zarr"], output=folder / "model", **chosen)
+    return folder
+
+
+def test_settings_alone_change_nothing_else(work: Path, tmp_path: Path) -> None:
+    given = cellscale.load_model(work / "model")
+    made = cellscale.calibrate(work / "model", settings={"minimum_area": 10_000}, output=tmp_path / "m")
+    assert settings_of(made.method) == settings_of(given.method) | {"contours.minimum_area": 10_000}
+    assert made.training["calibrated_from"] == digest(given)
+    assert (made.training["validation"], made.training["steps"]) == ({}, given.training["steps"])
+    read = cellscale.load_model(tmp_path / "m")
+    assert digest(read) == digest(made)
+    for key, value in tensors(given.networks).items():
+        torch.testing.assert_close(tensors(read.networks)[key], value, rtol=0, atol=0)
+    # As a user applies it: no object is as large as that.
+    found = cellscale.segment(work / "movie.zarr", model=tmp_path / "m", layer="large", backend="serial")
+    assert found.cells == 0
+
+
+def test_thresholds_are_fitted_on_annotated_frames(work: Path, tmp_path: Path) -> None:
+    given = cellscale.load_model(work / "model")
+    spoilt = cellscale.calibrate(given, settings={"minimum_area": 900}, output=tmp_path / "spoilt")
+    asked: dict[str, Any] = {"data": [work / "movie.zarr"], "frames": (3, 4)}
+    made = cellscale.calibrate(tmp_path / "spoilt", **asked, output=tmp_path / "mended")
+    assert made.training["validation_frames"] == 1
+    best, found = given.training["validation"], made.training["validation"]
+    assert found["seg"] + found["f1"] >= best["seg"] + best["f1"] - 2 * NOISE
+    assert settings_of(made.method)["contours.minimum_area"] < 900
+    # On the frame that the training held out there is nothing better than what it found there.
+    same = cellscale.calibrate(given, **asked, output=tmp_path / "same")
+    assert (settings_of(same.method), same.training["validation"]) == (settings_of(given.method), best)
+    assert settings_of(spoilt.method) != settings_of(given.method)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({}, InputError, "Nothing to change"),
+        ({"settings": {"trees": 12}}, InputError, "has other networks than these settings"),
+        (
+            {"settings": {"scales": [1.0, 3.0]}},
+            InputError,
+            r"'scales' is \(1.0, 3.0\); the model was trained with \(1.0",
+        ),
+        ({"settings": {"minimum_aera": 8}}, MissingError, "minimum_area"),
+        ({"settings": {"steps": 8}}, MissingError, "steps"),
+        ({"data": "movie.zarr"}, InputError, r"expected a list: data=\["),
+        ({"data": ["movie.zarr"], "layer": "truht"}, MissingError, "truht"),
+        ({"data": ["movie.zarr"], "frames": (2, 9)}, CellscaleError, "9"),
+        ({"data": ["movie.zarr"], "settings": {"device": "gpu"}}, InputError, "device"),
+        ({"data": ["movie.zarr"], "output": "movie.zarr/model"}, InputError, "movie.zarr"),
+        ({"settings": {"minimum_area": 8}, "output": "model"}, ExistsError, "holds a model"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused_and_leaves_nothing(
+    asked: dict[str, Any], error: type[Exception], message: str, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(work)
+    before = sorted((path, path.stat().st_mtime_ns) for path in work.rglob("*"))
+    with pytest.raises(error, match=message):
+        cellscale.calibrate("model", **{"output": "refused", **asked})
+    assert sorted((path, path.stat().st_mtime_ns) for path in work.rglob("*")) == before
+
+
+def test_the_command_says_what_changed(work: Path, tmp_path: Path) -> None:
+    words = ("calibrate", str(work / "model"), "--set", "minimum_area=77", "--output", str(tmp_path / "m"))
+    done = CliRunner().invoke(cli, words)
+    given = settings_of(cellscale.load_model(work / "model").method)
+    old = given["contours.minimum_area"]
+    assert done.output.splitlines() == [f"contours.minimum_area: {old} → 77", f"Model: {tmp_path / 'm'}"]
+    again = CliRunner().invoke(cli, (*words, str(work / "movie.zarr"), "--frames", "3:4", "--overwrite", "--json"))
+    told, made = json.loads(again.output), cellscale.load_model(tmp_path / "m")
+    assert (told["settings"], told["validation"]) == (settings_of(made.method), made.training["validation"])
