@@ -84,7 +84,7 @@ def calibrate(
     Raises
     ------
     CellscaleError
-        For neither data nor settings, a setting that needs another training, data that do not fit, or an existing model.
+        For neither data nor settings, settings that need another training, data that do not fit, or an existing model.
 
     Examples
     --------
