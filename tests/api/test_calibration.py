@@ -23,7 +23,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A time-lapse of four frames, and a model calibrated on its last frame."""
     folder = tmp_path_factory.mktemp("calibration")
     cellscale.synthesize(folder / "movie.zarr", shape=(4, 128, 128), cells=20)
-    chosen = {"frames": (0, 3), "validation_frames": (3, 4), "settings": CHEAP, "backend": "serial"}
+    chosen: dict[str, Any] = {"frames": (0, 3), "validation_frames": (3, 4), "settings": CHEAP, "backend": "serial"}
     cellscale.train("pixel-forest", [folder / "movie.zarr"], output=folder / "model", **chosen)
     return folder
 
