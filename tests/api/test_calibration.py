@@ -88,6 +88,15 @@ def test_what_cannot_be_calibrated_is_refused_and_leaves_nothing(
     assert sorted((path, path.stat().st_mtime_ns) for path in work.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["minimum_area", "contours.minimum_area", "method.minimum_area"])
+def test_a_segmentation_says_where_a_models_settings_are_changed(name: str, work: Path) -> None:
+    asked: dict[str, Any] = {"model": work / "model", "layer": "refused", "backend": "serial"}
+    with pytest.raises(
+        InputError, match=r"one of the model.*`cellscale calibrate MODEL --set (contours\.)?minimum_area=…"
+    ):
+        cellscale.segment(work / "movie.zarr", **asked, settings={name: 9})
+
+
 def test_the_command_says_what_changed(work: Path, tmp_path: Path) -> None:
     words = ("calibrate", str(work / "model"), "--set", "minimum_area=77", "--output", str(tmp_path / "m"))
     done = CliRunner().invoke(cli, words)

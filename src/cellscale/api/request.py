@@ -7,12 +7,13 @@ file, then the default.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from cellscale.engine.placement import Placement, placement
 from cellscale.engine.ray_map import FanOut
+from cellscale.errors import InputError
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
@@ -147,6 +148,7 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     loaded = model if isinstance(model, Model) else load_model(model, storage, trust=options.trust)
     opened = fitting(open_image(image, storage_options=storage), options.level, loaded.pixel_size_um)
     fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
+    _check_apart_from_model(options.settings or {}, fields, loaded)
     read = read_config(options.config, options.settings or {}, fields)
     settings = replaced(Settings(), {**read.section("segmentation"), **_explicit(options)})
     span = chosen_frames(options.frames or settings.frames, opened.size("t"), image)
@@ -156,6 +158,17 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     engine = replaced(FanOut(), read.section("engine"))
     run = plan(opened, loaded, settings, scratch)
     return Job(run=run, model=loaded, target=target, engine=engine, settings=settings)
+
+
+def _check_apart_from_model(given: Iterable[str], fields: Mapping[str, Iterable[str]], model: Model) -> None:
+    """Refuse settings that belong to the model: a layer's model names all that decided its labels."""
+    own = set(names_of(model.method)).difference(*fields.values())
+    for name in given:
+        if name.removeprefix("method.") in own:
+            raise InputError(
+                f"Setting {name!r} is one of the model, which has its own value. "
+                f"Change it with `cellscale calibrate MODEL --set {name.removeprefix('method.')}=… --output NEW`."
+            )
 
 
 def _explicit(options: SegmentationOptions) -> dict[str, Any]:
