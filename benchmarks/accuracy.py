@@ -71,7 +71,7 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
         sets, weights = by_size(learn)
         settings = replaced(settings, {"dataset_weights": weights})
     if start and given.steps == 0:
-        how = CalibrationSettings(precision=settings.precision, test_time_flips=settings.test_time_flips)
+        how = replaced(CalibrationSettings(), {name: getattr(settings, name) for name in flat(CalibrationSettings())})
         model = fit_thresholds(replace(start, method=method), [choose], how)
         save_model(model, kept)
     else:

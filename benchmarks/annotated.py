@@ -13,6 +13,7 @@ import tifffile
 from scipy import ndimage
 from skimage.measure import block_reduce
 
+from cellscale.training.settings import TrainingSettings
 from cellscale.types import Labels
 
 Pairs = list[tuple[np.ndarray, Labels]]
@@ -88,6 +89,13 @@ DATA = {
     "dsb-dense": DataSet(read=lambda folder: nuclei(folder, dense), split=tenths(114)),
 }
 """By name; `dsb` are all images of DSB2018-fluo, `dsb-dense` those with crowded nuclei."""
+
+
+def table_training(steps: int, seed: int, crop: int) -> TrainingSettings:
+    """Settings of a training for a table: one thread, no loader process, no validation before the end."""
+    return TrainingSettings(
+        steps=steps, seed=seed, crop=crop, threads=1, loader_workers=0, validate_every=10**6, device="cpu"
+    )
 
 
 def parts(pairs: Pairs, split: str) -> tuple[Pairs, Pairs, Pairs]:

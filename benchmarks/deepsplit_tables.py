@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from annotated import DATA, Pairs, parts
+from annotated import DATA, Pairs, parts, table_training
 from cellscale.methods import load_method
 from cellscale.methods.parts.tuning import searched
 from cellscale.methods.protocol import Method
@@ -117,15 +117,7 @@ def main() -> None:
             known = {"data": given.data, "run": title, "seed": seed}
             if any(known.items() <= line.items() for line in lines):
                 continue
-            settings = TrainingSettings(
-                steps=given.steps * (2 if title.startswith("cumulative") else 1),
-                seed=seed,
-                crop=given.crop,
-                threads=1,
-                loader_workers=0,
-                validate_every=10**6,
-                device="cpu",
-            )
+            settings = table_training(given.steps * (2 if title.startswith("cumulative") else 1), seed, given.crop)
             lines.append(known | measured(title, data, settings, shape))
             with given.output.open("a") as output:
                 output.write(json.dumps(lines[-1]) + "\n")

@@ -17,11 +17,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from annotated import DATA, Pairs, parts
+from annotated import DATA, Pairs, parts, table_training
 from cellscale.methods import load_method
 from cellscale.methods.protocol import Method
 from cellscale.settings.fields import replaced
-from cellscale.training.run import TrainingSettings, train
+from cellscale.training.run import train
 from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
 
@@ -68,15 +68,6 @@ def measured(
     learn, choose, test = data
     name, changes = TRAININGS[title]
     shape = {} if name == "l2s" else {"width": given.width}
-    settings = TrainingSettings(
-        steps=given.steps,
-        seed=seed,
-        crop=given.crop,
-        threads=1,
-        loader_workers=0,
-        validate_every=10**6,
-        device="cpu",
-    )
     folder = given.work / f"{title}-{seed}"
     started = time.process_time()
     model = train(
@@ -85,7 +76,7 @@ def measured(
             data=[learn],
             validation=[choose],
             output=str(folder),
-            settings=settings,
+            settings=table_training(given.steps, seed, given.crop),
             resume=True,
         )
     )

@@ -7,6 +7,7 @@ training. After Chen, Goodfellow and Shlens, Net2Net (ICLR 2016), who copy featu
 """
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +28,13 @@ def filled(fresh: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, 
     """The fresh weights of a wide U-Net with those of a narrow one of the same depth among them."""
     made = {name: values.clone() for name, values in fresh.items()}
     for name, values in old.items():
-        part, number = name.split(".")[1:3]
         if values.ndim == 4:  # a convolution, (outputs, inputs, y, x); a transposed one, (inputs, outputs, y, x)
-            into = 0 if part == "up" else 1
+            into = 0 if name.startswith("unet.up.") else 1
             target, source = (weights.movedim(into, 0) for weights in (made[name], values))
             target[:, : source.shape[1]] = 0
             # The first convolution of a block on the way up reads the skip and the features from below.
-            joined = part == "merge" and name == f"unet.merge.{number}.0.weight"
-            target[places(len(source), len(target), 2 if joined else 1), : source.shape[1]] = source
+            parts = 2 if re.fullmatch(r"unet\.merge\.\d+\.0\.weight", name) else 1
+            target[places(len(source), len(target), parts), : source.shape[1]] = source
         elif values.ndim == 1:
             made[name][: len(values)] = values
     return made
