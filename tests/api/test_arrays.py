@@ -220,3 +220,5 @@ def test_paths_are_taken_wherever_urls_are(tmp_path: Path) -> None:
     assert open_image(str(movie)).url == str(movie)
     with pytest.raises(InputError, match="expected a list"):
         cellscale.train("pixel-forest", movie, output=tmp_path / "other", backend="serial")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"validation data are one location, .*expected a list"):
+        cellscale.train("pixel-forest", [movie], validation=str(movie), output=tmp_path / "other", backend="serial")

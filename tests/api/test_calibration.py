@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cellscale.cli.main import cli
 from cellscale.errors import CellscaleError, ExistsError, InputError, MissingError
 from cellscale.methods import settings_of
 from cellscale.methods.parts.tuning import NOISE
-from cellscale.models.model import digest, tensors
+from cellscale.models.model import CURVE, digest, tensors
 
 CHEAP: dict[str, Any] = {"trees": 10, "leaves": 30, "scales": [1.0, 2.0], "crop": 64, "loader_workers": 0}
 
@@ -70,7 +71,7 @@ def test_thresholds_are_fitted_on_annotated_frames(work: Path, tmp_path: Path) -
         ),
         ({"settings": {"minimum_aera": 8}}, MissingError, "minimum_area"),
         ({"settings": {"steps": 8}}, MissingError, "steps"),
-        ({"data": "movie.zarr"}, InputError, r"expected a list: data=\["),
+        ({"data": "movie.zarr"}, InputError, r"expected a list: \['movie.zarr'\]"),
         ({"data": ["movie.zarr"], "layer": "truht"}, MissingError, "truht"),
         ({"data": ["movie.zarr"], "frames": (2, 9)}, CellscaleError, "9"),
         ({"data": ["movie.zarr"], "settings": {"device": "gpu"}}, InputError, "device"),
@@ -106,3 +107,16 @@ def test_the_command_says_what_changed(work: Path, tmp_path: Path) -> None:
     again = CliRunner().invoke(cli, (*words, str(work / "movie.zarr"), "--frames", "3:4", "--overwrite", "--json"))
     told, made = json.loads(again.output), cellscale.load_model(tmp_path / "m")
     assert (told["settings"], told["validation"]) == (settings_of(made.method), made.training["validation"])
+
+
+def test_a_curve_goes_with_the_weights_that_it_belongs_to(work: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(work / "model", kept)
+    curve = {name: (kept / name).read_bytes() for name in CURVE}
+    # The model in its own folder has the same weights: its training's curve stays.
+    cellscale.calibrate(kept, settings={"minimum_area": 70}, output=kept, overwrite=True)
+    assert {name: (kept / name).read_bytes() for name in CURVE} == curve
+    # Another model in its place: the curve of the old one would be taken for its own.
+    cellscale.calibrate("nuclei", settings={"minimum_area": 70}, output=kept, overwrite=True)
+    assert [path.name for path in kept.iterdir() if path.name in CURVE] == []
+    assert cellscale.load_model(kept).method.name == "unet-ronneberger"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from cellscale.settings.fields import check_trained, replaced
 from cellscale.settings.files import names_of, read_config
 from cellscale.settings.frame_range import Frames as Range
 from cellscale.storage.folder import Folder
-from cellscale.storage.urls import Location, address, check_apart, url_of
+from cellscale.storage.urls import Location, address, check_apart, url_of, urls_of
 from cellscale.training.frames import Frames, checked
 from cellscale.training.selection import labelled_images, training_data
 
@@ -102,15 +101,13 @@ def calibrate(
     read = read_config(None, settings or {}, fields)
     made = dataclasses.replace(given, method=replaced(given.method, read.section("method")))
     how = replaced(CalibrationSettings(), read.section("training"))
-    if isinstance(data, str | os.PathLike):
-        raise InputError(f"The annotated images are one location, {url_of(data)}; expected a list: data=[…].")
     if not data and not read.section("method"):
         raise InputError(
             "Nothing to change: expected images with a label layer, or settings of the method such as minimum_area."
         )
     check_start(given, given.method.name, made.method)
     check_trained(given.method, made.method)
-    urls, output = [url_of(image, "image") for image in data], url_of(output, "output")
+    urls, output = urls_of(data, "annotated images"), url_of(output, "output")
     for url in urls:
         check_apart(url, output)
     images = labelled_images(urls, layer, storage_options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import replaced, unfitted
 from cellscale.settings.files import names_of, read_config
 from cellscale.settings.frame_range import Frames
-from cellscale.storage.urls import Location, check_apart, url_of
+from cellscale.storage.urls import Location, check_apart, url_of, urls_of
 from cellscale.storage.urls import address as address_of
 from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without
 from cellscale.training.settings import TrainingSettings
@@ -173,16 +172,18 @@ def train(
         counted = {"epochs": 0.0} if "steps" in layer_of_settings else {}
         chosen_settings = replaced(chosen_settings, {**counted, **layer_of_settings})
     engine = replaced(FanOut(), read.section("engine"))
-    if isinstance(data, str | os.PathLike):
-        raise InputError(f"The training data are one location, {url_of(data)}; expected a list: data=[…].")
-    urls, output = [url_of(image, "image") for image in data], url_of(output, "output")
-    for url in (*urls, *(url_of(image, "image") for image in validation)):
+    urls, held, output = (
+        urls_of(data, "training data"),
+        urls_of(validation, "validation data"),
+        url_of(output, "output"),
+    )
+    for url in (*urls, *held):
         check_apart(url, output)
     opened = labelled_images(urls, layer, storage_options)
     names = (layer, chosen.channels)
     held_out = [training_data(image, *names, validation_frames) for image in opened if validation_frames]
     learn = without([training_data(image, *names, frames) for image in opened], held_out, asked=frames is not None)
-    apart = labelled_images([url_of(image, "image") for image in validation], layer, storage_options)
+    apart = labelled_images(held, layer, storage_options)
     held_out += held_out_images(apart, opened, *names)
     learn = learn if max_train_frames is None else subsample(learn, max_train_frames)
     task = TrainingTask(

@@ -39,6 +39,8 @@ FORMAT = 1
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 WEIGHTS_NAME = re.compile(r"weights(-[0-9a-f]{16})?\.safetensors")
 """Names of files of weights."""
+CURVE = ("history.csv", "loss.png")
+"""The curve of the training that made the weights, if there is one."""
 SHIPPED = Path(__file__).with_name("shipped")
 """Folder of the models that come with the package: NAME/model.json, NAME/weights.safetensors, NAME/card.md."""
 KINDS = {
@@ -148,6 +150,8 @@ def digest(model: Model) -> str:
 def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] | None = None) -> None:
     """Write a model as a folder; an existing model stays until the new one is complete, and is then replaced.
 
+    The curve of the old model's training is deleted with it, unless the new one has the same weights.
+
     Raises
     ------
     StoreError
@@ -184,17 +188,26 @@ def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] |
     folder.write(file, weights)
     folder.update(DESCRIPTION, changed)
     old = _weights_of(before[0])
-    if old is not None and old != file:
-        folder.delete(old)
+    if old is None:
+        return
+    others = () if _described(before[0])["weights_sha256"] == written else CURVE
+    for name in (*others, *({old} - {file})):
+        folder.delete(name)
+
+
+def _described(content: bytes | None) -> dict[str, Any]:
+    """What a description holds; nothing if it is damaged or describes no model."""
+    try:
+        found = parsed(content or b"null", DESCRIPTION)
+    except DamagedError:
+        return {}
+    return found if isinstance(found, dict) and "weights_sha256" in found else {}
 
 
 def _weights_of(content: bytes | None) -> str | None:
     """Name of the file of weights that a description names; None for something else."""
-    try:
-        found = parsed(content or b"null", DESCRIPTION)
-        name = found.get("weights", WEIGHTS) if isinstance(found, dict) and "weights_sha256" in found else None
-    except DamagedError:
-        return None
+    found = _described(content)
+    name = found.get("weights", WEIGHTS) if found else None
     return name if isinstance(name, str) and WEIGHTS_NAME.fullmatch(name) else None
 
 

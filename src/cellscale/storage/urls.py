@@ -6,7 +6,7 @@ A local path is taken literally; a remote URL may chain file systems, as in fssp
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,6 +34,19 @@ def url_of(location: Location, what: str = "location") -> str:
         hint = " Use Model.segment for arrays, or cellscale.save_image." if hasattr(location, "shape") else ""
         raise InputError(f"The {what} is {type(location).__name__}; expected a URL or a path.{hint}")
     return os.fspath(location)
+
+
+def urls_of(locations: Iterable[Location], what: str) -> list[str]:
+    """Return several locations as URL strings; `what` names them in errors, in the plural.
+
+    Raises
+    ------
+    InputError
+        For a single location, whose letters would be taken for locations, and for anything that is no location.
+    """
+    if isinstance(locations, str | os.PathLike):
+        raise InputError(f"The {what} are one location, {url_of(locations)}; expected a list: [{url_of(locations)!r}].")
+    return [url_of(location, "image") for location in locations]
 
 
 def with_urls(given: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from cellscale.errors import InputError, StoreError
 from cellscale.methods import module_of, settings_of
 from cellscale.methods.inference import device_of
 from cellscale.methods.protocol import Batch, Method, Networks, Stage
-from cellscale.models.model import DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
+from cellscale.models.model import CURVE, DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
 from cellscale.storage.folder import Folder
@@ -114,8 +114,8 @@ class Training:
 
     def draw(self) -> None:
         """Write the curve as CSV and PNG."""
-        self.folder.write("history.csv", self.history.csv().encode())
-        self.folder.write("loss.png", self.history.png())
+        for name, content in zip(CURVE, (self.history.csv().encode(), self.history.png()), strict=True):
+            self.folder.write(name, content)
 
     def learn(self) -> None:
         """Run the method's schedule."""
