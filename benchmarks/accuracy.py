@@ -23,6 +23,7 @@ from annotated import DATA, Pairs, parts
 from cellscale.api.calibration import CalibrationSettings, fit_thresholds
 from cellscale.methods import load_method
 from cellscale.methods.inference import device_of
+from cellscale.methods.presets import Preset, preset
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model, save_model
 from cellscale.settings.fields import flat, replaced
@@ -40,11 +41,15 @@ KEY = ("data", "split", "method", "set", "start", "steps", "validation_frames")
 
 
 def settings_of(given: argparse.Namespace, start: Model | None) -> tuple[Method, TrainingSettings]:
-    """Method and training settings as the words say."""
+    """Method and training settings as the words say; a file and single settings win over a preset."""
     method = start.method if start else load_method(given.method)
     fields = {"method": names_of(method), "training": names_of(TrainingSettings())}
     read = read_config(given.config, assignments(given.settings), fields)
-    return replaced(method, read.section("method")), replaced(TrainingSettings(), read.section("training"))
+    chosen = preset(given.method, given.preset) if given.preset else Preset()
+    return (
+        replaced(replaced(method, chosen.method), read.section("method")),
+        replaced(replaced(TrainingSettings(), chosen.training), read.section("training")),
+    )
 
 
 def by_size(pairs: Pairs) -> tuple[list[Pairs], tuple[float, ...]]:
@@ -65,7 +70,7 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     learn, choose, test = parts(DATA[given.data].read(Path(os.environ["CELLSCALE_DATA"])), split)
     start = load_model(given.init_from) if given.init_from else None
     method, settings = settings_of(given, start)
-    settings = replaced(settings, {"seed": seed} | ({"steps": given.steps} if given.steps else {}))
+    settings = replaced(settings, {"seed": seed} | ({"steps": given.steps, "epochs": 0.0} if given.steps else {}))
     sets = [learn]
     if given.by_size:
         sets, weights = by_size(learn)
@@ -95,7 +100,7 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
         "data": given.data,
         "split": split,
         "method": given.method,
-        "set": " ".join(given.settings),
+        "set": " ".join([*([f"preset={given.preset}"] if given.preset else []), *given.settings]),
         "start": given.init_from or "",
         "steps": 0 if given.steps == 0 else settings.steps,
         "batch_size": settings.batch_size,
@@ -151,6 +156,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", choices=list(DATA))
     parser.add_argument("--steps", type=int, help="0 with --init-from: only choose its thresholds again")
     parser.add_argument("--split", help="LEARN/VALIDATE/TEST, e.g. 0:72//72:84 or 0:72/4:72:9/72:84")
+    parser.add_argument("--preset", help="the method's preset: paper, default or fast; none: the bare defaults")
     parser.add_argument("--config", help="TOML file with [method] and [training]")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--init-from", help="start from this model")

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellscale.methods import settings_of
+from cellscale.models.model import load_model
 from cellscale.testing.cases import annotated_frame
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -43,6 +45,18 @@ def accuracy(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         return capsys.readouterr().out
 
     return run
+
+
+def test_single_settings_win_over_a_preset(accuracy: Any, tmp_path: Path) -> None:
+    output = tmp_path / "all.jsonl"
+    quick = ("--set", "unet.depth=1", "--set", "loader_workers=0", "--set", "batch_size=1", "--set", "threads=1")
+    accuracy(*LINE, "--preset", "paper", *quick, "--output", str(output), "--models", str(tmp_path / "models"))
+    (line,) = map(json.loads, output.read_text().splitlines())
+    # The paper's preset trains 1,000 epochs of a U-Net of width 64; its other settings stay.
+    assert (line["set"][:12], line["steps"], line["steps_done"], line["width"]) == ("preset=paper", 2, 2, 4)
+    (model,) = (tmp_path / "models").iterdir()
+    held = settings_of(load_model(model).method)
+    assert {"unet.norm": False, "balance.exponent": 1.0, "weighting.unit": 1.0}.items() <= held.items()
 
 
 def test_a_run_is_a_line_and_lines_are_a_table(accuracy: Any, tmp_path: Path) -> None:
