@@ -1,7 +1,8 @@
 """The real annotated images as lists of (image (c, y, x), labels (y, x)), in an order that a split can cut.
 
 A split is three slices of that list, `LEARN/VALIDATE/TEST`: `0:64/64:72/72:84`; `0:72//72:84` validates on nothing;
-`0:72/4:72:9/72:84` holds every ninth frame out of those that are learned from.
+`0:72/4:72:9/72:84` holds every ninth frame out of those that are learned from. A frame that several parts name belongs
+to the last of them: `0:84/2:84:5/0:84:5` tests every fifth frame of a sequence, between two that are learned from.
 """
 
 from collections.abc import Callable
@@ -104,14 +105,15 @@ def parts(pairs: Pairs, split: str) -> tuple[Pairs, Pairs, Pairs]:
     Raises
     ------
     ValueError
-        If it is not of the form LEARN/VALIDATE/TEST, has nothing to learn from or to test, or tests what was seen.
+        If it is not of the form LEARN/VALIDATE/TEST, or leaves nothing to learn from or to test.
     """
     learn, choose, test = (
         list(range(len(pairs)))[slice(*(int(n) if n else None for n in part.split(":")))] if part else []
         for part in split.split("/")
     )
-    learn = [i for i in learn if i not in set(choose)]
-    if not learn or not test or set(test) & {*learn, *choose}:
-        raise ValueError(f"Split {split!r} of {len(pairs)} frames: nothing to learn from, or tests what was seen.")
+    choose = [i for i in choose if i not in set(test)]
+    learn = [i for i in learn if i not in {*choose, *test}]
+    if not learn or not test:
+        raise ValueError(f"Split {split!r} of {len(pairs)} frames leaves nothing to learn from, or nothing to test.")
     learned, chosen, tested = ([pairs[i] for i in part] for part in (learn, choose, test))
     return learned, chosen, tested

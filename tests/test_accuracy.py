@@ -70,3 +70,15 @@ def test_a_run_is_a_line_and_lines_are_a_table(accuracy: Any, tmp_path: Path) ->
     printed = accuracy("--table", str(output)).splitlines()
     assert printed[0] == "**u373** (0:4/1:4:2/4:6)"
     assert printed[-1].startswith("| `saw` | width=4 crop=32 loader_workers=0 batch_size=1 threads=1 | 2 | 0, 1 | ")
+
+
+def test_each_frame_of_a_split_is_in_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    parts = runpy.run_path(str(BENCHMARKS / "annotated.py"))["parts"]
+    frames = list(range(10))
+    assert parts(frames, "0:6//6:10") == (frames[:6], [], frames[6:])
+    assert parts(frames, "0:6/1:6:3/6:10") == ([0, 2, 3, 5], [1, 4], frames[6:])
+    assert parts(frames, "0:10/0:10:2/0:10:5") == ([1, 3, 7, 9], [2, 4, 6, 8], [0, 5])
+    for nothing in ("0:4//10:12", "0:4//0:4", "//0:4"):
+        with pytest.raises(ValueError, match="nothing to learn from, or nothing to test"):
+            parts(frames, nothing)
