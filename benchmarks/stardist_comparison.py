@@ -115,7 +115,7 @@ def main() -> None:
     learn, choose, test = parts(DATA["dsb"].read(Path(os.environ["CELLSCALE_DATA"])), DATA["dsb"].split)
     lines: list[dict[str, Any]] = []
     ours = load_model(given.model)
-    maps = predicted(ours.method, ours.networks, test, device="cpu", precision="fp32", flips=False)
+    maps = predicted(ours.method, ours.networks, test, device="cpu", precision="fp32", flips=ours.test_time_flips)
     lines.append({"model": given.model, **summary(scored(ours.method, maps))})
     print(json.dumps(lines[-1]), flush=True)
     model = stardist(given.folder)

@@ -89,6 +89,22 @@ def test_what_cannot_be_calibrated_is_refused_and_leaves_nothing(
     assert sorted((path, path.stat().st_mtime_ns) for path in work.rglob("*")) == before
 
 
+def test_thresholds_are_for_the_predictions_that_they_were_fitted_on(work: Path, tmp_path: Path) -> None:
+    assert cellscale.load_model("nuclei").test_time_flips
+    asked: dict[str, Any] = {"data": [work / "movie.zarr"], "frames": (3, 4)}
+    # A calibration predicts as the model does, until it is told otherwise.
+    flips = cellscale.calibrate("nuclei", **asked, output=tmp_path / "flips")
+    plain = cellscale.calibrate("nuclei", **asked, settings={"test_time_flips": False}, output=tmp_path / "plain")
+    again = cellscale.calibrate(tmp_path / "plain", **asked, output=tmp_path / "again")
+    assert [model.test_time_flips for model in (flips, plain, again)] == [True, False, False]
+    assert again.training["validation"] == plain.training["validation"] != flips.training["validation"]
+    # Without data the thresholds stay.
+    words = ("calibrate", str(tmp_path / "flips"), "--set", "test_time_flips=false", "--output", str(tmp_path / "quick"))
+    assert CliRunner().invoke(cli, words).output.splitlines()[0] == "test_time_flips: True → False"
+    quick = cellscale.load_model(tmp_path / "quick")
+    assert (quick.test_time_flips, settings_of(quick.method)) == (False, settings_of(flips.method))
+
+
 @pytest.mark.parametrize("name", ["minimum_area", "contours.minimum_area", "method.minimum_area"])
 def test_a_segmentation_says_where_a_models_settings_are_changed(name: str, work: Path) -> None:
     asked: dict[str, Any] = {"model": work / "model", "layer": "refused", "backend": "serial"}

@@ -54,6 +54,22 @@ def test_a_model_comes_back_as_it_was(model: Model, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.json", "weights.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("training", "flips"),
+    [
+        ({}, False),
+        ({"settings": None}, False),
+        ({"settings": {"test_time_flips": 1}}, False),
+        ({"settings": {"test_time_flips": True, "steps": 5}}, True),
+    ],
+)
+def test_a_model_says_whether_its_thresholds_are_for_flips(model: Model, training: dict[str, Any], flips: bool) -> None:
+    found = dataclasses.replace(model, training=training)
+    assert found.test_time_flips == flips
+    assert [found.with_flips(asked).test_time_flips for asked in (False, True)] == [False, True]
+    assert (found.training, found.with_flips(True).training.keys()) == (training, {*training, "settings"})
+
+
 def test_a_model_in_an_object_store_comes_back(model: Model) -> None:
     save_model(model, "memory://bucket/models/m")
     assert digest(load_model("memory://bucket/models/m")) == digest(model)

@@ -100,6 +100,11 @@ def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> Non
         segmented(image, name, model=model, window_size=64, test_time_flips=True, **settings)
         assert equal(arrays(image, "one"), arrays(image, name))
     assert not equal(arrays(image, "plain"), arrays(image, "one"))
+    # Unless it is told otherwise, a run predicts what the model's thresholds were fitted on.
+    segmented(image, "auto", model=model.with_flips(True), window_size=64)
+    segmented(image, "not", model=model.with_flips(True), window_size=64, test_time_flips=False)
+    assert equal(arrays(image, "auto"), arrays(image, "one"))
+    assert equal(arrays(image, "not"), arrays(image, "plain"))
 
 
 def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from cellscale.errors import CellscaleError, InputError, MissingError
 from cellscale.methods import METHODS, load_method, settings_of
-from cellscale.settings.fields import flat, replaced
+from cellscale.settings.fields import fitting, flat, replaced
 
 
 def test_an_unknown_method_lists_the_known_ones_and_suggests_the_nearest() -> None:
@@ -39,6 +39,14 @@ def test_a_setting_of_another_weighting_is_unknown() -> None:
 def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) -> None:
     with pytest.raises(InputError, match=expected):
         load_method("saw", **settings)
+
+
+def test_a_setting_of_several_types_names_them_all() -> None:
+    hint = bool | Literal["auto", "never"] | None
+    assert [fitting(value, hint, "flips") for value in (True, "auto", None)] == [True, "auto", None]
+    for wrong in (1, "on"):
+        with pytest.raises(InputError, match=f"'flips' expects bool or 'auto' or 'never' or None, got {wrong!r}"):
+            fitting(wrong, hint, "flips")
 
 
 def test_whole_numbers_become_floats_and_lists_tuples() -> None:

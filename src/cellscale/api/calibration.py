@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cellscale.errors import InputError
 from cellscale.methods.inference import Precision, check_device, device_of
@@ -27,8 +27,9 @@ class CalibrationSettings:
     """Device of the networks: cpu, cuda, mps; auto: a GPU where this process has one."""
     precision: Precision = "auto"
     """Arithmetic of the networks."""
-    test_time_flips: bool = False
-    """Predict the mean over a frame's four flips, as a segmentation with this setting does."""
+    test_time_flips: bool | Literal["auto"] = "auto"
+    """Predict the mean over a frame's four flips, as a segmentation with the new model then does; auto: as the given
+    model does."""
     ignore_label: int = 0
     """Label of pixels that were not annotated; 0: there are none."""
 
@@ -101,7 +102,7 @@ def calibrate(
     read = read_config(None, settings or {}, fields)
     made = dataclasses.replace(given, method=replaced(given.method, read.section("method")))
     how = replaced(CalibrationSettings(), read.section("training"))
-    if not data and not read.section("method"):
+    if not data and not read.section("method") and how.test_time_flips == "auto":
         raise InputError(
             "Nothing to change: expected images with a label layer, or settings of the method such as minimum_area."
         )
@@ -116,8 +117,7 @@ def calibrate(
     with held.given_up_on_error():
         about = {"calibrated_from": digest(given), "validation_frames": 0, "validation": {}}
         made = dataclasses.replace(made, training={**given.training, **about})
-        if annotated:
-            made = fit_thresholds(made, annotated, how)
+        made = fit_thresholds(made, annotated, how)
         held.check()
         save_model(made, held.folder.url, held.folder.storage_options)
         held.release()
@@ -125,14 +125,17 @@ def calibrate(
 
 
 def fit_thresholds(model: Model, annotated: Sequence[Frames], how: CalibrationSettings) -> Model:
-    """Fit a model's thresholds on data sets of annotated frames; its summary gets their scores."""
+    """Fit a model's thresholds on data sets of annotated frames, if there are any; its summary gets their scores."""
     from cellscale.training.run import held_out_crops
     from cellscale.training.validation import Inference, calibrated, predictions
 
+    model = model if how.test_time_flips == "auto" else model.with_flips(how.test_time_flips)
+    if not annotated:
+        return model
     crops = held_out_crops(
         checked(annotated, model.method.channels, "annotated", how.ignore_label), model.method, how.ignore_label
     )
-    ways = Inference(device=str(device_of(how.device)), precision=how.precision, flips=how.test_time_flips)
+    ways = Inference(device=str(device_of(how.device)), precision=how.precision, flips=model.test_time_flips)
     for network in model.networks.values():
         network.to(ways.device)
     method, found = calibrated(

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 from cellscale.engine.ray_map import FanOut, cluster
-from cellscale.errors import InputError
 from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of

@@ -108,13 +108,21 @@ def calibrate_command(model: str, data: tuple[str, ...], as_json: bool, **option
     given = cellscale.load_model(model, options["storage_options"], trust=options["trust"])
     made = cellscale.calibrate(given, list(data), **options)
     before, after = flat(given.method), flat(made.method)
+    flips = given.test_time_flips, made.test_time_flips
     scores = made.training["validation"]
     if as_json:
-        click.echo(json_text({"model": options["output"], "settings": after, "validation": scores}, indent=1))
+        click.echo(
+            json_text(
+                {"model": options["output"], "settings": after, "test_time_flips": flips[1], "validation": scores},
+                indent=1,
+            )
+        )
         return
     for name, value in after.items():
         if value != before[name]:
             out.print(f"{name}: {before[name]} → {value}")
+    if flips[0] != flips[1]:
+        out.print(f"test_time_flips: {flips[0]} → {flips[1]}")
     _show(scores)
     out.print(f"Model: {options['output']}")
 

@@ -11,7 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -79,6 +79,22 @@ class Model:
     """Height and width of a pixel of the training images, µm; None: unknown."""
     training: dict[str, Any] = field(default_factory=dict)
     """Summary of the training in JSON's types: steps, seed, scores …"""
+
+    @property
+    def test_time_flips(self) -> bool:
+        """Whether the thresholds were fitted on means over four flips: a segmentation predicts these as well."""
+        return self._training_settings.get("test_time_flips") is True
+
+    def with_flips(self, flips: bool) -> Model:
+        """The same model, whose thresholds are for means over four flips, or for plain predictions."""
+        settings = {**self._training_settings, "test_time_flips": flips}
+        return replace(self, training={**self.training, "settings": settings})
+
+    @property
+    def _training_settings(self) -> Mapping[str, Any]:
+        """Settings of the training, as a model from elsewhere may lack them."""
+        found = self.training.get("settings")
+        return found if isinstance(found, dict) else {}
 
     def segment(self, array: AnyArray, **options: Unpack[ArrayOptions]) -> AnyArray:
         """Segment an array of NumPy, dask or xarray: `cellscale.segment_array` with this model.
@@ -196,7 +212,7 @@ def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] |
 
 
 def _described(content: bytes | None) -> dict[str, Any]:
-    """What a description holds; nothing if it is damaged or describes no model."""
+    """Entries of a description; none if it is damaged or describes no model."""
     try:
         found = parsed(content or b"null", DESCRIPTION)
     except DamagedError:

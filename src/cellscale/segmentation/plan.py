@@ -63,8 +63,9 @@ class Settings:
     """Threads of one prediction; part of the arithmetic, so fixed for the run."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the networks; auto: bf16 where the processor that plans the run has it."""
-    test_time_flips: bool = False
-    """Whether each window is predicted in its four flips, and their mean taken: four times the work."""
+    test_time_flips: bool | Literal["auto"] = "auto"
+    """Whether each window is predicted in its four flips, and their mean taken: four times the work; auto: if the
+    model's thresholds were fitted on such means."""
     device: str = "auto"
     """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     channels: tuple[str | int, ...] = ()
@@ -304,7 +305,10 @@ def plan(image: NgffImage, model: Model, settings: Settings, scratch: Folder) ->
     """
     method = model.method
     device = device_here(settings.device)
-    settings = dataclasses.replace(settings, device=device, precision=resolved(device, settings.precision))
+    flips = model.test_time_flips if settings.test_time_flips == "auto" else settings.test_time_flips
+    settings = dataclasses.replace(
+        settings, device=device, precision=resolved(device, settings.precision), test_time_flips=flips
+    )
     shape = image.plane_shape()
     windows = windows_of(method, shape, settings.window_size)
     channels = _channel_numbers(image, settings.channels, method.channels)

@@ -117,7 +117,7 @@ def _predictions(
                 inputs,
                 device=how.device,
                 precision=how.precision,
-                flips=how.test_time_flips,
+                flips=how.test_time_flips is True,
                 placed=True,
             )
         except NotFiniteError as error:

@@ -128,13 +128,23 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
     origin, options = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         fits = [option for option in options if _is(value, option)]
-        return fitting(value, (fits or options)[0], name)
+        if fits:
+            return fitting(value, fits[0], name)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(fitting(part, options[0], name) for part in value)
     if not _is(value, hint):
-        expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
-        raise InputError(f"Setting {name!r} expects {expected}, got {_shown(value)}.")
+        raise InputError(f"Setting {name!r} expects {_expected(hint)}, got {_shown(value)}.")
     return float(value) if hint is float else value
+
+
+def _expected(hint: Any) -> str:
+    """A type as text, for messages."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, options))
+    if origin in {Union, UnionType}:
+        return " or ".join(map(_expected, options))
+    return "None" if hint is NoneType else getattr(hint, "__name__", str(hint))
 
 
 def _shown(value: Any) -> str:
@@ -145,6 +155,8 @@ def _shown(value: Any) -> str:
 
 
 def _is(value: Any, hint: Any) -> bool:
+    if get_origin(hint) in {Union, UnionType}:
+        return any(_is(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
