@@ -67,6 +67,7 @@ CASES = (
     Case(shape=(2, 2048, 2048), settings={"window_size": 512, "test_time_flips": False}),
     Case(shape=(1, 4096, 4096), settings={"test_time_flips": False}),
 )
+"""Predicted once, as by the bare network beside it."""
 
 
 def part_of(request: Request) -> str:
