@@ -46,9 +46,10 @@ def settings_of(given: argparse.Namespace, start: Model | None) -> tuple[Method,
     fields = {"method": names_of(method), "training": names_of(TrainingSettings())}
     read = read_config(given.config, assignments(given.settings), fields)
     chosen = preset(given.method, given.preset) if given.preset else Preset()
+    counted = {"steps": given.steps} if given.steps else {}
     return (
         replaced(replaced(method, chosen.method), read.section("method")),
-        replaced(replaced(TrainingSettings(), chosen.training), read.section("training")),
+        TrainingSettings().updated(chosen.training, read.section("training"), counted),
     )
 
 
@@ -70,7 +71,7 @@ def run(given: argparse.Namespace, seed: int, kept: str) -> dict[str, Any]:
     learn, choose, test = parts(DATA[given.data].read(Path(os.environ["CELLSCALE_DATA"])), split)
     start = load_model(given.init_from) if given.init_from else None
     method, settings = settings_of(given, start)
-    settings = replaced(settings, {"seed": seed} | ({"steps": given.steps, "epochs": 0.0} if given.steps else {}))
+    settings = replaced(settings, {"seed": seed})
     sets = [learn]
     if given.by_size:
         sets, weights = by_size(learn)

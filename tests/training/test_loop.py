@@ -258,6 +258,20 @@ def test_epochs_are_counted_in_training_frames() -> None:
     assert dataclasses.replace(settings, epochs=1, steps_per_epoch=30).counted(10, 2).steps == 30
 
 
+def test_steps_of_a_later_section_win_over_epochs_of_an_earlier_one() -> None:
+    preset: dict[str, object] = {"epochs": 1000.0, "crop": 64}
+    counted = {
+        (): (2500, 1000.0),
+        ("steps",): (9, 0.0),
+        ("epochs",): (2500, 3.0),
+        ("steps", "epochs"): (9, 3.0),
+    }
+    for names, expected in counted.items():
+        found = TrainingSettings().updated(preset, {name: {"steps": 9, "epochs": 3.0}[name] for name in names})
+        assert (found.steps, found.epochs) == expected
+        assert found.crop == 64
+
+
 def test_the_rate_follows_the_progress_through_the_stage() -> None:
     rates = []
 

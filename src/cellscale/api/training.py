@@ -165,11 +165,8 @@ def train(
     chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))
     if begun:
         check_start(begun, load_method(method).name, chosen)
-    chosen_settings = replaced(TrainingSettings(), chosen_preset.training)
-    for layer_of_settings in (read.section("training"), {} if steps is None else {"steps": steps}):
-        # Whoever names a number of steps does not want the epochs of a preset or a file.
-        counted = {"epochs": 0.0} if "steps" in layer_of_settings else {}
-        chosen_settings = replaced(chosen_settings, {**counted, **layer_of_settings})
+    given_steps = {} if steps is None else {"steps": steps}
+    chosen_settings = TrainingSettings().updated(chosen_preset.training, read.section("training"), given_steps)
     engine = replaced(FanOut(), read.section("engine"))
     urls, held, output = (
         urls_of(data, "training data"),

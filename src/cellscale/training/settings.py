@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from cellscale.errors import InputError
 from cellscale.methods.inference import Precision, check_device
 from cellscale.methods.parts.optimizers import half_cosine
+from cellscale.settings.fields import replaced
 from cellscale.training.augment import Augmentation
 
 
@@ -119,6 +120,16 @@ class TrainingSettings:
             )
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"Setting 'ema_decay' is {self.ema_decay}; expected 0, or a decay such as 0.999.")
+
+    def updated(self, *sections: Mapping[str, Any]) -> TrainingSettings:
+        """Change settings by name, one section after the other, e.g. a preset's, then a file's.
+
+        A section that names `steps` and not `epochs` turns off the epochs of the sections before it.
+        """
+        settings = self
+        for section in sections:
+            settings = replaced(settings, {**({"epochs": 0.0} if "steps" in section else {}), **section})
+        return settings
 
     def counted(self, frames: int, workers: int) -> TrainingSettings:
         """Convert epochs to steps, for this number of training frames."""
