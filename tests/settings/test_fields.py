@@ -29,11 +29,13 @@ def test_a_setting_of_another_weighting_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"width": "wide"}, "'width' expects int, got 'wide'"),
-        ({"width": 8.5}, "'width' expects int, got 8.5"),
-        ({"width": True}, "'width' expects int, got True"),
+        ({"width": "wide"}, "'width' expects a whole number, got 'wide'"),
+        ({"width": 8.5}, "'width' expects a whole number, got 8.5"),
+        ({"width": True}, "'width' expects a whole number, got True"),
         ({"propagate": "outside"}, "'propagate' expects 'inside' or 'both', got 'outside'"),
-        ({"norm": 1}, "'norm' expects bool, got 1"),
+        ({"norm": 1}, "'norm' expects true or false, got 1"),
+        ({"sigma": "wide"}, "'sigma' expects a number, got 'wide'"),
+        ({"class_counts": "1"}, "'class_counts' expects a list of whole numbers, got '1'"),
     ],
 )
 def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) -> None:
@@ -45,7 +47,7 @@ def test_a_setting_of_several_types_names_them_all() -> None:
     hint = bool | Literal["auto", "never"] | None
     assert [fitting(value, hint, "flips") for value in (True, "auto", None)] == [True, "auto", None]
     for wrong in (1, "on"):
-        with pytest.raises(InputError, match=f"'flips' expects bool or 'auto' or 'never' or None, got {wrong!r}"):
+        with pytest.raises(InputError, match=f"'flips' expects true or false or 'auto' or 'never' or None, got {wrong!r}"):
             fitting(wrong, hint, "flips")
 
 

@@ -137,6 +137,11 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
     return float(value) if hint is float else value
 
 
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "None"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+"""Types in messages, which a reader of TOML and of the command line understands as well as one of Python."""
+
+
 def _expected(hint: Any) -> str:
     """A type as text, for messages."""
     origin, options = get_origin(hint), get_args(hint)
@@ -144,7 +149,9 @@ def _expected(hint: Any) -> str:
         return " or ".join(map(repr, options))
     if origin in {Union, UnionType}:
         return " or ".join(map(_expected, options))
-    return "None" if hint is NoneType else getattr(hint, "__name__", str(hint))
+    if origin is tuple:
+        return f"a list of {_PLURALS.get(options[0], _expected(options[0]))}"
+    return _WORDS.get(hint) or getattr(hint, "__name__", str(hint))
 
 
 def _shown(value: Any) -> str:
