@@ -47,7 +47,8 @@ def test_a_setting_of_several_types_names_them_all() -> None:
     hint = bool | Literal["auto", "never"] | None
     assert [fitting(value, hint, "flips") for value in (True, "auto", None)] == [True, "auto", None]
     for wrong in (1, "on"):
-        with pytest.raises(InputError, match=f"'flips' expects true or false or 'auto' or 'never' or None, got {wrong!r}"):
+        expected = f"'flips' expects true or false or 'auto' or 'never' or None, got {wrong!r}"
+        with pytest.raises(InputError, match=expected):
             fitting(wrong, hint, "flips")
 
 
