@@ -137,7 +137,13 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
     return float(value) if hint is float else value
 
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "None"}
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    NoneType: "None",
+}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 """Types in messages, which a reader of TOML and of the command line understands as well as one of Python."""
 
