@@ -137,7 +137,7 @@ def fitting(value: Any, hint: Any, name: str) -> Any:
     return float(value) if hint is float else value
 
 
-_WORDS: dict[Any, str] = {
+_WORDS = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -157,7 +157,7 @@ def _expected(hint: Any) -> str:
         return " or ".join(map(_expected, options))
     if origin is tuple:
         return f"a list of {_PLURALS.get(options[0], _expected(options[0]))}"
-    return _WORDS.get(hint) or getattr(hint, "__name__", str(hint))
+    return _WORDS[hint] if hint in _WORDS else getattr(hint, "__name__", str(hint))
 
 
 def _shown(value: Any) -> str:
