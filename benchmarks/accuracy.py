@@ -27,7 +27,7 @@ from cellscale.methods.presets import Preset, preset
 from cellscale.methods.protocol import Method
 from cellscale.models.model import Model, load_model, save_model
 from cellscale.settings.fields import flat, replaced
-from cellscale.settings.files import assignments, names_of, read_config
+from cellscale.settings.files import assignments, read_config
 from cellscale.training.run import TrainingSettings, train
 from cellscale.training.task import TrainingTask
 from cellscale.training.validation import predicted, scored
@@ -43,7 +43,7 @@ KEY = ("data", "split", "method", "set", "start", "steps", "validation_frames")
 def settings_of(given: argparse.Namespace, start: Model | None) -> tuple[Method, TrainingSettings]:
     """Method and training settings as the words say; a file and single settings win over a preset."""
     method = start.method if start else load_method(given.method)
-    fields = {"method": names_of(method), "training": names_of(TrainingSettings())}
+    fields = {"method": flat(method), "training": flat(TrainingSettings())}
     read = read_config(given.config, assignments(given.settings), fields)
     chosen = preset(given.method, given.preset) if given.preset else Preset()
     counted = {"steps": given.steps} if given.steps else {}

@@ -4,11 +4,11 @@ import pytest
 
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
-from cellscale.settings.fields import replaced
-from cellscale.settings.files import assignments, names_of, read_config
+from cellscale.settings.fields import flat
+from cellscale.settings.files import assignments, read_config
 from cellscale.training.settings import TrainingSettings
 
-FIELDS = {"method": names_of(load_method("saw")), "training": names_of(TrainingSettings())}
+FIELDS = {"method": flat(load_method("saw")), "training": flat(TrainingSettings())}
 
 
 def test_assignments_go_over_the_file_and_find_their_section(tmp_path: Path) -> None:
@@ -55,14 +55,20 @@ def test_words_that_assign_nothing_and_unknown_settings_are_refused() -> None:
         read_config("none.toml", {}, FIELDS)
 
 
+def test_a_setting_is_found_by_its_full_name_before_the_last_part_of_another() -> None:
+    fields = {"method": flat(load_method("ribcage")), "training": flat(TrainingSettings())}
+    # "training" is a section and the name of a field of this method.
+    assert read_config(None, {"training.game.noise": 0.5}, fields).section("method") == {"training.game.noise": 0.5}
+    assert read_config(None, {"training.steps": 7}, fields).section("training") == {"steps": 7}
+    calt_us = fields | {"method": flat(load_method("calt-us"))}
+    assert read_config(None, {"seed": 3}, calt_us).section("training") == {"seed": 3}
+
+
 @pytest.mark.parametrize(
-    ("old", "new"), [("average", "ema_decay"), ("training.clip", "max_grad_norm"), ("unknown", "ignore_label")]
+    ("method", "name"), [("deepsplit", "schedule"), ("maskrcnn", "patience"), ("ribcage", "noise")]
 )
-def test_the_former_name_of_a_setting_is_an_error_that_names_the_new_one(old: str, new: str) -> None:
-    with pytest.raises(InputError, match=f"is now called '{new}'"):
-        replaced(TrainingSettings(), read_config(None, {old: 1}, FIELDS).section("training"))
-
-
-def test_the_former_names_of_a_model_s_settings_are_named() -> None:
-    with pytest.raises(InputError, match=r"'cleaning.specks' is now called 'min_object_px'.* and one more"):
-        load_method("deepsplit", **{"cleaning.specks": 8})
+def test_a_setting_of_two_sections_needs_the_section(method: str, name: str) -> None:
+    fields = {"method": flat(load_method(method)), "training": flat(TrainingSettings())}
+    with pytest.raises(InputError, match=f"Setting '{name}' .* give 'method.{name}' or 'training.{name}'"):
+        read_config(None, {name: 1}, fields)
+    assert read_config(None, {f"training.{name}": 1}, fields).section("training") == {name: 1}

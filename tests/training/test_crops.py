@@ -82,11 +82,13 @@ def test_a_frame_is_read_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_latest_blocks_are_kept_within_the_budget() -> None:
     frames = Blocks([frame((8, 8), seed=i) for i in range(3)], (8, 8))
-    kept = Crops(frames, Intensity(), budget_bytes=2 * (8 * 8 * 8))
+    seen = {index: statistics_of(frames, index, Intensity()) for index in range(3)}
+    frames.reads.clear()
+    kept = Crops(frames, Intensity(), budget_bytes=2 * (8 * 8 * 8), seen=seen)
     for index in (0, 1, 0, 1, 2, 1, 0):
         kept.read(index, Box(0, 0, 8, 8))
     assert [index for index, _ in frames.reads] == [0, 1, 2, 0]
-    tiny = Crops(frames, Intensity(), budget_bytes=0)
+    tiny = Crops(frames, Intensity(), budget_bytes=0, seen=seen)
     assert np.array_equal(tiny.read(1, Box(0, 0, 8, 8))[0], tiny.read(1, Box(0, 0, 8, 8))[0])
     assert len(frames.reads) == 5
 
@@ -98,6 +100,21 @@ def test_what_nobody_annotated_is_the_median_of_the_rest() -> None:
     assert np.array_equal(cells, np.where(labels == 9, 0, labels))
     assert np.array_equal(found[0, 4:], np.full((2, 10), found[0, 1, 9]))
     assert np.array_equal(found[0, :4], whole((image, labels), Intensity(low=0, high=100))[0][0, :4])
+
+
+def test_a_checksum_is_of_pixels_and_labels_and_not_of_their_chunks() -> None:
+    image, labels = frame(channels=2)
+    found = [
+        statistics_of(Blocks([pair], block), 0, Intensity()).checksum
+        for pair, block in (
+            ((image, labels), (8, 8)),
+            ((image, labels), (16, 50)),
+            ((image[::-1].copy(), labels), (8, 8)),
+            ((image, labels[::-1].copy()), (8, 8)),
+        )
+    ]
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

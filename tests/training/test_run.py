@@ -158,6 +158,35 @@ def test_a_finished_training_is_returned_when_resumed(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("changed", ["a pixel", "a label", "a validation label"])
+def test_a_training_continues_only_on_the_data_that_it_began_with(tmp_path: Path, changed: str) -> None:
+    def task(name: str, *, change: bool, resume: bool = False) -> TrainingTask:
+        frames, held = ([(image.copy(), labels.copy()) for image, labels in FRAMES] for _ in range(2))
+        if change:
+            plane = {"a pixel": frames[1][0][0], "a label": frames[1][1], "a validation label": held[0][1]}[changed]
+            plane[plane == plane.max()] = 0
+        return TrainingTask(
+            method=METHOD,
+            data=[frames],
+            validation=[held],
+            output=str(tmp_path / name),
+            settings=SETTINGS,
+            resume=resume,
+        )
+
+    name = "validation_checksum" if "validation" in changed else "data_checksum"
+    with pytest.raises(Killed):
+        train(task("m", change=False), on_progress=killed_at(6))
+    with pytest.raises(
+        InputError, match=rf"^The unfinished training was another one \({name}: '\w+' then, '\w+' now\)"
+    ):
+        train(task("m", change=True, resume=True))
+    whole = train(task("m", change=False, resume=True))
+    with pytest.raises(InputError, match=rf"finished model of another training \({name}: "):
+        train(task("m", change=True, resume=True))
+    assert digest(train(task("m", change=False, resume=True))) == digest(whole)
+
+
 def test_nothing_is_replaced_without_being_asked_to(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "m", on_progress=killed_at(6))

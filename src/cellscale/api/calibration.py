@@ -10,8 +10,8 @@ from typing import Any, Literal
 from cellscale.errors import InputError
 from cellscale.methods.inference import Precision, check_device, device_of
 from cellscale.models.model import Model, digest, load_model, save_model
-from cellscale.settings.fields import check_trained, replaced
-from cellscale.settings.files import names_of, read_config
+from cellscale.settings.fields import check_trained, flat, replaced
+from cellscale.settings.files import read_config
 from cellscale.settings.frame_range import Frames as Range
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, address, check_apart, url_of, urls_of
@@ -98,7 +98,7 @@ def calibrate(
     from cellscale.training.run import check_start
 
     given = model if isinstance(model, Model) else load_model(model, storage_options, trust=trust)
-    fields = {"method": names_of(given.method), "training": names_of(CalibrationSettings())}
+    fields = {"method": flat(given.method), "training": flat(CalibrationSettings())}
     read = read_config(None, settings or {}, fields)
     made = dataclasses.replace(given, method=replaced(given.method, read.section("method")))
     how = replaced(CalibrationSettings(), read.section("training"))

@@ -19,8 +19,8 @@ from cellscale.ngff.image import open_image
 from cellscale.ngff.level_choice import fitting
 from cellscale.segmentation.plan import Run, Settings, ZMode, plan
 from cellscale.segmentation.target import Target
-from cellscale.settings.fields import replaced
-from cellscale.settings.files import names_of, read_config
+from cellscale.settings.fields import flat, replaced, short_and_full
+from cellscale.settings.files import read_config
 from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.settings.keywords import options_from
 from cellscale.storage.folder import Folder
@@ -147,7 +147,7 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     image, storage = url_of(image, "image"), dict(options.storage_options or {})
     loaded = model if isinstance(model, Model) else load_model(model, storage, trust=options.trust)
     opened = fitting(open_image(image, storage_options=storage), options.level, loaded.pixel_size_um)
-    fields = {"segmentation": names_of(Settings()), "engine": names_of(FanOut())}
+    fields = {"segmentation": flat(Settings()), "engine": flat(FanOut())}
     _check_apart_from_model(options.settings or {}, fields, loaded)
     read = read_config(options.config, options.settings or {}, fields)
     settings = replaced(Settings(), {**read.section("segmentation"), **_explicit(options)})
@@ -160,9 +160,9 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     return Job(run=run, model=loaded, target=target, engine=engine, settings=settings)
 
 
-def _check_apart_from_model(given: Iterable[str], fields: Mapping[str, Iterable[str]], model: Model) -> None:
+def _check_apart_from_model(given: Iterable[str], fields: Mapping[str, Collection[str]], model: Model) -> None:
     """Refuse settings that belong to the model: a layer's model names all that decided its labels."""
-    own = set(names_of(model.method)).difference(*fields.values())
+    own = short_and_full(flat(model.method)) - short_and_full(name for names in fields.values() for name in names)
     for name in given:
         if name.removeprefix("method.") in own:
             raise InputError(

@@ -12,8 +12,8 @@ from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
 from cellscale.models.model import Model, load_model, shipped_models
 from cellscale.progress import Progress, silent
-from cellscale.settings.fields import replaced, unfitted
-from cellscale.settings.files import names_of, read_config
+from cellscale.settings.fields import flat, replaced, unfitted
+from cellscale.settings.files import read_config
 from cellscale.settings.frame_range import Frames
 from cellscale.storage.urls import Location, check_apart, url_of, urls_of
 from cellscale.storage.urls import address as address_of
@@ -159,7 +159,7 @@ def train(
     if begun is not None and not isinstance(begun, Model):
         begun = load_model(begun, storage_options, trust=trusted)
     chosen = unfitted(begun.method) if begun else load_method(method)
-    fields = {"method": names_of(chosen), "training": names_of(TrainingSettings()), "engine": names_of(FanOut())}
+    fields = {"method": flat(chosen), "training": flat(TrainingSettings()), "engine": flat(FanOut())}
     read = read_config(None if config is None else url_of(config, "config"), settings or {}, fields)
     chosen_preset = preset_of(method, preset) if preset or not begun else Preset()
     chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))

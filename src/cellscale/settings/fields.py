@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cellscale.errors import InputError, MissingError
-from cellscale.settings.renamed import unknown_setting
+from cellscale.errors import InputError, MissingError, unknown
 
 T = TypeVar("T")
 _MOST = 2**63
@@ -102,6 +101,12 @@ def flat(value: Any) -> dict[str, Any]:
     return found
 
 
+def short_and_full(names: Iterable[str]) -> set[str]:
+    """All names by which fields may be called: their dotted names and the last parts of them."""
+    full = set(names)
+    return full | {name.rpartition(".")[2] for name in full}
+
+
 def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     if name in known:
         return name
@@ -109,7 +114,7 @@ def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     if len(ends) > 1:
         raise InputError(f"{kind.capitalize()} {name!r} is one of {', '.join(sorted(ends))}: give the full name.")
     if not ends:
-        raise unknown_setting(name, {*known, *(full.rpartition(".")[2] for full in known)}, kind)
+        raise unknown(kind, name, short_and_full(known))
     return ends[0]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cellscale.errors import InputError, MissingError, unknown
-from cellscale.settings.fields import flat
-from cellscale.settings.renamed import unknown_setting
+from cellscale.settings.fields import short_and_full
 
 SECTIONS = ("method", "training", "segmentation", "engine")
 """The sections of a configuration file."""
@@ -65,18 +64,23 @@ def assignments(words: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def _home(name: str, fields: Mapping[str, Iterable[str]]) -> tuple[str, str]:
-    """Section and key of a setting that is named `key` or `section.key`."""
+def _home(name: str, fields: Mapping[str, Collection[str]]) -> tuple[str, str]:
+    """Section and key of a setting: by its full name, else by the last part of it, else as `section.key`."""
+    short = {section: {full.rpartition(".")[2] for full in names} for section, names in fields.items()}
+    for known in (fields, short):
+        homes = [section for section, names in known.items() if name in names]
+        if len(homes) > 1:
+            both = " or ".join(repr(f"{section}.{name}") for section in homes)
+            raise InputError(f"Setting {name!r} belongs to several sections: give {both}.")
+        if homes:
+            return homes[0], name
     section, _, inner = name.partition(".")
     if section in fields:
         return section, inner
-    homes = [section for section, names in fields.items() if name in set(names)]
-    if not homes:
-        raise unknown_setting(name, {name for names in fields.values() for name in names})
-    return homes[0], name
+    raise unknown("setting", name, short_and_full(known for names in fields.values() for known in names))
 
 
-def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[str, Iterable[str]]) -> Config:
+def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[str, Collection[str]]) -> Config:
     """Read a TOML file and override it with single settings.
 
     Parameters
@@ -84,9 +88,9 @@ def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[s
     path : str or None
         The file; None: only single settings.
     settings : mapping of str to value
-        By `key`, looked up in the sections in their order, or by `section.key`.
+        By full name, by the last part of it, or by `section.key`.
     fields : mapping of str to names
-        The settings that each section of this command has.
+        The full names of the settings that each section of this command has.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def read_config(path: str | None, settings: Mapping[str, Any], fields: Mapping[s
     MissingError
         For a file, section or setting that does not exist; the dataclasses' own names are checked where they are made.
     InputError
-        For a file that is not valid TOML.
+        For a file that is not valid TOML, or a name that two sections have.
     """
     values: dict[str, dict[str, Any]] = {}
     for section, content in (_file(path) if path else {}).items():
@@ -120,8 +124,3 @@ def _file(path: str) -> dict[str, Any]:
         raise MissingError(f"Configuration file {path} does not exist.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid TOML: {_reason(error)}.") from error
-
-
-def names_of(settings: Any) -> list[str]:
-    """Settings of a dataclass by dotted name and by its last part."""
-    return [*flat(settings), *(name.rpartition(".")[2] for name in flat(settings))]

@@ -6,6 +6,7 @@ in which the frame is stored. Neither needs the memory of a whole frame.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict, abc
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,26 +27,29 @@ ROWS_PX = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Intensity statistics of a frame."""
+    """Intensity statistics and checksum of a frame."""
 
     mappings: tuple[Mapping, ...]
     """Mapping of each channel."""
     blank: tuple[float, ...]
     """Value of pixels that were not annotated: the median of the other pixels of each channel, mapped."""
+    checksum: bytes
+    """SHA-256 of the pixels of each channel and of the labels, one after the other."""
 
 
 def row_blocks(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Box]:
     """Boxes that cover a frame: whole rows of blocks, or parts of them where a row is too large."""
     height, width = shape
-    rows = max(1, ROWS_PX // width // block[0]) * block[0]
-    columns = max(1, ROWS_PX // rows // block[1]) * block[1]
+    whole_rows = ROWS_PX // width // block[0]
+    rows = max(1, whole_rows) * block[0]
+    columns = width if whole_rows else max(1, ROWS_PX // rows // block[1]) * block[1]
     for y in range(0, height, rows):
         for x in range(0, width, columns):
             yield Box(y, x, min(y + rows, height), min(x + columns, width))
 
 
 def statistics_of(frames: StoredFrames, index: int, rule: Intensity, ignore_label: int = 0) -> Seen:
-    """Fit the intensity rule on all pixels of a frame, as a segmentation does.
+    """Fit the intensity rule on all pixels of a frame, as a segmentation does; take checksums of pixels and labels.
 
     Parameters
     ----------
@@ -69,9 +73,13 @@ def statistics_of(frames: StoredFrames, index: int, rule: Intensity, ignore_labe
     read = ((box, frames.read_image(index, box)) for box in boxes)
     scales = scales_of(dtype, read, frames.place(index)) if scale is None else [scale] * frames.image_shape(index)[0]
     totals, hidden = (np.zeros((len(scales), BINS), np.int64) for _ in range(2))
+    checksums = [hashlib.sha256(f"{dtype} {frames.shape(index)}".encode()) for _ in range(len(scales) + 1)]
     for box in boxes:
-        image = frames.read_image(index, box)
-        unknown = frames.read_labels(index, box) == ignore_label if ignore_label else np.zeros((), bool)
+        image, labels = frames.read_image(index, box), frames.read_labels(index, box)
+        # One checksum for each plane, so that it does not depend on the chunks by whose rows the frame is read.
+        for checksum, plane in zip(checksums, (*image, labels), strict=True):
+            checksum.update(np.ascontiguousarray(plane).data)
+        unknown = labels == ignore_label if ignore_label else np.zeros((), bool)
         for c, (channel, scale) in enumerate(zip(image, scales, strict=True)):
             totals[c] += scale.histogram(channel)
             if unknown.any():
@@ -79,7 +87,12 @@ def statistics_of(frames: StoredFrames, index: int, rule: Intensity, ignore_labe
     mappings = tuple(rule.fit(total, scale) for total, scale in zip(totals, scales, strict=True))
     medians = [_median(known, scale) for known, scale in zip(totals - hidden, scales, strict=True)]
     blank = tuple(float(mapping(median)) for mapping, median in zip(mappings, medians, strict=True))
-    return Seen(mappings=mappings, blank=blank)
+    return Seen(mappings=mappings, blank=blank, checksum=b"".join(checksum.digest() for checksum in checksums))
+
+
+def checksum_of(seen: abc.Mapping[int, Seen]) -> str:
+    """One checksum of all frames, in the order of their numbers: 16 hexadecimal digits."""
+    return hashlib.sha256(b"".join(seen[index].checksum for index in sorted(seen))).hexdigest()[:16]
 
 
 def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
@@ -91,7 +104,7 @@ def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
 def frame_statistics(
     frames: StoredFrames, rule: Intensity, ignore_label: int, workers: Workers, on_progress: Progress = silent
 ) -> dict[int, Seen]:
-    """Compute the intensity statistics of all frames, each on one worker; every worker gets all results."""
+    """Compute intensity statistics and checksums of all frames, each on one worker; every worker gets all results."""
     mine, found = range(workers.rank, len(frames), workers.world), {}
     for done, index in enumerate(mine, 1):
         found[index] = statistics_of(frames, index, rule, ignore_label)
@@ -121,6 +134,10 @@ class Crops:
         self._seen = dict(seen or {})
         self._blocks: OrderedDict[tuple[int, Box], tuple[NDArray[np.float32], Labels]] = OrderedDict()
         self.cells_by_row = lru_cache(maxsize=1024)(self._cells_by_row)
+
+    def checksum(self) -> str:
+        """Checksum of the frames that have been measured."""
+        return checksum_of(self._seen)
 
     def read(self, index: int, box: Box) -> tuple[NDArray[np.float32], Labels]:
         """Return network input (c, y, x) and labels (y, x) of a box of a frame; both are read-only by convention."""

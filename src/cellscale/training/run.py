@@ -21,7 +21,7 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
-from cellscale.training.crops import Crops, Seen, frame_statistics
+from cellscale.training.crops import Crops, Seen, checksum_of, frame_statistics
 from cellscale.training.frames import Joined, StoredFrames, TrainingData, labels_of
 from cellscale.training.history import History
 from cellscale.training.profiling import Clock, Stopwatch, no_clock
@@ -61,9 +61,7 @@ class Training:
     seen: Mapping[int, Seen] = field(default_factory=dict)
     """Intensity statistics of the training frames."""
     held_out: Crops | None = None
-    """The validation frames, on worker 0."""
-    validates: bool = False
-    """Whether there are validation frames."""
+    """The validation frames; worker 0 predicts them."""
 
     @property
     def length(self) -> int:
@@ -119,7 +117,7 @@ class Training:
 
     def learn(self) -> None:
         """Run the method's schedule."""
-        validate = self.validate if self.validates else None
+        validate = None if self.held_out is None else self.validate
         hooks = loop.Hooks(on_step=self.log, validate=validate, save=self.save, clock=self.clock)
         loop.run(
             self.method.stages(),
@@ -146,6 +144,7 @@ class Training:
             "steps": self.state.step,
             "seconds": round(time.monotonic() - started, 1),
             "frames": len(self.data),
+            **_checksums(self.seen, self.held_out),
             "validation_frames": 0 if self.held_out is None else len(self.held_out.frames),
             "workers": self.workers.world,
             "start": self.description.get("start"),
@@ -202,7 +201,7 @@ def train(
     settings = task.settings.counted(len(task.frames), 1 if workers.elastic else workers.world)
     held = claimed or claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     if task.resume and task.folder.exists(DESCRIPTION) and not held.open:
-        return finished(task, settings)
+        return finished(task, settings, workers)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     with nullcontext() if claimed else held.given_up_on_error():
         training = _begun(task, settings, claim=held, workers=workers, on_progress=on_progress)
@@ -212,12 +211,13 @@ def train(
         return Model(method=training.method, networks=dict(training.networks), pixel_size_um=task.pixel_size_um)
 
 
-def finished(task: TrainingTask, settings: TrainingSettings) -> Model:
+def finished(task: TrainingTask, settings: TrainingSettings, workers: Workers) -> Model:
     """The model of a training that is to be resumed and has ended; InputError if it was another training."""
     method = task.method
     model = load_model(task.output, task.storage_options, trust=[module_of(method.name)])
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
-    asked = {"method": method.name, "frames": len(task.frames)}
+    seen, held_out = _data_of(task, settings, workers)
+    asked = {"method": method.name, "frames": len(task.frames), **_checksums(seen, held_out)}
     asked |= {name: _json(value) for name, value in flat(settings).items()}
     changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())
     if changes:
@@ -233,8 +233,8 @@ def _begun(
 ) -> Training:
     """A fresh training, or the interrupted one in the folder; `settings` have the steps of all epochs counted."""
     frames, method = task.frames, task.method
-    description = _description(task, settings, workers)
-    seen = frame_statistics(frames, method.intensity, settings.ignore_label, workers, on_progress)
+    seen, held_out = _data_of(task, settings, workers, on_progress)
+    description = _description(task, settings, workers) | _checksums(seen, held_out)
     earlier = claim.kept()
     fitted = replaced(method, earlier.fitted) if earlier else fitted_to(method, frames, settings, on_progress, seen)
     torch.manual_seed(settings.seed)
@@ -253,10 +253,7 @@ def _begun(
         networks=networks,
         data=frames,
         seen=seen,
-        held_out=held_out_crops(task.held_out, method, settings.ignore_label)
-        if task.held_out is not None and workers.rank == 0
-        else None,
-        validates=task.held_out is not None,
+        held_out=held_out,
         settings=settings,
         device=device,
         claim=claim,
@@ -270,17 +267,33 @@ def _begun(
 
 
 def _description(task: TrainingTask, settings: TrainingSettings, workers: Workers) -> dict[str, Any]:
-    """Settings and data of a training: those of a resumed one must be equal."""
+    """Settings and frames of a training: those of a resumed one must be equal, and the checksums of its data."""
     return {
         **{f"method.{name}": value for name, value in settings_of(task.method).items()},
         **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
         "training.device": device_of(settings.device).type,  # on Ray, "auto" is replaced before
         "method": task.method.name,
         "frames": len(task.frames),
-        "data": repr([getattr(part, "planes", len(part)) for part in [*task.data, *task.validation]]),
+        "planes": repr([getattr(part, "planes", len(part)) for part in [*task.data, *task.validation]]),
         "workers": "any" if workers.elastic else workers.world,
         **({"start": digest(task.init_from)} if task.init_from else {}),
     }
+
+
+def _data_of(
+    task: TrainingTask, settings: TrainingSettings, workers: Workers, on_progress: Progress = silent
+) -> tuple[dict[int, Seen], Crops | None]:
+    """Read all frames once: statistics of the training frames, and the validation frames with theirs."""
+    rule, ignore_label = task.method.intensity, settings.ignore_label
+    seen = frame_statistics(task.frames, rule, ignore_label, workers, on_progress)
+    held_out = None if task.held_out is None else held_out_crops(task.held_out, task.method, ignore_label, workers)
+    return seen, held_out
+
+
+def _checksums(seen: Mapping[int, Seen], held_out: Crops | None) -> dict[str, str | None]:
+    """Checksums of all pixels and labels: a training continues only on the data that it began with."""
+    validation = None if held_out is None else held_out.checksum()
+    return {"data_checksum": checksum_of(seen), "validation_checksum": validation}
 
 
 def begin_with(init_from: Model, networks: Mapping[str, nn.Module]) -> None:
@@ -309,9 +322,9 @@ def check_start(init_from: Model, name: str, method: Method) -> None:
     begin_with(init_from, method.networks())
 
 
-def held_out_crops(frames: Joined, method: Method, ignore_label: int) -> Crops:
+def held_out_crops(frames: Joined, method: Method, ignore_label: int, workers: Workers | None = None) -> Crops:
     """The validation frames, whose statistics are computed once."""
-    seen = frame_statistics(frames, method.intensity, ignore_label, Workers())
+    seen = frame_statistics(frames, method.intensity, ignore_label, workers or Workers())
     return Crops(frames, method.intensity, 0, ignore_label=ignore_label, seen=seen)
 
 
