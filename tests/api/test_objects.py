@@ -81,6 +81,38 @@ def test_a_layer_is_measured_as_the_segmentation_did(image: NgffImage) -> None:
     assert [len(list(table.iterdir())) for table in group.glob("*objects.parquet")] == [3]
 
 
+def test_a_measurement_of_frames_without_labels_leaves_the_table(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", blurred_noise((3, 60, 60)), "tyx")
+    cellscale.segment(image.url, model=blobs_model(), frames=(0, 1), backend="serial")
+    before = _rows(image, "cells")
+    with pytest.raises(MissingError, match=r"None of the frames 1:3 of .*cells has labels; those that have are 0:1"):
+        cellscale.measure(image.url, layer="cells", frames=(1, 3), overwrite=True)
+    pd.testing.assert_frame_equal(_rows(image, "cells"), before)
+
+
+def test_a_measurement_does_not_replace_tracks_or_objects_through_slices(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", blurred_noise((2, 60, 60)), "tyx")
+    cellscale.segment(image.url, model=blobs_model(), backend="serial")
+    cellscale.track(image.url, backend="serial")
+    stack = make(tmp_path / "z.zarr", blurred_noise((1, 2, 60, 60)), "tzyx")
+    cellscale.segment(stack.url, model=blobs_model(), z_mode="linked", backend="serial")
+    for found, name, column in ((image, "cells-tracks", "track"), (stack, "cells", "volume_px")):
+        before = _rows(found, name)
+        assert column in before
+        with pytest.raises(InputError, match="would lose these columns"):
+            cellscale.measure(found.url, layer=name, overwrite=True)
+        pd.testing.assert_frame_equal(_rows(found, name), before)
+
+
+def test_a_measurement_replaces_a_table_that_is_damaged(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", blurred_noise((1, 60, 60)), "tyx")
+    cellscale.segment(image.url, model=blobs_model(), backend="serial")
+    before = _rows(image, "cells")
+    for part in Path(open_labels(image.url, "cells").place("objects.parquet")).iterdir():
+        part.write_bytes(b"damaged")
+    assert cellscale.measure(image.url, layer="cells", overwrite=True) == len(before)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_measurement_that_dies_at_any_of_its_changes_leaves_the_old_table_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool

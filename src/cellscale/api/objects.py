@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cellscale.errors import MissingError, StoreError
-from cellscale.ngff.frame_ranges import annotated
+from cellscale.errors import DamagedError, InputError, MissingError, StoreError
+from cellscale.ngff.frame_ranges import annotated, ranges
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.ngff.layer_tables import count_rows, new_table, part_name, switch_table, table_files, table_parts
@@ -20,6 +20,12 @@ from cellscale.segmentation.object_table import parquet
 from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, url_of
+
+KEPT = {
+    "track": "tracks (track, parent, generation, velocity). Measure the layer that was tracked",
+    "volume_px": "objects over several slices (volume, centroid along z). Export it as it is",
+}
+"""Columns that only the command which made a layer can fill, and so no new measurement may replace."""
 
 
 def parts(layer: LabelLayer) -> Iterator[pa.Table]:
@@ -38,6 +44,19 @@ def _check_table(layer: LabelLayer) -> None:
     """Raise MissingError if a layer has no table."""
     if not table_files(layer)[1]:
         raise MissingError(f"{layer.url} has no object table; make one with `cellscale measure`.")
+
+
+def _check_replaceable(layer: LabelLayer) -> None:
+    """Refuse a layer whose table has columns that a measurement plane by plane does not have."""
+    try:
+        held = next(table_parts(layer, tuple(KEPT)), None)
+    except DamagedError:
+        return  # nobody can read this table, and a new one replaces it
+    for column in held.column_names if held is not None else ():
+        raise InputError(
+            f"The object table of {layer.url} has {KEPT[column]}, or compute this layer again: a new measurement would "
+            "lose these columns."
+        )
 
 
 def count_objects(layer: LabelLayer) -> int:
@@ -94,6 +113,10 @@ def measure(
     ------
     ExistsError
         If the layer has a table and `overwrite` is not set.
+    MissingError
+        If none of the frames has labels.
+    InputError
+        If the layer's table has columns that only `track`, or a segmentation linked along z, can fill.
     CellscaleError
         For an image, layer or frames that do not exist, sizes that differ, or a store that cannot be written.
 
@@ -107,7 +130,14 @@ def measure(
     pixels = open_image(image, storage_options=storage_options)
     labels = open_labels(url_of(layer_store or image), layer, storage_options=storage_options)
     made = new_table(labels, overwrite=overwrite)
-    chosen = annotated(labels, chosen_frames(frames, labels.size("t"), labels.url))
+    _check_replaceable(labels)
+    asked = chosen_frames(frames, labels.size("t"), labels.url)
+    chosen = annotated(labels, asked)
+    if not chosen:
+        raise MissingError(
+            f"None of the frames {asked.start}:{asked.stop} of {labels.url} has labels; those that have are "
+            f"{ranges(annotated(labels, range(labels.size('t'))))}. Choose frames among these."
+        )
     rows, total = 0, len(chosen) * labels.size("z")
     with TemporaryDirectory() as kept:
         spool = Path(kept)
