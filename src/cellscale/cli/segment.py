@@ -165,7 +165,7 @@ def _prices(context: click.Context, parameter: click.Parameter, given: str | Non
 )
 @as_json
 def plan_command(image: str, as_json: bool, price: dict[str, float], **options: Any) -> None:
-    """Estimate what `segment` with the same options would do: tasks, requests, bytes, memory and run time."""
+    """Estimate tasks, requests, bytes, memory and run time of `segment` with the same image, model and settings."""
     found = cellscale.plan(image, **options)
     cost = found.price(price) if price else None
     if as_json:
