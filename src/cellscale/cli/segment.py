@@ -41,7 +41,7 @@ PUBLISHED_WITH_FAILED_TILES = 3
 PREDICTION = (
     click.option("--model", required=True, help="Folder of a trained model, or a name of `cellscale models`."),
     click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all]"),
-    click.option("--channels", help="Channels by number or name, separated by commas. [default: the first ones]"),
+    click.option("--channels", help="Channels by name, else by number, separated by commas. [default: the first ones]"),
     click.option(
         "--z-mode",
         type=click.Choice(["slices", "max_projection", "linked"]),
