@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("method", nargs="?")
     parser.add_argument("data", nargs="?", choices=list(DATA))
     parser.add_argument("--steps", type=int, help="0 with --init-from: only choose its thresholds again")
-    parser.add_argument("--split", help="LEARN/VALIDATE/TEST, e.g. 0:72//72:84 or 0:72/4:72:9/72:84")
+    parser.add_argument("--split", help="TRAIN/VALIDATION/TEST, e.g. 0:72//72:84 or 0:72/4:72:9/72:84")
     parser.add_argument("--preset", help="the method's preset: paper, default or fast; none: the bare defaults")
     parser.add_argument("--config", help="TOML file with [method] and [training]")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")

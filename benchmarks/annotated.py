@@ -1,8 +1,8 @@
 """The real annotated images as lists of (image (c, y, x), labels (y, x)), in an order that a split can cut.
 
-A split is three slices of that list, `LEARN/VALIDATE/TEST`: `0:64/64:72/72:84`; `0:72//72:84` validates on nothing;
-`0:72/4:72:9/72:84` holds every ninth frame out of those that are learned from. A frame that several parts name belongs
-to the last of them: `0:84/2:84:5/0:84:5` tests every fifth frame of a sequence, between two that are learned from.
+A split is three slices of that list, `TRAIN/VALIDATION/TEST`: `0:64/64:72/72:84`; `0:72//72:84` validates on nothing;
+`0:72/4:72:9/72:84` holds every ninth frame out of the training frames. A frame that several parts name belongs
+to the last of them: `0:84/2:84:5/0:84:5` tests every fifth frame of a sequence, between two training frames.
 """
 
 from collections.abc import Callable
@@ -100,12 +100,12 @@ def table_training(steps: int, seed: int, crop: int) -> TrainingSettings:
 
 
 def parts(pairs: Pairs, split: str) -> tuple[Pairs, Pairs, Pairs]:
-    """The frames that a split learns from, validates on and tests; each frame is in one part at most.
+    """The training, validation and test frames of a split; each frame is in one part at most.
 
     Raises
     ------
     ValueError
-        If it is not of the form LEARN/VALIDATE/TEST, or leaves nothing to learn from or to test.
+        If it is not of the form TRAIN/VALIDATION/TEST, or leaves nothing to learn from or to test.
     """
     learn, choose, test = (
         list(range(len(pairs)))[slice(*(int(n) if n else None for n in part.split(":")))] if part else []

@@ -1,11 +1,11 @@
-"""A segmentation against a bucket that answers late: requests by kind, waits, bytes, and seconds at several delays.
+"""A segmentation against a bucket with added latency: requests by kind, waits, bytes, and seconds at several delays.
 
     python -m benchmarks.cloud --delays 0 30 100 --work /tmp/cloud --json cloud.json
 
 Runs from the root of the repository. An S3 server on loopback stands behind a proxy that counts every request and waits
 before it carries one out. `cellscale.segment` works in this process, with the included model `nuclei`. The first run of
-each image warms the process up and is not counted. Waits are requests that were made one after another: the longest
-row of requests of which each began when the one before had its answer. Unlike seconds they depend little on what else
+each image warms the process up and is not counted. Waits are the length of the longest
+chain of sequential requests. Unlike seconds they depend little on what else
 the machine does. With `--dask`, the same network is mapped over the same pixels by
 `dask.array.map_overlap`, on two threads of dask, and labels of connected components are stored, without a pyramid.
 """
@@ -67,7 +67,7 @@ CASES = (
     Case(shape=(2, 2048, 2048), settings={"window_size": 512, "test_time_flips": False}),
     Case(shape=(1, 4096, 4096), settings={"test_time_flips": False}),
 )
-"""Predicted once, as by the bare network beside it."""
+"""Predicted once, as by the bare network that is measured for comparison."""
 
 
 def part_of(request: Request) -> str:
@@ -149,7 +149,7 @@ def run_dask(case: Case, proxy: Proxy, options: dict[str, Any], name: str) -> di
 def measure(
     case: Case, options: dict[str, Any], delays: Sequence[int], rounds: int, ways: dict[str, Way]
 ) -> dict[str, Any]:
-    """Runs at all delays, in turns; the least time of each."""
+    """Runs at all delays, alternating; the least time of each."""
     system = s3fs.S3FileSystem(**options)
     sizes = system.du(f"cells/{case.name}.zarr/0", total=False)
     found: dict[str, Any] = {"image": case.name, "image_bytes": sum(sizes.values()), **{way: {} for way in ways}}

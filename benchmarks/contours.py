@@ -1,6 +1,6 @@
 """Coupled contours of touching cells in one run, compared with scikit-image's active contour and morphological snake.
 
-By turns and in one process, one thread each, processor times; scikit-image's contours are timed on a sample of the
+Alternating in one process, one thread each, processor times; scikit-image's contours are timed on a sample of the
 cells, in a crop around each, from the same seeds and with about as many points.
 """
 

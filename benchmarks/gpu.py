@@ -126,7 +126,7 @@ def loop_times(method: Method, settings: TrainingSettings, frames: Frames, clock
 
 
 def training_rates(name: str, given: argparse.Namespace, frames: Any) -> dict[str, Any]:
-    """Samples a second of loop and bare network, in turns, and where the loop's time goes."""
+    """Samples a second of loop and bare network, alternating, and where the loop's time goes."""
     method, settings = asked(name, given)
     device = torch.device(settings.device)
     method = method.fit_statistics(labels for _, labels in frames)

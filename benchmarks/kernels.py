@@ -1,4 +1,4 @@
-"""Each kernel and its best-known peer, in one process and in turns: times, lower bounds, ratios, and a plot over size.
+"""Each kernel and its best-known peer, alternating in one process: times, lower bounds, ratios, and a plot over size.
 
 Run `python benchmarks/kernels.py --size 1024 --volume 128`. Peers that are not installed are skipped. One thread each
 unless the name says otherwise; times of one thread are processor times, so that a busy machine has little influence.
@@ -352,7 +352,7 @@ def repeats_of(pixels: int, most: int) -> int:
 
 
 def measured(pair: Pair, repeats: int) -> tuple[float, list[float]]:
-    """Measure by turns, after one call that is not counted: our median in ms, and the peer's times over ours."""
+    """Measure alternately, after one call that is not counted: our median in ms, and the peer's times over ours."""
     clock = time.process_time if pair.threads == 1 else time.perf_counter
     calls = [pair.kernel, pair.other] if pair.other else [pair.kernel]
     rounds = [[milliseconds(call, clock) for call in calls] for _ in range(repeats + 1)][1:]

@@ -128,7 +128,7 @@ def test_the_second_u_net_has_sizes_of_its_own() -> None:
     assert other.reaches.reach > method.reaches.reach
     with pytest.raises(InputError, match="'second_depth' is 4; expected at most the depth of the first, 3"):
         load_method("double-unet", depth=3, second_depth=4)
-    with pytest.raises(InputError, match="'up' is 'bilinear'; the decoders of 'deepsplit' repeat pixels"):
+    with pytest.raises(InputError, match=r"'unet\.up' is 'bilinear'; expected 'transposed'"):
         load_method("deepsplit", up="bilinear")
 
 

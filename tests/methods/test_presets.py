@@ -270,6 +270,36 @@ def test_the_default_of_an_adversarial_training_is_the_recipe_that_was_measured(
     assert flat(replaced(TrainingSettings(), preset("saw", None).training)) == flat(TrainingSettings())
 
 
+def rows(columns: str) -> list[list[list[str]]]:
+    """The backticked words in each cell of the table of a page with these column names."""
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    table = page.partition(f"| {columns} |\n|{'---|' * len(columns.split(' | '))}\n")[2].partition("\n\n")[0]
+    return [[re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|")] for row in table.splitlines()]
+
+
+def test_the_documentation_lists_the_presets_of_each_method() -> None:
+    listed = {name: names for methods, names in rows("method | presets") for name in methods}
+    assert listed == {method["name"]: method["presets"] for method in list_methods()}
+    assert {name for names in listed.values() for name in names} == {name for (name,), _ in rows("preset | meaning")}
+
+
+def test_the_documentation_lists_what_presets_set_of_the_settings_that_are_off() -> None:
+    off = {name.partition("=")[0] for (name, *_), _ in rows("setting | effect")} - {"adam.fused"}
+    listed = {
+        (method, name): {*settings}
+        for methods, names, settings in rows("method | preset | settings")
+        for method in methods
+        for name in names
+    }
+    bare, found = flat(TrainingSettings()), {}
+    for method in METHODS:
+        for name, one in presets(method).items():
+            chosen = flat(replaced(TrainingSettings(), one.training))
+            if settings := {f"{key}={chosen[key]}" for key in off if chosen[key] != bare[key]}:
+                found[method, name] = settings
+    assert listed == found
+
+
 def test_a_preset_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(MissingError, match=r"preset 'papers' of 'saw'.*paper"):
         preset("saw", "papers")

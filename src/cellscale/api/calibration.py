@@ -57,8 +57,8 @@ def calibrate(
         A trained model, the URL of its folder, or a name of `list_models()`.
     data : sequence of str or path
         URLs of OME-Zarr images with a label layer, on which the thresholds and size limits are fitted that the method's
-        settings call fitted by `calibrate`; of a collection of images, all that have the layer. None: only `settings`
-        are applied.
+        settings call fitted by `calibrate`; of a collection of images, all that have the layer. Empty: only
+        `settings` are applied.
     output : str or path
         Folder of the new model, any fsspec URL.
     layer : str

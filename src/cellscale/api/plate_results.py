@@ -65,6 +65,13 @@ def evaluate_plate(
     ------
     CellscaleError
         As `evaluate` does, for any of the images.
+
+    Examples
+    --------
+    >>> from cellscale.api.plate_results import evaluate_plate
+    >>> scores = evaluate_plate("plate.zarr", wells="A/1", layer="cells")
+    >>> list(scores.images), 0 <= scores.total.f1 <= 1
+    (['A/1/0'], True)
     """
     images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=storage_options)
     counted = {}
@@ -84,7 +91,34 @@ def evaluate_plate(
 def measure_plate(
     plate: Location, *, wells: str | Sequence[str] | None = None, on_progress: Progress = silent, **options: Any
 ) -> int:
-    """Make the object table of a layer of each image; return the number of rows. `options` are those of `measure`."""
+    """Make the object table of a layer of each image; return the number of rows.
+
+    Parameters
+    ----------
+    plate, wells
+        As for `segment_plate`.
+    on_progress : callable
+        Called with step, done and total; counts images.
+    **options
+        Those of `measure`.
+
+    Returns
+    -------
+    int
+        Number of rows of all tables.
+
+    Raises
+    ------
+    CellscaleError
+        For a plate or wells that do not exist; and as `measure` does, for the first image that fails. Tables of the
+        images before it stay.
+
+    Examples
+    --------
+    >>> from cellscale.api.plate_results import measure_plate
+    >>> measure_plate("plate.zarr", layer="truth")
+    9
+    """
     images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=options.get("storage_options"))
     rows = 0
     for number, url in enumerate(images.values(), 1):
@@ -121,6 +155,12 @@ def export_plate_table(
     ------
     CellscaleError
         As `export_table` does, for any of the images; also if their tables differ in columns.
+
+    Examples
+    --------
+    >>> from cellscale.api.plate_results import export_plate_table
+    >>> export_plate_table("plate.zarr", "objects.parquet", layer="truth")
+    9
     """
     plate, output = url_of(plate, "plate"), url_of(output, "output")
     check_apart(plate, output)
@@ -143,6 +183,23 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
         As for `segment_plate`.
     **options
         Those of `export_ngio`.
+
+    Returns
+    -------
+    int
+        Number of rows of all tables.
+
+    Raises
+    ------
+    CellscaleError
+        For a plate or wells that do not exist; and as `export_ngio` does, for the first image that fails. Tables of
+        the images before it stay.
+
+    Examples
+    --------
+    >>> from cellscale.api.plate_results import export_plate_ngio
+    >>> export_plate_ngio("plate.zarr", layer="truth")
+    9
     """
     images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=options.get("storage_options"))
     return sum(export_ngio(url, **options) for url in images.values())

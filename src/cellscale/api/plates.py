@@ -95,7 +95,8 @@ def segment_plate(
     backend, address, on_progress, on_status
         As for `segment`; progress counts images.
     **options
-        As for `segment`. `output`, but of an import, and `report` hold a folder for each image, named by it.
+        As for `segment`. For a plate, `output` and `report` are folders with a folder for each image, named by it; for
+        an import, `output` is the new image.
 
     Returns
     -------

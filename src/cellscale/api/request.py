@@ -65,7 +65,8 @@ class SegmentationOptions:
     frames: Frames = None
     """Half-open range of frames, (first, end); None: all."""
     channels: str | Sequence[str | int] | None = None
-    """Channels by number or name, in the model's order; None: the first ones."""
+    """Channels by number or name, in the model's order; None: the first ones. A text that is the name of a channel,
+    such as "1", is not read as a number."""
     z_mode: ZMode | None = None
     """Segment each slice, or the maximum over all slices; "linked": join the objects of slices to 3-D objects. None:
     "slices"."""

@@ -141,8 +141,8 @@ def plan(image: Location, *, model: Location | Model, **options: Unpack[PlanKeyw
     model : str, path or Model
         A trained model, the URL of its folder, or a name of `list_models()`.
     **options
-        layer, output, tile_size, frames, channels, z_mode, level, ome_zarr_version, config, settings, storage_options:
-        as for `segment`.
+        layer, output, tile_size, frames, channels, z_mode, level, ome_zarr_version, config, settings, trust,
+        storage_options: as for `segment`. With `trust`, the code of the model's method runs.
 
     Returns
     -------

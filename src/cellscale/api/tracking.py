@@ -37,10 +37,13 @@ class TrackingResult:
     layer: str
     """URL of the layer of tracks."""
     frames: int
+    """Number of frames."""
     objects: int
     """Objects in all frames."""
     tracks: int
+    """Number of tracks."""
     divisions: int
+    """Number of divisions."""
     gaps: int
     """Links over frames in which a cell is missing."""
     failed_regions: int

@@ -20,6 +20,10 @@ from cellscale.cli.terminal import log, one_line, redacted_output
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status of a command that is stopped by Ctrl-C."""
+STOPPED = (
+    "cellscale: stopped. Repeat the command: segment, track, prepare and export-ctc resume, train with --resume; "
+    "others start over."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -75,6 +79,6 @@ def _status() -> int:
         click.echo(f"cellscale: error: {one_line(str(error))}", err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("cellscale: stopped. Repeat the command to resume (train: with --resume).", err=True)
+        click.echo(STOPPED, err=True)
         return INTERRUPTED
     return 0

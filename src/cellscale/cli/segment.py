@@ -41,7 +41,7 @@ PUBLISHED_WITH_FAILED_TILES = 3
 PREDICTION = (
     click.option("--model", required=True, help="Folder of a trained model, or a name of `cellscale models`."),
     click.option("--frames", type=FRAMES, help="Half-open range of frames. [default: all]"),
-    click.option("--channels", help="Channels by number or name, separated by commas. [default: the first ones]"),
+    click.option("--channels", help="Channels by name, else by number, separated by commas. [default: the first ones]"),
     click.option(
         "--z-mode",
         type=click.Choice(["slices", "max_projection", "linked"]),
@@ -165,7 +165,7 @@ def _prices(context: click.Context, parameter: click.Parameter, given: str | Non
 )
 @as_json
 def plan_command(image: str, as_json: bool, price: dict[str, float], **options: Any) -> None:
-    """Estimate what `segment` with the same options would do: tasks, requests, bytes, memory and run time."""
+    """Estimate tasks, requests, bytes, memory and run time of `segment` with the same image, model and settings."""
     found = cellscale.plan(image, **options)
     cost = found.price(price) if price else None
     if as_json:

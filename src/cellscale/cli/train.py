@@ -68,7 +68,9 @@ def models_command(as_json: bool) -> None:
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file with [method], [training] and [engine].")
 @settings_option
 @click.option(
-    "--preset", help="Named set of settings: paper (as printed), fast, default. [default: default, or the model's]"
+    "--preset",
+    help="Named set of settings: default, paper (as printed), or, for most methods, fast. [default: default, or the "
+    "model's]",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of training workers.")
 @with_options(*ray_options)

@@ -240,7 +240,10 @@ def _column(table: Table, name: str) -> NDArray[np.int64]:
 
 
 def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, NDArray[np.int64]]:
-    """Reduce the rows of each group 0 … `count` − 1 to one: sum, minimum or maximum of each column by REDUCTIONS."""
+    """Reduce the rows of each group 0 … `count` − 1 to one: sum, minimum or maximum of each column by REDUCTIONS.
+
+    Each group has at least one row.
+    """
     order = np.argsort(groups, kind="stable")
     starts = np.searchsorted(groups[order], np.arange(count))
     ufuncs = {"sum": np.add, "min": np.minimum, "max": np.maximum}
@@ -253,7 +256,10 @@ def reduced(table: Table, groups: NDArray[np.int64], count: int) -> dict[str, ND
 
 
 def grouped(tables: Sequence[Table], keys: tuple[str, ...]) -> Table:
-    """Concatenate tables and reduce rows with equal keys to one, in ascending order of the keys."""
+    """Concatenate tables and reduce rows with equal keys to one, in ascending order of the keys.
+
+    Each table is grouped already: its keys are ascending, each once. A single table is returned as it is.
+    """
     joined = concatenated(tables)
     if len(tables) == 1 or not joined:
         return joined

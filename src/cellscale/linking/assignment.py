@@ -1,7 +1,8 @@
 """Assignment: choice of candidate pairs as links, with the least total cost.
 
-K. Jaqaman et al., Robust single-particle tracking in live-cell time-lapse sequences, 2008: an object that gets no
-partner costs as much as the dearest link that is taken. Costs are whole numbers: sums of them are exact in any order.
+K. Jaqaman et al., Robust single-particle tracking in live-cell time-lapse sequences, 2008. An object of the
+first plane that gets no partner has a fixed cost, greater than that of every candidate pair. Costs are whole numbers:
+sums of them are exact in any order.
 """
 
 from __future__ import annotations

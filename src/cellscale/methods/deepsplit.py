@@ -246,7 +246,10 @@ class DeepSplit:
 
     def __post_init__(self) -> None:
         if self.unet.up != "transposed":
-            raise InputError(f"Setting 'up' is {self.unet.up!r}; the decoders of {self.name!r} repeat pixels.")
+            raise InputError(
+                f"Setting 'unet.up' is {self.unet.up!r}; expected 'transposed', the one that the decoders of "
+                f"{self.name!r} have. Leave it out, or set unet.up=transposed."
+            )
         if self.second.depth > self.unet.depth:
             raise InputError(
                 f"Setting 'second_depth' is {self.second_depth}; expected at most the depth of the first, "

@@ -111,7 +111,8 @@ class LegendreLevelSet:
     quiet: int = 20
     """Number of consecutive steps with at most 1 of 10,000 pixels changing sides, after which it stops."""
     start: Literal["threshold", "rectangles", "mask"] = "threshold"
-    """First mask: pixels brighter than the mean, smoothed; `rectangles`, or a grid of them; or a `mask` of the user."""
+    """First mask. threshold: pixels brighter than the mean, smoothed; rectangles: `rectangles`, or a grid of them;
+    mask: the user's, an image channel."""
     rectangles: tuple[int, ...] = setting((), before=())
     """Rectangles y0, x0, y1, x1, … of the window, half-open, px; empty: a grid of 20 px every 40 px."""
     mask: int = setting(1, before=1)

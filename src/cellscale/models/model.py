@@ -43,13 +43,7 @@ CURVE = ("history.csv", "loss.png")
 """The curve of the training that made the weights, if there is one."""
 SHIPPED = Path(__file__).with_name("shipped")
 """Folder of the models that come with the package: NAME/model.json, NAME/weights.safetensors, NAME/card.md."""
-KINDS = {
-    "method": str,
-    "settings": dict,
-    "pixel_size_um": list | None,
-    "training": dict,
-    "weights_sha256": str,
-}
+KINDS = {"method": str, "settings": dict, "pixel_size_um": list | None, "training": dict, "weights_sha256": str}
 """Entries of a description and their types."""
 _MISFITS = (RuntimeError, TypeError, ArithmeticError, LookupError, ValueError)
 """Errors that Python and torch raise for combinations of settings that do not fit together."""
@@ -74,7 +68,9 @@ class Model:
     """A method with its weights and a summary of their training."""
 
     method: Method
+    """Method with its settings."""
     networks: dict[str, nn.Module]
+    """Trained networks by name."""
     pixel_size_um: tuple[float, float] | None = None
     """Height and width of a pixel of the training images, µm; None: unknown."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -167,6 +163,13 @@ def save_model(model: Model, url: Location, storage_options: Mapping[str, Any] |
     """Write a model as a folder; an existing model stays until the new one is complete, and is then replaced.
 
     The curve of the old model's training is deleted with it, unless the new one has the same weights.
+
+    Parameters
+    ----------
+    model : Model
+        A trained model.
+    url, storage_options
+        The folder, any fsspec URL, and options for fsspec.
 
     Raises
     ------

@@ -27,7 +27,7 @@ from cellscale.types import Box, Image
 SHARD_PX = 2048
 """Side of a shard, and of the boxes that one task publishes, px."""
 CHUNK_PX = 512
-"""Side of a chunk, px; levels smaller than a shard have chunks of half this side."""
+"""Side of a chunk, px; arrays smaller than this on both sides have chunks of half of it."""
 
 AT_ONCE = {"async.concurrency": REQUESTS}
 """Setting of zarr: chunks that are read or written at once."""

@@ -39,12 +39,15 @@ class Forecast:
     frame_px: tuple[int, int]
     """Height and width of a frame, px."""
     windows: int
+    """Number of windows of all frames."""
     window_px: tuple[int, int]
     """Height and width of a window with its halo, px."""
     tiles: int
+    """Number of tiles of all frames."""
     tasks: Mapping[str, int]
     """Number of tasks by step."""
     label_dtype: str
+    """Pixel type of the label layer."""
     halo_cost: float
     """(W/K)²: pixels of a window over pixels of its core."""
     predicted_px_per_px: float
@@ -59,8 +62,9 @@ class Forecast:
     worker_seconds: Mapping[str, float]
     """Time of one worker for each step that the trial covers, s."""
     seconds_here: float
-    """Time of all processors of this machine for each step, s."""
+    """Time of the steps of `worker_seconds` together on all workers of this machine, s."""
     workers_here: int
+    """Number of workers of this machine: its processors, unless there are fewer tasks."""
     trial: Mapping[str, float]
     """Measurements of the trial."""
 
@@ -72,10 +76,22 @@ class Forecast:
         prices : mapping
             Price of a million requests by their kind: PUT, GET, LIST, HEAD, DELETE, in any case; others are free.
 
+        Returns
+        -------
+        float
+            The price, in the currency of `prices`.
+
         Raises
         ------
         MissingError
             For another kind.
+
+        Examples
+        --------
+        >>> import cellscale
+        >>> forecast = cellscale.plan("movie.zarr", model="model", tile_size=64)
+        >>> forecast.price({"put": 5, "get": 0.4}) > 0
+        True
         """
         named = {kind.upper(): price for kind, price in prices.items()}
         check_known("kind of requests", named, get_args(Kind))

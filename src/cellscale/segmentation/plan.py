@@ -69,7 +69,8 @@ class Settings:
     device: str = "auto"
     """Device of the networks: cpu, cuda, mps; auto: a GPU where this process, or a node of the cluster, has one."""
     channels: tuple[str | int, ...] = ()
-    """Channels by number or name, in the model's order; empty: as many as the model needs, from the first."""
+    """Channels by number or name, in the model's order; empty: as many as the model needs, from the
+    first. A text that is the name of a channel, such as "1", is not read as a number."""
     z_mode: ZMode = "slices"
     """Segment each slice, or the maximum over all slices; "linked": each slice, then objects of neighbouring slices are
     joined to 3-D objects."""
@@ -269,6 +270,7 @@ def _digest(description: Mapping[str, Any]) -> str:
 
 
 def _channel_numbers(image: NgffImage, wanted: tuple[str | int, ...], count: int) -> tuple[int, ...]:
+    """Numbers of the chosen channels; a channel of the name "1" has precedence over the channel of number 1."""
     available = image.size("c")
     numbers = []
     for channel in wanted or range(count):

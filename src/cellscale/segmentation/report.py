@@ -50,6 +50,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each step, s."""
     cells: int = 0
+    """Number of cells of all frames and slices; a 3-D object counts once."""
     missing_chunks: int = 0
     """Chunks absent in the source, read as its fill value."""
     unreadable_blocks: list[Region] = field(default_factory=list)

@@ -46,7 +46,9 @@ class Sheet:
     level: int
     """Level of the image's pyramid."""
     layer: str | None
+    """Name of the layer that is drawn; None: the image has none."""
     ground_truth: str | None
+    """Name of the layer that it is compared with; None: there is none."""
     frames: Mapping[int, Mapping[str, int]]
     """Number of cells at that level by outcome, for each frame; empty without truth."""
 

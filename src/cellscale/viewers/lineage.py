@@ -27,7 +27,7 @@ def lineage_picture(tracks: Table, *, families: int = MOST_FAMILIES, form: str =
     tracks : Table
         track, begin, end (first and last frame) and parent (0: none).
     families : int
-        Most families that are drawn, those with the most divisions first, then the longest.
+        Most families that are drawn, those with the most tracks first, then the longest.
     form : str
         "png" or "svg".
 

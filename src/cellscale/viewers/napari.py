@@ -140,7 +140,7 @@ def view_in_napari(
     Parameters
     ----------
     shown : Scene or str
-            Result of `scene`, or the URL of an image, with all its layers.
+        Result of `scene`, or the URL of an image, with all its layers.
     correct : str, optional
         Name of a layer to correct, of the size of the image.
     save_as : str, optional

@@ -24,7 +24,9 @@ class Scene:
     labels: tuple[LabelLayer, ...]
     """Label layers; the ground truth comes first, so that other layers are drawn over it."""
     t: int
+    """Number of the frame to show."""
     z: int
+    """Number of the slice to show."""
 
 
 def _opened(url: str, names: Sequence[str] | None, options: Mapping[str, Any] | None) -> list[LabelLayer]:

@@ -1,6 +1,6 @@
-"""Chunks of an image in a bucket, read and written over several roads, behind a proxy that delays each request.
+"""Chunks of an image in a bucket, moved through several I/O libraries, behind a proxy that delays each request.
 
-    python -m benchmarks.roads --delays 0 30 100 --rounds 3 --json roads.json
+    python -m benchmarks.transfer_paths --delays 0 30 100 --rounds 3 --json transfer_paths.json
 
 Four frames of 2048² px in chunks of 512² px (uint16, zstd) are written and read back frame by frame, 32 chunks at once:
 through fsspec and s3fs as cellscale does, and through obstore (zarr's ObjectStore), each with the codec pipeline of
@@ -30,7 +30,7 @@ from tests.endpoints import s3_server
 from tests.faults.proxy import Storm, stormy
 
 FRAMES, SIDE, CHUNK = 4, 2048, 512
-URL = "s3://cells/roads.zarr"
+URL = "s3://cells/transfer_paths.zarr"
 PIPELINES = {"zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs": "zarrs.ZarrsCodecPipeline"}
 
 
@@ -44,7 +44,7 @@ def through_obstore(options: dict[str, Any], endpoint: str) -> Store:
     """Store of the Rust client."""
     bucket = import_module("obstore.store").S3Store(
         "cells",
-        prefix="roads.zarr",
+        prefix="transfer_paths.zarr",
         endpoint=endpoint,
         access_key_id=options["key"],
         secret_access_key=options["secret"],
@@ -55,7 +55,7 @@ def through_obstore(options: dict[str, Any], endpoint: str) -> Store:
     return ObjectStore(bucket)
 
 
-ROADS: dict[str, Callable[[dict[str, Any], str], Store]] = {"s3fs": through_s3fs, "obstore": through_obstore}
+PATHS: dict[str, Callable[[dict[str, Any], str], Store]] = {"s3fs": through_s3fs, "obstore": through_obstore}
 
 
 def measure(store: Store, pixels: np.ndarray) -> dict[str, float]:
@@ -77,7 +77,7 @@ def measure(store: Store, pixels: np.ndarray) -> dict[str, float]:
 
 
 def compare(delays: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
-    """Least times of each road, pipeline and delay, in turns."""
+    """Least times of each library, pipeline and delay, alternating."""
     pixels = (np.random.default_rng(0).poisson(300, (FRAMES, SIDE, SIDE)) // 4).astype(np.uint16)
     found: dict[str, dict[str, float]] = {}
     with s3_server() as options, zarr.config.set({"async.concurrency": REQUESTS}):
@@ -85,13 +85,13 @@ def compare(delays: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
         for turn in range(-1, rounds):
             for delay in delays:
                 with stormy(port, Storm(delay_s=delay / 1000)) as proxy:
-                    for road, store in ROADS.items():
+                    for library, store in PATHS.items():
                         for name, path in PIPELINES.items():
                             import_module(name)
                             with zarr.config.set({"codec_pipeline.path": path}):
                                 one = measure(store(options, proxy.url), pixels)
                             if turn >= 0:
-                                least = found.setdefault(f"{road}, codecs of {name}, {delay} ms", one)
+                                least = found.setdefault(f"{library}, codecs of {name}, {delay} ms", one)
                                 least |= {key: min(value, least[key]) for key, value in one.items()}
     return found
 
@@ -105,8 +105,8 @@ def main() -> None:
     found = compare(given.delays, given.rounds)
     names = ("write_s", "read_s", "write_cpu_s", "read_cpu_s")
     print("\n".join(["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]))
-    for road, times in found.items():
-        print(f"| {road} | " + " | ".join(f"{times[name]:.2f}" for name in names) + " |")
+    for path, times in found.items():
+        print(f"| {path} | " + " | ".join(f"{times[name]:.2f}" for name in names) + " |")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
 
