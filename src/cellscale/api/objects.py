@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cellscale.errors import DamagedError, InputError, MissingError, StoreError
+from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.frame_ranges import annotated, ranges
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -50,7 +50,7 @@ def _check_replaceable(layer: LabelLayer) -> None:
     """Refuse a layer whose table has columns that a measurement plane by plane does not have."""
     try:
         held = next(table_parts(layer, tuple(KEPT)), None)
-    except DamagedError:
+    except StoreError:
         return  # nobody can read this table, and a new one replaces it
     for column in held.column_names if held is not None else ():
         raise InputError(
