@@ -9,6 +9,7 @@ import pytest
 from cellscale.errors import CellscaleError, InputError, MissingError
 from cellscale.methods import METHODS, load_method, settings_of
 from cellscale.settings.fields import fitting, flat, replaced
+from cellscale.training.settings import TrainingSettings
 
 
 def test_an_unknown_method_lists_the_known_ones_and_suggests_the_nearest() -> None:
@@ -41,6 +42,34 @@ def test_a_setting_of_another_weighting_is_unknown() -> None:
 def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) -> None:
     with pytest.raises(InputError, match=expected):
         load_method("saw", **settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "expected"),
+    [
+        ("saw", {"learning_rate": -1.0}, "'learning_rate' is -1.0; expected at least 0"),
+        ("saw", {"border": -1}, "'border' is -1.0; expected at least 0"),
+        ("saw", {"minimum_area": -5}, "'minimum_area' is -5; expected at least 0"),
+        ("saw", {"channels": 0}, "'channels' is 0; expected at least 1"),
+        ("saw", {"dropout": 1.0}, "'dropout' is 1.0; expected a share of at least 0 and below 1"),
+        ("l2s", {"reach": -1}, "'reach' is -1; expected at least 0"),
+        ("ribcage", {"final_noise": -2.0}, "'final_noise' is -2.0; expected at least -1.0"),
+    ],
+)
+def test_a_number_below_its_least_value_is_refused(method: str, settings: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        load_method(method, **settings)
+
+
+def test_a_negative_number_may_stand_for_none() -> None:
+    found: Any = load_method("ribcage", final_noise=-1.0, least_agreement=-1.0), load_method("mu-lux", radius=-1)
+    assert (found[0].training.game.final_noise, found[1].markers.radius) == (-1.0, -1)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 3_000_000_000])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=f"Setting 'seed' is {seed}; expected at least 0"):
+        replaced(TrainingSettings(), {"seed": seed})
 
 
 def test_a_setting_of_several_types_names_them_all() -> None:

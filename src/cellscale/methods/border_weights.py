@@ -48,7 +48,7 @@ class BorderWeightedUNet:
     unet: UNetShape = field(default_factory=UNetShape)
     adam: Adam = field(default_factory=Adam)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     border: float = 10.0
     """a: additional weight where two cells meet."""

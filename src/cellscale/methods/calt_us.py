@@ -35,6 +35,7 @@ from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Fragments, Labels, Mask, Reach, StoredMaps, Table
 
 CLASSES = ("background", "cell", "touching", "gap")
@@ -147,7 +148,7 @@ class CaltUS:
     adam: Adam = field(default_factory=Adam)
     decoding: Decoding = field(default_factory=Decoding)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     j_weight: float = 0.05
     """λ: the weight of the J terms."""

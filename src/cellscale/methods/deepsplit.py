@@ -217,7 +217,7 @@ class DeepSplit:
     """Its poolings; 0: two fewer than the first one has, at least one."""
     adam: Adam = field(default_factory=Adam)
     intensity: Intensity = field(default_factory=lambda: Intensity(rule="equalise"))
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     weights: Weights = field(default_factory=Weights)
     contact_width: float = 6.0

@@ -94,7 +94,7 @@ class LegendreLevelSet:
     whole: ClassVar[Literal["exact", "windowed"]] = "windowed"
     maps: ClassVar[tuple[str, ...]] = ("cell",)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels; the first is segmented."""
     reach: int = 32
     """Margin of a window around its core, px, within which pixels of the frame have an influence."""

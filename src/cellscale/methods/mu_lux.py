@@ -142,7 +142,7 @@ class MuLux:
     adam: Adam = field(default_factory=Adam)
     markers: Markers = field(default_factory=Markers)
     intensity: Intensity = field(default_factory=lambda: Intensity(rule="equalise"))
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     erosion: float = 8.0
     """r: a marker's distance from its cell's boundary, px; less in small cells; not in the paper."""

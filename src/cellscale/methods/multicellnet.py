@@ -181,7 +181,7 @@ class MultiCellNet:
     seeding: Seeding = field(default_factory=Seeding)
     balloon: Balloon = field(default_factory=Balloon)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     sigma: float = 2.0
     """σ of the edge target, px; ours."""

@@ -150,7 +150,7 @@ class PixelForest:
     """Pixels drawn from each batch, the same number of each class as long as there are enough."""
     contours: Contours = field(default_factory=Contours)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = setting(1, trained=True)
+    channels: int = setting(1, trained=True, least=1)
     """Number of image channels."""
 
     def __post_init__(self) -> None:

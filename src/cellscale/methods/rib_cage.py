@@ -144,13 +144,13 @@ class Game:
     noise: float = 0.5
     """σ of normal noise on both true and estimated segmentations before the discriminator, so that it cannot
     distinguish them by the values 0 and 1, which estimates never have; 0: none, as in the paper."""
-    final_noise: float = setting(0.1, before=-1.0)
+    final_noise: float = setting(0.1, before=-1.0, least=-1.0)
     """σ at the end of the training, to which it falls in equal steps: the differences of nearly correct estimates would
     disappear in the initial noise; −1: as `noise`."""
     resting: Literal["batch", "running"] = "batch"
     """Whether the BatchNorm of the frozen network uses the batch's statistics, of true and estimated pairs together in
     the discriminator, as in its own updates; or its running ones, which lag behind, so that the training collapses."""
-    least_agreement: float = 0.2
+    least_agreement: float = setting(0.2, least=-1.0)
     """Least agreement with the ground truth (Cohen's κ; up to 0.2 is called slight); a training below it is an error;
     −1: never. (A training with κ = 0.12 found not one cell, one with 0.18 a third.)"""
 
@@ -318,7 +318,7 @@ class ContourEstimator:
     rmsprop: RMSProp = field(default_factory=RMSProp)
     contours: Contours = field(default_factory=Contours)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
 
     @property

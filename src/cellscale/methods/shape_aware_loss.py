@@ -93,7 +93,7 @@ class BinaryUNet:
     unet: UNetShape = field(default_factory=UNetShape)
     adam: Adam = field(default_factory=Adam)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     threshold: float = 0.5
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
@@ -237,7 +237,7 @@ class MaskRCNN:
     cells: Cells = field(default_factory=Cells)
     adam: Adam = field(default_factory=lambda: Adam(learning_rate=5e-4))
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     patience: int = 0
     """Stop after this number of validations without a better score; 0: never. (The paper stops early, and divides the

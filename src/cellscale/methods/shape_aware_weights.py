@@ -244,7 +244,7 @@ class MulticlassUNet:
     adam: Adam = field(default_factory=Adam)
     thresholds: Thresholds = field(default_factory=Thresholds)
     intensity: Intensity = field(default_factory=Intensity)
-    channels: int = 1
+    channels: int = setting(1, least=1)
     """Number of image channels."""
     balance: Balance = field(default_factory=lambda: Balance(exponent=0.5))
     """w0 of each class; the paper has inverse frequencies (1), whose effect on a rare class no threshold corrects."""

@@ -151,6 +151,8 @@ class UNetShape:
                 f"Settings 'width' and 'depth' are {self.width} and {self.depth}; "
                 f"expected a width of at least 1 and a depth of 0 to {MAX_DEPTH}."
             )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"Setting 'dropout' is {self.dropout}; expected a share of at least 0 and below 1.")
 
     @property
     def multiple(self) -> int:

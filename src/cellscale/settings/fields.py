@@ -21,7 +21,9 @@ _LONGEST = 10_000
 _NEVER: Any = object()
 
 
-def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False, trained: bool = False) -> Any:
+def setting(
+    default: Any, *, before: Any = _NEVER, fitted: bool = False, trained: bool = False, least: float | None = None
+) -> Any:
     """Make a dataclass field with an immutable default and metadata.
 
     Parameters
@@ -34,8 +36,10 @@ def setting(default: Any, *, before: Any = _NEVER, fitted: bool = False, trained
         Whether the default means that the value is fitted on training frames. Another training fits it anew.
     trained : bool
         Whether a trained model is of use with this value alone, although its networks have room for others.
+    least : float
+        For a number: its least value; None: 0, or the default where that is negative.
     """
-    metadata = {"fitted": fitted, "trained": trained} | ({} if before is _NEVER else {"before": before})
+    metadata = {"fitted": fitted, "trained": trained, "least": least} | ({} if before is _NEVER else {"before": before})
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -153,6 +157,17 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 """Types in messages, which a reader of TOML and of the command line understands as well as one of Python."""
 
 
+def _check_least(field: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a number below a setting's least value: most are counts, lengths, weights and shares."""
+    if not isinstance(value, int | float):
+        return
+    default = field.default if isinstance(field.default, int | float) else 0
+    declared = field.metadata.get("least")
+    least = min(0, default) if declared is None else declared
+    if value < least:
+        raise InputError(f"Setting {field.name!r} is {_shown(value)}; expected at least {least}.")
+
+
 def _expected(hint: Any) -> str:
     """A type as text, for messages."""
     origin, options = get_origin(hint), get_args(hint)
@@ -203,6 +218,9 @@ def replaced(value: T, changes: Mapping[str, Any], kind: str = "setting") -> T:
 def _changed(value: T, changes: Mapping[str, Any]) -> T:
     hints = get_type_hints(type(value))
     direct = {name: fitting(change, hints[name], name) for name, change in changes.items() if "." not in name}
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        if field.name in direct:
+            _check_least(field, direct[field.name])
     groups: dict[str, dict[str, Any]] = {}
     for name, change in changes.items():
         if "." in name:

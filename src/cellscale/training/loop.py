@@ -153,7 +153,7 @@ class Updater:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch's random numbers (dropout, noise) by the seed, the step and the worker: resuming repeats them."""
-    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
 
 
 def run(

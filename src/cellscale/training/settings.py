@@ -13,6 +13,9 @@ from cellscale.methods.parts.optimizers import half_cosine
 from cellscale.settings.fields import replaced
 from cellscale.training.augment import Augmentation
 
+MOST_SEEDS = 2**31
+"""Number of seeds: what follows from one, a step and a worker are numbers of 64 bits for the generators."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
@@ -103,6 +106,8 @@ class TrainingSettings:
         for name in counts:
             if getattr(self, name) < 0:
                 raise InputError(f"Setting {name!r} is {getattr(self, name)}; expected at least 0.")
+        if not 0 <= self.seed < MOST_SEEDS:
+            raise InputError(f"Setting 'seed' is {self.seed}; expected at least 0 and below {MOST_SEEDS}.")
         check_device(self.device)
         if self.decay_epochs <= 0 or not 0 < self.decay_factor <= 1:
             raise InputError(
