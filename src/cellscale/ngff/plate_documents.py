@@ -78,9 +78,7 @@ def check_images(plate: Store, version: str, fields: Mapping[str, Sequence[str]]
     """
     names = [f"{well}/{name}" for well, found in fields.items() for name in found]
     nodes = together([partial(read_node, plate.child(name)) for name in names])
-    missing = [
-        name for name, node in zip(names, nodes, strict=True) if node is None or "multiscales" not in node.ome
-    ]
+    missing = [name for name, node in zip(names, nodes, strict=True) if node is None or "multiscales" not in node.ome]
     if missing:
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise MissingError(
@@ -161,7 +159,7 @@ def _plate(group: Store, version: str, fields: Mapping[str, Sequence[str]], node
     """Attributes of a plate that lists these wells and those that it has."""
     _check_kind(group, version, node, "plate")
     before = entries_of(node.ome.get("plate") if node else None)
-    listed = {entry.get("path"): entry for entry in items_of(before.get("wells")) if isinstance(entry, Mapping)}
+    listed = {str(entry.get("path")): entry for entry in items_of(before.get("wells")) if isinstance(entry, Mapping)}
     wells = [*listed, *(well for well in fields if well not in listed)]
     wrong = [well for well in wells if not is_well(well)]
     if wrong:
