@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def _of_each(plate: str, images: Mapping[str, str], found: Callable[[str], T]) -> dict[str, T]:
-    """What a function finds for the URL of each image, by the image's name.
+    """Results of a function of the URL of each image, by the image's name.
 
     Raises
     ------

@@ -217,7 +217,7 @@ class _Work:
 
 
 def _check_finite(pixels: NDArray[Any], place: str) -> None:
-    """Refuse pixels that the prepared image, of float32, cannot hold: a filter would spread them over the frame."""
+    """Refuse pixels that the prepared image, of float32, cannot hold: after a filter there would be more of them."""
     if pixels.dtype.kind != "f":
         return
     wrong = ~(np.abs(pixels) <= np.finfo(np.float32).max)
