@@ -210,7 +210,12 @@ REFUSED = {
         ("evaluate", "{movie}", "--layer", "truth", "--output", "/proc/scores.json"),
         "/proc",
     ),
-    "a picture over a document of the image": (("preview", "{movie}", "--output", "{movie}/zarr.json"), "lies in"),
+    "a picture in the image": (("preview", "{movie}", "--output", "{movie}/x.png"), "lies in"),
+    "scores over a file that is none": (
+        ("evaluate", "{movie}", "--layer", "truth", "--output", "{work}/frames.tif"),
+        "ends with .json",
+    ),
+    "a picture over a file that is none": (("preview", "{movie}", "--output", "{work}/frames.tif"), "ends with .png"),
     "a table over a document of the image": (("table", "{movie}", "--output", "{movie}/zarr.json"), "lies in"),
     "a report in the image": (
         ("segment", "{movie}", "--model", "{work}/model", *TRUST, "--layer", "new", "--report", "{movie}/0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,13 @@ from matplotlib import colormaps
 from PIL import Image
 
 import cellscale
-from cellscale.api.plate_results import evaluate_plate, export_plate_table, measure_plate, plate_overview
+from cellscale.api.plate_results import (
+    evaluate_plate,
+    export_plate_ngio,
+    export_plate_table,
+    measure_plate,
+    plate_overview,
+)
 from cellscale.cli.main import cli
 from cellscale.errors import InputError, MissingError, RunError
 from cellscale.ngff.labels import open_labels
@@ -354,6 +361,72 @@ def test_results_of_a_plate(tmp_path: Path) -> None:
     counts = plate_overview(url, output=str(tmp_path / "plate.png"))
     assert counts == {well: sum(result.images[f"{well}/{field}"].cells for field in "01") for well in WELLS}
     assert (tmp_path / "plate.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_wells_without_the_layer_are_named_with_the_way_out(tmp_path: Path) -> None:
+    """Nothing is done for any image then."""
+    url, runner = tmp_path / "plate.zarr", CliRunner()
+    for well in WELLS:
+        cellscale.synthesize(f"{url}/{well}/0", shape=(1, SIDE, SIDE), cells=3)
+    write_plate(url, dict.fromkeys(WELLS, ("0",)))
+    shutil.rmtree(url / "A/2/0/labels")
+    shutil.rmtree(url / "B/1")
+    assert measure_plate(url, layer="truth", wells="A/1") == 3
+    told = r"Cannot use 2 of 3 images of .*plate\.zarr: A/2/0, B/1\. .*choose others with --wells\. A/2/0: "
+    commands: dict[str, list[str]] = {
+        "measure": ["--overwrite"],
+        "evaluate": ["--ground-truth", "truth"],
+        "table": ["--output", str(tmp_path / "o.csv")],
+        "preview": ["--output", str(tmp_path / "o.png")],
+    }
+    for command, given in commands.items():
+        done = runner.invoke(cli, [command, str(url), "--layer", "truth", *given])
+        assert isinstance(done.exception, MissingError)
+        assert re.search(told, str(done.exception))
+    for command, given in commands.items():
+        done = runner.invoke(cli, [command, str(url), "--layer", "truth", "--wells", "A/1", *given])
+        assert done.exit_code == 0, done.output
+    with pytest.raises(
+        cellscale.CellscaleError, match=r"Cannot use 1 of 1 images .*A/1/0.*has an object table already"
+    ):
+        measure_plate(url, layer="truth", wells="A/1")
+    assert export_plate_table(url, tmp_path / "o.csv", layer="truth", wells="A/1") == 3
+    assert export_plate_ngio(url, layer="truth", wells="A/1") == 3
+    with pytest.raises(MissingError, match=told):
+        export_plate_ngio(url, layer="truth")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("evaluate", ("--ground-truth-store", "x.zarr")),
+        ("measure", ("--layer-store", "x.zarr")),
+        ("preview", ("--frame", "0")),
+        ("preview", ("--count", "4")),
+        ("preview", ("--channel", "0")),
+        ("preview", ("--slice", "0")),
+        ("preview", ("--longest", "99")),
+        ("preview", ("--ground-truth", "truth")),
+        ("preview", ("--labels-store", "x.zarr")),
+    ],
+)
+def test_options_that_a_plate_would_ignore_are_refused(tmp_path: Path, command: str, option: tuple[str, str]) -> None:
+    url = str(tmp_path / "plate.zarr")
+    for well in ("A/1", "A/2"):
+        made_image(f"{url}/{well}/0", 0, "0.5")
+    write_plate(url, {"A/1": ["0"], "A/2": ["0"]})
+    done = CliRunner().invoke(cli, [command, url, "--layer", "truth", *option])
+    assert done.exit_code == 2
+    assert f"{option[0]} is for one image; omit it for a plate or collection." in done.output
+    with pytest.raises(InputError, match="layer_store is for one image"):
+        measure_plate(url, layer="truth", layer_store="x.zarr")
+
+
+def test_a_picture_of_a_plate_takes_the_place_of_pictures_alone(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"raw\.tif is not a valid name of a picture; expected one that ends with \.png"
+    ):
+        plate_overview(tmp_path / "plate.zarr", output=tmp_path / "raw.tif")
 
 
 def test_cells_are_counted_by_the_ends_of_the_tables(tmp_path: Path) -> None:

@@ -220,6 +220,48 @@ def test_an_equal_preparation_replaces_its_own_result(tmp_path: Path) -> None:
         assert len([path for path in output.iterdir() if path.is_dir()]) == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"drift": True}, {"z_projection": "max"}])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
+def test_a_pixel_that_is_no_number_is_named(tmp_path: Path, value: float, options: dict[str, Any]) -> None:
+    frames = drifting().astype(np.float64)
+    frames[1, 5, 7] = value
+    url = movie(tmp_path / "m.zarr", frames)
+    with pytest.raises(
+        InputError, match=r"Pixel \(y 5, x 7\) of frame 1, channel 0, slice 0 of .*m\.zarr is .*float32"
+    ):
+        cellscale.prepare(url, tmp_path / "p.zarr", **options, **SERIAL)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"median_px": 2001}, "median_px = 2001 is 2001 px; .* 60 × 76 px. Give at most 60 px"),
+        ({"gaussian_px": 1e9}, "gaussian_px = 1000000000.0 is 1e"),
+        ({"background_um": 1e9}, "background_um = 1000000000.0 is 4e"),
+        ({"flat_field_um": 20.0}, "flat_field_um = 20.0 is 80 px; .* Give at most 76 px"),
+        ({"median_px": 4}, "median_px = 4 is not valid; expected 0 or an odd whole number"),
+        ({"median_px": 2.5}, "expected 0 or an odd whole number"),
+    ],
+)
+def test_filters_fit_into_the_image(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    url = movie(tmp_path / "m.zarr", drifting())
+    with pytest.raises(InputError, match=told):
+        cellscale.prepare(url, tmp_path / "p.zarr", **options, **SERIAL)
+    assert not (tmp_path / "p.zarr").exists()
+
+
+def test_the_largest_filters_of_an_image(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "median_px": 59,
+        "gaussian_px": 76.0,
+        "background_um": 1e6,
+        "background_filter": "median",
+    }
+    url = movie(tmp_path / "m.zarr", drifting()[:1])
+    found = frames_of(cellscale.prepare(url, tmp_path / "p.zarr", chunk_px=32, **options, **SERIAL))
+    assert np.isfinite(found).all()
+
+
 def test_what_is_not_valid_leaves_nothing(tmp_path: Path) -> None:
     url = movie(tmp_path / "m.zarr", drifting())
     wrong: list[dict[str, Any]] = [

@@ -48,6 +48,17 @@ def joined(labels: Labels, rules: SliceRules) -> Labels:
     return np.concatenate([[0], numbers])[labels].astype(np.uint32)
 
 
+def test_a_gap_is_no_longer_than_the_image() -> None:
+    labels = stack(3)
+    longest = joined(labels, SliceRules(max_gap=len(labels) - 2))
+    np.testing.assert_array_equal(joined(labels, SliceRules(max_gap=len(labels))), longest)
+    endless = SliceRules(max_gap=10**12)
+    areas, slices = np.array([4, 4], np.int64), np.array([0, 2], np.int64)
+    pairs = {"a": np.array([0]), "b": np.array([1]), "pixels": np.array([4])}
+    assert join_slices(areas, slices, pairs, endless).tolist() == [1, 1]
+    assert join_slices(areas[:0], slices[:0], {name: column[:0] for name, column in pairs.items()}, endless).size == 0
+
+
 def overlaps(below: NDArray[Any], here: NDArray[Any]) -> NDArray[np.float64]:
     """IoU of the objects of two slices, (objects here, objects below)."""
     masks, others = ([plane == k for k in np.unique(plane[plane > 0])] for plane in (here, below))

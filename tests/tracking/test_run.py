@@ -254,6 +254,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         cellscale.track(still.url, backend="serial")
 
 
+def test_a_gap_is_no_longer_than_the_movie(tmp_path: Path) -> None:
+    image = stored(tmp_path, cells(4))
+    for name, gap in (("long", 2), ("longer", 10**9)):
+        cellscale.track(image.url, new_layer=name, max_gap=gap, backend="serial")
+    assert all(map(np.array_equal, pixels(image, "long"), pixels(image, "longer")))
+
+
 def test_frames_without_objects(tmp_path: Path) -> None:
     image = stored(tmp_path, [np.zeros(SHAPE, np.uint32)] * 3)
     assert not np.any(tracked(image))

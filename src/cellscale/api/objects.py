@@ -59,6 +59,30 @@ def _check_replaceable(layer: LabelLayer) -> None:
         )
 
 
+def plan_table(layer: LabelLayer, frames: Frames, *, overwrite: bool) -> tuple[str, list[int]]:
+    """Name of the folder of a new table, and the frames that it will have; nothing is written.
+
+    Raises
+    ------
+    ExistsError
+        If the layer has a table and `overwrite` is not set.
+    MissingError
+        If none of the frames has labels.
+    InputError
+        If the table that is there has columns which a new one would not have.
+    """
+    made = new_table(layer, overwrite=overwrite)
+    _check_replaceable(layer)
+    asked = chosen_frames(frames, layer.size("t"), layer.url)
+    chosen = annotated(layer, asked)
+    if not chosen:
+        raise MissingError(
+            f"None of the frames {asked.start}:{asked.stop} of {layer.url} has labels; those that have are "
+            f"{ranges(annotated(layer, range(layer.size('t'))))}. Choose frames among these."
+        )
+    return made, chosen
+
+
 def count_objects(layer: LabelLayer) -> int:
     """Count the rows of a layer's table; only the end of each file is read, where Parquet keeps their number.
 
@@ -129,15 +153,7 @@ def measure(
     image = url_of(image, "image")
     pixels = open_image(image, storage_options=storage_options)
     labels = open_labels(url_of(layer_store or image), layer, storage_options=storage_options)
-    made = new_table(labels, overwrite=overwrite)
-    _check_replaceable(labels)
-    asked = chosen_frames(frames, labels.size("t"), labels.url)
-    chosen = annotated(labels, asked)
-    if not chosen:
-        raise MissingError(
-            f"None of the frames {asked.start}:{asked.stop} of {labels.url} has labels; those that have are "
-            f"{ranges(annotated(labels, range(labels.size('t'))))}. Choose frames among these."
-        )
+    made, chosen = plan_table(labels, frames, overwrite=overwrite)
     rows, total = 0, len(chosen) * labels.size("z")
     with TemporaryDirectory() as kept:
         spool = Path(kept)

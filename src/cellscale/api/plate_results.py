@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from cellscale import metrics
 from cellscale.api.evaluation import count_layers
-from cellscale.api.objects import count_objects, measure, parts
+from cellscale.api.objects import count_objects, measure, parts, plan_table
 from cellscale.api.table_files import export_ngio, table_writer
+from cellscale.errors import ExistsError, InputError, MissingError
+from cellscale.ngff.image import open_image
 from cellscale.ngff.label_pair import open_pair
-from cellscale.ngff.labels import open_labels
+from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.ngff.plates import plate_images
 from cellscale.progress import Progress, silent
+from cellscale.segmentation.failures import FIRST
+from cellscale.segmentation.measurement import level_of
 from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.storage.folder import check_file, write_file
+from cellscale.storage.outputs import check_ending
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.viewers.pictures import plate_of_counts
+
+T = TypeVar("T")
+
+
+def _of_each(plate: str, images: Mapping[str, str], found: Callable[[str], T]) -> dict[str, T]:
+    """Results of a function of the URL of each image, by the image's name.
+
+    Raises
+    ------
+    MissingError, ExistsError, InputError
+        If it raises such an error for some of the images: names them, with the reason of the first.
+    """
+    results, reasons = dict[str, T](), dict[str, MissingError | ExistsError | InputError]()
+    for name, url in images.items():
+        try:
+            results[name] = found(url)
+        except (MissingError, ExistsError, InputError) as error:
+            reasons[name] = error
+    if not reasons:
+        return results
+    first = next(iter(reasons.values()))
+    if list(images) == [""]:
+        raise first
+    named, more = ", ".join(list(reasons)[:FIRST]), len(reasons) - FIRST
+    listed = named + (f" and {more} more" if more > 0 else "")
+    # Wells can be chosen of a plate alone.
+    remedy = "choose others with --wells" if all("/" in name for name in images) else "give the others one by one"
+    raise type(first)(
+        f"Cannot use {len(reasons)} of {len(images)} images of {plate}: {listed}. Nothing was done for any of them. "
+        f"Correct these, or {remedy}. {next(iter(reasons))}: {first}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +109,16 @@ def evaluate_plate(
     >>> list(scores.images), 0 <= scores.total.f1 <= 1
     (['A/1/0'], True)
     """
-    images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=storage_options)
-    counted = {}
-    for number, (name, url) in enumerate(images.items(), 1):
+    plate = url_of(plate, "plate")
+    images = plate_images(plate, wells=wells, storage_options=storage_options)
+
+    def opened(url: str) -> tuple[LabelLayer, LabelLayer, range]:
         found, true = open_pair(url, layer, ground_truth, storage_options=storage_options)
-        counted[name] = count_layers(
-            found, true, chosen_frames(frames, found.size("t"), url), ignore_label=ignore_label
-        )
+        return found, true, chosen_frames(frames, found.size("t"), url)
+
+    counted = {}
+    for number, (name, (found, true, chosen)) in enumerate(_of_each(plate, images, opened).items(), 1):
+        counted[name] = count_layers(found, true, chosen, ignore_label=ignore_label)
         on_progress("evaluate", number, len(images))
     total = metrics.total(sums for _, sums in counted.values())
     return PlateScores(
@@ -93,6 +132,8 @@ def measure_plate(
 ) -> int:
     """Make the object table of a layer of each image; return the number of rows.
 
+    All images are checked before the first one is measured.
+
     Parameters
     ----------
     plate, wells
@@ -100,7 +141,7 @@ def measure_plate(
     on_progress : callable
         Called with step, done and total; counts images.
     **options
-        Those of `measure`.
+        Those of `measure` without `layer_store`: the images have their own layers.
 
     Returns
     -------
@@ -110,8 +151,8 @@ def measure_plate(
     Raises
     ------
     CellscaleError
-        For a plate or wells that do not exist; and as `measure` does, for the first image that fails. Tables of the
-        images before it stay.
+        For a plate or wells that do not exist; and as `measure` does, for any of the images: names those without the
+        layer, or that have a table already.
 
     Examples
     --------
@@ -119,7 +160,17 @@ def measure_plate(
     >>> measure_plate("plate.zarr", layer="truth")
     9
     """
-    images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=options.get("storage_options"))
+    if options.pop("layer_store", None) is not None:
+        raise InputError("layer_store is for one image; the images of a plate have their own layers. Omit it.")
+    plate, storage = url_of(plate, "plate"), options.get("storage_options")
+    images = plate_images(plate, wells=wells, storage_options=storage)
+
+    def check(url: str) -> None:
+        layer = open_labels(url, options["layer"], storage_options=storage)
+        level_of(layer, open_image(url, storage_options=storage))
+        plan_table(layer, options.get("frames"), overwrite=options.get("overwrite", False))
+
+    _of_each(plate, images, check)
     rows = 0
     for number, url in enumerate(images.values(), 1):
         rows += measure(url, **options)
@@ -166,10 +217,11 @@ def export_plate_table(
     check_apart(plate, output)
     write = table_writer(output)
     images = plate_images(plate, wells=wells, storage_options=storage_options)
+    found = _of_each(plate, images, lambda url: parts(open_labels(url, layer, storage_options=storage_options)))
     tables = (
         part.add_column(0, "image", pa.array([name] * len(part), pa.string()))
-        for name, url in images.items()
-        for part in parts(open_labels(url, layer, storage_options=storage_options))
+        for name, of_image in found.items()
+        for part in of_image
     )
     return write(tables, layer, storage_options)
 
@@ -192,8 +244,8 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
     Raises
     ------
     CellscaleError
-        For a plate or wells that do not exist; and as `export_ngio` does, for the first image that fails. Tables of
-        the images before it stay.
+        For a plate or wells that do not exist, images without a table; and as `export_ngio` does, for the first image
+        that fails. Tables of the images before it stay.
 
     Examples
     --------
@@ -201,7 +253,10 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
     >>> export_plate_ngio("plate.zarr", layer="truth")
     9
     """
-    images = plate_images(url_of(plate, "plate"), wells=wells, storage_options=options.get("storage_options"))
+    plate, storage = url_of(plate, "plate"), options.get("storage_options")
+    images = plate_images(plate, wells=wells, storage_options=storage)
+    layer = options.get("layer", "cells")
+    _of_each(plate, images, lambda url: count_objects(open_labels(url, layer, storage_options=storage)))
     return sum(export_ngio(url, **options) for url in images.values())
 
 
@@ -232,13 +287,17 @@ def plate_overview(
     Raises
     ------
     CellscaleError
-        For images without the layer or its object table, or a picture that cannot be written.
+        For images without the layer or its object table, or a picture that cannot be written or does not end with .png.
     """
-    check_file(url_of(output, "output"), [url_of(plate)], storage_options)
+    plate, output = url_of(plate, "plate"), url_of(output, "output")
+    check_ending(output, "picture", ".png")
+    check_file(output, [plate], storage_options)
+    images = plate_images(plate, wells=wells, storage_options=storage_options)
     counts: dict[str, int] = {}
-    for name, url in plate_images(plate, wells=wells, storage_options=storage_options).items():
+    for name, found in _of_each(
+        plate, images, lambda url: count_objects(open_labels(url, layer, storage_options=storage_options))
+    ).items():
         well = name.rpartition("/")[0] or name
-        found = count_objects(open_labels(url, layer, storage_options=storage_options))
         counts[well] = counts.get(well, 0) + found
-    write_file(url_of(output, "output"), plate_of_counts(counts, f"cells in {layer!r}"), storage_options)
+    write_file(output, plate_of_counts(counts, f"cells in {layer!r}"), storage_options)
     return counts

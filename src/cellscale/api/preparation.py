@@ -86,7 +86,8 @@ def prepare(
     ------
     CellscaleError
         For an image that does not exist, an image without a pixel size where µm are given, options that are not valid,
-        or an output that exists or is the image.
+        filters that are larger than the image, pixels that are no finite numbers of float32, or an output that exists
+        or is the image.
 
     Examples
     --------
@@ -100,6 +101,7 @@ def prepare(
     check_apart(source_url, output_url)
     source = open_image(source_url, storage_options=storage_options)
     work = _Work(source=source, options=chosen)
+    work.check_sizes()
     writer = _writer(work, output_url, overwrite)
     with nullcontext("threads") if backend == "serial" else dask_on_ray(address) as scheduler:
         _write_frames(work, writer, scheduler, on_progress)
@@ -127,10 +129,29 @@ class _Work:
         projection = self.options.z_projection
         slices = [z] if projection is None else range(self.source.size("z"))
         planes: list[NDArray[Any]] = [self.source.read(box, t=t, z=one, channels=[c])[0] for one in slices]
+        for one, pixels in zip(slices, planes, strict=True):
+            _check_finite(pixels, f"frame {t}, channel {c}, slice {one} of {self.source.url}")
         if projection is None:
             return planes[0]
         projected: NDArray[Any] = getattr(np, projection)(np.stack(planes), axis=0)
         return projected
+
+    def check_sizes(self) -> None:
+        """Refuse filters that are larger than the image; a median filter of the background ends at the image's edge."""
+        height, width = self.source.plane_shape()
+        chosen, longest = self.options, max(height, width)
+        gaussians = {"flat_field_um": chosen.flat_field_um}
+        if chosen.background_filter == "gaussian":
+            gaussians["background_um"] = chosen.background_um
+        sizes = {name: (value, max(self.pixels(value) or (0.0,)), longest) for name, value in gaussians.items()}
+        sizes["median_px"] = (chosen.median_px, chosen.median_px, min(height, width))
+        sizes["gaussian_px"] = (chosen.gaussian_px, chosen.gaussian_px, longest)
+        for name, (given, size_px, most) in sizes.items():
+            if size_px > most:
+                raise InputError(
+                    f"{name} = {given} is {size_px:g} px; {self.source.url} has {height} × {width} px. "
+                    f"Give at most {most} px."
+                )
 
     def pixels(self, size_um: float | None) -> tuple[float, float] | None:
         """A size in px along y and x."""
@@ -193,6 +214,19 @@ class _Work:
             median -= self.steps(c, None).dark
             found[c, z] = filters.flat_field(median, sigma_px, chunk_px=self.options.chunk_px)
         return found
+
+
+def _check_finite(pixels: NDArray[Any], place: str) -> None:
+    """Refuse pixels that the prepared image, of float32, cannot hold: after a filter there would be more of them."""
+    if pixels.dtype.kind != "f":
+        return
+    wrong = ~(np.abs(pixels) <= np.finfo(np.float32).max)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0].tolist()
+        raise InputError(
+            f"Pixel (y {row}, x {column}) of {place} is {pixels[row, column]}; expected a finite number of float32. "
+            "Replace it."
+        )
 
 
 def _reference_planes(given: Location | NDArray[Any], storage_options: Mapping[str, Any]) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
@@ -14,11 +14,10 @@ import pyarrow.csv
 
 from cellscale.api.annotated_data import annotated_data, check_installed
 from cellscale.api.objects import parts
-from cellscale.errors import InputError
 from cellscale.ngff.feature_tables import write_feature_table
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.layer_tables import alike, write_parquet
-from cellscale.storage.outputs import new_file, new_folder
+from cellscale.storage.outputs import check_ending, new_file, new_folder
 from cellscale.storage.urls import Location, check_apart, url_of
 
 
@@ -132,7 +131,7 @@ def table_writer(output: str) -> Writer:
     MissingError
         If the package that writes the format is not installed.
     """
-    form = PurePosixPath(output.rstrip("/")).suffix.lower()
+    form = check_ending(output, "table", ".csv", ".parquet", ".h5ad", ".zarr")
     streams: dict[str, Callable[[Iterable[pa.Table], IO[bytes], str], int]] = {".csv": _csv, ".parquet": write_parquet}
 
     def streamed(tables: Iterable[pa.Table], layer: str, storage_options: Mapping[str, Any] | None) -> int:
@@ -155,10 +154,6 @@ def table_writer(output: str) -> Writer:
 
     if form in streams:
         return streamed
-    if form not in (".h5ad", ".zarr"):
-        raise InputError(
-            f"{output} is not a valid name of a table; expected one that ends with .csv, .parquet, .h5ad or .zarr."
-        )
     check_installed()
     return annotated
 

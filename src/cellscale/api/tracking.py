@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from cellscale.engine.ray_map import FanOut, cluster
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import MissingError
 from cellscale.ngff.image import open_image
 from cellscale.ngff.label_pair import open_pair
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -19,6 +19,7 @@ from cellscale.segmentation.target import Target
 from cellscale.settings.frame_range import Frames, chosen_frames
 from cellscale.settings.keywords import options_from
 from cellscale.storage.folder import Folder, write_file
+from cellscale.storage.outputs import check_ending
 from cellscale.storage.urls import Location, check_apart, url_of, with_urls
 from cellscale.storage.urls import address as full_url
 from cellscale.tracking import exports
@@ -319,9 +320,7 @@ def draw_lineage(
     True
     """
     found, place = _opened(image, output, layer, storage_options)
-    form = place.rpartition(".")[2].lower()
-    if form not in ("png", "svg"):
-        raise InputError(f"{place} is not a valid name of a picture; expected one that ends with .png or .svg.")
+    form = check_ending(place, "picture", ".png", ".svg").removeprefix(".")
     tracks = tracks_of(found)
     write_file(place, lineage_picture(tracks, families=families, form=form), storage_options)
     return len(tracks["track"])

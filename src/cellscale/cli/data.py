@@ -138,7 +138,9 @@ def synthesize_command(quiet: bool, /, destination: str, shape: str, as_json: bo
     show_default=True,
     help="How the background is estimated.",
 )
-@click.option("--median-px", type=click.IntRange(min=0), default=0, help="Side of a median filter. [default: none]")
+@click.option(
+    "--median-px", type=click.IntRange(min=0), default=0, help="Side of a median filter, odd. [default: none]"
+)
 @click.option("--gaussian-px", type=float, default=0.0, help="σ of a Gaussian filter against noise. [default: none]")
 @click.option("--drift", is_flag=True, help="Move each frame onto the one before, by phase correlation.")
 @click.option(

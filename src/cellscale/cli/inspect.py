@@ -13,6 +13,7 @@ import cellscale
 from cellscale.cli.terminal import (
     FRAMES,
     as_json,
+    check_for_one_image,
     counted,
     out,
     print_scores,
@@ -23,6 +24,7 @@ from cellscale.cli.terminal import (
 )
 from cellscale.storage.folder import check_file, write_file
 from cellscale.storage.json_text import json_text
+from cellscale.storage.outputs import check_ending
 
 
 @click.command("evaluate")
@@ -34,19 +36,21 @@ from cellscale.storage.json_text import json_text
 @click.option(
     "--ignore-label", type=click.IntRange(min=0), default=0, help="Label of pixels that were not annotated: not scored."
 )
-@click.option("--output", help="JSON file to write the scores to, any fsspec URL.")
+@click.option("--output", help="File to write the scores to, .json; any fsspec URL.")
 @wells
 @as_json
 @storage_options
 def evaluate_command(image: str, output: str | None, as_json: bool, wells: str | None, **options: Any) -> None:
     """Score a label layer of IMAGE, or of all images of a plate or collection, against the ground truth."""
     several = several_images(image, wells, options)
+    if several:
+        check_for_one_image("ground_truth_store")
     if output:
+        check_ending(output, "file of scores", ".json")
         read = [image, *filter(None, [options["ground_truth_store"]])]
         check_file(output, read, options["storage_options"])
     if several:
-        if options.pop("ground_truth_store"):
-            raise click.UsageError("--ground-truth-store is for one image; the images of a plate have their own.")
+        del options["ground_truth_store"]
         from cellscale.api import plate_results
 
         scores = plate_results.evaluate_plate(image, wells=wells, **options).to_dict()
@@ -117,6 +121,7 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
     """Make the object table of a label layer of IMAGE: area, place and mean intensities of each object."""
     with progress(quiet) as show:
         if several_images(image, wells, options):
+            check_for_one_image("layer_store")
             from cellscale.api import plate_results
 
             rows = plate_results.measure_plate(image, wells=wells, on_progress=show, **options)
@@ -127,7 +132,7 @@ def measure_command(quiet: bool, /, image: str, as_json: bool, wells: str | None
 
 @click.command("preview")
 @click.argument("image")
-@click.option("--output", default="preview.png", show_default=True, help="The PNG, any fsspec URL.")
+@click.option("--output", default="preview.png", show_default=True, help="The picture, .png; any fsspec URL.")
 @click.option("--layer", help="Layer to show. [default: the last one that is not the ground truth]")
 @click.option("--ground-truth", default="truth", show_default=True, help="Layer to compare with, if it exists.")
 @click.option("--labels-store", help="Another store with label layers of IMAGE.")
@@ -149,6 +154,7 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     For a plate or collection, draw the number of cells of each well.
     """
     if several_images(image, wells, options):
+        check_for_one_image("ground_truth", "labels_store", "frames", "count", "channel", "z", "longest")
         chosen = {name: options[name] for name in ("output", "storage_options")}
         from cellscale.api import plate_results
 

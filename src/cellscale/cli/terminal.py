@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -145,6 +146,15 @@ wells = click.option("--wells", metavar="PATTERNS", help="Wells of a plate, e.g.
 def several_images(image: str, wells: str | None, options: Mapping[str, Any]) -> bool:
     """Return whether a URL is a plate or collection of several images, or wells are chosen of it."""
     return wells is not None or len(cellscale.plate_images(image, storage_options=options["storage_options"])) > 1
+
+
+def check_for_one_image(*names: str) -> None:
+    """Refuse options of the running command that were given for several images and would be ignored."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise click.UsageError(f"{parameter.opts[0]} is for one image; omit it for a plate or collection.")
 
 
 ray_options = (

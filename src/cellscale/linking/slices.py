@@ -58,7 +58,8 @@ def join_slices(
         Numbers 1, 2, … of the 3-D objects, in the order of their first objects.
     """
     above, below = np.full(len(areas), -1, np.int64), np.full(len(areas), -1, np.int64)
-    for apart in range(1, rules.max_gap + 2):
+    furthest = int(np.ptp(slices)) if len(slices) else 0
+    for apart in range(1, min(rules.max_gap + 1, furthest) + 1):
         a, b, pixels = (overlaps[name] for name in ("a", "b", "pixels"))
         kept = (slices[b] - slices[a] == apart) & (above[a] < 0) & (below[b] < 0)
         a, b, pixels = a[kept], b[kept], pixels[kept]

@@ -1,13 +1,10 @@
 """Plates and other collections: several images below one URL, each named by its path, such as A/1/0.
 
-Paths come from the metadata of the plate and its wells and lead to places below the plate. Plate and well metadata are
-written by ome-zarr, which checks rows, columns and wells against one another.
+Paths come from the metadata of the plate and its wells and lead to places below the plate.
 """
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,8 +12,8 @@ from typing import Any
 from cellscale.errors import InputError, MissingError
 from cellscale.ngff.image import list_images
 from cellscale.ngff.metadata import VERSIONS
+from cellscale.ngff.plate_documents import check_fields, check_images, write_documents
 from cellscale.ngff.stores import Store
-from cellscale.storage.errors import explained
 from cellscale.storage.urls import Location, address, url_of
 
 
@@ -74,13 +71,6 @@ def _of_wells(images: Mapping[str, str], wells: str | Sequence[str], root: str) 
     }
 
 
-def _ome_zarr(module: str) -> Any:
-    """Import a module of ome-zarr on first use: it loads dask, and issues a warning about one of its own classes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Call to deprecated class Scaler", DeprecationWarning)
-        return importlib.import_module(f"ome_zarr.{module}")
-
-
 def write_plate(
     url: Location,
     fields: Mapping[str, Sequence[str]],
@@ -89,6 +79,8 @@ def write_plate(
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a plate of existing images: write the metadata of each well, then of the plate.
+
+    A plate that exists keeps its wells, and they their images; the new ones are added.
 
     Parameters
     ----------
@@ -104,7 +96,13 @@ def write_plate(
     Raises
     ------
     InputError
-        For a version that cannot be written, or wells that are not named ROW/COLUMN.
+        For a version that cannot be written or that images do not have, wells that are not named ROW/COLUMN, or images
+        whose names are not valid.
+    MissingError
+        For images that do not exist.
+    ExistsError
+        If plate or well are something else, such as an image. Nothing is written then, as after any of the errors
+        above.
     StoreError
         If the plate cannot be written.
 
@@ -117,16 +115,7 @@ def write_plate(
     """
     if version not in VERSIONS:
         raise InputError(f"NGFF version {version!r} cannot be written; expected one of {', '.join(VERSIONS)}.")
-    wrong = [well for well in fields if well.count("/") != 1 or not all(part.isalnum() for part in well.split("/"))]
-    if wrong or not fields:
-        raise InputError(f"{(wrong or [''])[0]!r} is not a valid name of a well; expected ROW/COLUMN, e.g. A/1.")
-    writer, fmt = _ome_zarr("writer"), _ome_zarr("format").format_from_version(version)
+    named = check_fields(fields)
     store = Store(url=address(url_of(url, "plate")), storage_options=dict(storage_options or {}))
-    rows, columns = (sorted({well.split("/")[axis] for well in fields}) for axis in (0, 1))
-    with explained("write plate", store.url, store.storage_options), store.group(fmt.zarr_format) as plate:
-        for well, images in fields.items():
-            plate.require_group(well.split("/")[0])
-            writer.write_well_metadata(plate.require_group(well), list(images), fmt=fmt)
-        writer.write_plate_metadata(
-            plate, rows, columns, list(fields), fmt=fmt, field_count=max(map(len, fields.values()))
-        )
+    check_images(store, version, named)
+    write_documents(store, version, named)

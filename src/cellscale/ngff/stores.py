@@ -323,16 +323,6 @@ class Store:
         finally:
             store.close()
 
-    @contextlib.contextmanager
-    def group(self, zarr_format: Literal[2, 3]) -> Iterator[zarr.Group]:
-        """Open the group at this place to write in it, for one use; it is made where there is none."""
-        self.writable()
-        store, _ = self._zarr(read_only=False)
-        try:
-            yield zarr.open_group(store, mode="a", zarr_format=zarr_format)
-        finally:
-            store.close()
-
     def create_array(self, path: str, *, new: bool = False, **settings: Any) -> str:
         """Create an array, as zarr's create_array does; keep an existing one, unless it is known that there is none.
 

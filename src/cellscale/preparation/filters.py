@@ -38,7 +38,7 @@ class Steps:
     background_filter: str = "gaussian"
     """Estimator of the background: "gaussian" or "median"."""
     median_px: int = 0
-    """Side of the median filter against noise, px; 0: none."""
+    """Side of the median filter against noise, px, an odd number; 0: none."""
     gaussian_px: float = 0.0
     """Standard deviation of the Gaussian against noise, px; 0: none."""
 

@@ -47,7 +47,7 @@ class PreparationOptions:
     background_filter: BackgroundFilter = "gaussian"
     """Estimator of the background."""
     median_px: int = 0
-    """Side of a median filter against noise, px; 0: none."""
+    """Side of a median filter against noise, px, an odd number; 0: none."""
     gaussian_px: float = 0.0
     """Standard deviation of a Gaussian against noise, px; 0: none."""
     drift: bool = False
@@ -65,6 +65,11 @@ class PreparationOptions:
             least = "0 or a positive" if name in from_zero else "a positive"
             if value is not None and not (np.isfinite(value) and (value > 0 or (value == 0 and name in from_zero))):
                 raise InputError(f"{name} = {value} is not valid; expected {least} number.")
+        if self.median_px and self.median_px % 2 != 1:
+            raise InputError(
+                f"median_px = {self.median_px} is not valid; expected 0 or an odd whole number: an even window moves "
+                "the image by half a pixel."
+            )
         choices = {
             "z_projection": (self.z_projection, (*get_args(Projection), None)),
             "background_filter": (self.background_filter, get_args(BackgroundFilter)),

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from cellscale.errors import ExistsError, InputError
@@ -15,6 +15,18 @@ from cellscale.storage import durability
 from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import address, file_system, is_local, local_path
+
+
+def check_ending(url: str, what: str, *endings: str) -> str:
+    """Return the ending of an output in small letters; InputError, before any work, for one that is not among these.
+
+    A file of another kind, such as an image, does not become the output by mistake.
+    """
+    ending = PurePosixPath(url.rstrip("/")).suffix.lower()
+    if ending not in endings:
+        known = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise InputError(f"{url} is not a valid name of a {what}; expected one that ends with {known}.")
+    return ending
 
 
 def _part_of(path: Path) -> Path:

@@ -66,6 +66,11 @@ class TrackRun:
         return Step(kind=kind, index=index, planes=planes, items_yx=items_yx, block=block, item_px=height * width)
 
     @property
+    def max_gap(self) -> int:
+        """Frames of the longest gap that is closed: a gap has a frame before it and one after it."""
+        return max(0, min(self.rules.max_gap, self.frames - 2))
+
+    @property
     def objects(self) -> Step:
         """One work item for each frame of each shard; consecutive frames of a shard lie in one task."""
         return self._step(StepName.OBJECTS, len(self.source.shards()), self.frames)

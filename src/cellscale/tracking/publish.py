@@ -49,7 +49,7 @@ def number(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
     """Number the tracks of all frames; the record counts objects, tracks, links over gaps, and divisions."""
     frames, arrays, spans = Frames(run), dict[str, NDArray[np.generic]](), Spans()
     divisions = objects = gaps = 0
-    for t, (before, made) in enumerate(number_tracks(map(frames.earlier, range(run.frames)), run.rules.max_gap)):
+    for t, (before, made) in enumerate(number_tracks(map(frames.earlier, range(run.frames)), run.max_gap)):
         arrays |= {f"{t}/track": made.track, f"{t}/parent": made.parent, f"{t}/generation": made.generation}
         arrays |= {f"{t}/back": before.back, f"{t}/row": before.row, f"{t}/mother": before.mother}
         spans.add(t, made)

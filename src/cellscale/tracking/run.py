@@ -96,7 +96,7 @@ def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Co
     run = steps.run
     steps.do(run.objects, count_objects, run)
     steps.do(run.links, link, run)
-    for gap in range(1, run.rules.max_gap + 1):
+    for gap in range(1, run.max_gap + 1):
         steps.do(run.gaps(gap), close_gaps, (run, gap))
     steps.do(run.divisions, find_divisions, run)
     (found,) = steps.do(run.numbers, number, run, summary=_counted)

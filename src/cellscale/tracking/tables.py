@@ -56,9 +56,9 @@ class Frames:
     def __init__(self, run: TrackRun) -> None:
         """Read nothing yet."""
         # A frame's past lies in one record of each step, and two where it is the first of its window.
-        steps = 2 * (run.rules.max_gap + 2 + run.objects.planes)
+        steps = 2 * (run.max_gap + 2 + run.objects.planes)
         self.run, self._records = run, Records(run.scratch, kept=steps)
-        self._objects = kept(self._objects_of, run.rules.max_gap + 3)
+        self._objects = kept(self._objects_of, run.max_gap + 3)
 
     def objects(self, t: int) -> Table:
         """Objects of a frame in the order of their first pixels, see `whole_objects`."""
@@ -127,7 +127,7 @@ class Frames:
 
     def earlier(self, t: int) -> Earlier:
         """Return the earlier objects of the cells of a frame."""
-        gaps = [(gap, self.gaps(gap, t - 1 - gap)) for gap in range(1, self.run.rules.max_gap + 1)]
+        gaps = [(gap, self.gaps(gap, t - 1 - gap)) for gap in range(1, self.run.max_gap + 1)]
         return earlier_of(len(self.objects(t)["area"]), self.links(t - 1), gaps, self.divisions(t - 1))
 
 
@@ -161,7 +161,7 @@ def find_divisions(run: TrackRun, items: Sequence[WorkItem]) -> Arrays:
     for (t,) in items:
         arrays[str(t)] = _NONE
         if t + 1 < run.frames:
-            new = frames.begun(t + 1, run.rules.max_gap + 1)
+            new = frames.begun(t + 1, run.max_gap + 1)
             tables = frames.objects(t), frames.objects(t + 1), frames.overlaps(t)
             arrays[str(t)] = daughters(*tables, frames.links(t), new, run.rules)
     return arrays

@@ -19,6 +19,7 @@ from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer
 from cellscale.ngff.upsampling import labels_at
 from cellscale.storage.folder import check_file, write_file
+from cellscale.storage.outputs import check_ending
 from cellscale.storage.urls import Location, url_of
 from cellscale.types import Box, Image, Labels
 from cellscale.viewers.pictures import colours, grey, sheet
@@ -152,7 +153,8 @@ def preview(
     Raises
     ------
     CellscaleError
-        For an image, layer, frame, slice or channel that does not exist, or a picture that cannot be written.
+        For an image, layer, frame, slice or channel that does not exist, or a picture that cannot be written or does
+        not end with .png.
 
     Examples
     --------
@@ -162,6 +164,7 @@ def preview(
     ('cells', 'truth')
     """
     output = url_of(output, "output")
+    check_ending(output, "picture", ".png")
     shown = scene(image, labels_store=labels_store, z=z, storage_options=storage_options)
     check_file(output, [url_of(place) for place in (image, labels_store) if place is not None], storage_options)
     found, true = _chosen(shown, layer, ground_truth)
