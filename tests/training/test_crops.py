@@ -100,6 +100,12 @@ def test_what_nobody_annotated_is_the_median_of_the_rest() -> None:
     assert np.array_equal(found[0, :4], whole((image, labels), Intensity(low=0, high=100))[0][0, :4])
 
 
+def test_a_frame_that_nobody_annotated_is_as_dark_as_its_bins_begin() -> None:
+    image, labels = frame(dtype="uint16")
+    seen = statistics_of(Blocks([(image, np.full_like(labels, 9))], (16, 16)), 0, Intensity(), ignore_label=9)
+    assert seen.blank == (float(seen.mappings[0](np.zeros(()))),)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_pixel_that_is_no_number_is_named(value: float) -> None:
     image, labels = frame(dtype="float32", channels=2)
