@@ -22,7 +22,7 @@ from urllib.parse import quote
 from fsspec import AbstractFileSystem
 
 from cellscale.errors import StoreError
-from cellscale.storage.errors import failures
+from cellscale.storage.errors import failures, status_of
 from cellscale.storage.s3 import protocols, read_with_etag
 from cellscale.storage.traffic import request
 
@@ -95,18 +95,6 @@ _CONDITIONAL: dict[str, tuple[_Read, Callable[[Any, str, bytes, str], None]]] = 
     "abfs": (_read_of("etag"), _azure),
 }
 """For a protocol: how an object is read with its version, and how it is written if it has this version."""
-
-
-def status_of(error: BaseException | None) -> int | None:
-    """HTTP status that a storage library's error stands for, or None."""
-    if error is None:
-        return None
-    response = getattr(error, "response", None)
-    found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-    for value in (found, getattr(error, "status_code", None), getattr(error, "code", None)):
-        if value is not None and str(value).isdigit():
-            return int(value)
-    return status_of(error.__cause__)
 
 
 def is_lock(name: str) -> bool:
