@@ -11,6 +11,7 @@ import pytest
 import cellscale
 from cellscale.errors import ExistsError
 from cellscale.ngff import label_layer
+from cellscale.ngff.label_list import change_names
 from cellscale.ngff.labels import list_labels, remove_labels
 from cellscale.ngff.writer import create_image
 from tests.ngff.pictures import layer, make, noise
@@ -41,7 +42,7 @@ def test_a_layer_that_is_published_during_a_removal_stays(
     tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other run publishes the same name when it has just left the list."""
-    place, unlisted = str(tmp_path / "i.zarr"), label_layer.change_names
+    place, unlisted = str(tmp_path / "i.zarr"), change_names
     make(place, noise(20, 20), "yx", version=version)
     _labelled(place, 7)
 
