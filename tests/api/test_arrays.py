@@ -111,6 +111,27 @@ def test_what_is_not_an_array_is_refused(tmp_path: Path) -> None:
         cellscale.load_model(7)  # type: ignore[arg-type]
 
 
+def test_masked_pixels_and_unknown_shapes_are_refused(tmp_path: Path) -> None:
+    masked = np.ma.array(noise(20, 20), mask=False)
+    assert cellscale.save_image(masked, tmp_path / "whole.zarr", axes="yx").size("y") == 20
+    masked[3, 4:6] = np.ma.masked
+    with pytest.raises(InputError, match=r"has 2 masked pixels; .* array\.filled\(0\)"):
+        cellscale.save_image(masked, tmp_path / "i.zarr", axes="yx")
+    with pytest.raises(InputError, match=r"array of labels has 2 masked pixels"):
+        cellscale.save_labels(masked, tmp_path / "whole.zarr", "cells")
+    lazy = da.from_array(noise(20, 20), chunks=10)
+    with pytest.raises(InputError, match=r"shape \(nan, 20\); .*compute_chunk_sizes\(\)"):
+        blobs_model().segment(lazy[lazy[:, 0] > 50], axes="yx")
+
+
+@pytest.mark.parametrize(("name", "value"), [("unique_ids", True), ("frames", (0, 1))])
+def test_settings_over_several_frames_are_refused_for_lazy_arrays(name: str, value: Any) -> None:
+    pixels = da.from_array(blurred_noise((2, 20, 20)), chunks=20)
+    with pytest.raises(InputError, match=f"'{name}' is given for a lazy array.*Call its compute"):
+        blobs_model().segment(pixels, axes="tyx", settings={name: value})
+    assert blobs_model().segment(pixels, axes="tyx", settings={"unique_ids": False}).shape == (2, 20, 20)
+
+
 def test_save_image_keeps_pixels_sizes_and_names(tmp_path: Path) -> None:
     pixels = noise(2, 3, 40, 50)
     array = xr.DataArray(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 from rich.table import Table
 
 import cellscale
+from cellscale.api import health
 from cellscale.cli.main import cli
 from cellscale.cli.terminal import out
 from tests.ngff.pictures import make, noise
@@ -60,3 +63,21 @@ def test_completion_knows_the_commands() -> None:
     code = "import sys; from cellscale.cli.main import main; sys.argv = ['cellscale']; main()"
     done = subprocess.run([sys.executable, "-c", code], env={**words}, capture_output=True, text=True, check=False)
     assert "plain,preview" in done.stdout
+
+
+@pytest.mark.parametrize("check", ["versions", "GPU", "optional packages"])
+def test_a_check_that_fails_in_any_way_is_a_finding(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise importlib.metadata.PackageNotFoundError("torch")
+
+    place, name = {
+        "versions": (importlib.metadata, "version"),
+        "GPU": (health, "device_here"),
+        "optional packages": (importlib.util, "find_spec"),
+    }[check]
+    monkeypatch.setattr(place, name, broken)
+    monkeypatch.setattr(health, "_ray", lambda address: "not asked")
+    found = {finding.check: finding for finding in cellscale.doctor()}
+    assert found[check].status == "failed"
+    assert found[check].text == "PackageNotFoundError: No package metadata was found for torch"
+    assert found["Ray"].status == "ok"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
 import cellscale
+from cellscale.api import probability_maps
 from cellscale.errors import InputError, MissingError
 from cellscale.methods import load_method
 from cellscale.models.model import Model
@@ -53,3 +55,16 @@ def test_an_unknown_option_is_named(tmp_path: Path) -> None:
     for call in calls:
         with pytest.raises(MissingError, match="Did you mean 'tile_size'"):
             call(image.url, model=blobs_model(), tile_siz=32)
+
+
+def test_maps_that_fail_leave_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise InputError("no prediction")
+
+    image = make(tmp_path / "i.zarr", blurred_noise((40, 40)), "yx")
+    before = set(fsspec.filesystem("memory").store)
+    monkeypatch.setattr(probability_maps, "predictions_of", broken)
+    with pytest.raises(InputError, match="no prediction"):
+        cellscale.predict_maps(image.url, model=blobs_model(), output=str(tmp_path / "maps.zarr"))
+    assert set(fsspec.filesystem("memory").store) == before
+    assert not (tmp_path / "maps.zarr").exists()

@@ -15,7 +15,7 @@ from cellscale.errors import InputError
 from cellscale.kernels.contours.evolve import Motion, evolve
 from cellscale.kernels.contours.outlines import UNIT, Polygons, fill_polygons, outlines
 from cellscale.kernels.contours.polygons import area_of, move, respaced
-from cellscale.kernels.contours.pushing import depth_in
+from cellscale.kernels.contours.pushing import depth_in, push_depths
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
 from cellscale.testing.cases import CASES, disc, painted
@@ -192,10 +192,11 @@ def test_a_hole_stays_where_the_speed_is_zero_and_closes_where_it_is_not() -> No
     assert sorted(np.diff(closed.starts) == 0) == [False, True]
 
 
-def test_what_the_radius_cuts_is_said() -> None:
+@pytest.mark.parametrize("coupling", ["basins", "icy"])
+def test_what_the_radius_cuts_is_said(coupling: Literal["basins", "icy"]) -> None:
     speed, seeds = np.ones((60, 60)), painted(disc((60, 60), 30, 30, 3))
-    assert evolve(speed, seeds, radius=8).cut.all()
-    free = evolve(disc((60, 60), 30, 30, 8).astype(float), seeds, radius=12)
+    assert evolve(speed, seeds, radius=8, coupling=coupling).cut.all()
+    free = evolve(disc((60, 60), 30, 30, 8).astype(float), seeds, radius=12, coupling=coupling)
     assert not free.cut.any()
     assert free.converged.all()
     assert not evolve(speed, seeds, radius=60, motion=Motion(iterations=5)).converged.any()
@@ -254,3 +255,18 @@ def test_what_does_not_fit_is_refused() -> None:
         evolve(np.eye(5), seeds, radius=3)
     with pytest.raises(InputError, match="expected 0 ≤ 4 stiffness ≤ spacing"):
         evolve(np.eye(4), seeds, radius=3, motion=Motion(stiffness=1.0))
+
+
+def test_a_vertex_pushed_over_the_border_is_in_the_first_grid_cell() -> None:
+    """Two squares, one inside the other, 40 px beyond the top and the left of the frame."""
+    square = np.array([[0.0, 0.0], [0.0, 30.0], [30.0, 30.0], [30.0, 0.0]])
+    points = np.concatenate([square - 40, square / 3 - 30])
+    starts, owners, first = np.array([0, 4, 8]), np.array([1, 2]), np.zeros((3, 2), np.int64)
+    inside = push_depths(points[:, ::-1].copy(), starts, owners, first)
+    inside = np.maximum(inside, push_depths(points, starts, owners, first))
+    moved = points + 100
+    expected = np.maximum(
+        push_depths(moved[:, ::-1].copy(), starts, owners, first), push_depths(moved, starts, owners, first)
+    )
+    assert expected.max() == 10
+    assert inside == pytest.approx(expected)

@@ -171,3 +171,11 @@ def test_without_tau_every_contour_weighs_the_same() -> None:
 def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(CASES["one cell"])
+
+
+def test_no_weight_of_boundaries_is_0_and_a_negative_one_is_refused() -> None:
+    labels = np.eye(5, dtype=np.uint32)
+    assert not boundary_weights(labels, alpha=0.0).any()
+    for alpha in (-1.0, float("nan")):
+        with pytest.raises(InputError, match=rf"alpha is {alpha}; expected 0 or more"):
+            boundary_weights(labels, alpha=alpha)

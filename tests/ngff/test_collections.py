@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ import tifffile
 import yaozarrs
 
 import cellscale
-from cellscale.errors import ExistsError, InputError
+from cellscale.errors import ExistsError, InputError, StoreError
+from cellscale.ngff import collections
 from cellscale.ngff.image import list_images, open_image
 from cellscale.ngff.labels import open_labels
+from cellscale.ngff.metadata import update_group
+from cellscale.ngff.stores import Store
 from cellscale.types import Box
 from tests.faults.moments import dies
 from tests.ngff.pictures import noise, validate, whole
@@ -118,3 +123,25 @@ def test_a_collection_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected the same slices, rows and columns"):
         cellscale.import_images(str(source), str(tmp_path / "c.zarr"), masks=str(source), series="all")
     assert not (tmp_path / "c.zarr").exists()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_images_that_the_list_names_are_not_discarded(
+    tmp_path: Path, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group's own document, the last write, fails."""
+    source, url = _positions(tmp_path / "p.ome.tif"), str(tmp_path / "p.zarr")
+    if again:
+        cellscale.import_images(source, url, series="all")
+
+    def met(store: Store, *args: Any) -> None:
+        if not store.url.endswith("OME"):
+            raise StoreError("the connection is gone")
+        update_group(store, *args)
+
+    monkeypatch.setattr(collections, "update_group", met)
+    with pytest.raises(StoreError, match="connection"):
+        cellscale.import_images(source, url, series="all", overwrite=again)
+    listed = json.loads(Path(url, "OME", "zarr.json").read_text())["attributes"]["ome"]["series"]
+    assert [open_image(f"{url}/{path}").size("y") for path in listed] == [40, 60]
+    assert len(list_images(url)) == 2 if again else listed == ["0", "1"]

@@ -12,6 +12,7 @@ from s3fs import S3FileSystem
 
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import list_labels, publish_labels, stage_labels
+from cellscale.ngff.views import open_image_view
 from cellscale.storage.folder import Folder
 from cellscale.storage.together import together
 from cellscale.types import Box
@@ -58,6 +59,15 @@ def test_threads_that_read_at_the_same_time_share_one_client(s3: dict[str, Any])
     found = together([partial(image.read, Box.of((30, 40)))] * 4)
     assert all((one == pixels).all() for one in found)
     assert set(S3FileSystem._cache) == made
+
+
+def test_a_chunk_of_a_view_is_read_by_one_request(s3: dict[str, Any], proxy: Proxy) -> None:
+    pixels = blurred_noise((1, 300, 300))
+    image = written("s3://cells/view.zarr", pixels, options=s3)
+    view = open_image_view(image.url, storage_options={**s3, "endpoint_url": proxy.url})
+    before = len(proxy.answered)
+    assert np.array_equal(view[..., :20, :20].values.squeeze(), pixels[0, :20, :20])
+    assert kinds(proxy, before) == [("GET", False)]
 
 
 @pytest.mark.parametrize("inner", ["", "/folder"])

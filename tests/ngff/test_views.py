@@ -64,3 +64,10 @@ def test_a_damaged_chunk_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "i.zarr" / "0" / "c" / "0" / "0").write_bytes(b"nothing")
     with pytest.raises(StoreError, match=r"i.zarr/0"):
         open_image_view(image.url).compute()
+
+
+def test_a_view_of_an_image_that_was_replaced_gives_no_zeros(tmp_path: Path) -> None:
+    view = open_image_view(make(tmp_path / "i.zarr", noise(40, 40), "yx").url)
+    make(tmp_path / "i.zarr", noise(40, 40), "yx", overwrite=True)
+    with pytest.raises(MissingError, match="was replaced or removed while it was read"):
+        view.compute()

@@ -182,7 +182,7 @@ def test_of_two_drivers_that_sign_at_once_the_later_one_stays(image: NgffImage) 
     run = plan(image, model, Settings(precision="fp32", **TILED), scratch)
     first, second = (sign(run, allow_failed_tiles=False, attempt=None, attempts=()) for _ in range(2))
     second.check()
-    with pytest.raises(OvertakenError, match="has other settings or started over"):
+    with pytest.raises(OvertakenError, match="another run of this layer, with the same or other settings"):
         first.check()
     assert first.attempt != second.attempt
     third = sign(run, allow_failed_tiles=False, attempt=second.attempt, attempts=())

@@ -301,8 +301,8 @@ def test_ome_tiff_each_image_has_its_own(tmp_path: Path) -> None:
 
 def test_regular_time_stamps_are_an_interval(tmp_path: Path) -> None:
     for stamps, interval in (((3.0, 13.1, 23.0), 10.0), ((0.0, 10.0, 50.0), None), ((0.0, 0.0, 0.0), None)):
-        stamped = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{s}"/>' for t, s in enumerate(stamps))
-        text = ome(image(one_page_each(3) + stamped, t=3))
+        planes = [f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{s}"/>' for t, s in enumerate(stamps)]
+        text = ome(image(one_page_each(3) + "".join(planes[:1:-1] + planes[:2]), t=3))
         write(tmp_path / "a.ome.tif", noise(3, 32, 40), description=text)
         assert open_source(str(tmp_path / "a.ome.tif")).calibration.frame_interval_s == interval
 

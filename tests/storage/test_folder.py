@@ -138,6 +138,40 @@ def test_the_lock_of_a_dead_holder_ends(tmp_path: Path, monkeypatch: pytest.Monk
     assert folder.names() == {"x"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [("file", "_end"), ("file", "rename"), ("file", "_is_still"), ("memory", "_end"), ("memory", "_is_still")],
+)
+def test_the_lock_of_a_dead_holder_has_one_successor(
+    kind: str, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one that waited for the same holder has taken the lock just before this one ends it, or just after."""
+    url = {"file": str(tmp_path), "memory": f"memory://successor/{moment}"}[kind]
+    locks, other = Folder(url=url), Folder(url=url)
+    place = os if moment == "rename" else compare_and_set
+    before, ended = getattr(place, moment), []
+
+    def end() -> None:
+        ended.append(True)
+        other.delete(".x.lease")
+
+    def met(*args: Any) -> Any:
+        monkeypatch.setattr(place, moment, before)
+        other.write(".x.lease", b"other")
+        threading.Timer(0.4, end).start()
+        return before(*args)
+
+    monkeypatch.setattr(compare_and_set, "LEASE_S", 0.8)
+    monkeypatch.setattr(compare_and_set, "SETTLE_S", 0.2)
+    monkeypatch.setattr(compare_and_set, "_kernel_lock", lambda path: None)
+    locks.write(".x.lease", b"somebody who died")
+    monkeypatch.setattr(place, moment, met)
+    locks.update("x", lambda content: b"alone" if ended else b"at once")
+    assert locks.read("x") == b"alone"
+    assert locks.names() == {"x"}
+    assert kind == "memory" or os.listdir(tmp_path) == ["x"]
+
+
 def test_a_file_system_without_locks_has_locks_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare_and_set, "_kernel_lock", lambda path: None)
     test_no_change_of_many_at_once_is_lost("file", tmp_path, None)  # type: ignore[arg-type]

@@ -117,6 +117,12 @@ def test_a_checksum_is_of_pixels_and_labels_and_not_of_their_chunks() -> None:
     assert len(set(found)) == 3
 
 
+def test_a_frame_that_nobody_annotated_is_as_dark_as_its_bins_begin() -> None:
+    image, labels = frame(dtype="uint16")
+    seen = statistics_of(Blocks([(image, np.full_like(labels, 9))], (16, 16)), 0, Intensity(), ignore_label=9)
+    assert seen.blank == (float(seen.mappings[0](np.zeros(()))),)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_pixel_that_is_no_number_is_named(value: float) -> None:
     image, labels = frame(dtype="float32", channels=2)

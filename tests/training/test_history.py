@@ -24,6 +24,16 @@ def test_the_csv_has_losses_and_scores() -> None:
     assert history.csv() == "step,stage,name,value\n1,one,loss,0.25\n1,validation,seg,0.5\n"
 
 
+def test_the_last_steps_of_a_training_make_a_point_of_their_own() -> None:
+    history = History(every=3)
+    for step in range(1, 6):
+        history.step("one", step, {"loss": float(step)})
+        assert History(**vars(history)).csv() == history.csv()
+    assert history.csv() == "step,stage,name,value\n3,one,loss,2\n5,one,loss,4.5\n"
+    history.step("one", 6, {"loss": 6.0})
+    assert history.rows == [(3, "one", "loss", 2.0), (6, "one", "loss", 5.0)]
+
+
 def test_the_picture_is_a_png_with_and_without_points() -> None:
     history = History(every=1)
     assert history.png().startswith(b"\x89PNG")

@@ -71,7 +71,8 @@ def segment_array(
     Raises
     ------
     InputError
-        For something that is not an array of numbers, dimensions that need `axes`, or channels that do not fit.
+        For something that is not an array of numbers, dimensions that need `axes`, channels that do not fit, or the
+        settings `unique_ids` and `frames` of a lazy array.
 
     Examples
     --------
@@ -89,6 +90,7 @@ def segment_array(
     kept = [axis for axis in stored.axes if axis not in dropped]
     labels: Any
     if isinstance(pixels, da.Array):
+        _check_frame_by_frame(settings or {})
         labels = _lazy(model, pixels, stored, kept, options)
     else:
         labels = _arranged(_segmented(model, stored, on_progress, options), kept)
@@ -132,6 +134,16 @@ def _frame(
     """Labels of one time point, whose t axis has length 1."""
     stored = replace(sources.array_image(np.asarray(pixels), axes), calibration=known)
     return _arranged(_segmented(model, stored, silent, options), kept)
+
+
+def _check_frame_by_frame(given: Mapping[str, Any]) -> None:
+    """Refuse settings that look at several frames: those of a lazy array are segmented one by one."""
+    wrong = [name for name in ("unique_ids", "frames") if given.get(name) not in (None, False)]
+    if wrong:
+        raise InputError(
+            f"Setting {wrong[0]!r} is given for a lazy array, whose frames are segmented one by one; expected an array "
+            "in memory. Call its compute() first, or choose the frames by an index."
+        )
 
 
 def _lazy(model: Model, pixels: da.Array, stored: Stored, kept: Sequence[str], options: Mapping[str, Any]) -> da.Array:

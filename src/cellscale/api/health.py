@@ -58,22 +58,22 @@ def _processors() -> str:
     return f"{os.cpu_count()} processors, {torch.get_num_threads()} threads of torch"
 
 
-def _gpu() -> Finding:
+def _gpu() -> Finding | str:
     device = device_here("auto")
     if device == "mps":
-        return Finding(check="GPU", status="ok", text="of Apple; networks run on it (mps) with --serial")
+        return "of Apple; networks run on it (mps) with --serial"
     if device == "cpu":
         return Finding(check="GPU", status="note", text="none that torch sees; networks run on the processor")
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return Finding(check="GPU", status="ok", text=f"{', '.join(names)}; networks run on cuda")
+    return f"{', '.join(names)}; networks run on cuda"
 
 
-def _optional() -> Finding:
+def _optional() -> Finding | str:
     missing = {name: extra for name, extra in OPTIONAL.items() if importlib.util.find_spec(name) is None}
     text = ", ".join(f"{name} (pip install 'cellscale[{extra}]')" for name, extra in missing.items())
     if missing:
         return Finding(check="optional packages", status="note", text=f"not installed: {text}")
-    return Finding(check="optional packages", status="ok", text=", ".join(OPTIONAL))
+    return ", ".join(OPTIONAL)
 
 
 def _ray(address_of: str | None) -> str:
@@ -108,11 +108,15 @@ def _disk() -> str:
     return f"{shutil.disk_usage('.').free / 1e9:.0f} GB free in {os.getcwd()}"
 
 
-def _tried(check: str, work: Callable[[], str]) -> Finding:
+def _tried(check: str, work: Callable[[], Finding | str]) -> Finding:
+    """Make one check; whatever it raises is its finding, and the other checks go on."""
     try:
-        return Finding(check=check, status="ok", text=work())
+        found = work()
     except (CellscaleError, OSError) as error:
         return Finding(check=check, status="failed", text=str(error))
+    except Exception as error:  # noqa: BLE001 -- broken installations raise anything
+        return Finding(check=check, status="failed", text=f"{type(error).__name__}: {error}".strip(": "))
+    return found if isinstance(found, Finding) else Finding(check=check, status="ok", text=found)
 
 
 def doctor(
@@ -145,8 +149,8 @@ def doctor(
     []
     """
     url = None if store is None else url_of(store, "store")
-    found = [_tried("versions", _versions), _tried("processors", _processors), _gpu(), _tried("disk", _disk)]
-    found += [_optional(), _tried("Ray", lambda: _ray(ray_address))]
+    found = [_tried("versions", _versions), _tried("processors", _processors), _tried("GPU", _gpu)]
+    found += [_tried("disk", _disk), _tried("optional packages", _optional), _tried("Ray", lambda: _ray(ray_address))]
     if url is not None:
         found.append(_tried("image", lambda: _image(url, storage_options)))
         found.append(_tried("write test", lambda: _writing(url, storage_options)))

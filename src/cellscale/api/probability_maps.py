@@ -29,16 +29,27 @@ from cellscale.types import Candidates
 def _plane_maps(run: Run, networks: Networks, plane: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """All maps of a plane, (map, y, x), from the same windows as in a segmentation."""
     scratch = Folder(url=f"memory://maps-{uuid.uuid4().hex}")
-    alone = dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch)
+    try:
+        return _in_scratch(dataclasses.replace(run, planes=(run.planes[plane],), scratch=scratch), networks)
+    finally:
+        # It is in this process's memory, which a caller may go on using after an error.
+        scratch.remove()
+
+
+def _in_scratch(alone: Run, networks: Networks) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """All maps of the one plane of a run."""
     mappings = measure_planes(alone, [(0,)])
-    put(scratch, alone.intensity_statistics.record_name(0).path, {WORK_ITEMS: np.zeros((1, 1), np.int64), **mappings})
-    made = np.zeros((len(run.method.maps), *run.grid.shape), np.uint8)
-    items = [(0, window) for window in range(len(run.windows))]
+    put(
+        alone.scratch,
+        alone.intensity_statistics.record_name(0).path,
+        {WORK_ITEMS: np.zeros((1, 1), np.int64), **mappings},
+    )
+    made = np.zeros((len(alone.method.maps), *alone.grid.shape), np.uint8)
+    items = [(0, window) for window in range(len(alone.windows))]
     for (_, window), found in predictions_of(alone, networks, items):
         if not isinstance(found, Candidates):
-            rows, columns = run.windows.core_box(window).slices
-            made[:, rows, columns] = np.stack([found[name] for name in run.method.maps])
-    scratch.remove()
+            rows, columns = alone.windows.core_box(window).slices
+            made[:, rows, columns] = np.stack([found[name] for name in alone.method.maps])
     return made
 
 

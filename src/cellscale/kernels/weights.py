@@ -173,7 +173,11 @@ def boundary_weights(
         0 everywhere without a boundary.
     """
     _check_positive(sigma, "sigma")
+    if not 0 <= alpha < math.inf:
+        raise InputError(f"alpha is {alpha}; expected 0 or more.")
     far = boundary_pixels(label_image(labels))
+    if alpha == 0:
+        return np.zeros(far.shape, np.float32)
     np.logical_not(far, out=far)
     cap = _vanishing(alpha, sigma, far.shape)
     squared = distance_transform(far, squared=True, cap=cap)

@@ -19,6 +19,8 @@ BINS = 65_536
 """Bins of a histogram: every value of an integer type up to 16 bits has its own."""
 PIECE = 2**20
 """Pixels counted at once."""
+_FINEST = float(np.finfo(np.float64).tiny)
+"""Smallest width of a bin."""
 LIMITS = (-1.0, 3.0)
 """Mapped intensities are clipped to this range, so that hot pixels cannot upset a network."""
 
@@ -36,7 +38,7 @@ class Scale:
         whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
         if whole and high - low < BINS:
             return cls(start=float(low if low < 0 or high >= BINS else 0))
-        return cls(start=float(low), width=max((float(high) - float(low)) / (BINS - 1), np.finfo(float).tiny))
+        return cls(start=float(low), width=max((float(high) - float(low)) / (BINS - 1), _FINEST))
 
     def bins(self, image: Image) -> NDArray[np.int64]:
         """Bin of each pixel, clipped to 0 … 65,535."""
@@ -70,7 +72,7 @@ def scales_of(dtype: np.dtype[Any], read: Iterable[tuple[Box, Image]], place: st
     Raises
     ------
     InputError
-        If a pixel is not a finite number.
+        If a pixel is not a finite number, or double precision does not hold the range of the values.
     """
     lows, highs = [], []
     for box, image in read:
@@ -82,8 +84,23 @@ def scales_of(dtype: np.dtype[Any], read: Iterable[tuple[Box, Image]], place: st
             )
         lows.append(image.min(axis=(1, 2)))
         highs.append(image.max(axis=(1, 2)))
-    ends = zip(np.min(lows, axis=0), np.max(highs, axis=0), strict=True)
-    return [Scale.of(dtype, float(low), float(high)) for low, high in ends]
+    ends = zip(np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist(), strict=True)
+    return [_held(Scale.of(dtype, float(low), float(high)), low, high, place) for low, high in ends]
+
+
+def _held(scale: Scale, low: float, high: float, place: str) -> Scale:
+    """Return the bins of values from `low` to `high` (int or float) unless these are too large or close for them."""
+    span, coarsest = float(high) - float(low), float(np.spacing(max(abs(float(low)), abs(float(high)))))
+    wrong = ""
+    if not np.isfinite(span):
+        wrong = "a range that double precision does not hold; divide the pixels by a constant"
+    elif 0 < span < _FINEST * (BINS - 1):
+        wrong = "a range too small for double precision; multiply the pixels by a constant"
+    elif isinstance(low, int) and low < high and coarsest > scale.width:
+        wrong = f"larger than double precision tells apart; subtract {low} from the pixels"
+    if wrong:
+        raise InputError(f"The values of {place} lie between {low} and {high}, {wrong}.")
+    return scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +116,8 @@ class Mapping:
         """Map intensities to float32, `low` to 0 and `high` to 1, clipped to −1 … 3; any shape."""
         if self.table is not None:
             return self.table[self.scale.bins(image)]
-        span = max(self.high - self.low, float(np.finfo(np.float32).tiny))
+        span = self.high - self.low
+        span = span if span > 0 else float(np.finfo(np.float32).tiny)
         mapped: NDArray[np.float32] = np.clip((image.astype(np.float64) - self.low) / span, *LIMITS).astype(np.float32)
         return mapped
 
@@ -115,6 +133,13 @@ class Intensity:
     high: float = 99.0
     """Percentile that becomes 1."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 100:
+            raise InputError(
+                f"Settings 'intensity.low' and 'intensity.high' are {self.low} and {self.high}; "
+                "expected percentiles, 0 ≤ low < high ≤ 100."
+            )
+
     def fit(self, histogram: NDArray[np.int64], scale: Scale) -> Mapping:
         """Return the mapping of a frame with this histogram, (65536,); a frame of one value maps to 0."""
         total = int(histogram.sum())
@@ -125,5 +150,7 @@ class Intensity:
         values = [scale.start + scale.width * bin_ for bin_ in (low, max(high, low + 1))]
         if self.rule == "percentiles":
             return Mapping(low=values[0], high=values[1])
-        table = ((counts - histogram[low]) / max(1, total - int(histogram[low]))).clip(0, 1).astype(np.float32)
+        # The darkest value that occurs becomes 0, the brightest 1.
+        first = int(counts[np.flatnonzero(histogram)[0]])
+        table = ((counts - first) / max(1, total - first)).clip(0, 1).astype(np.float32)
         return Mapping(low=values[0], high=values[1], table=table, scale=scale)

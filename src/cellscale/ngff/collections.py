@@ -10,12 +10,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from cellscale.errors import ExistsError
+from cellscale.errors import CellscaleError, ExistsError
 from cellscale.ngff.attempts import attempt_of, claim, delete_parts, discard
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.import_labels import Planes
 from cellscale.ngff.import_planes import ImportOptions, import_planes
-from cellscale.ngff.metadata import Node, attributes_of, checked_version, read_node, update_group
+from cellscale.ngff.metadata import Node, attributes_of, checked_version, items_of, read_node, update_group
 from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store
 from cellscale.progress import silent
@@ -51,7 +51,7 @@ def import_collection(
     InputError
         If labels do not fit their image; nothing is left behind then.
     StoreError
-        If the destination cannot be written.
+        If the destination cannot be written; the images stay if the list of series names them already.
     """
     version, attempt = options.get("ome_zarr_version", "0.5"), uuid.uuid4().hex[:16]
     root = Store(url=address(destination), storage_options=dict(options.get("storage_options") or {}))
@@ -66,7 +66,8 @@ def import_collection(
             progress("import", len(made), len(images))
         replaced = _switch(root, version, paths, origin)
     except BaseException:
-        discard(root, attempt)
+        if not _listed(root, version, paths):
+            discard(root, attempt)
         raise
     delete_parts(root, replaced)
     return tuple(made)
@@ -89,6 +90,15 @@ def _claimed(root: Store, version: str, attempt: str, *, overwrite: bool) -> str
             "Choose another destination."
         )
     return f"{attempt}-"
+
+
+def _listed(root: Store, version: str, paths: Sequence[str]) -> bool:
+    """Whether the list of series names new images, or cannot be read: they must not be deleted then."""
+    try:
+        node = read_node(root.child("OME"), version)
+    except CellscaleError:
+        return True
+    return not {*paths}.isdisjoint(map(str, items_of(node.ome.get("series") if node else None)))
 
 
 def _switch(root: Store, version: str, paths: Sequence[str], origin: Mapping[str, str] | None) -> list[str]:

@@ -19,7 +19,8 @@ from cellscale.ngff.metadata import checked_version, read_node
 from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import check_layer_name, child_path
 from cellscale.ngff.pyramids import Part
-from cellscale.ngff.stores import DOCUMENTS, Store, joined
+from cellscale.ngff.replacing import old_layer
+from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.table_list import unlist_tables
 from cellscale.storage.urls import address
 from cellscale.types import Box, Labels
@@ -207,17 +208,19 @@ def _not_listed(home: Store, name: str, listed: tuple[str, ...]) -> MissingError
 
 
 def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
-    """Unlist a published layer, then delete its data; a layer that is not listed is left as it is."""
+    """Unlist a published layer, then delete its data; a layer that is not listed is left as it is.
+
+    So is a layer of the same name that another attempt publishes meanwhile.
+    """
     home = _image_home(url, storage_options)
     group = home.child("labels")
     node = read_node(group)
     if node is None or name not in names_of(node):
         return
     version = checked_version(node, group.url)
+    old = old_layer(group.child(child_path(name, group.url)))
     change_names(group, version, drop=name)
     unlist_tables(home, version, layer=name)
     consolidated.refresh(group, version, child_path(name, group.url), [""])
-    layer = group.child(child_path(name, group.url))
-    for document in DOCUMENTS:
-        layer.delete_object(document)
-    layer.remove()
+    old.delete()
+    group.folder.remove_empty()

@@ -141,6 +141,8 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         If another writer has made an image there meanwhile that must not be replaced.
     """
     store, old, shown = place.store, read_node(place.store), redacted_values(metadata)
+    # Before anything changes: an image that must not be replaced keeps its layers.
+    _check_meanwhile(place, old)
     layers = _unlisted(place) if old is not None and attempt_of(old) != place.attempt else []
     arrays: list[str] = []
     paths = [str(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
@@ -148,8 +150,7 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     def changed(node: Node | None) -> Mapping[str, Any] | None:
         if published(node) and attempt_of(node) == place.attempt:
             return None
-        if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
-            raise ExistsError(f"{store.url} was written by another process meanwhile. Choose another destination.")
+        _check_meanwhile(place, node)
         arrays[:] = removable(held(node), paths, store.folder.names())
         return attributes_of(place.version, ome, {"cellscale": {**shown, **kept_of(node, place.attempt, arrays)}})
 
@@ -163,6 +164,11 @@ def switch(place: Place, ome: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         [name, *(f"{name}/{path}" for path in paths)],
     )
     return Replaced(place=place, arrays=tuple(arrays), layers=tuple(layers))
+
+
+def _check_meanwhile(place: Place, node: Node | None) -> None:
+    if node is not None and attempt_of(node) != place.attempt and not place.overwrite:
+        raise ExistsError(f"{place.store.url} was written by another process meanwhile. Choose another destination.")
 
 
 def _unlisted(place: Place) -> list[OldLayer]:
@@ -179,12 +185,13 @@ def _unlisted(place: Place) -> list[OldLayer]:
     if node is None:
         return []
     # Read while they are listed: a layer that takes one of these names later belongs to another image.
-    old = {name: _old_layer(labels.child(name)) for name in (child_path(name, labels.url) for name in names_of(node))}
+    old = {name: old_layer(labels.child(name)) for name in (child_path(name, labels.url) for name in names_of(node))}
     update_group(labels, place.version, emptied)
     return [old[name] for name in names if name in old]
 
 
-def _old_layer(group: Store) -> OldLayer:
+def old_layer(group: Store) -> OldLayer:
+    """A layer as it is now, while the list names it; `delete` leaves what other attempts have made by then."""
     node, there = read_node(group), group.folder.names()
     if attempt_of(node) is not None:
         return OldLayer(group=group, node=node, parts=tuple(removable(held(node), (), there)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask.array as da
@@ -24,12 +24,14 @@ from cellscale.units import unit_s, unit_um
 
 @dataclass(frozen=True, kw_only=True)
 class StoredArray:
-    """An array with the interface that dask needs, opened for each read."""
+    """An array with the interface that dask needs, opened for each read; its document is read once."""
 
     store: Store
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    document: str | None = field(default=None, repr=False)
+    """See `Level.document`."""
     replaceable: bool = False
     """Whether others may replace the array while it is read."""
 
@@ -40,13 +42,14 @@ class StoredArray:
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read an index, in the machine's byte order."""
-        with self.store.array(self.path) as array:
+        absent: set[str] = set()
+        with self.store.array(self.path, document=self.document, absent=absent) as array:
             try:
                 values = np.asarray(array[index]).astype(self.dtype, copy=False)
             except failures() as error:
                 where = f"{joined(self.store.url, self.path)}, {index}"
                 raise StoreError(f"Cannot read {where}: {error}. {advice(error, self.store.url)}") from error
-        if self.replaceable:
+        if self.replaceable or absent:
             array_io.check_still_there(self.store, self.path)
         return values
 
@@ -75,7 +78,14 @@ def view_of(source: NgffImage | LabelLayer, level: int) -> xr.DataArray:
     with array_io.opened(source.store, found) as array:
         chunks, dtype = array_io.object_shape(array), np.dtype(array.dtype).newbyteorder("=")
     replaceable = isinstance(source, LabelLayer) and source.published
-    stored = StoredArray(store=source.store, path=found.path, shape=found.shape, dtype=dtype, replaceable=replaceable)
+    stored = StoredArray(
+        store=source.store,
+        path=found.path,
+        shape=found.shape,
+        dtype=dtype,
+        document=found.document,
+        replaceable=replaceable,
+    )
     lazily: Callable[..., Any] = da.from_array
     pixels = lazily(stored, chunks=chunks, name=False, meta=np.empty((0,) * stored.ndim, dtype))
     coordinates = _coordinates(source.axes, source.units, found)

@@ -124,7 +124,9 @@ class Ownership:
                 f"{PLAN} is gone. This one stops."
             )
         same = isinstance(found, dict) and found.get("attempt") == self.attempt
-        labels = "its labels are the same" if same else "it has other settings or started over"
+        labels = (
+            "its labels are the same" if same else "it is another run of this layer, with the same or other settings"
+        )
         return OvertakenError(
             f"Another driver has signed the run in {self.home.url}, and goes on with it; {labels}. This one stops and "
             "leaves everything as it is."

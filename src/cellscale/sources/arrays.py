@@ -64,6 +64,19 @@ def _is_a(array: Any, module: str, name: str) -> bool:
     return module in sys.modules and isinstance(array, getattr(sys.modules[module], name))
 
 
+def _check_known(pixels: Any, what: str) -> None:
+    """Raise InputError for pixels that are masked out, and for lazy arrays whose shape is not known."""
+    if isinstance(pixels, np.ma.MaskedArray) and np.ma.is_masked(pixels):
+        raise InputError(
+            f"{what} has {int(np.ma.getmaskarray(pixels).sum())} masked pixels; expected a value for each. "
+            "Give them one, e.g. with array.filled(0)."
+        )
+    if np.isnan(pixels.shape).any():  # dask has nan for a length that it does not know
+        raise InputError(
+            f"{what} has the shape {pixels.shape}; expected known lengths. Call its compute_chunk_sizes() first."
+        )
+
+
 def array_image(array: Any, axes: str | None = None, *, what: str = "the array") -> Stored:
     """Describe a NumPy, dask or xarray array as an image; a lazy array is computed plane by plane.
 
@@ -86,6 +99,7 @@ def array_image(array: Any, axes: str | None = None, *, what: str = "the array")
     pixels = array.data if labelled is not None else array
     if not (isinstance(pixels, np.ndarray) or _is_a(pixels, "dask.array", "Array")):
         raise InputError(f"{what} is {type(array).__name__}; expected an array of NumPy, dask or xarray.")
+    _check_known(pixels, what)
     if pixels.dtype.kind not in "uifb":
         raise InputError(f"{what} has pixels of type {pixels.dtype}; expected integers, floats or booleans.")
     given = [axes.lower()] if axes else []

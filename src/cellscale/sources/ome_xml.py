@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from xml.etree import ElementTree
@@ -47,7 +47,7 @@ def _interval(pixels: ElementTree.Element) -> float | None:
         if plane.get("TheC") == plane.get("TheZ") == "0" and delta is not None and seconds is not None:
             stamps[int(plane.get("TheT", "0"))] = float(delta) * seconds
     times = [stamps[t] for t in sorted(stamps)]
-    if len(times) < 2 or list(stamps) != list(range(len(times))):
+    if len(times) < 2 or sorted(stamps) != list(range(len(times))):
         return None
     mean = (times[-1] - times[0]) / (len(times) - 1)
     regular = all(abs(b - a - mean) <= _IRREGULAR * mean for a, b in itertools.pairwise(times))
@@ -61,13 +61,6 @@ def _channels(pixels: ElementTree.Element) -> tuple[str, ...]:
         return ()
     names = tuple(channel.get("Name") or str(c) for c, channel in enumerate(found))
     return names if any(channel.get("Name") for channel in found) else ()
-
-
-def _unknown(
-    element: ElementTree.Element, size: str, usual: str, unit_size: Callable[[str], float | None]
-) -> str | None:
-    """Unit of a size that is not known; `usual` is the schema's where the element states none."""
-    return unknown_unit(element.get(size), element.get(f"{size}Unit", usual), unit_size)
 
 
 def _calibration(pixels: ElementTree.Element) -> Calibration:

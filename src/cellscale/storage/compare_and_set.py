@@ -22,7 +22,7 @@ from urllib.parse import quote
 from fsspec import AbstractFileSystem
 
 from cellscale.errors import StoreError
-from cellscale.storage.errors import failures
+from cellscale.storage.errors import failures, status_of
 from cellscale.storage.s3 import protocols, read_with_etag
 from cellscale.storage.traffic import request
 
@@ -41,6 +41,8 @@ REFUSALS = 8
 of another writer."""
 LEASE_S = 20.0
 """Time after which the holder of an unchanged lock object counts as dead, s; a lock is held for a few requests."""
+SETTLE_S = 1.0
+"""Time after which the successor of a dead holder looks whether the lock object is still its own, s."""
 POLL_S = 0.05
 """Longest pause before the next attempt, s."""
 _CONFLICTS = (409, 412)
@@ -93,18 +95,6 @@ _CONDITIONAL: dict[str, tuple[_Read, Callable[[Any, str, bytes, str], None]]] = 
     "abfs": (_read_of("etag"), _azure),
 }
 """For a protocol: how an object is read with its version, and how it is written if it has this version."""
-
-
-def status_of(error: BaseException | None) -> int | None:
-    """HTTP status that a storage library's error stands for, or None."""
-    if error is None:
-        return None
-    response = getattr(error, "response", None)
-    found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-    for value in (found, getattr(error, "status_code", None), getattr(error, "code", None)):
-        if value is not None and str(value).isdigit():
-            return int(value)
-    return status_of(error.__cause__)
 
 
 def is_lock(name: str) -> bool:
@@ -258,15 +248,47 @@ def _create(fs: AbstractFileSystem, path: str, data: bytes) -> None:
 
 def _lease(fs: AbstractFileSystem, lock: str, token: bytes) -> None:
     """Create the lock object; one that stays unchanged for the length of a lease is that of a dead holder."""
-    seen, since = None, time.monotonic()
+    seen, since, ended = None, time.monotonic(), False
     while True:
         try:
             _create(fs, lock, token)
-            return
+            holder: bytes | None = token
         except FileExistsError:
             holder = read(fs, lock)
+        # Another one that waited for the same dead holder may be about to delete this lease in its place.
+        if holder == token and (not ended or _is_still(fs, lock, token)):
+            return
         if holder != seen:
             seen, since = holder, time.monotonic()
         elif holder is not None and time.monotonic() - since > LEASE_S:
-            _delete(fs, lock)
+            _end(fs, lock, holder, token)
+            ended = True
         time.sleep(random.uniform(0, POLL_S))
+
+
+def _is_still(fs: AbstractFileSystem, lock: str, token: bytes) -> bool:
+    time.sleep(SETTLE_S)
+    return read(fs, lock) == token
+
+
+def _end(fs: AbstractFileSystem, lock: str, dead: bytes, token: bytes) -> None:
+    """Delete the lease of a dead holder, unless it is another's by now.
+
+    Stores that could delete on a condition need no leases. Two windows remain: in a local folder, a live lease may be
+    away for the time between two renames; elsewhere it may be made between the last look and the deletion, and its
+    holder sees that after `SETTLE_S`, if the deletion takes no longer.
+    """
+    # Several may wait for the same dead holder; the first one has ended its lease and has one of its own.
+    if read(fs, lock) != dead:
+        return
+    if "file" not in protocols(fs):
+        with contextlib.suppress(FileNotFoundError):
+            _delete(fs, lock)
+        return
+    aside = f"{lock.removesuffix(LOCKS[1])}.{token.decode()}{LOCKS[1]}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(lock, aside)
+        if read(fs, aside) != dead:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, lock)
+        os.unlink(aside)

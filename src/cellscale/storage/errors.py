@@ -56,10 +56,10 @@ _KEYS = {
     "azure": "set AZURE_STORAGE_CONNECTION_STRING, or pass storage options such as "
     '{"account_name": …, "account_key": …}; {"anon": true} for a public container',
 }
+_REFUSED = (401, 403)
+"""HTTP statuses of missing or wrong credentials."""
 _CREDENTIALS = (
     "credential",
-    "403",
-    "401",
     "forbidden",
     "accessdenied",
     "access denied",
@@ -75,13 +75,27 @@ def failures() -> tuple[type[Exception], ...]:
     return (*_COMMON, *foreign)
 
 
+def status_of(error: BaseException | None) -> int | None:
+    """HTTP status that a storage library's error stands for, or None."""
+    if error is None:
+        return None
+    response = getattr(error, "response", None)
+    found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    # Of botocore, azure, gcsfs and aiohttp.
+    for value in (found, *(getattr(error, name, None) for name in ("status_code", "code", "status"))):
+        if value is not None and str(value).isdigit():
+            return int(value)
+    return status_of(error.__cause__)
+
+
 def advice(error: BaseException, url: str) -> str:
     """Return advice about a failure, as a sentence."""
     text = f"{type(error).__name__} {error}".lower()
     if isinstance(error, ImportError) or "codec" in text:
         extra = _EXTRAS.get(url.partition(":")[0])
         return f"Install cellscale[{extra}]." if extra else "Install the package that provides it."
-    if isinstance(error, PermissionError) or any(word in text for word in _CREDENTIALS):
+    refused = isinstance(error, PermissionError) or status_of(error) in _REFUSED
+    if refused or any(word in text for word in _CREDENTIALS):
         if is_local(url):
             return "Check the permissions of the folder."
         if url.startswith("http"):

@@ -156,7 +156,7 @@ class Folder:
         """Delete a file, if it exists."""
         self._forget(name)
         system, path = self._open(name)
-        absent = contextlib.suppress(FileNotFoundError)
+        absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with explained("delete", f"{self.url}/{name}", self.storage_options), absent, request("DELETE"):
             system.rm_file(path)
 

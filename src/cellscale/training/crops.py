@@ -98,7 +98,8 @@ def checksum_of(seen: abc.Mapping[int, Seen]) -> str:
 def _median(histogram: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
     """The lower median of binned values; that of bin 0 where there are none."""
     counts = np.cumsum(histogram)
-    return np.asarray(scale.start + scale.width * np.searchsorted(counts, max(1, (counts[-1] + 1) // 2)))
+    middle = np.searchsorted(counts, max(1, (counts[-1] + 1) // 2)) if counts[-1] else 0
+    return np.asarray(scale.start + scale.width * middle)
 
 
 def frame_statistics(

@@ -26,17 +26,31 @@ class History:
     """The points."""
     pending: list[tuple[str, dict[str, float]]] = field(default_factory=list)
     """Steps since the last point."""
+    last: int = 0
+    """Number of steps done."""
 
     def step(self, stage: str, step: int, terms: Mapping[str, float]) -> None:
         """Log the loss terms of a step."""
         self.pending.append((stage, dict(terms)))
+        self.last = step
         if step % self.every == 0:
-            for of in dict.fromkeys(name for name, _ in self.pending):
-                logged = [values for name, values in self.pending if name == of]
-                for term in dict.fromkeys(name for values in logged for name in values):
-                    found = [values[term] for values in logged if term in values]
-                    self.rows.append((step, of, term, sum(found) / len(found)))
+            self.rows += self._point()
             self.pending = []
+
+    def _point(self) -> list[Row]:
+        """Mean loss terms of the steps since the last point."""
+        made: list[Row] = []
+        for of in dict.fromkeys(name for name, _ in self.pending):
+            logged = [values for name, values in self.pending if name == of]
+            for term in dict.fromkeys(name for values in logged for name in values):
+                found = [values[term] for values in logged if term in values]
+                made.append((self.last, of, term, sum(found) / len(found)))
+        return made
+
+    @property
+    def points(self) -> list[Row]:
+        """All points, and one of the steps that are too few for a whole one, such as the last of a training."""
+        return [*self.rows, *self._point()]
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Log validation scores."""
@@ -47,7 +61,7 @@ class History:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["step", "stage", "name", "value"])
-        writer.writerows((step, stage, name, f"{value:.6g}") for step, stage, name, value in self.rows)
+        writer.writerows((step, stage, name, f"{value:.6g}") for step, stage, name, value in self.points)
         return text.getvalue()
 
     def png(self) -> bytes:
@@ -56,7 +70,7 @@ class History:
         FigureCanvasAgg(figure)
         panels = figure.subplots(2, 1, sharex=True)
         for panel, title, validation in zip(panels, ("training loss", "validation score"), (False, True), strict=True):
-            rows = [row for row in self.rows if (row[1] == "validation") == validation]
+            rows = [row for row in self.points if (row[1] == "validation") == validation]
             for stage, name in dict.fromkeys(row[1:3] for row in rows if not validation or row[2] in SHOWN):
                 points = [(row[0], row[3]) for row in rows if row[1:3] == (stage, name)]
                 panel.plot(*zip(*points, strict=True), label=name if validation else f"{stage}: {name}", marker=".")

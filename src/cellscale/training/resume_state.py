@@ -142,7 +142,7 @@ def packed(
         "fitted": json.dumps(fitted),
         "state": vars(state),
         "networks": tensors(networks),
-        "history": {"every": history.every, "rows": history.rows, "pending": history.pending},
+        "history": vars(history),
     }
     torch.save(held, content)
     return content.getvalue()

@@ -159,6 +159,21 @@ def _meets_the_end(
 
 
 @kernel
+def _note_cut(
+    points: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    seeds: Polygons,
+    speed: NDArray[np.float32],
+    basins: Labels,
+    counts: NDArray[np.int64],
+) -> None:
+    """Write into counts (n, 3) whether each contour, from `starts` on in `points`, was cut."""
+    _, _, owners, first = seeds
+    for i in range(owners.size):
+        counts[i, 2] = _meets_the_end(points[starts[i] : starts[i + 1]], first[owners[i]], speed, basins)
+
+
+@kernel
 def _evolve_in_basins(
     speed: NDArray[np.float32],
     basins: Labels,
@@ -329,6 +344,7 @@ def evolve(
         found = _evolve_in_basins(checked, basins, polygons, numbers, only, ends, counts)
     else:
         found, ends = _evolve_together(np.pad(np.where(basins > 0, checked, 0), 1), polygons, numbers, counts)
+        _note_cut(found, ends, polygons, checked, basins, counts)
     return Contours(
         points=found,
         starts=ends,

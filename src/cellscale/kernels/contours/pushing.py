@@ -33,6 +33,12 @@ def _bounds(
 
 
 @kernel
+def _step(coordinate: float) -> int:
+    """Return the row or column of the grid cell of a coordinate; a vertex pushed over the border is in the first."""
+    return max(int(coordinate), 0) // CELL
+
+
+@kernel
 def _grid(boxes: NDArray[np.float64], columns: int, begins: NDArray[np.int64], members: NDArray[np.int64]) -> int:
     """Count the contours of each grid cell into begins[cell + 1] or, with room in `members`, list them; return the sum.
 
@@ -42,8 +48,8 @@ def _grid(boxes: NDArray[np.float64], columns: int, begins: NDArray[np.int64], m
     total = 0
     for i in range(boxes.shape[0]):
         if boxes[i, 0] <= boxes[i, 2]:
-            for row in range(int(boxes[i, 0]) // CELL, int(boxes[i, 2]) // CELL + 1):
-                for column in range(int(boxes[i, 1]) // CELL, int(boxes[i, 3]) // CELL + 1):
+            for row in range(_step(boxes[i, 0]), _step(boxes[i, 2]) + 1):
+                for column in range(_step(boxes[i, 1]), _step(boxes[i, 3]) + 1):
                     cell = row * columns + column
                     if listing:
                         members[begins[cell]] = i
@@ -96,7 +102,7 @@ def push_depths(
     boxes = _bounds(points, starts, owners, first)
     if points.shape[0] == 0:
         return out
-    rows, columns = int(boxes[:, 2].max()) // CELL + 1, int(boxes[:, 3].max()) // CELL + 1
+    rows, columns = _step(boxes[:, 2].max()) + 1, _step(boxes[:, 3].max()) + 1
     begins = np.zeros(rows * columns + 1, np.int64)
     # A counting sort by grid cell: counts, their sums as starts, then the members. The second run moves `places` on.
     members = np.empty(_grid(boxes, columns, begins, np.empty(0, np.int64)), np.int64)
@@ -107,7 +113,7 @@ def push_depths(
         origin = first[owners[i]]
         for j in range(starts[i], starts[i + 1]):
             y, x = points[j, 0] + origin[0], points[j, 1] + origin[1]
-            cell = int(y) // CELL * columns + int(x) // CELL
+            cell = _step(y) * columns + _step(x)
             for k in members[begins[cell] : begins[cell + 1]]:
                 box = boxes[k]
                 if owners[k] != owners[i] and box[0] <= y <= box[2] and box[1] <= x <= box[3]:
