@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
-from cellscale.api.files import check_not_source, imported
+from cellscale.api.files import check_not_source, import_one
 from cellscale.api.request import PlanKeywords, SegmentationKeywords, segmentation_job, segmentation_options
 from cellscale.engine.ray_map import cluster, warm_up
 from cellscale.models.model import Model, load_model
@@ -104,7 +104,7 @@ def segment(
     """
     chosen = segmentation_options(options)
     loaded = model if isinstance(model, Model) else load_model(model, chosen.storage_options, trust=chosen.trust)
-    image, chosen = imported(image, chosen, on_progress=on_progress)
+    image, chosen = import_one(image, chosen, on_progress=on_progress)
     job = segmentation_job(image, loaded, chosen)
     about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
     with nullcontext() if backend == "serial" else cluster(address):

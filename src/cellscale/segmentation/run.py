@@ -120,12 +120,12 @@ def segment(
     """
     steps_of = partial(Steps[Run], executor=executor, on_progress=on_progress, on_status=on_status)
     with counting() as traffic:
-        report = _finished(run, networks, target, steps_of, model or {}, traffic)
+        report = _execute(run, networks, target, steps_of, model or {}, traffic)
         report.add_io(DRIVER, traffic.taken())
     return report
 
 
-def _finished(
+def _execute(
     run: Run,
     networks: Networks,
     target: Target,
@@ -150,7 +150,7 @@ def _finished(
     try:
         _measure_intensities(steps, target)
         with owner.watched():
-            layer = _carried_out(steps, networks, target, model)
+            layer = _run(steps, networks, target, model)
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)
@@ -178,7 +178,7 @@ def _as_begun(run: Run) -> Run:
     return run if old is None else with_tasks_of(run, entries_of(old["description"].get("settings")).get("task_px"))
 
 
-def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
+def _run(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
     """Execute all steps after the intensities, up to a complete, verified layer that is not yet listed."""
     run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
     reached: list[Counter[str]] = []

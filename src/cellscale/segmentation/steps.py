@@ -55,10 +55,10 @@ def _perform(shared: _Shared, task: Task) -> Computed[tuple[Any, Traffic]]:
         made = shared.work(shared.argument, task.items)
     release_memory()
     made = made if isinstance(made, Made) else Made(columns=made, objects={})
-    return Computed(store=partial(_stored, shared, task, made, traffic))
+    return Computed(store=partial(_store, shared, task, made, traffic))
 
 
-def _stored(shared: _Shared, task: Task, made: Made, before: Traffic) -> tuple[Any, Traffic]:
+def _store(shared: _Shared, task: Task, made: Made, before: Traffic) -> tuple[Any, Traffic]:
     """Write a task's objects, then its record, unless another driver has signed the run meanwhile."""
     record = {WORK_ITEMS: np.array(task.items, np.int64), **made.columns}
     with counting() as traffic:

@@ -77,7 +77,7 @@ def track(
     )
     try:
         with owner.watched():
-            layer, counts = _carried_out(steps, target)
+            layer, counts = _run(steps, target)
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)
@@ -91,7 +91,7 @@ def track(
     return counts, report
 
 
-def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Counts]:
+def _run(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Counts]:
     """Execute all steps up to a complete, verified layer that is not yet listed."""
     run = steps.run
     steps.do(run.objects, count_objects, run)

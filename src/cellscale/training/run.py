@@ -138,7 +138,7 @@ class Training:
         crops = self.held_out
         return calibrated(self.method, crops.frames, lambda tiles: self.predictions(crops, tiles, self.networks))
 
-    def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
+    def save_result(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Calibrate thresholds on the held-out frames and save the model."""
         tuned, found = self.calibrate()
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
@@ -202,17 +202,17 @@ def train(
     settings = task.settings.counted(len(task.frames), 1 if workers.elastic else workers.world)
     held = claimed or claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     if task.resume and task.folder.exists(DESCRIPTION) and not held.open:
-        return finished(task, settings)
+        return finished_model(task, settings)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     with nullcontext() if claimed else held.given_up_on_error():
         training = _begun(task, settings, claim=held, workers=workers, on_progress=on_progress)
         training.learn()
         if workers.rank == 0:
-            return training.finished(task.pixel_size_um, started)
+            return training.save_result(task.pixel_size_um, started)
         return Model(method=training.method, networks=dict(training.networks), pixel_size_um=task.pixel_size_um)
 
 
-def finished(task: TrainingTask, settings: TrainingSettings) -> Model:
+def finished_model(task: TrainingTask, settings: TrainingSettings) -> Model:
     """The model of a training that is to be resumed and has ended; InputError if it was another training."""
     method = task.method
     model = load_model(task.output, task.storage_options, trust=[module_of(method.name)])
