@@ -26,7 +26,7 @@ from ray._private import ray_constants
 from ray.exceptions import RayError
 
 from cellscale.engine.resources import check_alive, check_fits, room_for
-from cellscale.engine.watchdog import watched
+from cellscale.engine.watchdog import agent_watchdog
 from cellscale.errors import RunError
 from cellscale.segmentation.executor import attempted
 
@@ -43,7 +43,7 @@ MOST_PENDING = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class FanOut:
+class RayExecutor:
     """An executor on a Ray cluster, with settings on which no result depends."""
 
     attempts: int = 3
@@ -200,7 +200,7 @@ def cluster(address: str | None) -> Iterator[None]:
             ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"No Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`.") from error
-    with watched():
+    with agent_watchdog():
         try:
             yield
         finally:
