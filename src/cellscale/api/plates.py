@@ -27,7 +27,7 @@ from cellscale.redaction import redacted_values
 from cellscale.segmentation.executor import Executor, Serial
 from cellscale.segmentation.ownership import stored_plan
 from cellscale.segmentation.plan import Run, for_one_worker
-from cellscale.segmentation.report import Report, stored_report
+from cellscale.segmentation.report import stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
@@ -182,17 +182,7 @@ def _earlier_result(job: Job) -> SegmentationResult | None:
     made = layer.metadata
     if made.get("digest") != job.run.digest or (made.get("failed_regions") and target.overwrite):
         return None
-    return _published(job.run, target, stored_report(layer))
-
-
-def _published(run: Run, target: Target, report: Report) -> SegmentationResult:
-    return SegmentationResult(
-        layer=target.layer,
-        planes=len(run.planes),
-        channels=run.channels,
-        image_channels=run.image.size("c"),
-        report=report,
-    )
+    return SegmentationResult.of(job.run, target, stored_report(layer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +204,7 @@ def _run(work: _Work, name: str, run: Run, target: Target, on_progress: Progress
     report = run_segmentation(
         run, work.networks, target, executor=work.executor, model=work.about, on_progress=on_progress
     )
-    return _published(run, target, report)
+    return SegmentationResult.of(run, target, report)
 
 
 def _segmented(

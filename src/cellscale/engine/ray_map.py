@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -25,6 +24,7 @@ import ray
 from ray._private import ray_constants
 from ray.exceptions import RayError
 
+from cellscale.engine.addresses import is_local
 from cellscale.engine.resources import check_alive, check_fits, room_for
 from cellscale.engine.watchdog import agent_watchdog
 from cellscale.errors import RunError
@@ -193,7 +193,7 @@ def cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    alone = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+    alone = is_local(address)
     try:
         with _on_loopback() if alone else nullcontext(), _own_handler():
             dashboard = False if address is None else None

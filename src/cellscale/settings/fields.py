@@ -102,6 +102,11 @@ def flat(value: Any) -> dict[str, Any]:
     return found
 
 
+def flat_json(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by dotted name, in JSON's types: tuples become lists."""
+    return {name: list(part) if isinstance(part, tuple) else part for name, part in flat(value).items()}
+
+
 def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     if name in known:
         return name

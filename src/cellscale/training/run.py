@@ -15,10 +15,11 @@ from torch import nn
 from cellscale.errors import InputError, StoreError
 from cellscale.methods import module_of, settings_of
 from cellscale.methods.inference import device_of
+from cellscale.methods.parts.tuning import mean_of_f1_and_seg
 from cellscale.methods.protocol import Batch, Method, Networks, Stage
 from cellscale.models.model import CURVE, DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
-from cellscale.settings.fields import flat, replaced
+from cellscale.settings.fields import flat_json, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
 from cellscale.training.crops import Crops, Seen, frame_statistics
@@ -89,7 +90,7 @@ class Training:
             tiles = held_out_tiles(self.held_out.frames)
             found = scored(self.method, self.predictions(self.held_out, tiles, stage.validated_as(self.networks)))
             self.history.scores(step, found)
-            score = float(found["seg"] + found["f1"]) / 2
+            score = mean_of_f1_and_seg(found)
         return self.workers.share(score)
 
     def predictions(
@@ -149,7 +150,7 @@ class Training:
             "validation_frames": 0 if self.held_out is None else len(self.held_out.frames),
             "workers": self.workers.world,
             "start": self.description.get("start"),
-            "settings": {name: _json(value) for name, value in flat(self.settings).items()},
+            "settings": flat_json(self.settings),
             **({"profile_s": self.clock.seconds} if isinstance(self.clock, Stopwatch) else {}),
             "validation": dict(found),
         }
@@ -160,10 +161,6 @@ class Training:
         self.draw()
         self.claim.release()
         return model
-
-
-def _json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def train(
@@ -218,7 +215,7 @@ def finished_model(task: TrainingTask, settings: TrainingSettings) -> Model:
     model = load_model(task.output, task.storage_options, trust=[module_of(method.name)])
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
     asked = {"method": method.name, "frames": len(task.frames)}
-    asked |= {name: _json(value) for name, value in flat(settings).items()}
+    asked |= flat_json(settings)
     changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())
     if changes:
         raise InputError(
@@ -273,7 +270,7 @@ def _description(task: TrainingTask, settings: TrainingSettings, workers: Worker
     """Settings and data of a training: those of a resumed one must be equal."""
     return {
         **{f"method.{name}": value for name, value in settings_of(task.method).items()},
-        **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        **{f"training.{name}": value for name, value in flat_json(settings).items()},
         "training.device": device_of(settings.device).type,  # on Ray, "auto" is replaced before
         "method": task.method.name,
         "frames": len(task.frames),
