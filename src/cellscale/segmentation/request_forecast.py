@@ -39,7 +39,7 @@ DRIVER_READS = {
 }
 """Objects that the driver reads in a run."""
 DRIVER_WRITES = {"plan, layer and its list": 4, "report": 3, "staged arrays": 1}
-"""Objects that the driver writes in a run, beside one for the array of each level."""
+"""Objects that the driver writes in a run, in addition to one for the array of each level."""
 DRIVER_LISTINGS = 4
 """Listings of the driver that are short; those of labels and scratch objects grow with the run."""
 
