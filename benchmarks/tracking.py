@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 import cellscale
 import many_frames
 from annotated import pages
-from cellscale.linking.tables import centroids, object_sums, overlap_sums, whole_objects
+from cellscale.linking.tables import object_sums, overlap_sums, scaled_centroids, whole_objects
 from cellscale.metrics.tracking import tracked, tracking_scores
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import publish_labels, stage_labels
@@ -85,13 +85,13 @@ def by_overlap(frames: NDArray[np.uint32]) -> list[dict[int, int]]:
 
 
 def by_laptrack(frames: NDArray[np.uint32], radius: float) -> tuple[list[dict[int, int]], dict[int, int]]:
-    """Tracks and parents by laptrack on centroids, with gaps and splits; squared distances up to the radius."""
+    """Tracks and parents by laptrack on scaled_centroids, with gaps and splits; squared distances up to the radius."""
     objects = [whole_objects([object_sums(f, origin=(0, 0), z=0, shape=f.shape)]) for f in frames]
     limit = radius**2
     tracker = LapTrack.model_validate(
         {"cutoff": limit, "gap_closing_cutoff": limit, "gap_closing_max_frame_count": 2, "splitting_cutoff": limit}
     )
-    graph = tracker.predict([centroids(found, (1.0, 1.0, 1.0))[:, 1:] for found in objects])
+    graph = tracker.predict([scaled_centroids(found, (1.0, 1.0, 1.0))[:, 1:] for found in objects])
     names: dict[tuple[int, int], int] = {}
     parents: dict[int, int] = {}
     for node in sorted(graph.nodes):

@@ -12,13 +12,13 @@ from pathlib import Path
 STARTED = """
 import json, os, ray, signal
 import psutil  # Ray's own copy
-from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.engine.ray_map import RayExecutor, cluster
 
 handler = lambda number, frame: None
 signal.signal(signal.SIGTERM, handler)
 with cluster(None):
     kept = signal.getsignal(signal.SIGTERM) is handler
-    results = sorted(result for _, result in FanOut()(lambda shared, task: shared * task, 3, [1, 2]))
+    results = sorted(result for _, result in RayExecutor()(lambda shared, task: shared * task, 3, [1, 2]))
     session = ray._private.worker._global_node.get_session_dir_path()
     hosts = set()
     for process in psutil.process_iter(["cmdline", "pid"]):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
 from pathlib import Path
-from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.engine.ray_map import RayExecutor, cluster
 from cellscale.errors import CellscaleError
 
 def rest(folder, task):
@@ -25,7 +25,7 @@ def rest(folder, task):
 
 try:
     with cluster(None):
-        for done in FanOut()(rest, sys.argv[1], list(range(1000))):
+        for done in RayExecutor()(rest, sys.argv[1], list(range(1000))):
             pass
 except CellscaleError as error:
     print(error, file=sys.stderr)

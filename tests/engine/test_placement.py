@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cellscale.engine.placement import Found, placement
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import InputError
 from cellscale.methods.inference import device_here
 
@@ -30,7 +30,7 @@ def chosen(device: str, gpus: Any = "auto", *, cuda: bool = True, bf16: bool = T
     """Device, GPUs and precision that follow from settings where torch finds these things; "refused" for an error."""
     try:
         found = placement(
-            FanOut(gpus=gpus), device, "auto", ask=lambda cpus, gpus: Found(cuda, bf16, "gpu-node"), **options
+            RayExecutor(gpus=gpus), device, "auto", ask=lambda cpus, gpus: Found(cuda, bf16, "gpu-node"), **options
         )
     except InputError as error:
         return ["refused", str(error)]
@@ -51,8 +51,8 @@ def script(folder: str) -> None:
         cellscale.segment(url, model=blobs_model(), layer=backend, backend=backend, settings={"window_size": 64})
         results[backend] = cellscale.open_labels(url, backend).values
     answers = {
-        "predicting": [found for _, found in FanOut()(gpus_of_this_task, None, range(3), gpu=True)],
-        "others": [found for _, found in FanOut()(gpus_of_this_task, None, range(3))],
+        "predicting": [found for _, found in RayExecutor()(gpus_of_this_task, None, range(3), gpu=True)],
+        "others": [found for _, found in RayExecutor()(gpus_of_this_task, None, range(3))],
         "auto": chosen("auto"),
         "old": chosen("auto", bf16=False),
         "shared": chosen("auto", 0.5),
@@ -62,7 +62,7 @@ def script(folder: str) -> None:
         "two workers": chosen("auto", workers=2),
         "no cuda": chosen("auto", cuda=False),
         "asked for in vain": chosen("auto", 1.0, cuda=False),
-        "really": placement(FanOut(), "auto", "auto").device,
+        "really": placement(RayExecutor(), "auto", "auto").device,
         "equal": bool((results["ray"] == results["serial"]).all() and results["ray"].any()),
     }
     print(json.dumps(answers))

@@ -11,10 +11,10 @@ import pytest
 from ray.exceptions import RayError
 
 from cellscale.engine import ray_map
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import InputError
 
-QUICK = FanOut(attempts=3, backoff_s=0.01, cpus=0.1)
+QUICK = RayExecutor(attempts=3, backoff_s=0.01, cpus=0.1)
 
 
 def halves(folder: str, task: int) -> int:
@@ -53,7 +53,7 @@ def test_as_many_workers_are_warmed_as_there_are_tasks_and_processors(
     for tasks, warmed in ((0, 0), (1, 1), (50, 3)):
         ray_map.warm_up(tasks)
         # Tasks begin in their order: these two, on both processors, after the others.
-        list(FanOut()(lambda shared, task: time.sleep(0.1), None, [0, 1]))
+        list(RayExecutor()(lambda shared, task: time.sleep(0.1), None, [0, 1]))
         assert len(list(tmp_path.iterdir())) == warmed
 
 
@@ -69,8 +69,8 @@ def test_tasks_that_no_node_can_run_are_refused_at_once(cluster: None) -> None:
         ({"gpus": 1}, "cpus=1, gpus=1"),
     ):
         with pytest.raises(InputError, match=rf"{wanted} for each task .* it has 1 node\(s\) with 2 CPUs and 0 GPUs"):
-            next(FanOut(**settings)(halves, "", [1], gpu=True))
-    assert list(FanOut(cpus=2, gpus=1)(lambda shared, task: task, None, [1])) == [(1, 1)]
+            next(RayExecutor(**settings)(halves, "", [1], gpu=True))
+    assert list(RayExecutor(cpus=2, gpus=1)(lambda shared, task: task, None, [1])) == [(1, 1)]
 
 
 def test_tasks_that_wait_are_given_up_when_the_caller_stops(cluster: None, tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ def test_tasks_that_wait_are_given_up_when_the_caller_stops(cluster: None, tmp_p
         while task and not Path(folder, "go").exists():
             time.sleep(0.01)
 
-    results = FanOut(cpus=2, pending_per_cpu=4)(first_rests, str(tmp_path), range(8))
+    results = RayExecutor(cpus=2, pending_per_cpu=4)(first_rests, str(tmp_path), range(8))
     assert next(results) == (0, None)
     results.close()  # type: ignore[attr-defined]
     (tmp_path / "go").touch()
-    ((task, _),) = FanOut(cpus=2)(first_rests, str(tmp_path), [9])
+    ((task, _),) = RayExecutor(cpus=2)(first_rests, str(tmp_path), [9])
     assert task == 9
     assert len([path for path in tmp_path.iterdir() if path.name.isdigit()]) < 8
 
@@ -103,14 +103,14 @@ def test_a_worker_unpacks_what_tasks_share_once(cluster: None, tmp_path: Path) -
     def process(shared: Networks, task: int) -> tuple[int, int]:
         return os.getpid(), id(shared)
 
-    seen = {found for _, found in FanOut()(process, Networks(str(tmp_path)), range(30))}
+    seen = {found for _, found in RayExecutor()(process, Networks(str(tmp_path)), range(30))}
     unpacked = Counter(file.name.partition("-")[0] for file in tmp_path.iterdir())
     assert set(unpacked) == {str(pid) for pid, _ in seen}
     assert set(unpacked.values()) == {1}
     assert len(seen) == len(unpacked)
     other = tmp_path / "other"
     other.mkdir()
-    assert len(list(FanOut()(process, Networks(str(other)), range(6)))) == 6
+    assert len(list(RayExecutor()(process, Networks(str(other)), range(6)))) == 6
     assert list(other.iterdir())
 
 

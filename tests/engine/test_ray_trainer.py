@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 
-from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.engine.ray_map import RayExecutor, cluster
 from cellscale.engine.ray_trainer import train_method
 from cellscale.errors import ExistsError, InputError, RunError
 from cellscale.methods import load_method
@@ -110,7 +110,7 @@ def test_an_error_of_a_worker_is_told_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(
             TrainingTask(method=steep, data=[FRAMES], output=str(tmp_path), settings=SETTINGS),
-            engine=FanOut(failures=0),
+            engine=RayExecutor(failures=0),
         )
 
 
@@ -137,7 +137,7 @@ def test_an_error_that_would_come_again_is_not_tried_again(tmp_path: Path) -> No
     with pytest.raises(RunError, match="Lower the learning rate"):
         train_method(
             TrainingTask(method=steep, data=[Watched(notes)], output=str(tmp_path / "m"), settings=settings),
-            engine=FanOut(failures=2),
+            engine=RayExecutor(failures=2),
         )
     assert len({path.name for path in notes.iterdir()} - {str(os.getpid())}) == 1
 
@@ -186,7 +186,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_those_of_a_calm_run(tmp
 
 @pytest.mark.slow
 def test_an_elastic_training_takes_the_workers_that_there_are(tmp_path: Path) -> None:
-    engine = FanOut(least_workers=1)
+    engine = RayExecutor(least_workers=1)
     model = train_method(
         TrainingTask(method=METHOD, data=[FRAMES], output=str(tmp_path), settings=SETTINGS), workers=64, engine=engine
     )

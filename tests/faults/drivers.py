@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import OvertakenError
 from cellscale.ngff.labels import list_labels
 from cellscale.storage.folder import Folder
@@ -27,7 +27,7 @@ class Overtaken:
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[Any]:
-        for number, done in enumerate(FanOut(backoff_s=0.1, cpus=0.5)(work, shared, tasks, gpu=gpu)):
+        for number, done in enumerate(RayExecutor(backoff_s=0.1, cpus=0.5)(work, shared, tasks, gpu=gpu)):
             if number == 0 and done[0].record.step.startswith(self.step):
                 self.by()
             yield done
@@ -38,7 +38,7 @@ def overtaken(of: Ground, step: str) -> Ending:
     name, stops = f"overtaken-{step}", 0
 
     def overtakes() -> None:
-        segmented(of.image, name, model=blobs_model(), overwrite=True, executor=FanOut(cpus=0.5), **SETTINGS)
+        segmented(of.image, name, model=blobs_model(), overwrite=True, executor=RayExecutor(cpus=0.5), **SETTINGS)
 
     try:
         segmented(of.image, name, model=OTHER, executor=Overtaken(step=step, by=overtakes), **SETTINGS)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import s3fs
 
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import RunError
 from cellscale.models.model import save_model
 from cellscale.ngff.image import NgffImage, open_image
@@ -110,7 +110,7 @@ def storm(of: Ground, seed: int, *kinds: str, share: float = 0.04, most: int = 2
 
         def run() -> None:
             image = open_image(of.image.url, storage_options=options)
-            segmented(image, name, executor=FanOut(backoff_s=0.1), **SETTINGS)
+            segmented(image, name, executor=RayExecutor(backoff_s=0.1), **SETTINGS)
 
         return ended(of, name, run, lambda: _counted(proxy.failed, f"{proxy.requests} requests"))
 
@@ -188,7 +188,7 @@ class Harming:
     """An executor over workers that come to harm."""
 
     harm: Harm
-    inner: Executor = field(default_factory=lambda: FanOut(backoff_s=0.1))
+    inner: Executor = field(default_factory=lambda: RayExecutor(backoff_s=0.1))
 
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
@@ -276,7 +276,7 @@ def damaged(of: Ground, seed: int, how: str) -> Ending:
         return ended(
             of,
             name,
-            lambda: segmented(of.image, name, executor=FanOut(backoff_s=0.1), **SETTINGS),
+            lambda: segmented(of.image, name, executor=RayExecutor(backoff_s=0.1), **SETTINGS),
             lambda: f"chunk {chunk.split('.zarr/')[1]}, {how}",
         )
     finally:
@@ -295,7 +295,7 @@ class Meanwhile:
     ) -> Iterator[Any]:
         if tasks and tasks[0].record.step == self.step:
             self.act()
-        yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
+        yield from RayExecutor(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
 
 
 def changing(of: Ground, seed: int, how: str) -> Ending:
@@ -335,7 +335,7 @@ class Spoiling:
     def __call__(
         self, work: Callable[[Any, Any], Any], shared: Any, tasks: Sequence[Any], *, gpu: bool = False
     ) -> Iterator[Any]:
-        yield from FanOut(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
+        yield from RayExecutor(backoff_s=0.1)(work, shared, tasks, gpu=gpu)
         scratch = scratch_of(self.of.image, self.name)
         names, mark = sorted(scratch.names(self.inner)), self.of.marks / self.name
         if names and not mark.exists():

@@ -72,9 +72,9 @@ def test_any_polygons_are_filled_by_their_winding_number(seed: int) -> None:
     points = rng.integers(-4, 40, (lengths.sum(), 2)) / 4 if seed % 2 else rng.uniform(-1, 10, (lengths.sum(), 2))
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     owners, first = np.array([1, 1, 2]), np.array([[-1, -1], [0, 0], [2, 3]])
-    territory = rng.integers(0, 3, (12, 14)).astype(np.uint32)
-    found = fill_polygons(Polygons(points, starts, owners, first), shape=(12, 14), territory=territory)
-    expected = naive.filled_polygons(polygons_of(points, starts), owners, first, (12, 14), UNIT, territory)
+    allowed_labels = rng.integers(0, 3, (12, 14)).astype(np.uint32)
+    found = fill_polygons(Polygons(points, starts, owners, first), shape=(12, 14), allowed_labels=allowed_labels)
+    expected = naive.filled_polygons(polygons_of(points, starts), owners, first, (12, 14), UNIT, allowed_labels)
     assert np.array_equal(found, expected)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.morphology import convex_hull_image, skeletonize
 
-from cellscale.kernels.concavities import contours_and_skeletons, numbered
+from cellscale.kernels.concavities import consecutive_labels, contours_and_skeletons
 from cellscale.kernels.skeletons import pruned, skeleton
 from cellscale.kernels.touching import boundary_pixels, separated
 from cellscale.testing.cases import CASES
@@ -144,5 +144,5 @@ def test_pruned_concavities_are_opened_ones(labels: Labels) -> None:
 
 def test_labels_are_numbered_whatever_their_size() -> None:
     for top in (3, 1000, 2**32 - 1):
-        labels, count = numbered(np.array([[0, 2], [top, 2]], np.uint32))
+        labels, count = consecutive_labels(np.array([[0, 2], [top, 2]], np.uint32))
         assert (labels.tolist(), count) == ([[0, 1], [2, 1]], 2)

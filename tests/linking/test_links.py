@@ -13,7 +13,7 @@ from laptrack import LapTrack
 from cellscale.errors import InputError
 from cellscale.linking.assignment import UNIT, assign
 from cellscale.linking.links import LinkRules, daughters, link_frames, link_gap, radius_of
-from cellscale.linking.tables import centroids, object_sums, overlap_sums, whole_objects, whole_overlaps
+from cellscale.linking.tables import object_sums, overlap_sums, scaled_centroids, whole_objects, whole_overlaps
 from cellscale.types import Labels, Table
 from tests.linking.sequences import discs, renumbered, walkers
 
@@ -65,7 +65,7 @@ def test_cells_that_overlap_nothing_are_linked_as_by_laptrack(seed: int) -> None
     first, second, pairs = pair(before, after)
     nothing = {name: column[:0] for name, column in pairs.items()}
     links = link_frames(first, second, nothing, LinkRules(max_distance=200.0))
-    places = [centroids(table, (1.0, 1.0, 1.0)) for table in (first, second)]
+    places = [scaled_centroids(table, (1.0, 1.0, 1.0)) for table in (first, second)]
     graph = LapTrack.model_validate({"cutoff": 200.0**2, "gap_closing_cutoff": False}).predict(places)
     others = np.array([(i, j) for (_, i), (_, j) in graph.edges])
 

@@ -14,7 +14,7 @@ from cellscale.models.model import Model
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import one_by_one
-from cellscale.segmentation.ownership import RECORD_FORMAT, sign, stored_plan
+from cellscale.segmentation.ownership import RECORD_FORMAT, stored_plan, take_ownership
 from cellscale.segmentation.plan import Settings, plan
 from cellscale.segmentation.records import get
 from cellscale.segmentation.run import segment
@@ -55,7 +55,7 @@ def interrupted(step: str, by: Callable[[], Any]) -> Callable[..., Iterator[tupl
 def test_a_driver_that_is_overtaken_stops_and_harms_nothing(image: NgffImage, step: str) -> None:
     segmented(image, "alone", **TILED)
     executor = interrupted(step, lambda: segmented(image, "cells", **TILED))
-    with pytest.raises(OvertakenError, match="Another driver has signed the run"):
+    with pytest.raises(OvertakenError, match="Another driver has taken over the run"):
         segmented(image, "cells", executor=executor, **TILED)
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert table(image, "cells").equals(table(image, "alone"))
@@ -68,7 +68,7 @@ def test_a_driver_of_other_settings_takes_nothing_of_the_one_that_it_overtakes(i
     other = blobs_model(minimum_area=60, radius=2)
     segmented(image, "alone", model=other, **TILED)
     executor = interrupted(step, lambda: segmented(image, "cells", model=other, overwrite=True, **TILED))
-    with pytest.raises(OvertakenError, match="Another driver has signed the run"):
+    with pytest.raises(OvertakenError, match="Another driver has taken over the run"):
         segmented(image, "cells", executor=executor, **TILED)
     assert equal(arrays(image, "cells"), arrays(image, "alone"))
     assert table(image, "cells").equals(table(image, "alone"))
@@ -180,12 +180,12 @@ def test_only_folders_of_attempts_are_deleted(image: NgffImage) -> None:
 def test_of_two_drivers_that_sign_at_once_the_later_one_stays(image: NgffImage) -> None:
     model, scratch = blobs_model(), Folder(url=f"{image.url}/.cellscale-cells")
     run = plan(image, model, Settings(precision="fp32", **TILED), scratch)
-    first, second = (sign(run, allow_failed_tiles=False, attempt=None, attempts=()) for _ in range(2))
+    first, second = (take_ownership(run, allow_failed_tiles=False, attempt=None, attempts=()) for _ in range(2))
     second.check()
     with pytest.raises(OvertakenError, match="another run of this layer, with the same or other settings"):
         first.check()
     assert first.attempt != second.attempt
-    third = sign(run, allow_failed_tiles=False, attempt=second.attempt, attempts=())
+    third = take_ownership(run, allow_failed_tiles=False, attempt=second.attempt, attempts=())
     with pytest.raises(OvertakenError, match="its labels are the same"):
         second.check()
     second.finish()

@@ -32,7 +32,7 @@ def planned(image: NgffImage, **settings: Any) -> Run:
 @pytest.fixture(autouse=True)
 def no_checks_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process checks the owner of its run every few seconds; the forecast leaves these out."""
-    monkeypatch.setattr(ownership, "GLANCE_S", math.inf)
+    monkeypatch.setattr(ownership, "CHECK_PERIOD_S", math.inf)
 
 
 @pytest.fixture

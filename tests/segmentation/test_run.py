@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import list_labels
@@ -109,7 +109,7 @@ def test_flips_change_the_labels_and_tiles_still_do_not(image: NgffImage) -> Non
 
 def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:
     segmented(image, "serial", window_size=64, tile_size=50)
-    report = segmented(image, "ray", window_size=64, tile_size=50, task_px=5000, executor=FanOut())
+    report = segmented(image, "ray", window_size=64, tile_size=50, task_px=5000, executor=RayExecutor())
     assert report.tasks["decode"] > 1
     assert equal(arrays(image, "serial"), arrays(image, "ray"))
 
@@ -117,7 +117,7 @@ def test_ray_gives_the_same_bytes(image: NgffImage, cluster: None) -> None:
 def test_s3_gives_the_same_bytes(image: NgffImage, s3: dict[str, Any], cluster: None) -> None:
     remote = written("s3://cells/movie.zarr", blurred_noise(SHAPE), options=s3)
     segmented(image, "cells", window_size=64, tile_size=50)
-    segmented(remote, "cells", window_size=64, tile_size=50, executor=FanOut())
+    segmented(remote, "cells", window_size=64, tile_size=50, executor=RayExecutor())
     assert equal(arrays(image, "cells"), arrays(remote, "cells"))
     assert list_labels(remote.url, storage_options=s3) == ("cells",)
 

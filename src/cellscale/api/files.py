@@ -49,7 +49,7 @@ def several_images_in(path: str) -> bool:
     return _opened(path)[1] == "all"
 
 
-def imported(
+def import_one(
     image: Location, options: SegmentationOptions, *, collection: bool = False, on_progress: Progress = silent
 ) -> tuple[str, SegmentationOptions]:
     """Import a file or folder of another format into the output of a segmentation, unless it was imported before.

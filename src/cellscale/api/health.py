@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from cellscale.engine.placement import placement
-from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.engine.ray_map import RayExecutor, cluster
 from cellscale.engine.resources import cluster_resources
 from cellscale.errors import CellscaleError
 from cellscale.methods.inference import device_here
@@ -78,7 +78,7 @@ def _optional() -> Finding | str:
 
 def _ray(address_of: str | None) -> str:
     with cluster(address_of):
-        found, place = cluster_resources(), placement(FanOut(), "auto", "auto")
+        found, place = cluster_resources(), placement(RayExecutor(), "auto", "auto")
     where = f"{place.device}, {place.gpus:g} GPU for each predicting task" if place.gpus else "processors"
     return f"{found['nodes']} node(s), {found['cpus']:g} processors, {found['gpus']:g} GPUs; networks run on {where}"
 

@@ -161,12 +161,12 @@ def measure(
             (spool / part_name(plane, 0)).write_bytes(parquet(table))
             rows += len(table)
             on_progress("measure", done, total)
-        _written(labels.store.folder.child(made), spool)
+        _write(labels.store.folder.child(made), spool)
     switch_table(labels, made)
     return rows
 
 
-def _written(folder: Folder, spool: Path) -> None:
+def _write(folder: Folder, spool: Path) -> None:
     """Copy a complete table from this machine into a folder; no other process may write there meanwhile."""
     names = [path.name for path in spool.iterdir()]
     for name in names:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Unpack
 
-from cellscale.api.files import imported
+from cellscale.api.files import import_one
 from cellscale.api.request import Job, SegmentationKeywords, SegmentationOptions, segmentation_job, segmentation_options
 from cellscale.api.segmentation import SegmentationResult
 from cellscale.engine.ray_map import cluster, warm_up
@@ -27,7 +27,7 @@ from cellscale.redaction import redacted_values
 from cellscale.segmentation.executor import Executor, Serial
 from cellscale.segmentation.ownership import stored_plan
 from cellscale.segmentation.plan import Run, for_one_worker
-from cellscale.segmentation.report import Report, stored_report
+from cellscale.segmentation.report import stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
 from cellscale.storage.folder import Folder
@@ -121,7 +121,7 @@ def segment_plate(
     storage = dict(chosen.storage_options or {})
     loaded = model if isinstance(model, Model) else load_model(model, storage, trust=chosen.trust)
     about = {"method": loaded.method.name, "url": None if isinstance(model, Model) else url_of(model)}
-    plate, chosen = imported(plate, chosen, collection=True, on_progress=on_progress)
+    plate, chosen = import_one(plate, chosen, collection=True, on_progress=on_progress)
     images = plate_images(plate, wells=wells, storage_options=storage)
     outcomes: dict[str, SegmentationResult | str] = {}
     jobs = _for_each(
@@ -133,7 +133,7 @@ def segment_plate(
             warm_up(len(jobs), first.engine.cpus)
             place = first.place()
             jobs = {name: job.placed(place) for name, job in jobs.items()}
-        checked = _for_each(jobs, lambda name, job: _finished(job), outcomes)
+        checked = _for_each(jobs, lambda name, job: _earlier_result(job), outcomes)
         finished = {name: found for name, found in checked.items() if found}
         todo = {name: job for name, job in jobs.items() if name not in finished and name not in outcomes}
         outcomes |= finished
@@ -174,7 +174,7 @@ def _failed(name: str, error: Exception) -> str:
     return reason
 
 
-def _finished(job: Job) -> SegmentationResult | None:
+def _earlier_result(job: Job) -> SegmentationResult | None:
     """The result of an image whose layer the same run has completed before."""
     target, options = job.target, job.run.image.storage_options
     if target.name not in list_labels(target.store, storage_options=options) or stored_plan(job.run.scratch):
@@ -183,17 +183,7 @@ def _finished(job: Job) -> SegmentationResult | None:
     made = layer.metadata
     if made.get("digest") != job.run.digest or (made.get("failed_regions") and target.overwrite):
         return None
-    return _published(job.run, target, stored_report(layer))
-
-
-def _published(run: Run, target: Target, report: Report) -> SegmentationResult:
-    return SegmentationResult(
-        layer=target.layer,
-        planes=len(run.planes),
-        channels=run.channels,
-        image_channels=run.image.size("c"),
-        report=report,
-    )
+    return SegmentationResult.of(job.run, target, stored_report(layer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,15 +197,15 @@ class _Work:
 
 def _whole_image(work: _Work, task: tuple[str, Run, Target]) -> SegmentationResult:
     """Carry out a run; the function of a task that has a whole image."""
-    return _carried_out(work, *task, silent)
+    return _run(work, *task, silent)
 
 
-def _carried_out(work: _Work, name: str, run: Run, target: Target, on_progress: Progress) -> SegmentationResult:
+def _run(work: _Work, name: str, run: Run, target: Target, on_progress: Progress) -> SegmentationResult:
     log.debug("%s: %s", name, target.layer)
     report = run_segmentation(
         run, work.networks, target, executor=work.executor, model=work.about, on_progress=on_progress
     )
-    return _published(run, target, report)
+    return SegmentationResult.of(run, target, report)
 
 
 def _segmented(
@@ -239,7 +229,7 @@ def _segmented(
     work = serial if backend == "serial" else dataclasses.replace(serial, executor=engine)
     for name, run, target in (task for task in tasks if backend == "serial" or len(task[1].decode) > 1):
         try:
-            yield name, _carried_out(work, name, run, target, _note(name, on_status))
+            yield name, _run(work, name, run, target, _note(name, on_status))
         except (CellscaleError, OSError) as error:
             yield name, error
 

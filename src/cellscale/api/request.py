@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from cellscale.engine.placement import Placement, placement
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import InputError
 from cellscale.models.model import Model, load_model
 from cellscale.ngff.image import open_image
@@ -35,7 +35,7 @@ class Job:
     """Planned for the devices of this process."""
     model: Model
     target: Target
-    engine: FanOut
+    engine: RayExecutor
     settings: Settings
     """As they were asked for; the run's have a device instead of "auto"."""
 
@@ -148,7 +148,7 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     image, storage = url_of(image, "image"), dict(options.storage_options or {})
     loaded = model if isinstance(model, Model) else load_model(model, storage, trust=options.trust)
     opened = fitting(open_image(image, storage_options=storage), options.level, loaded.pixel_size_um)
-    fields = {"segmentation": flat(Settings()), "engine": flat(FanOut())}
+    fields = {"segmentation": flat(Settings()), "engine": flat(RayExecutor())}
     _check_apart_from_model(options.settings or {}, fields, loaded)
     read = read_config(options.config, options.settings or {}, fields)
     settings = replaced(Settings(), {**read.section("segmentation"), **_explicit(options)})
@@ -156,7 +156,7 @@ def segmentation_job(image: Location, model: Location | Model, options: Segmenta
     settings = dataclasses.replace(settings, frames=(span.start, span.stop))
     target = _target(opened.url, options, storage)
     scratch = Folder(url=f"{target.store.rstrip('/')}/.cellscale-{target.name}", storage_options=storage)
-    engine = replaced(FanOut(), read.section("engine"))
+    engine = replaced(RayExecutor(), read.section("engine"))
     run = plan(opened, loaded, settings, scratch)
     return Job(run=run, model=loaded, target=target, engine=engine, settings=settings)
 

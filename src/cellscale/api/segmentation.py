@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Self, Unpack
 
-from cellscale.api.files import check_not_source, imported
+from cellscale.api.files import check_not_source, import_one
 from cellscale.api.request import PlanKeywords, SegmentationKeywords, segmentation_job, segmentation_options
 from cellscale.engine.ray_map import cluster, warm_up
 from cellscale.models.model import Model, load_model
@@ -18,9 +18,10 @@ from cellscale.ngff.labels import open_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.forecast import Forecast, forecast, steps_of
-from cellscale.segmentation.plan import for_one_worker
+from cellscale.segmentation.plan import Run, for_one_worker
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
+from cellscale.segmentation.target import Target
 from cellscale.storage.urls import Location, url_of
 
 Options = Mapping[str, Any] | None
@@ -41,6 +42,17 @@ class SegmentationResult:
     """Number of channels of the image."""
     report: Report
     """Tasks, times, cells and failures of the run."""
+
+    @classmethod
+    def of(cls, run: Run, target: Target, report: Report) -> Self:
+        """The result of a run."""
+        return cls(
+            layer=target.layer,
+            planes=len(run.planes),
+            channels=run.channels,
+            image_channels=run.image.size("c"),
+            report=report,
+        )
 
     @property
     def cells(self) -> int:
@@ -104,7 +116,7 @@ def segment(
     """
     chosen = segmentation_options(options)
     loaded = model if isinstance(model, Model) else load_model(model, chosen.storage_options, trust=chosen.trust)
-    image, chosen = imported(image, chosen, on_progress=on_progress)
+    image, chosen = import_one(image, chosen, on_progress=on_progress)
     job = segmentation_job(image, loaded, chosen)
     about = {"method": job.model.method.name, "url": None if isinstance(model, Model) else url_of(model)}
     with nullcontext() if backend == "serial" else cluster(address):
@@ -122,13 +134,7 @@ def segment(
             on_status=on_status,
             model=about,
         )
-    return SegmentationResult(
-        layer=job.target.layer,
-        planes=len(job.run.planes),
-        channels=job.run.channels,
-        image_channels=job.run.image.size("c"),
-        report=found,
-    )
+    return SegmentationResult.of(job.run, job.target, found)
 
 
 def plan(image: Location, *, model: Location | Model, **options: Unpack[PlanKeywords]) -> Forecast:

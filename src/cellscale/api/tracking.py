@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
-from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.engine.ray_map import RayExecutor, cluster
 from cellscale.errors import MissingError
 from cellscale.ngff.image import open_image
 from cellscale.ngff.label_pair import open_pair
@@ -114,7 +114,7 @@ def track(
     run = plan_tracks(opened, source, chosen.rules, scratch, chosen.window)
     output = None if home == opened.url else home
     target = Target(store=home, name=chosen.name, output=output, overwrite=chosen.overwrite)
-    engine = FanOut()
+    engine = RayExecutor()
     serial = Serial(attempts=engine.attempts, backoff_s=engine.backoff_s)
     with nullcontext() if backend == "serial" else cluster(address):
         executor = serial if backend == "serial" else engine

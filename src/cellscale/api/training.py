@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
-from cellscale.engine.ray_map import FanOut, cluster
+from cellscale.engine.ray_map import RayExecutor, cluster
 from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
@@ -159,7 +159,7 @@ def train(
     if begun is not None and not isinstance(begun, Model):
         begun = load_model(begun, storage_options, trust=trusted)
     chosen = unfitted(begun.method) if begun else load_method(method)
-    fields = {"method": flat(chosen), "training": flat(TrainingSettings()), "engine": flat(FanOut())}
+    fields = {"method": flat(chosen), "training": flat(TrainingSettings()), "engine": flat(RayExecutor())}
     read = read_config(None if config is None else url_of(config, "config"), settings or {}, fields)
     chosen_preset = preset_of(method, preset) if preset or not begun else Preset()
     chosen = replaced(replaced(chosen, chosen_preset.method), read.section("method"))
@@ -167,7 +167,7 @@ def train(
         check_start(begun, load_method(method).name, chosen)
     given_steps = {} if steps is None else {"steps": steps}
     chosen_settings = TrainingSettings().updated(chosen_preset.training, read.section("training"), given_steps)
-    engine = replaced(FanOut(), read.section("engine"))
+    engine = replaced(RayExecutor(), read.section("engine"))
     urls, held, output = (
         urls_of(data, "training data"),
         urls_of(validation, "validation data"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import cellscale
+from cellscale.engine.addresses import is_local
 from cellscale.redaction import redacted
 from cellscale.settings.files import assignments
 
@@ -169,7 +169,7 @@ def early_ray(address: str | None, *, serial: bool) -> Iterator[None]:
 
     Its workers load theirs meanwhile. A Ray that has to be started waits until the command has checked its arguments.
     """
-    if serial or (address or os.environ.get("RAY_ADDRESS") or "local") == "local":
+    if serial or is_local(address):
         yield
         return
     from cellscale.engine.ray_map import cluster, warm_up

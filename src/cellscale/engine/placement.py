@@ -15,7 +15,7 @@ from typing import NamedTuple
 import ray
 import torch
 
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.engine.resources import check_fits, room_for
 from cellscale.errors import InputError
 from cellscale.methods.inference import Precision, has_bf16
@@ -42,7 +42,7 @@ class Placement:
     precision: Precision
     """Arithmetic of the networks; "auto" where the driver decides."""
 
-    def on(self, engine: FanOut) -> FanOut:
+    def on(self, engine: RayExecutor) -> RayExecutor:
         """The engine whose predicting tasks ask for these GPUs."""
         return replace(engine, gpus=self.gpus)
 
@@ -60,7 +60,7 @@ def _ask(cpus: float, gpus: float) -> Found:
 
 
 def placement(
-    engine: FanOut,
+    engine: RayExecutor,
     device: str,
     precision: Precision,
     *,
@@ -71,7 +71,7 @@ def placement(
 
     Parameters
     ----------
-    engine : FanOut
+    engine : RayExecutor
         Its `gpus` may be "auto": one for each task, where nodes have them and torch finds them there.
     device : str
         Setting: a device, or "auto".

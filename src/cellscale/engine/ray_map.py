@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -25,8 +24,9 @@ import ray
 from ray._private import ray_constants
 from ray.exceptions import RayError
 
+from cellscale.engine.addresses import is_local
 from cellscale.engine.resources import check_alive, check_fits, room_for
-from cellscale.engine.watchdog import watched
+from cellscale.engine.watchdog import agent_watchdog
 from cellscale.errors import RunError
 from cellscale.segmentation.executor import attempted
 
@@ -43,7 +43,7 @@ MOST_PENDING = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class FanOut:
+class RayExecutor:
     """An executor on a Ray cluster, with settings on which no result depends."""
 
     attempts: int = 3
@@ -193,14 +193,14 @@ def cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    alone = (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
+    alone = is_local(address)
     try:
         with _on_loopback() if alone else nullcontext(), _own_handler():
             dashboard = False if address is None else None
             ray.init(address=address, log_to_driver=False, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"No Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`.") from error
-    with watched():
+    with agent_watchdog():
         try:
             yield
         finally:

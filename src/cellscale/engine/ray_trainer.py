@@ -19,7 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cellscale.engine.placement import placement
-from cellscale.engine.ray_map import FanOut
+from cellscale.engine.ray_map import RayExecutor
 from cellscale.errors import CellscaleError, DamagedError, InputError, RunError, StoreError
 from cellscale.methods import module_of
 from cellscale.models.model import Model, load_model
@@ -62,7 +62,7 @@ class ProgressActor:
         """Store the progress."""
         self._latest = (step, done, total)
 
-    def refuse(self, error: CellscaleError) -> None:
+    def set_error(self, error: CellscaleError) -> None:
         """Store an error of cellscale."""
         self._error = error
 
@@ -72,7 +72,7 @@ class ProgressActor:
 
 
 def train_method(
-    task: TrainingTask, *, workers: int = 1, engine: FanOut | None = None, on_progress: Progress = silent
+    task: TrainingTask, *, workers: int = 1, engine: RayExecutor | None = None, on_progress: Progress = silent
 ) -> Model:
     """Train a method on a Ray cluster, or in this process for 0 workers.
 
@@ -82,7 +82,7 @@ def train_method(
         Method, data, settings and the folder of the model.
     workers : int
         Workers of the training; each takes `batch_size` samples in every step.
-    engine : FanOut
+    engine : RayExecutor
         GPUs of each worker, number of restarts after a crash, and least number of workers.
     on_progress : callable
         Called with stage, steps done and all steps.
@@ -99,7 +99,7 @@ def train_method(
     RunError
         If the workers failed more often than the engine allows.
     """
-    engine = engine or FanOut()
+    engine = engine or RayExecutor()
     if workers == 0:
         return train(task, on_progress=on_progress)
     fewest, settings = engine.least_workers or workers, task.settings
@@ -112,7 +112,7 @@ def train_method(
     claimed = claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
     job = Job(task=shared, claim=claimed, progress_actor=progress_actor, elastic=0 < engine.least_workers < workers)
-    with watched(progress_actor, on_progress), claimed.given_up_on_error():
+    with forward_progress(progress_actor, on_progress), claimed.given_up_on_error():
         _fit(job, engine, workers)
     return load_model(task.output, task.storage_options, trust=[module_of(task.method.name)])
 
@@ -134,7 +134,7 @@ def check_workers(workers: int, gpus: float) -> None:
             )
 
 
-def _fit(job: Job, engine: FanOut, workers: int) -> None:
+def _fit(job: Job, engine: RayExecutor, workers: int) -> None:
     """Run the job on the workers; delete their scratch folder at the end."""
     folder = job.claim.folder
     fs, root = file_system(folder.url, folder.storage_options)
@@ -197,7 +197,7 @@ def _work(config: dict[str, Any]) -> None:
             on_progress=_posting(job) if rank == 0 else silent,
         )
     except CellscaleError as error:
-        ray.get(job.progress_actor.refuse.remote(error))
+        ray.get(job.progress_actor.set_error.remote(error))
         raise
 
 
@@ -212,7 +212,7 @@ def _posting(job: Job) -> Progress:
 
 
 @contextmanager
-def watched(progress_actor: Any, on_progress: Progress) -> Iterator[None]:
+def forward_progress(progress_actor: Any, on_progress: Progress) -> Iterator[None]:
     """Call `on_progress` with the progress of the actor, from a thread, inside the context."""
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(progress_actor, on_progress, over), daemon=True)

@@ -59,7 +59,7 @@ def _of_ray() -> list[str]:
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def agent_watchdog() -> Iterator[None]:
     """Let the agents of a Ray started by this process end with it, inside the context; on Linux."""
     ours = _of_ray() if sys.platform == "linux" else []
     if not ours:

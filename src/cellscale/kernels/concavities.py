@@ -89,7 +89,7 @@ def _runs(labels: Labels, cells: Bits, count: int) -> tuple[NDArray[np.int32], N
 
 
 @kernel
-def _sag(values: NDArray[np.int64], absent: int, stack: NDArray[np.int64]) -> None:
+def _replace_by_envelope(values: NDArray[np.int64], absent: int, stack: NDArray[np.int64]) -> None:
     """Replace values (n,) by the least integers on or above their lower convex envelope; `absent` ones get a value too.
 
     Andrew's monotone chain over the points (y, values[y]); the first and the last value are not absent.
@@ -127,8 +127,8 @@ def _hull(runs: NDArray[np.int32], absent: int, rows: NDArray[np.int64]) -> int:
         y, begin, end = runs[k, 0] - top, runs[k, 1], runs[k, 2]
         rows[0, y], rows[1, y] = min(rows[0, y], begin), min(rows[1, y], 1 - end)
         surplus -= end - begin
-    _sag(rows[0, :height], absent, rows[2])
-    _sag(rows[1, :height], absent, rows[2])
+    _replace_by_envelope(rows[0, :height], absent, rows[2])
+    _replace_by_envelope(rows[1, :height], absent, rows[2])
     for y in range(height):
         surplus -= rows[0, y] + rows[1, y]
     return surplus
@@ -236,7 +236,7 @@ def _add_concavities(
                 skeletons[first + w, top + y] |= figure[w, y]
 
 
-def numbered(labels: Labels) -> tuple[Labels, int]:
+def consecutive_labels(labels: Labels) -> tuple[Labels, int]:
     """Return a label image (y, x) with its labels renumbered 1 … n in ascending order, and n."""
     ids, _ = label_areas(labels)
     if ids.size == 0 or ids[-1] == ids.size:
@@ -269,7 +269,7 @@ def contours_and_skeletons(labels: NDArray[np.integer[Any]], *, prune: float = 0
     image = label_image(labels)
     count = int(image.max(initial=0))
     if count > LARGEST_TABLE:
-        image, count = numbered(image)
+        image, count = consecutive_labels(image)
     cells = packed(image > 0)
     contours, skeletons = np.zeros_like(cells), cells.copy()
     thin(skeletons)

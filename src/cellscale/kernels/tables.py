@@ -223,6 +223,13 @@ def tables_of(fragments: Fragments, core: Box, *, origin: tuple[int, int], width
     return nodes, border_table(fragments.labels, fragments.relief, core=(core.y0, core.x0, core.y1, core.x1))
 
 
+def centroids(objects: Table, axes: str = "yx") -> NDArray[np.float64]:
+    """Mean place of each object along axes, px, (n, axes), from its sums of coordinates and its area."""
+    sums = np.stack([objects[f"sum_{axis}"] for axis in axes], axis=1)
+    places: NDArray[np.float64] = sums / objects["area"][:, None]
+    return places
+
+
 def concatenated(tables: Sequence[Table]) -> dict[str, NDArray[np.int64]]:
     """Concatenate the rows of tables.
 

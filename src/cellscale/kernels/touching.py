@@ -20,7 +20,7 @@ from cellscale.kernels.distances.envelopes import FAR
 from cellscale.kernels.distances.transform import labels_for, two_nearest_labels
 from cellscale.types import Labels, Mask
 
-NOBODY = np.iinfo(np.uint32).max
+BACKGROUND_RANK = np.iinfo(np.uint32).max
 """0 − 1 in uint32: what background becomes when 1 is subtracted from every label; above all labels."""
 
 
@@ -32,12 +32,12 @@ def _separate(labels: Labels, out: Labels) -> None:
     pixel is deleted if the minimum of its square is below its own number.
     """
     height, width = labels.shape
-    column = np.full(width + 2, NOBODY, np.uint32)
+    column = np.full(width + 2, BACKGROUND_RANK, np.uint32)
     middle, left, right = column[1 : width + 1], column[:width], column[2:]
     for y in range(height):
         here, above, below = labels[y], labels[max(y - 1, 0)], labels[min(y + 1, height - 1)]
         found = out[y]
-        # Minima of three rows first, then of three columns of these: (x + 2,) with a margin of NOBODY.
+        # Minima of three rows first, then of three columns of these: (x + 2,) with a margin of BACKGROUND_RANK.
         for x in range(width):
             one, two, three = np.uint32(here[x] - 1), np.uint32(above[x] - 1), np.uint32(below[x] - 1)
             middle[x] = min(one, two, three)

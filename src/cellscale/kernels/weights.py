@@ -192,7 +192,7 @@ def boundary_weights(
     return weights
 
 
-def regular(labels: NDArray[np.integer[Any]], smooth: int) -> Labels:
+def separated_and_smoothed(labels: NDArray[np.integer[Any]], smooth: int) -> Labels:
     """Separated cells, their masks smoothed by a median of `smooth` × `smooth` px (1: as they are)."""
     apart = separated(labels)
     return separated(smooth_labels(apart, side=smooth)) if smooth > 1 else apart
@@ -224,7 +224,7 @@ def contour_complexity(
     contours : bool array, (y, x)
         Γ_H.
     """
-    contours, skeletons = contours_and_skeletons(regular(labels, smooth), prune=prune)
+    contours, skeletons = contours_and_skeletons(separated_and_smoothed(labels, smooth), prune=prune)
     distances = distance_transform(~skeletons)
     return np.where(contours, distances, np.float32(0)), contours
 
@@ -321,7 +321,7 @@ def shape_aware_weights(  # noqa: PLR0913
         raise InputError(f"propagate is {propagate!r}; expected 'both' or 'inside'.")
     if tau < 0 or offset < 0:
         raise InputError(f"tau is {tau} and offset {offset}; expected 0 or more.")
-    contours, skeletons = contours_and_skeletons(regular(labels, smooth), prune=prune)
+    contours, skeletons = contours_and_skeletons(separated_and_smoothed(labels, smooth), prune=prune)
     copied = copied_around(_contour_weights(contours, skeletons, tau, offset), contours, radius=radius)
     if propagate == "inside":
         copied[~contours & (label_image(labels) == 0)] = 0

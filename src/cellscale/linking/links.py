@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from cellscale.errors import InputError
 from cellscale.linking.assignment import UNIT, assign
-from cellscale.linking.tables import centroids
+from cellscale.linking.tables import scaled_centroids
 from cellscale.types import Table
 
 LINK, GAP, DIVISION = 2 * UNIT, 3 * UNIT // 4, 3 * UNIT // 5
@@ -55,7 +55,7 @@ def radius_of(objects: Table, rules: LinkRules) -> float:
     diameter = 2 * np.sqrt(area / np.pi) if flat else 2 * (0.75 * volume / np.pi) ** (1 / 3)
     if count == 1:
         return float(3 * diameter)
-    places = centroids(objects, rules.scale)
+    places = scaled_centroids(objects, rules.scale)
     spacing = np.asarray(KDTree(places).query(places, k=2)[0])[:, 1]
     return float(min(3 * diameter, np.sort(spacing)[count // 2]))
 
@@ -104,7 +104,7 @@ def link_frames(before: Table, after: Table, overlaps: Table, rules: LinkRules) 
         Rows of linked objects, ascending.
     """
     radius, width = radius_of(before, rules), max(1, len(after["area"]))
-    places = centroids(before, rules.scale), centroids(after, rules.scale)
+    places = scaled_centroids(before, rules.scale), scaled_centroids(after, rules.scale)
     pairs = _union(overlaps, _near(*places, radius), width)
     a, b = pairs["a"], pairs["b"]
     share = pairs["pixels"] / np.minimum(before["area"][a], after["area"][b])
@@ -143,7 +143,7 @@ def link_gap(
         Rows of linked objects, ascending.
     """
     radius = radius_of(before, rules) * float(np.sqrt(gap + 1))
-    places = centroids(before, rules.scale)[free[0]], centroids(after, rules.scale)[free[1]]
+    places = scaled_centroids(before, rules.scale)[free[0]], scaled_centroids(after, rules.scale)[free[1]]
     a, b = _near(*places, radius)
     squares = ((places[0][a] - places[1][b]) ** 2).sum(axis=1)
     sizes = before["area"][free[0][a]], after["area"][free[1][b]]
@@ -183,7 +183,7 @@ def daughters(
     radius = radius_of(before, rules)
     first = np.full(len(before["area"]), -1, np.int64)
     first[links[:, 0]] = links[:, 1]
-    places, later = centroids(before, rules.scale), centroids(after, rules.scale)
+    places, later = scaled_centroids(before, rules.scale), scaled_centroids(after, rules.scale)
     near, at = _near(places, later[new], radius)
     width = max(1, len(after["area"]))
     fresh = np.isin(overlaps["b"], new)

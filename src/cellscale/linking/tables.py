@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import DamagedError
 from cellscale.kernels.overlaps import common_pixels
-from cellscale.kernels.tables import fragment_table, grouped, numbered
+from cellscale.kernels.tables import centroids, fragment_table, grouped, numbered
 from cellscale.types import Labels, Table
 
 COLUMNS = ("label", "area", "sum_z", "sum_y", "sum_x", "first", "y0", "x0", "y1", "x1")
@@ -120,8 +120,7 @@ def renumbered(labels: Labels, objects: NDArray[np.int64], numbers: NDArray[np.i
     return found
 
 
-def centroids(objects: Table, scale: tuple[float, float, float]) -> NDArray[np.float64]:
+def scaled_centroids(objects: Table, scale: tuple[float, float, float]) -> NDArray[np.float64]:
     """Centroids (n, 3) in the order z, y, x, in the unit of the scale, which is the size of a voxel."""
-    sums = np.stack([objects[f"sum_{axis}"] for axis in "zyx"], axis=1)
-    places: NDArray[np.float64] = sums / objects["area"][:, None] * np.array(scale)
+    places: NDArray[np.float64] = centroids(objects, "zyx") * np.array(scale)
     return places

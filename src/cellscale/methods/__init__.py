@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from cellscale.errors import InputError, MissingError, unknown
 from cellscale.methods.protocol import Method
-from cellscale.settings.fields import flat, replaced
+from cellscale.settings.fields import flat_json, replaced
 
 METHODS = {
     "unet-ronneberger": "cellscale.methods.border_weights:UNET_RONNEBERGER",
@@ -112,4 +112,4 @@ def check_trusted(name: str, trust: Collection[str], source: str) -> None:
 
 def settings_of(method: Method) -> dict[str, Any]:
     """Return all settings by dotted name, in JSON's types; `load_method(name, **settings)` gives the method back."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat(method).items()}
+    return flat_json(method)

@@ -25,7 +25,7 @@ from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_erro
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.decoding import above, fragments, large_enough, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
-from cellscale.methods.parts.tuning import minimum_areas, searched
+from cellscale.methods.parts.tuning import median_area, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape, chained_reach
 from cellscale.settings.fields import setting
@@ -304,7 +304,7 @@ class MultiCellNet:
         )
         levels = class_limits(counts, self.seeding.classes) or self.seeds.levels
         start = dataclasses.replace(self, seeding=dataclasses.replace(self.seeding, levels=levels))
-        typical = max(2, minimum_areas(truth for _, truth in frames)[-1]) * 4
+        typical = 4 * max(2, round(median_area(truth for _, truth in frames) / 4))
         grid: dict[str, Any] = {
             "seeding.smallest": [round(share * typical) for share in (0.02, 0.05, 0.1, 0.2)],
             "seeding.largest": [round(share * typical) for share in (0.6, 0.8, 1.0, 1.3, 1.7)],

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from cellscale.kernels.tables import centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
 from cellscale.types import Table
@@ -30,11 +31,6 @@ class CentroidCounts:
     """Pixels of the images."""
     wrong: int = 0
     """Pixels that are a cell's in one image only."""
-
-
-def centroids(cells: Table) -> NDArray[np.float64]:
-    """Mean place (y, x) of each cell, px, (n, 2), from a table as `fragment_table` has it."""
-    return np.stack([cells["sum_y"], cells["sum_x"]], axis=1) / cells["area"][:, None]
 
 
 def _boxes(cells: Table) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ import numpy as np
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
 
-SPLIT, MISSED, SPURIOUS = 5, 10, 1
-"""Weights of AOGM-D: costs to split a result object, to add one, to delete one."""
+NS_WEIGHT, FN_WEIGHT, FP_WEIGHT = 5, 10, 1
+"""Costs of the operations of AOGM on vertices, as the challenge sets them: NS, split an object that covers several
+markers; FN, add an object for a marker without one; FP, delete an object without a marker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,12 @@ class ChallengeCounts:
     """True cells."""
     objects: int = 0
     """Predicted cells."""
-    held: int = 0
+    matched_markers: int = 0
     """Markers that belong to a prediction."""
-    holders: int = 0
+    matched_objects: int = 0
     """Predictions with at least one marker."""
     jaccard: float = 0.0
-    """Sum of the Jaccard indices of held markers and their predictions."""
+    """Sum of the Jaccard indices of matched markers and their predictions."""
     splits: int = 0
     """True cells with at least two predictions that lie mostly inside."""
     merges: int = 0
@@ -42,15 +43,15 @@ class ChallengeCounts:
 def challenge_counts(pairs: Overlaps) -> ChallengeCounts:
     """Count one frame's markers, objects, splits and merges."""
     covers, inside = pairs.covers_truth, pairs.inside_truth
-    held = np.bincount(pairs.predicted[covers])
+    markers_in = np.bincount(pairs.predicted[covers])
     return ChallengeCounts(
         markers=pairs.truth_areas.size,
         objects=pairs.predicted_areas.size,
-        held=int(covers.sum()),
-        holders=int((held > 0).sum()),
+        matched_markers=int(covers.sum()),
+        matched_objects=int((markers_in > 0).sum()),
         jaccard=float(pairs.jaccard[covers].sum()),
         splits=int((np.bincount(pairs.truth[inside]) > 1).sum()),
-        merges=int((held > 1).sum()),
+        merges=int((markers_in > 1).sum()),
     )
 
 
@@ -59,9 +60,10 @@ def detection(counts: ChallengeCounts) -> float:
 
     AOGM-D = 5 NS + 10 FN + FP; a prediction with k markers needs k − 1 splits. AOGM-D₀ = 10 for each marker.
     """
-    missed, spurious = counts.markers - counts.held, counts.objects - counts.holders
-    cost = SPLIT * (counts.held - counts.holders) + MISSED * missed + SPURIOUS * spurious
-    worst = MISSED * counts.markers
+    ns = counts.matched_markers - counts.matched_objects
+    fn, fp = counts.markers - counts.matched_markers, counts.objects - counts.matched_objects
+    cost = NS_WEIGHT * ns + FN_WEIGHT * fn + FP_WEIGHT * fp
+    worst = FN_WEIGHT * counts.markers
     return 1.0 - ratio(min(cost, worst), worst, empty=float("nan"))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cellscale.metrics.centroids import centroids
+from cellscale.kernels.tables import centroids
 from cellscale.metrics.overlaps import Overlaps
 from cellscale.metrics.ratios import ratio
 from cellscale.types import Table

@@ -63,9 +63,9 @@ def differences(truth: Labels, prediction: Labels) -> Differences:
     true, found = pairs.truth_areas.size, pairs.predicted_areas.size
     covering = _several(pairs.predicted[pairs.covers_truth], found)[pairs.predicted] & pairs.covers_truth
     parting = _several(pairs.truth[pairs.inside_truth], true)[pairs.truth] & pairs.inside_truth
-    right = 2 * pairs.shared > pairs.united
+    correct = 2 * pairs.shared > pairs.united
     true_outcomes, found_outcomes = np.full(true, FALSE_NEGATIVE, np.uint8), np.full(found, FALSE_POSITIVE, np.uint8)
-    for chosen, outcome in ((right, TRUE_POSITIVE), (parting, SPLIT), (covering, MERGED)):
+    for chosen, outcome in ((correct, TRUE_POSITIVE), (parting, SPLIT), (covering, MERGED)):
         true_outcomes[pairs.truth[chosen]] = outcome
         found_outcomes[pairs.predicted[chosen]] = outcome
     counts = {

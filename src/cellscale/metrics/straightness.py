@@ -100,8 +100,13 @@ def seam_quality(counts: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = {"lines": len(counts), "border_px": border, "border_px_beside": border_beside}
     if not border or not border_beside:
         return found | dict.fromkeys(("share", "share_beside", "difference", "interval"))
-    share, beside = long / border, long_beside / border_beside
+    share, neighbour_share = long / border, long_beside / border_beside
     drawn = np.random.default_rng(seed).multinomial(len(counts), [1 / len(counts)] * len(counts), RESAMPLES) @ counts
     differences = drawn[:, 0] / np.maximum(drawn[:, 1], 1) - drawn[:, 2] / np.maximum(drawn[:, 3], 1)
     interval = [float(end) for end in np.percentile(differences, (2.5, 97.5))]
-    return found | {"share": share, "share_beside": beside, "difference": share - beside, "interval": interval}
+    return found | {
+        "share": share,
+        "share_beside": neighbour_share,
+        "difference": share - neighbour_share,
+        "interval": interval,
+    }

@@ -3,7 +3,7 @@
 Sources: P. Matula et al., Cell tracking accuracy measurement based on comparison of acyclic oriented graphs, 2015 (TRA,
 DET; LNK is its part of the edges); V. Ulman et al., An objective comparison of cell-tracking algorithms, 2017 (CT, TF,
 BC). A marker of the ground truth belongs to the object that covers more than half of it. Only rows of markers and
-objects are held, never pixels.
+objects are kept, never pixels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
+from cellscale.metrics.ctc import FN_WEIGHT, FP_WEIGHT, NS_WEIGHT
 from cellscale.metrics.ratios import ratio
 from cellscale.types import Table
 
-SPLIT, MISSED, SPURIOUS = 5, 10, 1
-REDUNDANT, ABSENT, WRONG = 1, 1.5, 1
-"""Weights of AOGM: vertices to split, add and delete; edges to delete, to add, and of the wrong kind."""
+ED_WEIGHT, EA_WEIGHT, EC_WEIGHT = 1, 1.5, 1
+"""Costs of the operations of AOGM on edges, as the challenge sets them: ED, delete a redundant edge; EA, add a missing
+one; EC, change the kind of one. `ctc` has those on vertices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,44 @@ def _found(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int
     return np.where(keys[at] == wanted, at, -1)
 
 
+def _segments(
+    frame: NDArray[np.int64], track: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """First and last row of each segment, a part of a track without gaps, and whether it follows a gap."""
+    # Rows are objects, sorted by track and then by frame; the three results have an entry for each segment.
+    first = np.ones(min(1, len(track)), bool)
+    new = np.concatenate([first, track[1:] != track[:-1]])
+    begins = np.flatnonzero(new | np.concatenate([first, frame[1:] != frame[:-1] + 1]))
+    ends = np.concatenate([begins[1:], [len(track)]])[: len(begins)] - 1
+    return begins, ends, ~new[begins]
+
+
+def _segment_ids(track: NDArray[np.int64], again: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Numbers of segments: the first of a track keeps its number, later ones get numbers above all there are."""
+    # All arrays have an entry for each segment; `track` is the track that it is a part of.
+    ids = track.copy()
+    ids[again] = int(track.max(initial=0)) + 1 + np.arange(int(again.sum()))
+    return ids
+
+
+def _segment_parents(
+    track: NDArray[np.int64], ids: NDArray[np.int64], again: NDArray[np.bool_], parents: Table
+) -> NDArray[np.int64]:
+    """Parents of segments: the segment before a gap, or the last segment of the parent of a track; 0: none."""
+    # Arrays have an entry for each segment. `owners` maps tracks to tracks, `final` a track to its last segment's id.
+    last = np.concatenate([track[1:] != track[:-1], np.ones(min(1, len(track)), bool)])
+    owners = dict(zip(parents["track"].tolist(), parents["parent"].tolist(), strict=True))
+    final = dict(zip(track[last].tolist(), ids[last].tolist(), strict=True))
+    parent = np.zeros(len(ids), np.int64)
+    parent[again] = ids[np.flatnonzero(again) - 1]
+    for row in np.flatnonzero(~again).tolist():
+        mother = owners.get(int(ids[row]), 0)
+        if mother and mother not in final:
+            raise InputError(f"Track {ids[row]} has the parent {mother}, which has no object.")
+        parent[row] = final.get(mother, 0)
+    return parent
+
+
 def tracked(frame: NDArray[np.int64], track: NDArray[np.int64], parents: Table) -> Tracked:
     """Bring objects and the parents of their tracks into the convention of the challenge.
 
@@ -96,22 +135,9 @@ def tracked(frame: NDArray[np.int64], track: NDArray[np.int64], parents: Table) 
     frame, track = keys >> 32, keys & 0xFFFFFFFF
     order = np.lexsort((frame, track))
     f, k = frame[order], track[order]
-    new = np.concatenate([np.ones(min(1, len(k)), bool), k[1:] != k[:-1]])
-    begins = np.flatnonzero(new | np.concatenate([np.zeros(min(1, len(k)), bool), f[1:] != f[:-1] + 1]))
-    ends = np.concatenate([begins[1:], [len(k)]])[: len(begins)] - 1
-    again = ~new[begins]
-    ids = k[begins].copy()
-    ids[again] = int(k.max(initial=0)) + 1 + np.arange(int(again.sum()))
-    last = np.concatenate([k[begins][1:] != k[begins][:-1], np.ones(min(1, len(begins)), bool)])
-    owners = dict(zip(parents["track"].tolist(), parents["parent"].tolist(), strict=True))
-    final = dict(zip(k[begins][last].tolist(), ids[last].tolist(), strict=True))
-    parent = np.zeros(len(ids), np.int64)
-    parent[again] = ids[np.flatnonzero(again) - 1]
-    for row in np.flatnonzero(~again).tolist():
-        mother = owners.get(int(ids[row]), 0)
-        if mother and mother not in final:
-            raise InputError(f"Track {ids[row]} has the parent {mother}, which has no object.")
-        parent[row] = final.get(mother, 0)
+    begins, ends, again = _segments(f, k)
+    ids = _segment_ids(k[begins], again)
+    parent = _segment_parents(k[begins], ids, again, parents)
     by = np.argsort(ids, kind="stable")
     tracks = {"track": ids, "begin": f[begins], "end": f[ends], "parent": parent}
     tracks = {name: column[by] for name, column in tracks.items()}
@@ -156,22 +182,22 @@ def tracking_scores(truth: Tracked, found: Tracked, matches: Table) -> dict[str,
         tra, det, lnk, ct, tf, and bc_0 … bc_3 (divisions at most that many frames apart); the counts of AOGM: ns, fn,
         fp, ed, ea, ec; and divisions of the ground truth. A score without anything to find is nan.
     """
-    held = np.zeros(len(truth.keys), np.int64)
-    holders = _rows(found, matches, "found")
-    held[_rows(truth, matches, "truth")] = found.objects["track"][holders]
-    counts = _operations(truth, found, held)
+    matched_tracks = np.zeros(len(truth.keys), np.int64)
+    matched_rows = _rows(found, matches, "found")
+    matched_tracks[_rows(truth, matches, "truth")] = found.objects["track"][matched_rows]
+    counts = _operations(truth, found, matched_tracks)
     vertices, edges = len(truth.keys), counts.pop("edges")
-    nodes = SPLIT * counts["ns"] + MISSED * counts["fn"] + SPURIOUS * counts["fp"]
-    links = REDUNDANT * counts["ed"] + ABSENT * counts["ea"] + WRONG * counts["ec"]
-    alone = _alone(truth, held)
+    nodes = NS_WEIGHT * counts["ns"] + FN_WEIGHT * counts["fn"] + FP_WEIGHT * counts["fp"]
+    links = ED_WEIGHT * counts["ed"] + EA_WEIGHT * counts["ea"] + EC_WEIGHT * counts["ec"]
+    alone = _alone(truth, matched_tracks)
     scores = {
-        "tra": _accuracy(nodes + links, MISSED * vertices + ABSENT * edges),
-        "det": _accuracy(nodes, MISSED * vertices),
-        "lnk": _accuracy(links, ABSENT * edges),
+        "tra": _accuracy(nodes + links, FN_WEIGHT * vertices + EA_WEIGHT * edges),
+        "det": _accuracy(nodes, FN_WEIGHT * vertices),
+        "lnk": _accuracy(links, EA_WEIGHT * edges),
         "ct": _complete_tracks(truth, found, alone),
         "tf": _track_fractions(truth, alone),
     }
-    divisions = _Divisions(truth=truth, found=found, held=held)
+    divisions = _Divisions(truth=truth, found=found, matched_tracks=matched_tracks)
     scores |= {f"bc_{apart}": divisions.correctness(apart) for apart in range(4)}
     return scores | {**counts, "divisions": len(divisions.true)}
 
@@ -192,13 +218,13 @@ def _accuracy(cost: float, worst: float) -> float:
     return 1.0 - ratio(min(cost, worst), worst, empty=float("nan"))
 
 
-def _operations(truth: Tracked, found: Tracked, held: NDArray[np.int64]) -> dict[str, int]:
+def _operations(truth: Tracked, found: Tracked, matched_tracks: NDArray[np.int64]) -> dict[str, int]:
     """Count what it takes to make the graph of the ground truth of that of the result, and the edges of the former."""
-    marked = np.flatnonzero(held > 0)
-    holder = found.find(truth.objects["frame"][marked], held[marked])
-    markers = np.bincount(holder, minlength=len(found.keys))
+    marked = np.flatnonzero(matched_tracks > 0)
+    matched_rows = found.find(truth.objects["frame"][marked], matched_tracks[marked])
+    markers = np.bincount(matched_rows, minlength=len(found.keys))
     single = np.full(len(found.keys), -1, np.int64)
-    single[holder] = marked
+    single[matched_rows] = marked
     single[markers != 1] = -1
     count = max(1, len(truth.keys))
     a, b, kinds = truth.edges()
@@ -207,23 +233,23 @@ def _operations(truth: Tracked, found: Tracked, held: NDArray[np.int64]) -> dict
     c, d, kinds = found.edges()
     sure = (single[c] >= 0) & (single[d] >= 0)
     keys, kinds = (single[c] * count + single[d])[sure], kinds[sure]
-    right = np.isin(keys, true_keys)
-    at = np.searchsorted(true_keys, keys[right])
+    correct = np.isin(keys, true_keys)
+    at = np.searchsorted(true_keys, keys[correct])
     return {
         "ns": len(marked) - int((markers > 0).sum()),
-        "fn": len(held) - len(marked),
+        "fn": len(matched_tracks) - len(marked),
         "fp": int((markers == 0).sum()),
-        "ed": int((~right).sum()),
+        "ed": int((~correct).sum()),
         "ea": len(true_keys) - int(np.isin(true_keys, keys).sum()),
-        "ec": int((true_kinds[at] != kinds[right]).sum()),
+        "ec": int((true_kinds[at] != kinds[correct]).sum()),
         "edges": len(true_keys),
     }
 
 
-def _alone(truth: Tracked, held: NDArray[np.int64]) -> NDArray[np.int64]:
+def _alone(truth: Tracked, matched_tracks: NDArray[np.int64]) -> NDArray[np.int64]:
     """The track of each marker's object, 0 where there is none or it has several markers."""
-    _, which, counts = np.unique(_keys(truth.objects["frame"], held), return_inverse=True, return_counts=True)
-    return np.where(counts[which] > 1, 0, held)
+    _, which, counts = np.unique(_keys(truth.objects["frame"], matched_tracks), return_inverse=True, return_counts=True)
+    return np.where(counts[which] > 1, 0, matched_tracks)
 
 
 def _complete_tracks(truth: Tracked, found: Tracked, alone: NDArray[np.int64]) -> float:
@@ -245,16 +271,16 @@ def _track_fractions(truth: Tracked, alone: NDArray[np.int64]) -> float:
     Of a track of the result that follows one whole track, later ones are not counted, as in the challenge's program.
     """
     order = np.argsort(truth.objects["track"], kind="stable")
-    track, held = truth.objects["track"][order], alone[order]
-    runs = np.flatnonzero((np.diff(track, prepend=-1) != 0) | (np.diff(held, prepend=-1) != 0))
+    track, matched_tracks = truth.objects["track"][order], alone[order]
+    runs = np.flatnonzero((np.diff(track, prepend=-1) != 0) | (np.diff(matched_tracks, prepend=-1) != 0))
     lengths = np.diff(np.append(runs, len(track)))
     at = np.searchsorted(truth.tracks["track"], track[runs])
     parts = lengths / (truth.tracks["end"][at] - truth.tracks["begin"][at] + 1)
-    by = np.lexsort((-parts, track[runs], held[runs]))
+    by = np.lexsort((-parts, track[runs], matched_tracks[runs]))
     best: dict[int, float] = {}
     last, whole = (0, 0), 0
     for follower, followed, part in zip(
-        held[runs][by].tolist(), track[runs][by].tolist(), parts[by].tolist(), strict=True
+        matched_tracks[runs][by].tolist(), track[runs][by].tolist(), parts[by].tolist(), strict=True
     ):
         if follower == 0 or (follower, followed) == last or follower == whole or best.get(followed) == 1.0:
             continue
@@ -270,7 +296,7 @@ class _Divisions:
 
     truth: Tracked
     found: Tracked
-    held: NDArray[np.int64]
+    matched_tracks: NDArray[np.int64]
 
     @cached_property
     def true(self) -> dict[int, list[int]]:
@@ -285,7 +311,7 @@ class _Divisions:
     @cached_property
     def _markers(self) -> dict[tuple[int, int], int]:
         """Number of markers of an object, by frame and track."""
-        pairs, counts = np.unique(_keys(self.truth.objects["frame"], self.held), return_counts=True)
+        pairs, counts = np.unique(_keys(self.truth.objects["frame"], self.matched_tracks), return_counts=True)
         return {
             (key >> 32, key & 0xFFFFFFFF): count for key, count in zip(pairs.tolist(), counts.tolist(), strict=True)
         }
@@ -293,7 +319,7 @@ class _Divisions:
     def _follows(self, frame: int, true: int, made: int) -> bool:
         """Whether a track's object has the marker of a true track in a frame, and no other."""
         (row,) = self.truth.find(np.array([frame]), np.array([true]))
-        return bool(row >= 0 and self.held[row] == made and self._markers[frame, made] == 1)
+        return bool(row >= 0 and self.matched_tracks[row] == made and self._markers[frame, made] == 1)
 
     def _equal(self, mother: int, other: int, apart: int) -> bool:
         truth, found = self.truth.tracks, self.found.tracks
@@ -320,12 +346,12 @@ class _Divisions:
         by_end: dict[int, list[int]] = {}
         for mother in self.true:
             by_end.setdefault(int(self.truth.tracks["end"][mother]), []).append(mother)
-        right = 0
+        correct = 0
         for other in self.made:
             ended = int(self.found.tracks["end"][other])
             near = [mother for end in range(ended - apart, ended + apart + 1) for mother in by_end.get(end, [])]
-            right += sum(self._equal(mother, other, apart) for mother in near)
-        return 2 * right / (len(self.true) + len(self.made))
+            correct += sum(self._equal(mother, other, apart) for mother in near)
+        return 2 * correct / (len(self.true) + len(self.made))
 
 
 def _divisions(tracks: Table) -> dict[int, list[int]]:

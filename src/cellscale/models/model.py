@@ -119,13 +119,14 @@ class Model:
         return cellscale.segment_array(array, model=self, **options)
 
 
+def named_tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All parameters and statistics, not copied, as network.name."""
+    return {f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()}
+
+
 def tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """All parameters and statistics, on the CPU, as network.name."""
-    return {
-        f"{name}.{key}": value.detach().cpu().contiguous()
-        for name, network in networks.items()
-        for key, value in network.state_dict().items()
-    }
+    return {name: value.detach().cpu().contiguous() for name, value in named_tensors(networks).items()}
 
 
 def restore(networks: Mapping[str, nn.Module], values: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ from cellscale.errors import InputError, MissingError, StoreError
 from cellscale.ngff.metadata import AXES, Level
 from cellscale.ngff.stores import Store, joined
 from cellscale.storage.errors import advice, failures
-from cellscale.storage.reading import garbled, read_again
+from cellscale.storage.reading import decode_errors, read_again
 from cellscale.storage.together import REQUESTS
 from cellscale.types import Box, Image
 
@@ -114,7 +114,7 @@ def _damaged(array: zarr.Array[Any], index: Index) -> tuple[str, Exception] | No
 
 
 def _remedy(error: Exception, url: str) -> str:
-    if isinstance(error, garbled()):
+    if isinstance(error, decode_errors()):
         return "Put the object back from a copy, or make the image again."
     return advice(error, url)
 

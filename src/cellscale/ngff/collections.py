@@ -55,7 +55,7 @@ def import_collection(
     """
     version, attempt = options.get("ome_zarr_version", "0.5"), uuid.uuid4().hex[:16]
     root = Store(url=address(destination), storage_options=dict(options.get("storage_options") or {}))
-    prefix = _claimed(root, version, attempt, overwrite=options.pop("overwrite", False))
+    prefix = _claim_place(root, version, attempt, overwrite=options.pop("overwrite", False))
     progress, origin = options.pop("on_progress", silent), options.pop("origin", None)
     paths = [f"{prefix}{number}" for number in range(len(images))]
     made = []
@@ -73,7 +73,7 @@ def import_collection(
     return tuple(made)
 
 
-def _claimed(root: Store, version: str, attempt: str, *, overwrite: bool) -> str:
+def _claim_place(root: Store, version: str, attempt: str, *, overwrite: bool) -> str:
     """Check that a collection may be written to a place; return the prefix of the names of its images."""
     root.writable()
     node = read_node(root)

@@ -58,13 +58,13 @@ def import_blocks(
     shape = (t, 1, 1, height, width)
     writer = create_image(destination, shape_tczyx=shape, dtype=np.uint16, axes="tyx", overwrite=overwrite, **options)
     try:
-        return _written(scene, writer, on_progress)
+        return _write(scene, writer, on_progress)
     except BaseException:
         abandon(writer, TRUTH)
         raise
 
 
-def _written(scene: Scene, writer: ImageWriter, on_progress: Progress) -> NgffImage:
+def _write(scene: Scene, writer: ImageWriter, on_progress: Progress) -> NgffImage:
     frames = scene.shape[0]
     for t in range(frames):
         for box in writer.boxes():

@@ -74,10 +74,10 @@ class Planes(Protocol):
 
 
 def _by_name(images: Planes, labels: Planes) -> dict[int, int]:
-    strangers = [name for name in labels.names if name not in images.names]
-    if strangers:
+    unmatched = [name for name in labels.names if name not in images.names]
+    if unmatched:
         raise InputError(
-            f"Mask {strangers[0]!r} of {labels.path} has no image of this name in {images.path}. "
+            f"Mask {unmatched[0]!r} of {labels.path} has no image of this name in {images.path}. "
             "A mask has its image's name, with or without _mask, _masks, _label or _labels."
         )
     present = set(images.frames)

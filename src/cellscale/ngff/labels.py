@@ -225,7 +225,7 @@ def stage_labels(  # noqa: PLR0913
     home.writable()
     if output is not None and read_node(home) is None:
         update_group(home, version, lambda node: attributes_of(version, {}) if node is None else None)
-    prefix, new = _claimed(_looked_up(group, version), attempt, overwrite=overwrite)
+    prefix, new = _claim_place(_looked_up(group, version), attempt, overwrite=overwrite)
     layer = LabelLayer(
         url=group.url,
         storage_options=options,
@@ -267,7 +267,7 @@ def _prefix(place: Place, attempt: str | None, *, overwrite: bool) -> str | None
     )
 
 
-def _claimed(place: Place, attempt: str, *, overwrite: bool) -> tuple[str, bool]:
+def _claim_place(place: Place, attempt: str, *, overwrite: bool) -> tuple[str, bool]:
     """Reserve a place for an attempt; return the prefix of its names, and whether there were no data."""
     prefix = _prefix(place, attempt, overwrite=overwrite)
     if prefix is not None:

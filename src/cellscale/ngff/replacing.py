@@ -85,7 +85,7 @@ class Replaced:
         self.place.store.child("labels").folder.remove_empty()
 
 
-def claimed(place: Place) -> str:
+def claim_place(place: Place) -> str:
     """Check that an image may be written to a place; return the prefix of the names of its arrays.
 
     An attempt that was started before continues in its place.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from cellscale.errors import DamagedError, MissingError
+from cellscale.kernels.tables import concatenated
 from cellscale.ngff.label_layer import LabelLayer
 from cellscale.ngff.layer_tables import table_parts
 
@@ -59,11 +59,6 @@ def has_tracks(layer: LabelLayer) -> bool:
     return next(track_parts(layer), None) is not None
 
 
-def joined(parts: list[Rows]) -> Rows:
-    """Rows of all parts, of which there is at least one."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def track_rows(layer: LabelLayer) -> Rows:
     """Rows of a tracked layer: frame, track, parent, generation, centroid; one for each object.
 
@@ -75,4 +70,4 @@ def track_rows(layer: LabelLayer) -> Rows:
     parts = list(track_parts(layer))
     if not parts:
         raise MissingError(f"{layer.url} has no tracks; make a layer that has with `cellscale track`.")
-    return joined(parts)
+    return concatenated(parts)

@@ -22,7 +22,7 @@ from cellscale.ngff.attempts import discard
 from cellscale.ngff.metadata import AXES, VERSIONS, Level, omero_document
 from cellscale.ngff.multiscale import Multiscale
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks
-from cellscale.ngff.replacing import Place, Replaced, claimed, switch
+from cellscale.ngff.replacing import Place, Replaced, claim_place, switch
 from cellscale.storage.urls import address
 from cellscale.types import Box
 
@@ -299,6 +299,6 @@ def create_image(
         overwrite=overwrite,
         name=options.get("name", ""),
     )
-    prefix = claimed(writer.place)
+    prefix = claim_place(writer.place)
     writer = replace(writer, levels=tuple(replace(level, path=f"{prefix}{level.path}") for level in writer.levels))
     return replace(writer, levels=writer.created())

@@ -62,7 +62,7 @@ def attempted(work: Callable[[Any, Any], Any], shared: Any, task: Any, attempts:
     backoff_s : float
         Pause before the second attempt, doubled for each further one, s.
     """
-    return _repeated(lambda: _stored(work(shared, task)), attempts, backoff_s)
+    return _repeated(lambda: _store(work(shared, task)), attempts, backoff_s)
 
 
 def _repeated(call: Callable[[], T], attempts: int, backoff_s: float) -> T:
@@ -78,7 +78,7 @@ def _repeated(call: Callable[[], T], attempts: int, backoff_s: float) -> T:
     return call()
 
 
-def _stored(made: Any) -> Any:
+def _store(made: Any) -> Any:
     """Store what a task has computed and return the task's value; another value is returned as it is."""
     return made.store() if isinstance(made, Computed) else made
 
@@ -106,7 +106,7 @@ class Serial:
                 made = [self._outcome(compute)]
                 if before is not None:
                     yield before[0], before[1].result()
-                store = partial(_store, made, compute)
+                store = partial(_store_or_repeat, made, compute)
                 before = task, thread.submit(copy_context().run, self._outcome, store)
             if before is not None:
                 yield before[0], before[1].result()
@@ -120,9 +120,9 @@ class Serial:
             return error.with_traceback(None)
 
 
-def _store(made: list[Any], compute: Callable[[], Any]) -> Any:
+def _store_or_repeat(made: list[Any], compute: Callable[[], Any]) -> Any:
     """Store the computed task in the list; called again after a failure, compute it anew."""
-    return _stored(made.pop() if made else compute())
+    return _store(made.pop() if made else compute())
 
 
 one_by_one = Serial(attempts=1)

@@ -32,21 +32,24 @@ _KINDS: Mapping[str, Any] = {
     "frame": int,
     "slice": int | str,
     "number": int | None,
-    "box_px": list | None,
-    "box_um": list | None,
     **dict.fromkeys(("step", "kind", "reason"), str),
 }
-"""Types of the fields of a failure in JSON."""
+"""Types of the fields of a failure in JSON, but its boxes."""
+
+
+def _is_box(value: Any) -> bool:
+    """Whether a value is a list of four numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(type(side) in (int, float) for side in value)
 
 
 def _fields(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a failure from JSON's types; TypeError for a field of another type."""
     for name, value in entry.items():
-        sides = value if name.startswith("box_") and isinstance(value, list) else [0] * 4
-        if (
-            not isinstance(value, _KINDS.get(name, object))
-            or [type(side) in (int, float) for side in sides] != [True] * 4
-        ):
+        if name in ("box_px", "box_um"):
+            fits = value is None or _is_box(value)
+        else:
+            fits = isinstance(value, _KINDS.get(name, object))
+        if not fits:
             raise TypeError(f"{name} is {reprlib.repr(value)}")
     return {name: tuple(one) if isinstance(one, list) else one for name, one in entry.items()}
 

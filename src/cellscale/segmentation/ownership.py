@@ -1,9 +1,9 @@
 """Ownership of a run: one driver at a time, and a separate folder for each attempt.
 
 `.cellscale-NAME/plan.json` names the owner, the attempt and the plan; `.cellscale-NAME/ATTEMPT/` holds the attempt's
-records and scratch objects. A driver signs by writing the plan. Drivers with the same plan share an attempt, since they
-write the same data. Any other plan gets another attempt, so that late tasks of an overtaken driver write to a folder
-that nobody reads. Each process checks the plan before it writes a record, at most every few seconds.
+records and scratch objects. A driver takes over a run by writing the plan. Drivers with the same plan share an attempt,
+since they write the same data. Any other plan gets another attempt, so that late tasks of an overtaken driver write to
+a folder that nobody reads. Each process checks the plan before it writes a record, at most every few seconds.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ RECORD_FORMAT = 3
 run of an earlier one."""
 _ATTEMPT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{12}")
 _ENTRIES = {"token": str, "attempt": str, "digest": str, "description": dict, "allow_failed_tiles": bool}
-GLANCE_S = 5.0
+CHECK_PERIOD_S = 5.0
 """Least time between two checks of the plan by one process, s."""
 RECENT_BYTES = 2**25
 """Most bytes of its own records and scratch objects that a process keeps: what it needs of them is not read back."""
 
 
-class Pace:
+class Throttle:
     """When something was done last in this process; in a copy in another process it has not been done."""
 
     def __init__(self) -> None:
         """Begin with something that is due."""
         self._last = -math.inf
 
-    def __reduce__(self) -> tuple[type[Pace], tuple[()]]:
-        return Pace, ()
+    def __reduce__(self) -> tuple[type[Throttle], tuple[()]]:
+        return Throttle, ()
 
     def due(self, period_s: float) -> bool:
         """Whether it was not done within a period; it counts as done then."""
@@ -69,8 +69,8 @@ class Ownership:
     """Token of the driver."""
     dropped: tuple[str, ...] = ()
     """Attempts that this one has replaced."""
-    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
-    """Time of the last check by `glance`."""
+    throttle: Throttle = field(default_factory=Throttle, repr=False, compare=False)
+    """Time of the last check by `check_if_due`."""
     recent: Recent = field(default_factory=lambda: Recent(RECENT_BYTES), repr=False, compare=False)
     """Files that this process has written into the attempt's folder."""
 
@@ -80,22 +80,22 @@ class Ownership:
         return dataclasses.replace(self.home.child(self.attempt), recent=self.recent)
 
     def check(self) -> None:
-        """Raise OvertakenError if another driver has signed: the later driver continues, and cleans up at its end."""
+        """Raise OvertakenError if another driver has taken over: the later one continues, and cleans up at its end."""
         error = self.overtaken()
         if error is not None:
             raise error
 
-    def glance(self) -> None:
+    def check_if_due(self) -> None:
         """Check, unless this process has done so within the last seconds.
 
         Correctness does not depend on it: an overtaken driver writes the same objects as the owner, or writes into a
         folder that nobody reads.
         """
-        if self.pace.due(GLANCE_S):
+        if self.throttle.due(CHECK_PERIOD_S):
             self.check()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Raise OvertakenError instead of an error that occurs while another driver owns the run; note a ChangedError.
 
         The other driver may have deleted objects that this one needs.
@@ -120,16 +120,16 @@ class Ownership:
             return None
         if found is None:
             return OvertakenError(
-                f"Another driver has signed the run in {self.home.url} and finished it, or the folder was deleted: its "
-                f"{PLAN} is gone. This one stops."
+                f"Another driver has taken over the run in {self.home.url} and finished it, or the folder was deleted: "
+                f"its {PLAN} is gone. This one stops."
             )
         same = isinstance(found, dict) and found.get("attempt") == self.attempt
         labels = (
             "its labels are the same" if same else "it is another run of this layer, with the same or other settings"
         )
         return OvertakenError(
-            f"Another driver has signed the run in {self.home.url}, and goes on with it; {labels}. This one stops and "
-            "leaves everything as it is."
+            f"Another driver has taken over the run in {self.home.url}, and goes on with it; {labels}. This one stops "
+            "and leaves everything as it is."
         )
 
     def owns(self) -> bool:
@@ -140,7 +140,7 @@ class Ownership:
     def finish(self) -> None:
         """Delete the run's folder, its plan last, so that a driver that dies meanwhile is known to have finished.
 
-        Nothing is deleted if another driver has signed.
+        Nothing is deleted if another driver has taken over.
         """
         owns, remove = both(self.owns, self.scratch.removal)
         if not owns:
@@ -201,7 +201,9 @@ def _check_format(plan: Any, home: Folder) -> None:
     )
 
 
-def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None, attempts: Sequence[str]) -> Ownership:
+def take_ownership(
+    run: Planned, *, allow_failed_tiles: bool, attempt: str | None, attempts: Sequence[str]
+) -> Ownership:
     """Become the run's owner.
 
     Parameters
@@ -213,7 +215,7 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None, attempt
     attempt : str or None
         The attempt to resume; None starts a new one and deletes earlier ones.
     attempts : sequence of str
-        Folders of the attempts there, listed before: what a driver writes that signs after this one is never among
+        Folders of the attempts there, listed before: what a driver writes that takes over after this one is never among
         them.
     """
     home, resumed = run.scratch, attempt is not None
@@ -224,8 +226,8 @@ def sign(run: Planned, *, allow_failed_tiles: bool, attempt: str | None, attempt
     plan["record_format"] = RECORD_FORMAT
     before = () if resumed else tuple(attempts)
     home.write_json(PLAN, {**plan, "token": owner.token, "attempt": owner.attempt})
-    # Signing counts as the first check.
-    owner.pace.due(0.0)
+    # Taking over counts as the first check.
+    owner.throttle.due(0.0)
     for other in before:
         home.child(other).remove()
     return dataclasses.replace(owner, dropped=before)

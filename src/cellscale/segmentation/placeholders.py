@@ -84,8 +84,8 @@ def _cut(low: int, high: int, side: int) -> int:
 
 def no_maps(failed: Failed[Run], items: Sequence[WorkItem]) -> Made:
     """Record windows without maps: every tile that reads them fails."""
-    holes = {f"{plane}/{window}": np.array(failed.reasons[plane, window]) for plane, window in items}
-    maps: Arrays = {name: compressed({FAILED_REGION: reason}) for name, reason in holes.items()}
+    reasons = {f"{plane}/{window}": np.array(failed.reasons[plane, window]) for plane, window in items}
+    maps: Arrays = {name: compressed({FAILED_REGION: reason}) for name, reason in reasons.items()}
     return Made(columns=_reasons(failed, items), objects={items_name(MAPS, items): maps})
 
 

@@ -84,7 +84,6 @@ class Settings:
     """Whether cells are numbered through all frames, so that no number occurs in two of them."""
     frames: tuple[int, int] | None = None
     """Half-open range of frames; None: all."""
-    # ---
     tile_size: int = 1024
     """Side of a tile's core, px."""
     task_px: int | None = None

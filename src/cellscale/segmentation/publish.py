@@ -71,13 +71,13 @@ def _finest(publication: Publication, items: Sequence[WorkItem]) -> Arrays:
             box, (t, z) = shards[shard], label_slice(run, plane)
             seams.add(plane, near, box)
             labels = near[box.within(seams.seen(box)).slices]
-            written.append(later(partial(_written, layer, labels, box, t, z)))
+            written.append(later(partial(_write, layer, labels, box, t, z)))
             parts += parts_of(layer, box, t=t, z=z, count=count)
     layer.flush(parts)
     return counts(done.result() for done in written) | seams.columns()
 
 
-def _written(layer: LabelLayer, labels: Labels, box: Box, t: int, z: int) -> tuple[int, ...]:
+def _write(layer: LabelLayer, labels: Labels, box: Box, t: int, z: int) -> tuple[int, ...]:
     """Write a shard and count: the stored objects of each level, then the pixels with a label and the last label."""
     stored = write_levels(layer, labels, box, t=t, z=z, count=layer.levels_together)
     return (*stored, int(np.count_nonzero(labels)), int(labels.max()))

@@ -30,6 +30,18 @@ from cellscale.types import Box
 
 SAMPLE = 16
 """Tasks of a step that are counted; the others are like these."""
+DRIVER_READS = {
+    "earlier run, layer and its place": 3,
+    "place of the layer": 3,
+    "owner": 4,
+    "publication": 3,
+    "consolidated metadata": 3,
+}
+"""Objects that the driver reads in a run."""
+DRIVER_WRITES = {"plan, layer and its list": 4, "report": 3, "staged arrays": 1}
+"""Objects that the driver writes in a run, in addition to one for the array of each level."""
+DRIVER_LISTINGS = 4
+"""Listings of the driver that are short; those of labels and scratch objects grow with the run."""
 
 
 class RequestForecast:
@@ -71,11 +83,9 @@ class RequestForecast:
         scratch = records + sum(len(step) for step in steps if step.kind in (StepName.PREDICT, StepName.DECODE))
         scratch += self._bundles({(plane,) for plane in range(len(self.run.planes))})
         stored = len(self.run.planes) * sum(math.prod(self._label_objects(level)) for level in range(levels))
-        reads = {"earlier run, layer and its place": 3, "place of the layer": 3, "owner": 4}
-        reads |= {"publication": 3, "consolidated metadata": 3}
-        writes = {"plan, layer and its list": 4, "arrays": levels, "report": 3, "staged arrays": 1}
-        lists = 4 + _pages(stored) + _pages(scratch)
-        counts = {"GET": sum(reads.values()), "PUT": sum(writes.values()), "LIST": lists}
+        lists = DRIVER_LISTINGS + _pages(stored) + _pages(scratch)
+        writes = sum(DRIVER_WRITES.values()) + levels
+        counts = {"GET": sum(DRIVER_READS.values()), "PUT": writes, "LIST": lists}
         return Traffic(requests=Counter({**counts, "DELETE": 1 + _pages(scratch)}))
 
     def _source(self, boxes: Iterable[Box], channels: Sequence[int]) -> Traffic:

@@ -24,7 +24,7 @@ from cellscale.segmentation.decode import decode
 from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.intensity_statistics import measure_planes, missing_chunks
 from cellscale.segmentation.join import cells_before, counted, join, join_row_groups
-from cellscale.segmentation.ownership import sign, stored_plan
+from cellscale.segmentation.ownership import stored_plan, take_ownership
 from cellscale.segmentation.plan import Run, with_tasks_of
 from cellscale.segmentation.predict import predict, reached_in_record
 from cellscale.segmentation.publish import Publication, layer_metadata, publish, tables, volume_tables
@@ -48,7 +48,7 @@ def _measure_intensities(steps: Steps[Run], target: Target) -> None:
     run, report = steps.run, steps.report
     try:
         # The watch ends before the folder is deleted: that is not another driver's doing.
-        with steps.owner.watched():
+        with steps.owner.translate_errors():
             missing = steps.do(
                 run.intensity_statistics,
                 measure_planes,
@@ -120,12 +120,12 @@ def segment(
     """
     steps_of = partial(Steps[Run], executor=executor, on_progress=on_progress, on_status=on_status)
     with counting() as traffic:
-        report = _finished(run, networks, target, steps_of, model or {}, traffic)
+        report = _execute(run, networks, target, steps_of, model or {}, traffic)
         report.add_io(DRIVER, traffic.taken())
     return report
 
 
-def _finished(
+def _execute(
     run: Run,
     networks: Networks,
     target: Target,
@@ -139,7 +139,7 @@ def _finished(
         run = _as_begun(run)
     if target.report:
         target.report.check_writable()
-    owner = sign(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt, attempts=attempts)
+    owner = take_ownership(run, allow_failed_tiles=target.allow_failed_tiles, attempt=attempt, attempts=attempts)
     if finished is not None:
         owner.finish()
         return stored_report(finished)
@@ -149,8 +149,8 @@ def _finished(
         steps = dataclasses.replace(steps, full_report=f"{target.report.url}/report.json lists all of them.")
     try:
         _measure_intensities(steps, target)
-        with owner.watched():
-            layer = _carried_out(steps, networks, target, model)
+        with owner.translate_errors():
+            layer = _run(steps, networks, target, model)
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)
@@ -178,7 +178,7 @@ def _as_begun(run: Run) -> Run:
     return run if old is None else with_tasks_of(run, entries_of(old["description"].get("settings")).get("task_px"))
 
 
-def _carried_out(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
+def _run(steps: Steps[Run], networks: Networks, target: Target, model: dict[str, Any]) -> LabelLayer:
     """Execute all steps after the intensities, up to a complete, verified layer that is not yet listed."""
     run, report, networks = steps.run, steps.report, fuse_batchnorm(networks)
     reached: list[Counter[str]] = []

@@ -55,16 +55,16 @@ def _perform(shared: _Shared, task: Task) -> Computed[tuple[Any, Traffic]]:
         made = shared.work(shared.argument, task.items)
     release_memory()
     made = made if isinstance(made, Made) else Made(columns=made, objects={})
-    return Computed(store=partial(_stored, shared, task, made, traffic))
+    return Computed(store=partial(_store, shared, task, made, traffic))
 
 
-def _stored(shared: _Shared, task: Task, made: Made, before: Traffic) -> tuple[Any, Traffic]:
-    """Write a task's objects, then its record, unless another driver has signed the run meanwhile."""
+def _store(shared: _Shared, task: Task, made: Made, before: Traffic) -> tuple[Any, Traffic]:
+    """Write a task's objects, then its record, unless another driver has taken over the run meanwhile."""
     record = {WORK_ITEMS: np.array(task.items, np.int64), **made.columns}
     with counting() as traffic:
         for name, arrays in made.objects.items():
             put(shared.owner.scratch, name, arrays)
-        shared.owner.glance()
+        shared.owner.check_if_due()
         put(shared.owner.scratch, task.record.path, record)
     return shared.summary(record), before + traffic
 
@@ -118,9 +118,9 @@ class Steps(Generic[R]):
         RunError
             Naming the first work items that failed, with their reasons.
         OvertakenError
-            If another driver has signed the run.
+            If another driver has taken over the run.
         """
-        self.owner.glance()
+        self.owner.check_if_due()
         began = time.perf_counter()
         todo, records = self._todo(step)
         self.report.tasks[step.name], self.report.reused[step.name] = len(step), len(step) - len(todo)

@@ -90,7 +90,7 @@ def _published(run: Planned, target: Target) -> LabelLayer | None:
     return open_labels(target.store, target.name, storage_options=options)
 
 
-class Found(NamedTuple):
+class EarlierData(NamedTuple):
     """Earlier data at a target."""
 
     attempt: str | None
@@ -101,7 +101,7 @@ class Found(NamedTuple):
     """Folders of all attempts."""
 
 
-def found_at(run: Planned, target: Target) -> Found:
+def found_at(run: Planned, target: Target) -> EarlierData:
     """Look for earlier data at a target; requests that do not depend on one another are made at once.
 
     Raises
@@ -118,12 +118,12 @@ def found_at(run: Planned, target: Target) -> Found:
     if published is None:
         for one in there:
             check_free(one, attempt)
-        return Found(attempt, None, attempts)
+        return EarlierData(attempt, None, attempts)
     finished = old is not None and published.attempt == attempt
     if finished and not target.overwrite:
-        return Found(attempt, published, attempts)
+        return EarlierData(attempt, published, attempts)
     if not target.overwrite:
         raise ExistsError(
             f"{target.store} already has a label layer {target.name!r}. Choose another --layer, or use --overwrite."
         )
-    return Found(None if finished else attempt, None, attempts)
+    return EarlierData(None if finished else attempt, None, attempts)

@@ -111,6 +111,11 @@ def short_and_full(names: Iterable[str]) -> set[str]:
     return full | {name.rpartition(".")[2] for name in full}
 
 
+def flat_json(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by dotted name, in JSON's types: tuples become lists."""
+    return {name: list(part) if isinstance(part, tuple) else part for name, part in flat(value).items()}
+
+
 def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     if name in known:
         return name

@@ -139,17 +139,17 @@ def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            shapes = {name: archive[name] for name in ([key] if key in archive.files else archive.files)}
+            arrays = {name: archive[name] for name in ([key] if key in archive.files else archive.files)}
     except _failures() as error:
         raise StoreError(f"Cannot read {path} as npz: {error}.") from error
-    if key and key not in shapes:
-        raise unknown("array", key, shapes, of=path)
+    if key and key not in arrays:
+        raise unknown("array", key, arrays, of=path)
     for wanted in [key] if key else _MASKS if labels else _IMAGES:
-        if wanted in shapes:
-            return np.asarray(shapes[wanted])
-    pictures = {name: array for name, array in shapes.items() if array.ndim >= 2}
+        if wanted in arrays:
+            return np.asarray(arrays[wanted])
+    pictures = {name: array for name, array in arrays.items() if array.ndim >= 2}
     if not pictures:
-        raise InputError(f"{path} holds no images; its arrays are {', '.join(shapes) or 'none'}.")
+        raise InputError(f"{path} holds no images; its arrays are {', '.join(arrays) or 'none'}.")
     if len(pictures) > 1:
         first = next(iter(pictures))
         raise InputError(

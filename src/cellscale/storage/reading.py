@@ -17,7 +17,7 @@ _CHECKSUMS = {"botocore.exceptions": "FlexibleChecksumError", "gcsfs.retry": "Ch
 """Errors of the storage libraries for bytes whose checksum does not match."""
 
 
-def garbled() -> tuple[type[Exception], ...]:
+def decode_errors() -> tuple[type[Exception], ...]:
     """Exceptions for damaged bytes: their checksum does not match, or they cannot be decoded."""
     loaded = [(sys.modules[module], name) for module, name in _CHECKSUMS.items() if module in sys.modules]
     checksums = [getattr(module, name) for module, name in loaded if hasattr(module, name)]
@@ -27,6 +27,6 @@ def garbled() -> tuple[type[Exception], ...]:
 def read_again(read: Callable[[], T]) -> T:
     """Read; repeat a bounded number of times if the bytes are damaged; raise the last error."""
     for _ in range(ATTEMPTS - 1):
-        with contextlib.suppress(*garbled()):
+        with contextlib.suppress(*decode_errors()):
             return read()
     return read()

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError
 from cellscale.kernels.overlaps import label_areas
+from cellscale.kernels.tables import concatenated
 from cellscale.metrics.tracking import Tracked, check_parents, tracked
 from cellscale.ngff.labels import LabelLayer
-from cellscale.ngff.track_rows import joined, track_parts, track_rows
+from cellscale.ngff.track_rows import track_parts, track_rows
 from cellscale.types import Table
 
 COLUMNS = ("frame", "track", "parent")
@@ -79,7 +80,7 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
     """
     parts = list(track_parts(layer)) if parents is None else []
     if parts:
-        rows = joined(parts)
+        rows = concatenated(parts)
         kept = (rows["frame"] >= frames.start) & (rows["frame"] < frames.stop)
         frame, track, parent = (rows[name][kept].astype(np.int64) for name in COLUMNS)
         track_ids, first = np.unique(track, return_index=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cellscale.kernels.tables import centroids
 from cellscale.linking.numbering import Spans, number_tracks
 from cellscale.linking.tables import renumbered
 from cellscale.ngff.attempts import OBJECTS
@@ -24,7 +25,7 @@ from cellscale.segmentation.work_items import WorkItem
 from cellscale.storage.folder import Folder
 from cellscale.tracking.plan import TrackRun
 from cellscale.tracking.tables import Frames
-from cellscale.types import Labels, Table
+from cellscale.types import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +153,8 @@ def _velocities(tracks: Tracks, t: int) -> NDArray[np.float64]:
     back, row, mother = (tracks.of(t, name) for name in ("back", "row", "mother"))
     back, row = np.where(mother >= 0, 1, back), np.where(mother >= 0, mother, row)
     velocity = np.full((len(back), 2), np.nan)
-    here = _places(tracks.frames.objects(t))
+    here = centroids(tracks.frames.objects(t))
     for frames in np.unique(back[back > 0]).tolist():
         same = back == frames
-        velocity[same] = (here[same] - _places(tracks.frames.objects(t - frames))[row[same]]) / frames
+        velocity[same] = (here[same] - centroids(tracks.frames.objects(t - frames))[row[same]]) / frames
     return velocity
-
-
-def _places(objects: Table) -> NDArray[np.float64]:
-    return np.stack([objects["sum_y"] / objects["area"], objects["sum_x"] / objects["area"]], axis=1)

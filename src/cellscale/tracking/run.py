@@ -14,7 +14,7 @@ from cellscale.ngff.labels import LabelLayer, publish_labels
 from cellscale.progress import Progress, silent
 from cellscale.segmentation import verification
 from cellscale.segmentation.executor import Executor, one_by_one
-from cellscale.segmentation.ownership import sign
+from cellscale.segmentation.ownership import take_ownership
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.staging import discard, staged
@@ -55,12 +55,12 @@ def track(
     InputError
         If there is an unfinished run with other settings.
     OvertakenError
-        If another driver signs the run.
+        If another driver takes over the run.
     RunError
         If work items failed, or there are more tracks than uint32 has labels; nothing is published then.
     """
     attempt, finished, attempts = found_at(run, target)
-    owner = sign(run, allow_failed_tiles=False, attempt=attempt, attempts=attempts)
+    owner = take_ownership(run, allow_failed_tiles=False, attempt=attempt, attempts=attempts)
     if finished is not None:
         owner.finish()
         return stored_report(finished)
@@ -76,8 +76,8 @@ def track(
         begun=attempt is not None,
     )
     try:
-        with owner.watched():
-            layer, counts = _carried_out(steps, target)
+        with owner.translate_errors():
+            layer, counts = _run(steps, target)
     except OvertakenError:
         if owner.leave():
             discard(run, target, owner.attempt)
@@ -91,7 +91,7 @@ def track(
     return counts, report
 
 
-def _carried_out(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Counts]:
+def _run(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Counts]:
     """Execute all steps up to a complete, verified layer that is not yet listed."""
     run = steps.run
     steps.do(run.objects, count_objects, run)

@@ -15,10 +15,11 @@ from torch import nn
 from cellscale.errors import InputError, StoreError
 from cellscale.methods import module_of, settings_of
 from cellscale.methods.inference import device_of
+from cellscale.methods.parts.tuning import mean_of_f1_and_seg
 from cellscale.methods.protocol import Batch, Method, Networks, Stage
 from cellscale.models.model import CURVE, DESCRIPTION, Model, digest, load_model, restore, save_model, tensors
 from cellscale.progress import Progress, silent
-from cellscale.settings.fields import flat, replaced
+from cellscale.settings.fields import flat_json, replaced
 from cellscale.storage.folder import Folder
 from cellscale.training import loop, resume_state
 from cellscale.training.crops import Crops, Seen, checksum_of, frame_statistics
@@ -87,7 +88,7 @@ class Training:
             tiles = held_out_tiles(self.held_out.frames)
             found = scored(self.method, self.predictions(self.held_out, tiles, stage.validated_as(self.networks)))
             self.history.scores(step, found)
-            score = float(found["seg"] + found["f1"]) / 2
+            score = mean_of_f1_and_seg(found)
         return self.workers.share(score)
 
     def predictions(
@@ -136,7 +137,7 @@ class Training:
         crops = self.held_out
         return calibrated(self.method, crops.frames, lambda tiles: self.predictions(crops, tiles, self.networks))
 
-    def finished(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
+    def save_result(self, pixel_size_um: tuple[float, float] | None, started: float) -> Model:
         """Calibrate thresholds on the held-out frames and save the model."""
         tuned, found = self.calibrate()
         self.history.scores(self.state.step, {f"{name} (tuned)": value for name, value in found.items()})
@@ -148,7 +149,7 @@ class Training:
             "validation_frames": 0 if self.held_out is None else len(self.held_out.frames),
             "workers": self.workers.world,
             "start": self.description.get("start"),
-            "settings": {name: _json(value) for name, value in flat(self.settings).items()},
+            "settings": flat_json(self.settings),
             **({"profile_s": self.clock.seconds} if isinstance(self.clock, Stopwatch) else {}),
             "validation": dict(found),
         }
@@ -159,10 +160,6 @@ class Training:
         self.draw()
         self.claim.release()
         return model
-
-
-def _json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def train(
@@ -201,24 +198,24 @@ def train(
     settings = task.settings.counted(len(task.frames), 1 if workers.elastic else workers.world)
     held = claimed or claim(task.folder, resume=task.resume, overwrite=task.overwrite)
     if task.resume and task.folder.exists(DESCRIPTION) and not held.open:
-        return finished(task, settings, workers)
+        return finished_model(task, settings, workers)
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // workers.local))
     with nullcontext() if claimed else held.given_up_on_error():
         training = _begun(task, settings, claim=held, workers=workers, on_progress=on_progress)
         training.learn()
         if workers.rank == 0:
-            return training.finished(task.pixel_size_um, started)
+            return training.save_result(task.pixel_size_um, started)
         return Model(method=training.method, networks=dict(training.networks), pixel_size_um=task.pixel_size_um)
 
 
-def finished(task: TrainingTask, settings: TrainingSettings, workers: Workers) -> Model:
+def finished_model(task: TrainingTask, settings: TrainingSettings, workers: Workers) -> Model:
     """The model of a training that is to be resumed and has ended; InputError if it was another training."""
     method = task.method
     model = load_model(task.output, task.storage_options, trust=[module_of(method.name)])
     held = {**model.training, **model.training.get("settings", {}), "method": model.method.name}
     seen, held_out = _data_of(task, settings, workers)
     asked = {"method": method.name, "frames": len(task.frames), **_checksums(seen, held_out)}
-    asked |= {name: _json(value) for name, value in flat(settings).items()}
+    asked |= flat_json(settings)
     changes = resume_state.changes_between(held, asked, held.keys() & asked.keys())
     if changes:
         raise InputError(
@@ -270,7 +267,7 @@ def _description(task: TrainingTask, settings: TrainingSettings, workers: Worker
     """Settings and frames of a training: those of a resumed one must be equal, and the checksums of its data."""
     return {
         **{f"method.{name}": value for name, value in settings_of(task.method).items()},
-        **{f"training.{name}": _json(value) for name, value in flat(settings).items()},
+        **{f"training.{name}": value for name, value in flat_json(settings).items()},
         "training.device": device_of(settings.device).type,  # on Ray, "auto" is replaced before
         "method": task.method.name,
         "frames": len(task.frames),

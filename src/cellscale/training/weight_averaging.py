@@ -10,24 +10,21 @@ import torch
 from torch import Tensor
 
 from cellscale.methods.protocol import Networks
+from cellscale.models.model import named_tensors
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters and statistics of all networks as network.name; empty: none are kept."""
 
 
-def _views(networks: Networks) -> Weights:
-    return {f"{name}.{key}": value for name, n in networks.items() for key, value in n.state_dict().items()}
-
-
 def copied(networks: Networks) -> Weights:
     """Copy all parameters and statistics."""
-    return {name: value.detach().clone() for name, value in _views(networks).items()}
+    return {name: value.detach().clone() for name, value in named_tensors(networks).items()}
 
 
 def put(networks: Networks, weights: Mapping[str, Tensor]) -> None:
     """Put weights into the networks; those without an entry stay."""
     with torch.no_grad():
-        for name, value in _views(networks).items():
+        for name, value in named_tensors(networks).items():
             if name in weights:
                 value.copy_(weights[name])
 
@@ -38,7 +35,7 @@ def follow(average: Weights, networks: Networks, decay: float, step: int) -> Non
     d = min(decay, (1 + step) / (10 + step)), so that the weights of the first steps soon lose their influence.
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
-    for name, value in _views(networks).items():
+    for name, value in named_tensors(networks).items():
         held = average[name] = average[name].to(value.device)
         if value.is_floating_point():
             held.lerp_(value, weight)

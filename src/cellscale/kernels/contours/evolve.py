@@ -26,7 +26,7 @@ from cellscale.errors import InputError
 from cellscale.kernels.arguments import check_equal_shapes, label_image
 from cellscale.kernels.compiling import kernel
 from cellscale.kernels.contours.outlines import Polygons, fill_polygons, outlines
-from cellscale.kernels.contours.polygons import area_of, move, respaced, still, vanished
+from cellscale.kernels.contours.polygons import area_of, converged, move, respaced, vanished
 from cellscale.kernels.contours.pushing import push_depths
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.types import Box, Labels
@@ -86,7 +86,7 @@ class Contours:
     def labels(self) -> Labels:
         """Fill the contours, uint32 (y, x), by the rule of `outlines.fill_polygons`: no pixel is in two cells."""
         polygons = Polygons(self.points, self.starts, self.owners, self.origins)
-        return fill_polygons(polygons, shape=self.shape, territory=self.basins)
+        return fill_polygons(polygons, shape=self.shape, allowed_labels=self.basins)
 
 
 @kernel
@@ -118,7 +118,7 @@ def _evolve_alone(
             return here[:n], i + 1, False
         if vanished(area, first):
             return here[:0], i + 1, True
-        if still(area, band, tolerance):
+        if converged(area, band, tolerance):
             return here[:n], i + 1, True
     return here[:n], iterations, False
 
@@ -263,7 +263,7 @@ def _evolve_together(
             area = area_of(out[ends[i] : ends[i] + n]) if n > 0 else 0.0
             if not vanished(area, area_of(points[starts[i] : starts[i + 1]])):
                 ends[i + 1] += n
-            counts[i, 1] = still(area, bands[i], tolerance) and not tangled
+            counts[i, 1] = converged(area, bands[i], tolerance) and not tangled
             if not counts[i, 1]:
                 counts[i, 0], running = step + 1, True
         here, begins = out[: ends[-1]], ends

@@ -229,11 +229,13 @@ def _region_depth(polygons: Polygons, spans: NDArray[np.int64], region: int, y: 
 
 
 @kernel
-def _wins(polygons: Polygons, spans: NDArray[np.int64], label: int, holder: int, y: int, x: int) -> bool:
-    """Return whether a region wins frame pixel (y, x) against its holder: by depth, then by the lower label."""
+def _has_precedence(
+    polygons: Polygons, spans: NDArray[np.int64], label: int, current_label: int, y: int, x: int
+) -> bool:
+    """Return whether a region takes frame pixel (y, x) from its current label: by depth, then by the lower label."""
     mine = _region_depth(polygons, spans, label, y, x)
-    held = _region_depth(polygons, spans, holder, y, x)
-    return mine > held or (mine == held and label < holder)
+    held = _region_depth(polygons, spans, current_label, y, x)
+    return mine > held or (mine == held and label < current_label)
 
 
 @kernel
@@ -242,10 +244,10 @@ def _fill_region(
     spans: NDArray[np.int64],
     label: int,
     box: NDArray[np.int64],
-    territory: Labels,
+    allowed_labels: Labels,
     out: Labels,
 ) -> None:
-    """Fill the region `label` in a box of its own coordinates; the rest as for `_fill` and `_wins`."""
+    """Fill the region `label` in a box of its own coordinates; the rest as for `_fill` and `_has_precedence`."""
     a, b = spans[label]
     oy, ox = polygons.first[label]
     inside = winding(polygons.points, polygons.starts[a : b + 1], box)
@@ -253,20 +255,20 @@ def _fill_region(
         for x in range(box[1], box[3]):
             if inside[y - box[0], x - box[1]] <= 0:
                 continue
-            holder = out[y + oy, x + ox]
-            if territory.size > 0:
-                mine = territory[y + oy, x + ox] == label
+            current_label = out[y + oy, x + ox]
+            if allowed_labels.size > 0:
+                mine = allowed_labels[y + oy, x + ox] == label
             else:
-                mine = holder == 0 or _wins(polygons, spans, label, holder, y + oy, x + ox)
+                mine = current_label == 0 or _has_precedence(polygons, spans, label, current_label, y + oy, x + ox)
             if mine:
                 out[y + oy, x + ox] = label
 
 
 @kernel
-def _fill(polygons: Polygons, territory: Labels, out: Labels) -> None:
+def _fill(polygons: Polygons, allowed_labels: Labels, out: Labels) -> None:
     """Fill region by region into `out` (y, x); polygons are sorted by owner.
 
-    `territory` (y, x) has the only label that each pixel may get; if it is empty, regions compete for pixels.
+    `allowed_labels` (y, x) has the only label that each pixel may get; if it is empty, regions compete for pixels.
     """
     height, width = out.shape
     spans = np.zeros((polygons.first.shape[0], 2), np.int64)
@@ -280,11 +282,11 @@ def _fill(polygons: Polygons, territory: Labels, out: Labels) -> None:
         box = np.array([NEVER, NEVER, -NEVER, -NEVER])
         _bounds(polygons.points[polygons.starts[a] : polygons.starts[b]], box)
         box[:] = (max(box[0], -oy), max(box[1], -ox), min(box[2], height - oy), min(box[3], width - ox))
-        _fill_region(polygons, spans, label, box, territory, out)
+        _fill_region(polygons, spans, label, box, allowed_labels, out)
         a = b
 
 
-def fill_polygons(polygons: Polygons, *, shape: tuple[int, int], territory: Labels | None = None) -> Labels:
+def fill_polygons(polygons: Polygons, *, shape: tuple[int, int], allowed_labels: Labels | None = None) -> Labels:
     """Fill the polygons of regions.
 
     Vertices are rounded to 1 / UNIT px; everything after that is exact in integers. A pixel is inside if its centre has
@@ -299,7 +301,7 @@ def fill_polygons(polygons: Polygons, *, shape: tuple[int, int], territory: Labe
         Polygons as `outlines` returns them, sorted by owner.
     shape : tuple of int
         Height and width of the result, px.
-    territory : uint32 array, (y, x), optional
+    allowed_labels : uint32 array, (y, x), optional
         The only label that each pixel may get.
 
     Returns
@@ -309,5 +311,6 @@ def fill_polygons(polygons: Polygons, *, shape: tuple[int, int], territory: Labe
     """
     whole = np.floor(polygons.points * UNIT + 0.5).astype(np.int64)
     out = np.zeros(shape, np.uint32)
-    _fill(polygons._replace(points=whole), np.zeros((0, 0), np.uint32) if territory is None else territory, out)
+    allowed = np.zeros((0, 0), np.uint32) if allowed_labels is None else allowed_labels
+    _fill(polygons._replace(points=whole), allowed, out)
     return out

@@ -124,7 +124,7 @@ def area_of(points: NDArray[np.float64]) -> float:
 
 
 @kernel
-def still(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
+def converged(area: float, band: NDArray[np.float64], tolerance: float) -> bool:
     """Update `band` (least area, greatest area, iterations) with an area; return whether it has stood still.
 
     The band starts anew at the current area as soon as it is wider than `tolerance` times that area.

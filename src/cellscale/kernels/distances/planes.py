@@ -13,7 +13,7 @@ that short:
 3. Where all squared distances of a row are below NARROW, they and the sum of any two of them fit into 16 bits: the row
    is searched outwards, i columns to both sides for all pixels of a block at once, as far as the bound allows.
 
-Other rows take lower envelopes (`settle`), so that the work stays linear however far distances go.
+Other rows take lower envelopes (`write_by_envelopes`), so that the work stays linear however far distances go.
 
 A. Meijster et al., A general algorithm for computing distance transforms in linear time, 2000, for the two passes;
 T. Saito and J. Toriwaki, New algorithms for Euclidean distance transformation of an n-dimensional digitized picture,
@@ -237,7 +237,9 @@ def _narrow_row(
 
 
 @kernel
-def settle(labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[Any], stack: NDArray[np.int64]) -> None:
+def write_by_envelopes(
+    labels: Labels, sources: NDArray[np.int64], step: int, best: NDArray[Any], stack: NDArray[np.int64]
+) -> None:
     """Write the squared distances of a line of any length by lower envelopes, run by run.
 
     In a run of equal labels, the candidates are the pixels with their v², and the first pixels beyond both ends with 0,
@@ -338,6 +340,6 @@ def in_rows(
                 distance = np.int64(vertical[y, x])
                 sources[SQUARED, x] = steps.y * distance * distance if distance < UNSEEN else NONE
             best[:] = limits.far
-            settle(labels[y], sources, steps.x, best, stack)
+            write_by_envelopes(labels[y], sources, steps.x, best, stack)
             write(best, limits, out[y], roots[y])
             _bound_next(best, steps.y, bounds)

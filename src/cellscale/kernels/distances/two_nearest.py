@@ -39,7 +39,7 @@ def _note_label(seen: NDArray[np.int64], x: int, label: int, y: int) -> None:
 
 
 @kernel
-def _away(y: int, row: int) -> int:
+def _row_distance(y: int, row: int) -> int:
     """Return the distance between two rows, FAR if the second is NONE."""
     return abs(y - row) if row != NONE else FAR
 
@@ -67,7 +67,7 @@ def _two_in_columns(
     """
     # Selections instead of branches: the compiler handles several columns at a time.
     for x in range(above.shape[1]):
-        upper, other = _away(y, above[1, x]) <= _away(y, below[1, x]), above[0, x] != below[0, x]
+        upper, other = _row_distance(y, above[1, x]) <= _row_distance(y, below[1, x]), above[0, x] != below[0, x]
         row = above[1, x] if upper else below[1, x]
         first[LABEL, x] = above[0, x] if upper else below[0, x]
         first[ROW, x], first[SQUARED, x] = row, _squared(y, row)
@@ -76,7 +76,7 @@ def _two_in_columns(
         more_above, more_below = other and not upper, other and upper
         up, down = above[1, x] if more_above else above[3, x], below[1, x] if more_below else below[3, x]
         label_up, label_down = above[0, x] if more_above else above[2, x], below[0, x] if more_below else below[2, x]
-        upper = _away(y, up) <= _away(y, down)
+        upper = _row_distance(y, up) <= _row_distance(y, down)
         row = up if upper else down
         second[LABEL, x] = label_up if upper else label_down
         second[ROW, x], second[SQUARED, x] = row, _squared(y, row)

@@ -27,9 +27,9 @@ from cellscale.kernels.distances.planes import (
     in_rows,
     least,
     next_bound,
-    settle,
     square,
     write,
+    write_by_envelopes,
 )
 from cellscale.types import Labels
 
@@ -191,7 +191,7 @@ def _wide_slab(
         for k in range(width):
             for z in range(depth):
                 sources[SQUARED, z] = squares[z, k] if squares[z, k] < limits.far else NONE
-            settle(labels[:, k].copy(), sources, step, best[:, k], stack)
+            write_by_envelopes(labels[:, k].copy(), sources, step, best[:, k], stack)
     return best
 
 

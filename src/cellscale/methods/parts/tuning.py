@@ -40,16 +40,25 @@ def cells_of(method: Method, prediction: Prediction) -> Labels:
     return labels
 
 
+def mean_of_f1_and_seg(found: Mapping[str, float]) -> float:
+    """Mean of instance F1 at Jaccard > 0.5 and SEG of the scores of frames, 0 … 1."""
+    return float(found["f1"] + found["seg"]) / 2
+
+
 def quality(method: Method, pairs: Iterable[tuple[Prediction, Labels]]) -> float:
     """Mean of instance F1 at Jaccard > 0.5 and SEG on frames, 0 … 1."""
-    found = scores((truth, cells_of(method, prediction)) for prediction, truth in pairs)
-    return float(found["f1"] + found["seg"]) / 2
+    return mean_of_f1_and_seg(scores((truth, cells_of(method, prediction)) for prediction, truth in pairs))
+
+
+def median_area(truths: Iterable[Labels]) -> float:
+    """Return the median area of the true cells of the frames, px; 0 without cells."""
+    areas = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
+    return float(np.median(np.concatenate(areas))) if any(map(len, areas)) else 0.0
 
 
 def minimum_areas(truths: Iterable[Labels]) -> list[int]:
     """Return the minimum areas worth trying, from the true cells of the frames, px."""
-    areas = [np.unique(truth[truth > 0], return_counts=True)[1] for truth in truths]
-    median = float(np.median(np.concatenate(areas))) if any(map(len, areas)) else 0.0
+    median = median_area(truths)
     return [round(share * median) for share in AREA_SHARES]
 
 

@@ -49,9 +49,9 @@ def filled_polygons(
     origins: NDArray[np.int64],
     shape: tuple[int, int],
     unit: int,
-    territory: NDArray[Any],
+    allowed_labels: NDArray[Any],
 ) -> Labels:
-    """Labels (y, x) of the pixels with a positive winding number in their owner's territory.
+    """Labels (y, x) of the pixels with a positive winding number where their owner is allowed.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def filled_polygons(
         Height and width of the result, px.
     unit : int
         Vertices are rounded to 1 / unit px.
-    territory : integer array, (y, x)
+    allowed_labels : integer array, (y, x)
         The only label that each pixel may get.
     """
     out = np.zeros(shape, np.uint32)
     for label in np.unique(owners):
         own = [polygon for polygon, owner in zip(polygons, owners, strict=True) if owner == label and len(polygon)]
         for y, x in np.ndindex(*shape):
-            if territory[y, x] == label:
+            if allowed_labels[y, x] == label:
                 at = (int(y - origins[label][0]), int(x - origins[label][1]))
                 if sum(winding(np.floor(polygon * unit + 0.5).astype(np.int64), *at, unit) for polygon in own) > 0:
                     out[y, x] = label
