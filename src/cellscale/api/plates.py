@@ -30,6 +30,7 @@ from cellscale.segmentation.plan import Run, for_one_worker
 from cellscale.segmentation.report import stored_report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
+from cellscale.settings.keywords import check_backend
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, url_of
 from cellscale.storage.urls import address as full_url
@@ -117,6 +118,7 @@ def segment_plate(
     >>> list(result.images), result.failed
     (['A/1/0'], {})
     """
+    check_backend(backend)
     chosen = segmentation_options(options)
     storage = dict(chosen.storage_options or {})
     loaded = model if isinstance(model, Model) else load_model(model, storage, trust=chosen.trust)

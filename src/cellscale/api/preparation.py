@@ -26,7 +26,7 @@ from cellscale.ngff.writer import ImageWriter, create_image
 from cellscale.preparation import filters
 from cellscale.preparation.options import PreparationKeywords, PreparationOptions
 from cellscale.progress import Progress, silent
-from cellscale.settings.keywords import options_from
+from cellscale.settings.keywords import check_backend, options_from
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.storage.urls import address as address_of
@@ -96,6 +96,7 @@ def prepare(
     >>> cellscale.open_image(url).shape == cellscale.open_image("movie.zarr").shape
     True
     """
+    check_backend(backend)
     chosen = options_from(PreparationOptions, options, "a preparation")
     source_url, output_url = url_of(image, "image"), url_of(output, "output")
     check_apart(source_url, output_url)

@@ -22,6 +22,7 @@ from cellscale.segmentation.plan import Run, for_one_worker
 from cellscale.segmentation.report import Report
 from cellscale.segmentation.run import segment as run_segmentation
 from cellscale.segmentation.target import Target
+from cellscale.settings.keywords import check_backend
 from cellscale.storage.urls import Location, url_of
 
 Options = Mapping[str, Any] | None
@@ -114,6 +115,7 @@ def segment(
     >>> result.planes, result.cells > 0
     (3, True)
     """
+    check_backend(backend)
     chosen = segmentation_options(options)
     loaded = model if isinstance(model, Model) else load_model(model, chosen.storage_options, trust=chosen.trust)
     image, chosen = import_one(image, chosen, on_progress=on_progress)

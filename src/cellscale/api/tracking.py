@@ -17,7 +17,7 @@ from cellscale.progress import Progress, silent
 from cellscale.segmentation.executor import Serial
 from cellscale.segmentation.target import Target
 from cellscale.settings.frame_range import Frames, chosen_frames
-from cellscale.settings.keywords import options_from
+from cellscale.settings.keywords import check_backend, options_from
 from cellscale.storage.folder import Folder, write_file
 from cellscale.storage.outputs import check_ending
 from cellscale.storage.urls import Location, check_apart, url_of, with_urls
@@ -103,6 +103,7 @@ def track(
     >>> result.frames, result.tracks > 0
     (3, True)
     """
+    check_backend(backend)
     chosen = options_from(TrackingOptions, with_urls(options, "layer_store"), "a tracking")
     storage = dict(chosen.storage_options or {})
     opened = open_image(url_of(image, "image"), storage_options=storage)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 from cellscale.engine.ray_map import RayExecutor, cluster
+from cellscale.errors import InputError
 from cellscale.methods import METHODS, load_method, module_of, settings_of
 from cellscale.methods.presets import Preset, presets
 from cellscale.methods.presets import preset as preset_of
@@ -15,6 +16,7 @@ from cellscale.progress import Progress, silent
 from cellscale.settings.fields import flat, replaced, unfitted
 from cellscale.settings.files import read_config
 from cellscale.settings.frame_range import Frames
+from cellscale.settings.keywords import check_backend
 from cellscale.storage.urls import Location, check_apart, url_of, urls_of
 from cellscale.storage.urls import address as address_of
 from cellscale.training.selection import held_out_images, labelled_images, subsample, training_data, without
@@ -154,6 +156,9 @@ def train(
     from cellscale.engine.ray_trainer import train_method
     from cellscale.training.run import check_start
 
+    check_backend(backend)
+    if not data:
+        raise InputError("data names no image; expected the URLs of one or more images with a label layer.")
     trusted = {*([trust] if isinstance(trust, str) else trust), module_of(method)}
     begun = init_from
     if begun is not None and not isinstance(begun, Model):

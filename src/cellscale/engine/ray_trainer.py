@@ -99,7 +99,8 @@ def train_method(
     RunError
         If the workers failed more often than the engine allows.
     """
-    engine = engine or RayExecutor()
+    # `cpus` is of the tasks of a segmentation; a worker of a training takes one.
+    engine = replace(engine or RayExecutor(), cpus=1.0)
     if workers == 0:
         return train(task, on_progress=on_progress)
     fewest, settings = engine.least_workers or workers, task.settings

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from cellscale.errors import InputError, MissingError, unknown
 
 T = TypeVar("T")
@@ -127,27 +129,28 @@ def _full_name(name: str, known: Mapping[str, Any], kind: str) -> str:
     return ends[0]
 
 
-def fitting(value: Any, hint: Any, name: str) -> Any:
-    """Return `value` as the type that `hint` names: lists become tuples, whole numbers floats.
+def fitting(value: Any, hint: Any, name: str, kind: str = "setting") -> Any:
+    """Return `value` as the type that `hint` names: lists become tuples, NumPy's numbers and whole ones Python's.
 
     Raises
     ------
     InputError
         If it is of another type; names the setting, what was expected and what was given.
     """
+    value, subject = value.item() if isinstance(value, np.generic) else value, f"{kind.capitalize()} {name!r}"
     if isinstance(value, int | float) and not -_MOST < value < _MOST:
-        raise InputError(f"Setting {name!r} expects a finite number of at most 64 bits, got {_shown(value)}.")
+        raise InputError(f"{subject} expects a finite number of at most 64 bits, got {_shown(value)}.")
     if isinstance(value, list | tuple | str) and len(value) > _LONGEST:
-        raise InputError(f"Setting {name!r} expects at most {_LONGEST} entries or characters, got {len(value)}.")
+        raise InputError(f"{subject} expects at most {_LONGEST} entries or characters, got {len(value)}.")
     origin, options = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         fits = [option for option in options if _is(value, option)]
         if fits:
-            return fitting(value, fits[0], name)
+            return fitting(value, fits[0], name, kind)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(fitting(part, options[0], name) for part in value)
+        return tuple(fitting(part, options[0], name, kind) for part in value)
     if not _is(value, hint):
-        raise InputError(f"Setting {name!r} expects {_expected(hint)}, got {_shown(value)}.")
+        raise InputError(f"{subject} expects {_expected(hint)}, got {_shown(value)}.")
     return float(value) if hint is float else value
 
 

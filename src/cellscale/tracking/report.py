@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ def _page(told: dict[str, Any], *, drawn: bool) -> str:
     """The report as an HTML page; its picture is a file next to it."""
     picture = f"<img src={PICTURE} style='max-width:100%' alt='tracks over frames, with divisions'>"
     parts = [
-        f"<h1>{told['layer'].rpartition('/')[2]}: published</h1>",
+        f"<h1>{html.escape(told['layer'].rpartition('/')[2])}: published</h1>",
         pairs({"layer": told["layer"], "digest": told["digest"], **told["counts"]}),
         "<h2>Lineages</h2>",
         picture if drawn else f"<p>More than {MOST_TRACKS} tracks; draw some with <code>cellscale draw-lineage</code>.",
