@@ -188,8 +188,8 @@ def test_a_pixel_size_that_is_none_is_refused(model: Model, tmp_path: Path, size
         ({"class_counts": [1] * 20_000}, "at most 10000 entries"),
         ({"thresholds.gamma1": float("inf")}, "expects a finite number"),
         ({"thresholds.touching_radius": 10**6}, "give a decode_reach of 100"),
-        ({"channels": 0}, "networks that its weights, .* numbers, cannot fill"),
-        ({"channels": -1}, "networks that its weights, .* numbers, cannot fill"),
+        ({"channels": 0}, "'channels' is 0; expected at least 1"),
+        ({"channels": -1}, "'channels' is -1; expected at least 1"),
         ({"name": 1}, "Unknown setting 'name'"),
     ],
 )

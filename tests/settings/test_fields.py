@@ -48,7 +48,7 @@ def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) ->
     ("method", "settings", "expected"),
     [
         ("saw", {"learning_rate": -1.0}, "'learning_rate' is -1.0; expected at least 0"),
-        ("saw", {"border": -1}, "'border' is -1.0; expected at least 0"),
+        ("saw", {"offset": -1}, "'offset' is -1.0; expected at least 0"),
         ("saw", {"minimum_area": -5}, "'minimum_area' is -5; expected at least 0"),
         ("saw", {"channels": 0}, "'channels' is 0; expected at least 1"),
         ("saw", {"dropout": 1.0}, "'dropout' is 1.0; expected a share of at least 0 and below 1"),

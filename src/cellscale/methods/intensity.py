@@ -89,15 +89,12 @@ def scales_of(dtype: np.dtype[Any], read: Iterable[tuple[Box, Image]], place: st
 
 
 def _held(scale: Scale, low: float, high: float, place: str) -> Scale:
-    """Return the bins of values from `low` to `high` (int or float) unless these are too large or close for them."""
-    span, coarsest = float(high) - float(low), float(np.spacing(max(abs(float(low)), abs(float(high)))))
-    wrong = ""
+    """Return the bins of values from `low` to `high` unless their range is too large or too small for them."""
+    span, wrong = float(high) - float(low), ""
     if not np.isfinite(span):
         wrong = "a range that double precision does not hold; divide the pixels by a constant"
     elif 0 < span < _FINEST * (BINS - 1):
         wrong = "a range too small for double precision; multiply the pixels by a constant"
-    elif isinstance(low, int) and low < high and coarsest > scale.width:
-        wrong = f"larger than double precision tells apart; subtract {low} from the pixels"
     if wrong:
         raise InputError(f"The values of {place} lie between {low} and {high}, {wrong}.")
     return scale
