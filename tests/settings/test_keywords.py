@@ -10,6 +10,7 @@ import pytest
 
 import cellscale
 from cellscale.errors import InputError
+from cellscale.ngff.label_layer import list_labels
 from cellscale.settings.fields import fitting
 from cellscale.settings.frame_range import chosen_frames
 
@@ -45,7 +46,7 @@ def test_frames_may_be_numbers_of_numpy_and_open() -> None:
 def test_an_option_of_the_wrong_type_is_refused(image: str, options: Any, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         cellscale.track(image, **{"layer": "truth", "backend": "serial", **options})
-    assert cellscale.list_labels(image) == ("truth",)
+    assert list_labels(image) == ("truth",)
 
 
 def test_an_unknown_backend_and_no_data_are_refused(image: str, tmp_path: Path) -> None:
