@@ -12,7 +12,7 @@ from cellscale.settings.fields import fitting
 
 T = TypeVar("T")
 Backend: TypeAlias = Literal["ray", "serial"]
-"""Where the tasks of a command run: on a Ray cluster, or in this process."""
+"""The place of a command's tasks: a Ray cluster, or this process."""
 
 
 def check_backend(backend: str) -> None:
