@@ -27,6 +27,7 @@ from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, pro
 from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import GAP_REACH, above, fragments, large_enough, renumbered
+from cellscale.methods.parts.focal import focal
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
@@ -70,7 +71,7 @@ class MaskLoss:
         """Equation 2 as a weighted mean: Σ w · CE / Σ w of each mask (n, y, x), (n,)."""
         surprise = nn.functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
         if self.kind == "focal":
-            surprise = (1 - torch.exp(-surprise)) ** self.gamma * surprise
+            surprise = focal(surprise, self.gamma)
         return (weights * surprise).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
 
 

@@ -23,6 +23,7 @@ from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, sh
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.class_balance import Balance, counted
 from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, fragments, gaps, large_enough
+from cellscale.methods.parts.focal import focal
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
@@ -43,9 +44,7 @@ def cross_entropy(networks: Networks, batch: Batch) -> Terms:
 
 def focal_loss(networks: Networks, batch: Batch, gamma: float) -> Terms:
     """Lin et al. (2017): mean of −w(p) (1 − p_y)^γ log p_y."""
-    negative_log = surprise(networks, batch)
-    hardness = (1 - torch.exp(-negative_log)) ** gamma
-    return {"focal": (batch.targets["weight"] * hardness * negative_log).mean()}
+    return {"focal": (batch.targets["weight"] * focal(surprise(networks, batch), gamma)).mean()}
 
 
 def surprise(networks: Networks, batch: Batch) -> Tensor:
@@ -122,8 +121,9 @@ class Focal:
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """Cross-entropy for the warm-up, if any, then the focal loss."""
-        focal = one_update("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
-        return (one_update("warm-up", cross_entropy, adam, share=self.warm_up), focal) if self.warm_up > 0 else (focal,)
+        second = one_update("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
+        first = one_update("warm-up", cross_entropy, adam, share=self.warm_up)
+        return (first, second) if self.warm_up > 0 else (second,)
 
 
 @dataclass(frozen=True, kw_only=True)
