@@ -23,6 +23,7 @@ from cellscale.kernels.contours.evolve import Contours, Motion, evolve
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
 from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.cell_sizes import boxes_of_cells
 from cellscale.methods.parts.decoding import above, fragments, large_enough, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import median_area, minimum_areas, searched
@@ -106,12 +107,11 @@ def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
     """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight outline; (y, x)."""
     out = np.zeros(labels.shape, np.float32)
     margin = int(np.ceil(4 * sigma)) + 1
-    for number, found in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
-        if found is not None:
-            box = Box(found[0].start, found[1].start, found[0].stop, found[1].stop).grow(margin).clip(Box.of(out.shape))
-            cell = (labels[box.slices] == number).astype(np.float32)
-            slope = ndimage.gaussian_gradient_magnitude(cell, sigma, mode="nearest")
-            out[box.slices] = np.maximum(out[box.slices], slope * sigma * np.sqrt(2 * np.pi))
+    for number, found in boxes_of_cells(labels).items():
+        box = found.grow(margin).clip(Box.of(out.shape))
+        cell = (labels[box.slices] == number).astype(np.float32)
+        slope = ndimage.gaussian_gradient_magnitude(cell, sigma, mode="nearest")
+        out[box.slices] = np.maximum(out[box.slices], slope * sigma * np.sqrt(2 * np.pi))
     return out.clip(0, 1)
 
 
@@ -239,8 +239,7 @@ class MultiCellNet:
             counts += np.bincount(values.ravel(), minlength=256)
             errors += level_errors(values, frame, smallest=self.seeding.smallest)
             areas.append(np.unique(frame[frame > 0], return_counts=True)[1])
-            boxes = [box for box in ndimage.find_objects(frame.astype(np.int32)) if box is not None]
-            sides += [max(side.stop - side.start for side in box) for box in boxes]
+            sides += [max(box.shape) for box in boxes_of_cells(frame).values()]
         found = np.concatenate(areas)
         limits = class_limits(counts, self.seeding.classes) or EQUAL_LEVELS
         levels = np.unique(np.maximum(limits, errors.argmin())).tolist()
