@@ -8,6 +8,7 @@ force f_r (1 − f_e). Each contour depends only on its surroundings, so cells a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
 from cellscale.kernels.contours.evolve import Contours, Motion, evolve
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
@@ -121,7 +123,7 @@ class Seeding:
 
     map: Literal["force", "region"] = "force"
     """f_r (1 − f_e), or f_r; ours."""
-    classes: int = 10
+    classes: int = setting(10, least=2)
     """Classes of the k-means between which the levels lie."""
     levels: tuple[int, ...] = setting((), fitted=True)
     """Thresholds of the seed map, 0 … 255; empty: fitted by `fit_statistics` on perfect maps, equal steps until then.
@@ -133,6 +135,13 @@ class Seeding:
     by `calibrate`."""
     extent: int = setting(0, fitted=True)
     """Greatest number of rows and columns of a seed, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
+
+    def __post_init__(self) -> None:
+        steps = itertools.pairwise((0, *self.levels, 256))
+        if not all(low < high for low, high in steps):
+            raise InputError(
+                f"Setting 'levels' is {list(self.levels)}; expected ascending thresholds from 1 to 255, or none."
+            )
 
     def or_else(self, levels: Iterable[int], largest: int, extent: int) -> Seeding:
         """Replace unset values by the arguments."""
@@ -159,6 +168,10 @@ class Balloon:
     """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `calibrate`."""
     fill: int = 6
     """Greatest distance at which region pixels outside a contour are assigned to it, px; ours: 3 σ."""
+
+    def __post_init__(self) -> None:
+        if not self.full > 0:
+            raise InputError(f"Setting 'full' is {self.full}; expected more than 0.")
 
     def evolve(self, force: NDArray[np.int32], seeds: Labels, within: Box) -> Contours:
         """Inflate seeds by a force 0 … 255²."""
@@ -196,6 +209,10 @@ class MultiCellNet:
     """Cells are contours; or, for comparison, components of f_r > ½ without f_e > ½, or of f_r > ½."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise InputError(f"Setting 'sigma' is {self.sigma} px; expected more than 0.")
 
     @property
     def join(self) -> Literal["links", "anchors"]:

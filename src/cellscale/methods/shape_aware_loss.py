@@ -96,7 +96,7 @@ class BinaryUNet:
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = setting(1, least=1)
     """Number of image channels."""
-    threshold: float = 0.5
+    threshold: float = setting(0.5, most=1.0)
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     fill_radius: int = 2
     """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
@@ -201,9 +201,9 @@ class Detection:
     counted."""
     overlap: int = 0
     """Margin of windows around their cores, px; 0: the longest side of a box."""
-    score: float = 0.5
+    score: float = setting(0.5, most=1.0)
     """Candidates with a lower score are dropped; fitted by `calibrate`."""
-    most_overlap: float = 0.5
+    most_overlap: float = setting(0.5, most=1.0)
     """A candidate whose box overlaps one of a higher key more (common over joint area) is dropped."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
