@@ -62,6 +62,7 @@ def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) ->
         ("ribcage", {"smoothing": 2.0}, "'smoothing' is 2.0; expected at most 0.5"),
         ("deepsplit", {"stage_one": 1.5}, "'stage_one' is 1.5; expected a share above 0 and below 1"),
         ("deepsplit", {"stage_one": 0.0}, "'stage_one' is 0.0; expected a share above 0 and below 1"),
+        ("maskrcnn", {"backbone": "resnet50", "channels": 2}, "'channels' is 2 .* expected 1 or 3, grey or colour"),
         ("multicellnet", {"classes": 1}, "'classes' is 1; expected at least 2"),
         ("multicellnet", {"levels": [200, 100]}, r"'levels' is \[200, 100\]; expected ascending thresholds"),
         ("multicellnet", {"levels": [100, 300]}, r"'levels' is \[100, 300\]; expected .* from 1 to 255"),

@@ -244,6 +244,13 @@ class MaskRCNN:
     """Stop after this number of validations without a better score; 0: never. (The paper stops early, and divides the
     learning rate by ten every three epochs; half a cosine is ours.)"""
 
+    def __post_init__(self) -> None:
+        if self.detection.backbone == "resnet50" and self.channels not in (1, 3):
+            raise InputError(
+                f"Setting 'channels' is {self.channels} with the backbone 'resnet50'; expected 1 or 3, grey or "
+                "colour. Set channels=1 or channels=3, or backbone=small."
+            )
+
     @property
     def longest(self) -> int:
         """Longest side of a candidate's box, px."""
