@@ -62,7 +62,11 @@ def smooth_field(rng: np.random.Generator, size: int, spacing: int) -> NDArray[n
 def coordinates(
     rng: np.random.Generator, center: tuple[float, float], size: int, how: Augmentation, scale: float = 1.0
 ) -> NDArray[np.float32]:
-    """Frame coordinates of each pixel of a view around `center`, `scale` px of the frame each: (2, size, size)."""
+    """Frame coordinates of each pixel of a view around `center`, `scale` px of the frame each: (2, size, size).
+
+    A view that is at most flipped and turned is moved by less than a pixel onto the pixels of the frame: a value
+    between them is a mean, so that such samples would be blurred, as no image is at inference.
+    """
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     points = np.stack(np.broadcast_arrays(axis[:, None], axis[None, :]))
     angle, zoom = 0.0, 1 / scale
@@ -79,7 +83,10 @@ def coordinates(
     elif how.flips != "none":
         sides = (2,) if how.flips == "horizontal" else (2, 1)
         turned = np.flip(turned, tuple(side for side in sides if rng.random() < 0.5))
-    found: NDArray[np.float32] = turned + np.array(center, np.float32)[:, None, None]
+    place = np.array(center)
+    if not warped and scale == 1:
+        place = np.round(place - (size - 1) / 2) + (size - 1) / 2
+    found: NDArray[np.float32] = turned + place.astype(np.float32)[:, None, None]
     return found
 
 
@@ -129,8 +136,12 @@ def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def view_of_labels(labels: Labels, view: View) -> Labels:
-    """Labels at the points, with smooth outlines (`warped_labels`); `labels` are those of the view's box."""
-    return warped_labels(labels, view.places)
+    """Labels at the points, with smooth outlines (`warped_labels`); `labels` are those of the view's box.
+
+    Points that are all pixels have the labels of these pixels.
+    """
+    y, x = whole = view.places.astype(np.int64)
+    return labels[y, x] if np.array_equal(whole, view.places) else warped_labels(labels, view.places)
 
 
 def view_of_image(image: NDArray[np.float32], view: View, inner: slice) -> NDArray[np.float32]:
