@@ -75,6 +75,12 @@ def test_a_number_outside_its_range_is_refused(method: str, settings: Any, expec
         load_method(method, **settings)
 
 
+@pytest.mark.parametrize("name", ["gamma", "contrast", "scale", "elastic_spacing"])
+def test_an_augmentation_by_a_factor_of_0_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' is 0.*; expected at least 1"):
+        replaced(TrainingSettings(), {f"augmentation.{name}": 0})
+
+
 def test_a_negative_number_may_stand_for_none() -> None:
     found: Any = load_method("ribcage", final_noise=-1.0, least_agreement=-1.0), load_method("mu-lux", radius=-1)
     assert (found[0].training.game.final_noise, found[1].markers.radius) == (-1.0, -1)

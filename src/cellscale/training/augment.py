@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.kernels.warping import SUPPORT, warped_labels
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels
 
 
@@ -26,18 +27,18 @@ class Augmentation:
     """Without `turns`: whether samples are mirrored left to right, or along both axes."""
     rotation: float = 180.0
     """Greatest angle, degrees."""
-    scale: float = 1.25
-    """Greatest enlargement, and reduction."""
+    scale: float = setting(1.25, least=1)
+    """Greatest enlargement, and reduction; 1: none."""
     elastic: float = 4.0
     """Standard deviation of the elastic displacement at its nodes, px."""
-    elastic_spacing: int = 48
+    elastic_spacing: int = setting(48, least=1)
     """Distance between the nodes, px."""
-    warped: float = 0.8
+    warped: float = setting(0.8, most=1.0)
     """Share of the samples that are rotated, scaled and warped; the others are at most flipped and turned."""
-    gamma: float = 1.4
-    """Greatest exponent of the intensities, and its inverse."""
-    contrast: float = 1.4
-    """Greatest factor on the contrast, and its inverse."""
+    gamma: float = setting(1.4, least=1)
+    """Greatest exponent of the intensities, and its inverse; 1: none."""
+    contrast: float = setting(1.4, least=1)
+    """Greatest factor on the contrast, and its inverse; 1: none."""
     brightness: float = 0.15
     """Greatest shift of the intensities."""
     shading: float = 0.15
