@@ -56,3 +56,15 @@ def test_scores_that_are_not_defined_are_null_in_json(tmp_path: Path) -> None:
     printed = CliRunner().invoke(cli, ["evaluate", image.url, "--json", "--output", str(file)]).output
     for text in (printed, file.read_text()):
         assert json.loads(text, parse_constant=pytest.fail)["seg"] is None
+
+
+def test_slices_of_a_volume_are_scored_as_planes_whose_links_do_not_count(tmp_path: Path) -> None:
+    truth = np.zeros((1, 3, 24, 24), np.uint32)
+    truth[:, :, 2:9, 2:9], truth[:, :, 12:20, 12:20] = 1, 2
+    parted = truth + np.array([0, 10, 20], np.uint32)[:, None, None] * (truth > 0)
+    image = str(tmp_path / "i.zarr")
+    cellscale.save_image(np.zeros(truth.shape, np.uint8), image, axes="tzyx")
+    cellscale.save_labels(truth, image, layer="truth")
+    cellscale.save_labels(parted, image, layer="cells")
+    found = cellscale.evaluate(image)
+    assert (found.seg, found.f1, found.truth_cells, found.predicted_cells) == (1, 1, 6, 6)

@@ -89,8 +89,8 @@ def test_stage_one_leaves_the_separation_and_stage_two_leaves_stage_one(method: 
 
 def test_stage_one_is_scored_by_its_own_mask(method: Any, tmp_path: Path) -> None:
     """The separation that nothing has trained is above a half on half of all pixels, and would cut the mask to bits."""
-    method = replaced(method, {"stage_one": 1.0, "learning_rate": 0.01})
-    settings = dataclasses.replace(conformance.QUICK, steps=30, validate_every=30)
+    method = replaced(method, {"stage_one": 30 / 31, "learning_rate": 0.01})
+    settings = dataclasses.replace(conformance.QUICK, steps=31, validate_every=30)
     model = train(
         TrainingTask(method=method, data=[FRAMES], validation=[FRAMES], output=str(tmp_path), settings=settings)
     )

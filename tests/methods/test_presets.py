@@ -24,6 +24,7 @@ from cellscale.methods.protocol import Batch
 from cellscale.settings.fields import flat, replaced
 from cellscale.testing.cases import CASES
 from cellscale.testing.naive import shapes
+from cellscale.tiling.in_memory import whole_frame
 from cellscale.training.settings import TrainingSettings
 
 LABELS = CASES["two touching"]
@@ -112,10 +113,12 @@ def test_mask_rcnn_is_torchvisions_and_its_rate_falls_every_three_epochs() -> No
     assert net.rpn.head.cls_logits.out_channels == 3
     assert net.roi_heads.box_predictor.cls_score.out_features == 2
     assert net.roi_heads.mask_predictor.mask_fcn_logits.out_channels == 2
+    assert net.roi_heads.fg_bg_sampler.batch_size_per_image == 512
     assert [stage.name for stage in method.stages()] == ["weights", "shape-aware"]
     counted = settings.counted(134, 1)
     epoch = counted.steps_per_epoch
     assert (epoch, counted.steps) == (67, 30 * 67)
+    assert method.patience * counted.validate_every < counted.steps  # early stopping is possible
     rates = [
         counted.rate(lambda progress: 1.0, step, counted.steps) for step in (0, 3 * epoch - 1, 3 * epoch, 6 * epoch)
     ]
@@ -171,16 +174,28 @@ def test_deepsplit_weighs_as_section_3_2_says() -> None:
     networks = method.networks()
     assert set(networks) == {"segmentation", "separation", "stage_one"}
     assert [level[0].out_channels for level in networks["segmentation"].encoder] == [64, 128, 256, 512, 1024]
-    dropouts = [m.p for m in networks["segmentation"].modules() if isinstance(m, nn.Dropout2d)]
-    assert dropouts == [0.2] * 9
+    dropouts = [m.p for m in networks["segmentation"].modules() if isinstance(m, nn.Dropout)]
+    assert dropouts == [0.2] * 9  # of values ("some nodes"), not of feature maps
     one, two = method.stages()
     assert (one.updates[0].trains, two.updates[0].trains) == (("stage_one",), ("segmentation", "separation"))
     assert two.updates[0].loss.keywords["share"] == 0.3
     assert method.intensity.rule == "equalise"
     assert (settings.augmentation.gamma, settings.augmentation.warped) == (1.0, 1.0)
-    baseline, _ = paper("unet-ronneberger", "paper-3")
-    assert (baseline.unet.dropout, baseline.squares, baseline.intensity.rule) == (0.2, True, "equalise")
+    baseline, alike = paper("unet-ronneberger", "paper-3")
+    assert (baseline.unet, baseline.squares, baseline.intensity.rule) == (method.unet, True, "equalise")
+    assert settings.crop == alike.crop < 512  # the paper's images are of 512 px, and shifted
     assert np.array_equal(baseline.fit_statistics([LABELS]).targets(LABELS)["weight"], found["weight"])
+
+
+def test_deepsplit_gives_no_pixel_of_the_separation_back() -> None:
+    method, _ = paper("deepsplit")
+    cells = np.zeros((40, 60), np.uint8)
+    cells[5:35, 5:55] = 255
+    separation = np.zeros_like(cells)
+    separation[:, 28:32] = 255
+    found = whole_frame(method, {"cell": cells, "separation": separation})
+    assert np.array_equal(found > 0, (cells > 0) & (separation == 0))
+    assert len(np.unique(found)) == 3
 
 
 def test_multicellnet_balances_printed_dice_losses() -> None:
@@ -202,6 +217,7 @@ def test_multicellnet_balances_printed_dice_losses() -> None:
     assert float(terms["region"] + terms["edge"]) == pytest.approx(np.hypot(e1, e2), rel=1e-5)
     augmentation = settings.augmentation
     assert (augmentation.turns, augmentation.flips, augmentation.warped) == (False, "both", 0.0)
+    assert (method.seeding.map, method.decoding) == ("region", "contours")
 
 
 def test_mu_lux_is_the_submitted_network() -> None:

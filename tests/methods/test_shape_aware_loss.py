@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d
 
 from cellscale.errors import InputError, MissingError
@@ -17,6 +18,7 @@ from cellscale.methods import load_method
 from cellscale.methods.inference import windows_to_maps
 from cellscale.methods.parts.cell_sizes import Cells
 from cellscale.methods.shape_aware_loss import MaskLoss
+from cellscale.networks.mask_rcnn import anchor_sizes
 from cellscale.networks.pretrained import pretrained
 from cellscale.settings.fields import unfitted
 from cellscale.testing import conformance
@@ -230,3 +232,11 @@ def test_a_resnet_alone_is_a_backbone(tmp_path: Path) -> None:
     networks: Any = load_method("maskrcnn", backbone="resnet50", weights=str(tmp_path / "r.pth")).networks()
     pretrained(networks, str(tmp_path / "r.pth"))
     assert (networks["mask_rcnn"].backbone.body.conv1.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0, 2.0, 2.9, 30.0, 2000.0])
+@pytest.mark.parametrize("per_level", [1, 2])
+def test_no_anchor_is_empty_however_small_cells_are(size: float, per_level: int) -> None:
+    generator = AnchorGenerator(anchor_sizes(size, per_level), ((0.5, 1.0, 2.0),) * 5)
+    boxes = torch.cat(list(generator.cell_anchors))
+    assert (boxes[:, 2:] - boxes[:, :2]).min() >= 2

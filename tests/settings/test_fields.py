@@ -54,11 +54,31 @@ def test_a_setting_of_the_wrong_type_is_refused(settings: Any, expected: Any) ->
         ("saw", {"dropout": 1.0}, "'dropout' is 1.0; expected a share of at least 0 and below 1"),
         ("l2s", {"reach": -1}, "'reach' is -1; expected at least 0"),
         ("ribcage", {"final_noise": -2.0}, "'final_noise' is -2.0; expected at least -1.0"),
+        ("unet-ronneberger", {"threshold": 128}, "'threshold' is 128.0; expected at most 1.0"),
+        ("saw", {"gamma1": 1.01}, "'gamma1' is 1.01; expected at most 1.0"),
+        ("saw", {"tau_percentile": 101}, "'tau_percentile' is 101.0; expected at most 100.0"),
+        ("focal", {"warm_up": 1.5}, "'warm_up' is 1.5; expected at most 1.0"),
+        ("maskrcnn", {"score": 50}, "'score' is 50.0; expected at most 1.0"),
+        ("ribcage", {"smoothing": 2.0}, "'smoothing' is 2.0; expected at most 0.5"),
+        ("deepsplit", {"stage_one": 1.5}, "'stage_one' is 1.5; expected a share above 0 and below 1"),
+        ("deepsplit", {"stage_one": 0.0}, "'stage_one' is 0.0; expected a share above 0 and below 1"),
+        ("maskrcnn", {"backbone": "resnet50", "channels": 2}, "'channels' is 2 .* expected 1 or 3, grey or colour"),
+        ("multicellnet", {"classes": 1}, "'classes' is 1; expected at least 2"),
+        ("multicellnet", {"levels": [200, 100]}, r"'levels' is \[200, 100\]; expected ascending thresholds"),
+        ("multicellnet", {"levels": [100, 300]}, r"'levels' is \[100, 300\]; expected .* from 1 to 255"),
+        ("multicellnet", {"full": 0.0}, "'full' is 0.0; expected more than 0"),
+        ("multicellnet", {"sigma": 0.0}, "'sigma' is 0.0 px; expected more than 0"),
     ],
 )
-def test_a_number_below_its_least_value_is_refused(method: str, settings: Any, expected: str) -> None:
+def test_a_number_outside_its_range_is_refused(method: str, settings: Any, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         load_method(method, **settings)
+
+
+@pytest.mark.parametrize("name", ["gamma", "contrast", "scale", "elastic_spacing"])
+def test_an_augmentation_by_a_factor_of_0_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' is 0.*; expected at least 1"):
+        replaced(TrainingSettings(), {f"augmentation.{name}": 0})
 
 
 def test_a_negative_number_may_stand_for_none() -> None:

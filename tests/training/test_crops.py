@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from cellscale.errors import InputError
-from cellscale.kernels.warping import warped_labels
 from cellscale.methods.intensity import Intensity, Scale
-from cellscale.training.augment import Augmentation, coordinates, view_of, view_of_image, view_of_labels
+from cellscale.training.augment import Augmentation, View, coordinates, view_of, view_of_image, view_of_labels
 from cellscale.training.crops import Crops, row_blocks, statistics_of
 from cellscale.training.frames import FramesInMemory
 from cellscale.types import Box
@@ -144,4 +143,5 @@ def test_a_view_through_a_box_is_that_of_the_whole_frame(height: int, width: int
     seen = map_coordinates(image[0], points, order=1, mode="mirror")
     assert np.array_equal(view_of_image(image[:, *view.box.slices], view, slice(None))[0], seen)
     corner = np.array([view.box.y0, view.box.x0])[:, None, None]
-    assert np.array_equal(view_of_labels(labels[view.box.slices], view), warped_labels(labels, view.places + corner))
+    whole = View(box=Box.of((height, width)), places=view.places + corner)
+    assert np.array_equal(view_of_labels(labels[view.box.slices], view), view_of_labels(labels, whole))

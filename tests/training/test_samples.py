@@ -80,14 +80,12 @@ def test_a_share_of_samples_on_cells_is_a_share() -> None:
 
 
 def test_targets_see_beyond_the_crop() -> None:
-    """Weights at the border of a crop are those of the whole frame, for views that are only turned.
-
-    Between pixels, a view rounds the corners of cells: these are bars from border to border.
-    """
+    """Weights at the border of a crop are those of the whole frame, for views that are only turned."""
     method: Any = load_method("dwm", depth=1, beta=6)
     settings = TrainingSettings(crop=32, margin=12, augmentation=Augmentation(warped=0.0))
     labels = np.zeros((64, 64), np.uint32)
     labels[:, 9:20], labels[:, 31:50] = 1, 2
+    labels[10:30, 22:26], labels[33, 25] = 3, 4
     frame = FRAMES[0][0], labels
     samples = Samples(method, [frame], settings)
     whole = method.targets(frame[1])["weight"]
@@ -97,6 +95,24 @@ def test_targets_see_beyond_the_crop() -> None:
         turns = [np.rot90(a, k) for a in (whole, whole[::-1]) for k in range(4)]
         twins = [np.rot90(a, k) for a in (frame[1], frame[1][::-1]) for k in range(4)]
         assert any(found(labels, weight, twin, turn) for twin, turn in zip(twins, turns, strict=True))
+
+
+@pytest.mark.parametrize("size", [64, 65])
+def test_samples_that_are_only_turned_have_the_pixels_of_the_frame(size: int) -> None:
+    """No mean of two pixels, no rounded outline: a cell of one pixel stays."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((size, size + 4), np.uint32)
+    labels[4::9, 4::9] = 7
+    image = np.where(labels > 0, 60000, rng.choice([0, 20000], labels.shape))[None].astype(np.uint16)
+    still = Augmentation(warped=0, gamma=1, contrast=1, brightness=0, shading=0, noise=0, blur=0)
+    for crop in (32, 20):
+        settings = TrainingSettings(crop=crop, margin=3, augmentation=still)
+        samples = Samples(load_method("ribcage-ce"), [(image, labels)], settings)
+        for i in range(8):
+            sample = samples[i]
+            values = sample["image"].numpy()
+            assert len(np.unique(values.round(4))) == 3
+            assert np.array_equal(sample["labels"].numpy() > 0, values[0] == values.max())
 
 
 def found(labels: NDArray[Any], weight: NDArray[Any], whole_labels: Labels, whole_weight: NDArray[Any]) -> bool:

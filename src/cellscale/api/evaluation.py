@@ -102,7 +102,7 @@ def evaluate(
     storage_options: Mapping[str, Any] | None = None,
     on_progress: Progress = silent,
 ) -> Scores:
-    """Score a label layer against the ground truth, frame by frame.
+    """Score a label layer against the ground truth, frame by frame, and slice by slice where there are several.
 
     Parameters
     ----------

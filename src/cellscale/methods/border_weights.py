@@ -63,7 +63,7 @@ class BorderWeightedUNet:
     class_counts: tuple[int, ...] = setting((), fitted=True)
     """Pixels of background and cells that training sees; empty: fitted by `fit_statistics`, and both weigh 1 until
     then."""
-    threshold: float = 0.5
+    threshold: float = setting(0.5, most=1.0)
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     fill_radius: int = 2
     """Greatest distance at which gaps of one or two pixels are assigned to the nearest cell, px; 0: gaps stay; not in

@@ -103,15 +103,15 @@ class Decoding:
 
     rule: Literal["threshold", "map", "watershed"] = "threshold"
     """Thresholds on probabilities, the most probable class, or a watershed from certain cells."""
-    cell: float = 0.49
+    cell: float = setting(0.49, most=1.0)
     """A pixel is a cell's if its probability is greater (threshold); fitted by `calibrate`."""
-    touching: float = 0.05
+    touching: float = setting(0.05, most=1.0)
     """A pixel is touching, also on a cell, if that probability is greater (threshold); fitted by `calibrate`."""
     growth: int = 5
     """Number of steps by which cells grow through touching pixels, px; not in the paper."""
-    seed: float = 0.95
+    seed: float = setting(0.95, most=1.0)
     """A pixel is a seed's if its probability of a cell is greater (watershed)."""
-    background: float = 0.9
+    background: float = setting(0.9, most=1.0)
     """A pixel is background if its probability of background or gap is greater (watershed)."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""

@@ -232,9 +232,9 @@ class DeepSplit:
     class_counts: tuple[int, ...] = setting((), fitted=True)
     """Pixels of background and cells that training sees; empty: fitted by `fit_statistics`, and both weigh 1 until
     then."""
-    threshold: float = 0.5
+    threshold: float = setting(0.5, most=1.0)
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
-    separation: float = 0.5
+    separation: float = setting(0.5, most=1.0)
     """A pixel separates cells if its probability of separation is greater; fitted by `calibrate`."""
     band_radius: int = 6
     """Greatest distance at which separating pixels are assigned to a cell, px; 0: to none; not in the paper."""
@@ -245,6 +245,11 @@ class DeepSplit:
     )
 
     def __post_init__(self) -> None:
+        if self.schedule == "cumulative" and not 0 < self.stage_one < 1:
+            raise InputError(
+                f"Setting 'stage_one' is {self.stage_one}; expected a share above 0 and below 1: without steps, "
+                "the mask or the separation is not trained."
+            )
         if self.unet.up != "transposed":
             raise InputError(
                 f"Setting 'unet.up' is {self.unet.up!r}; expected 'transposed', the one that the decoders of "

@@ -97,14 +97,14 @@ def h_maxima(values: NDArray[np.uint8], h: int, radius: int) -> Mask:
 class Markers:
     """Settings that turn the probability of a marker into markers."""
 
-    threshold: float = 240 / 255
+    threshold: float = setting(240 / 255, most=1.0)
     """A pixel is a marker's if its probability is greater."""
     fill_holes_px: int = 16
     """Holes of at most this area are filled, px; the authors fill all, which is not local."""
     radius: int = setting(-1, fitted=True)
     """Radius of the opening's disc, px; 0: none; −1: fitted by `fit_statistics`, 4 (8 px across, as the authors have
     it) or less where cells are small (ours)."""
-    h: float = setting(0.0, before=0.0)
+    h: float = setting(0.0, before=0.0, most=1.0)
     """Only the h-maxima of the probability above the threshold are markers, and nothing is opened; the authors have it
     for round cells, 3 to 5 of 255. 0: every pixel above the threshold."""
     h_radius: int = setting(32, before=32)
@@ -150,7 +150,7 @@ class MuLux:
     """Term added to the weight 1 between two cells that meet; not in the paper."""
     sigma: float = 5.0
     """Width of its decay with the distances to the nearest two cells, px; not in the paper."""
-    threshold: float = 0.85
+    threshold: float = setting(0.85, most=1.0)
     """A pixel is a cell's if its probability is greater (216 of 255; 156 for phase contrast); fitted by `calibrate`."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""

@@ -8,6 +8,7 @@ force f_r (1 − f_e). Each contour depends only on its surroundings, so cells a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from cellscale.errors import InputError
 from cellscale.kernels.contours.evolve import Contours, Motion, evolve
 from cellscale.kernels.distances.transform import nearest_label
 from cellscale.kernels.seeds import class_limits, hierarchical_seeds, level_errors
 from cellscale.methods.intensity import Intensity
+from cellscale.methods.parts.cell_sizes import boxes_of_cells
 from cellscale.methods.parts.decoding import above, fragments, large_enough, renumbered
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import median_area, minimum_areas, searched
@@ -106,12 +109,11 @@ def edges(labels: Labels, sigma: float) -> NDArray[np.float32]:
     """Largest smoothed gradient of any one cell, |∇(G_σ * 1_cell)| σ √(2π), 1 on a straight outline; (y, x)."""
     out = np.zeros(labels.shape, np.float32)
     margin = int(np.ceil(4 * sigma)) + 1
-    for number, found in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
-        if found is not None:
-            box = Box(found[0].start, found[1].start, found[0].stop, found[1].stop).grow(margin).clip(Box.of(out.shape))
-            cell = (labels[box.slices] == number).astype(np.float32)
-            slope = ndimage.gaussian_gradient_magnitude(cell, sigma, mode="nearest")
-            out[box.slices] = np.maximum(out[box.slices], slope * sigma * np.sqrt(2 * np.pi))
+    for number, found in boxes_of_cells(labels).items():
+        box = found.grow(margin).clip(Box.of(out.shape))
+        cell = (labels[box.slices] == number).astype(np.float32)
+        slope = ndimage.gaussian_gradient_magnitude(cell, sigma, mode="nearest")
+        out[box.slices] = np.maximum(out[box.slices], slope * sigma * np.sqrt(2 * np.pi))
     return out.clip(0, 1)
 
 
@@ -121,7 +123,7 @@ class Seeding:
 
     map: Literal["force", "region"] = "force"
     """f_r (1 − f_e), or f_r; ours."""
-    classes: int = 10
+    classes: int = setting(10, least=2)
     """Classes of the k-means between which the levels lie."""
     levels: tuple[int, ...] = setting((), fitted=True)
     """Thresholds of the seed map, 0 … 255; empty: fitted by `fit_statistics` on perfect maps, equal steps until then.
@@ -133,6 +135,13 @@ class Seeding:
     by `calibrate`."""
     extent: int = setting(0, fitted=True)
     """Greatest number of rows and columns of a seed, px; 0: fitted by `fit_statistics`, 128 or the largest cell's."""
+
+    def __post_init__(self) -> None:
+        steps = itertools.pairwise((0, *self.levels, 256))
+        if not all(low < high for low, high in steps):
+            raise InputError(
+                f"Setting 'levels' is {list(self.levels)}; expected ascending thresholds from 1 to 255, or none."
+            )
 
     def or_else(self, levels: Iterable[int], largest: int, extent: int) -> Seeding:
         """Replace unset values by the arguments."""
@@ -159,6 +168,10 @@ class Balloon:
     """s1: a force of s0 + s1 moves a vertex by 1 px; fitted by `calibrate`."""
     fill: int = 6
     """Greatest distance at which region pixels outside a contour are assigned to it, px; ours: 3 σ."""
+
+    def __post_init__(self) -> None:
+        if not self.full > 0:
+            raise InputError(f"Setting 'full' is {self.full}; expected more than 0.")
 
     def evolve(self, force: NDArray[np.int32], seeds: Labels, within: Box) -> Contours:
         """Inflate seeds by a force 0 … 255²."""
@@ -196,6 +209,10 @@ class MultiCellNet:
     """Cells are contours; or, for comparison, components of f_r > ½ without f_e > ½, or of f_r > ½."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`."""
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise InputError(f"Setting 'sigma' is {self.sigma} px; expected more than 0.")
 
     @property
     def join(self) -> Literal["links", "anchors"]:
@@ -239,8 +256,7 @@ class MultiCellNet:
             counts += np.bincount(values.ravel(), minlength=256)
             errors += level_errors(values, frame, smallest=self.seeding.smallest)
             areas.append(np.unique(frame[frame > 0], return_counts=True)[1])
-            boxes = [box for box in ndimage.find_objects(frame.astype(np.int32)) if box is not None]
-            sides += [max(side.stop - side.start for side in box) for box in boxes]
+            sides += [max(box.shape) for box in boxes_of_cells(frame).values()]
         found = np.concatenate(areas)
         limits = class_limits(counts, self.seeding.classes) or EQUAL_LEVELS
         levels = np.unique(np.maximum(limits, errors.argmin())).tolist()

@@ -139,7 +139,7 @@ class Game:
     """Steps of the discriminator in its turn, 20 for the authors; the ratio of the two is the balance of the game."""
     discriminator_rate: float = 2e-4
     """Learning rate of the discriminator, 1e-3 for the authors; lower rates make it less certain."""
-    smoothing: float = 0.0
+    smoothing: float = setting(0.0, most=0.5)
     """Label smoothing: the target of true pairs is 1 − this; not in the paper."""
     noise: float = 0.5
     """σ of normal noise on both true and estimated segmentations before the discriminator, so that it cannot

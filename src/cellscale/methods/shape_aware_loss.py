@@ -27,6 +27,7 @@ from cellscale.methods.parts.binary_masks import gaps_to_fill, perfect_mask, pro
 from cellscale.methods.parts.cell_sizes import TYPICAL, Cells
 from cellscale.methods.parts.class_balance import Balance, counted, foreground
 from cellscale.methods.parts.decoding import GAP_REACH, above, fragments, large_enough, renumbered
+from cellscale.methods.parts.focal import focal
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms, Update
@@ -70,7 +71,7 @@ class MaskLoss:
         """Equation 2 as a weighted mean: Σ w · CE / Σ w of each mask (n, y, x), (n,)."""
         surprise = nn.functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
         if self.kind == "focal":
-            surprise = (1 - torch.exp(-surprise)) ** self.gamma * surprise
+            surprise = focal(surprise, self.gamma)
         return (weights * surprise).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
 
 
@@ -95,7 +96,7 @@ class BinaryUNet:
     intensity: Intensity = field(default_factory=Intensity)
     channels: int = setting(1, least=1)
     """Number of image channels."""
-    threshold: float = 0.5
+    threshold: float = setting(0.5, most=1.0)
     """A pixel is a cell's if its probability is greater; fitted by `calibrate`."""
     fill_radius: int = 2
     """Gaps of one or two pixels between cells go to the nearest cell at most this far away, px; 0: to none; not in
@@ -200,9 +201,9 @@ class Detection:
     counted."""
     overlap: int = 0
     """Margin of windows around their cores, px; 0: the longest side of a box."""
-    score: float = 0.5
+    score: float = setting(0.5, most=1.0)
     """Candidates with a lower score are dropped; fitted by `calibrate`."""
-    most_overlap: float = 0.5
+    most_overlap: float = setting(0.5, most=1.0)
     """A candidate whose box overlaps one of a higher key more (common over joint area) is dropped."""
     minimum_area: int = 0
     """Smaller objects are dropped, px; fitted by `calibrate`; not in the paper."""
@@ -242,6 +243,13 @@ class MaskRCNN:
     patience: int = 0
     """Stop after this number of validations without a better score; 0: never. (The paper stops early, and divides the
     learning rate by ten every three epochs; half a cosine is ours.)"""
+
+    def __post_init__(self) -> None:
+        if self.detection.backbone == "resnet50" and self.channels not in (1, 3):
+            raise InputError(
+                f"Setting 'channels' is {self.channels} with the backbone 'resnet50'; expected 1 or 3, grey or "
+                "colour. Set channels=1 or channels=3, or backbone=small."
+            )
 
     @property
     def longest(self) -> int:

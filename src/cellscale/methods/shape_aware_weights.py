@@ -23,6 +23,7 @@ from cellscale.kernels.weights import distance_weights, ronneberger, saw_tau, sh
 from cellscale.methods.intensity import Intensity
 from cellscale.methods.parts.class_balance import Balance, counted
 from cellscale.methods.parts.decoding import GAP_REACH, above, contact_pixels, fragments, gaps, large_enough
+from cellscale.methods.parts.focal import focal
 from cellscale.methods.parts.optimizers import Adam, one_update
 from cellscale.methods.parts.tuning import LEVELS, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
@@ -43,9 +44,7 @@ def cross_entropy(networks: Networks, batch: Batch) -> Terms:
 
 def focal_loss(networks: Networks, batch: Batch, gamma: float) -> Terms:
     """Lin et al. (2017): mean of −w(p) (1 − p_y)^γ log p_y."""
-    negative_log = surprise(networks, batch)
-    hardness = (1 - torch.exp(-negative_log)) ** gamma
-    return {"focal": (batch.targets["weight"] * hardness * negative_log).mean()}
+    return {"focal": (batch.targets["weight"] * focal(surprise(networks, batch), gamma)).mean()}
 
 
 def surprise(networks: Networks, batch: Batch) -> Tensor:
@@ -109,7 +108,7 @@ class Focal:
     classes: ClassVar[Literal[2, 3]] = 3
     gamma: float = 2.0
     """Exponent that reduces the weight of correctly classified pixels."""
-    warm_up: float = 0.0
+    warm_up: float = setting(0.0, most=1.0)
     """Share of the steps that first train with weighted cross-entropy."""
 
     def fit_statistics(self, frames: Iterable[Labels], mean_weight: float) -> Self:
@@ -122,8 +121,9 @@ class Focal:
 
     def stages(self, adam: Adam) -> tuple[Stage, ...]:
         """Cross-entropy for the warm-up, if any, then the focal loss."""
-        focal = one_update("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
-        return (one_update("warm-up", cross_entropy, adam, share=self.warm_up), focal) if self.warm_up > 0 else (focal,)
+        second = one_update("focal", partial(focal_loss, gamma=self.gamma), adam, share=1 - self.warm_up)
+        first = one_update("warm-up", cross_entropy, adam, share=self.warm_up)
+        return (first, second) if self.warm_up > 0 else (second,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ class ShapeAware:
     prune: float = setting(2.0, before=0.0)
     """Spurs of a skeleton that stick out of its disc by at most this many px are dropped, and slivers between an
     outline and its hull; 0: none, as printed."""
-    tau_percentile: float = setting(95.0, before=100.0)
+    tau_percentile: float = setting(95.0, before=100.0, most=100.0)
     """τ is this percentile of φ_K on the contours of the training frames; 100: the greatest, as printed."""
     tau: float = setting(0.0, fitted=True)
     """τ, px; 0: fitted by `fit_statistics`, and w_c is 1 until then."""
@@ -217,9 +217,9 @@ class ShapeAware:
 class Thresholds:
     """Algorithm 2: thresholds for touching and cell pixels, and the assignment of touching pixels."""
 
-    gamma1: float = 0.5
+    gamma1: float = setting(0.5, most=1.0)
     """γ1: a pixel is touching if z2 > γ1; fitted by `calibrate`."""
-    gamma2: float = 0.5
+    gamma2: float = setting(0.5, most=1.0)
     """γ2: it is a cell's if z1 > γ2 and it is not touching; fitted by `calibrate`."""
     touching_radius: int = 8
     """Touching pixels farther than this from every cell become background, px; not in the paper."""

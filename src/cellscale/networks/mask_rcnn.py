@@ -32,6 +32,8 @@ MaskLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Scores, truth and weights of masks (n, y, x) to a loss of each, (n,)."""
 LEVELS = 5
 """Feature maps: strides 4, 8, 16, 32 and 64 px."""
+SMALLEST = 3.0
+"""Least size of a typical cell for anchors, px."""
 MASK = 28
 """Side of a predicted mask, cells of its grid."""
 RATIOS = (0.5, 1.0, 2.0)
@@ -105,7 +107,8 @@ class SmallBackbone(nn.Module):
 def anchor_sizes(cell_size: float, sizes: int) -> tuple[tuple[float, ...], ...]:
     """One or two sizes for each level, doubling from level to level, px; typical cells are 4 to 12 strides large."""
     level = min(max(math.floor(math.log2(max(cell_size, 1) / 24)), 0), LEVELS - 1)
-    typical = [cell_size * 2.0 ** (i - level) for i in range(LEVELS)]
+    # torchvision rounds half an anchor's sides to whole px: of less than 1 px it would be empty, and its loss infinite.
+    typical = [max(cell_size, SMALLEST) * 2.0 ** (i - level) for i in range(LEVELS)]
     return tuple((size / math.sqrt(2), size)[2 - sizes :] for size in typical)
 
 

@@ -24,7 +24,13 @@ _NEVER: Any = object()
 
 
 def setting(
-    default: Any, *, before: Any = _NEVER, fitted: bool = False, trained: bool = False, least: float | None = None
+    default: Any,
+    *,
+    before: Any = _NEVER,
+    fitted: bool = False,
+    trained: bool = False,
+    least: float | None = None,
+    most: float | None = None,
 ) -> Any:
     """Make a dataclass field with an immutable default and metadata.
 
@@ -40,8 +46,11 @@ def setting(
         Whether a trained model is of use with this value alone, although its networks have room for others.
     least : float
         For a number: its least value; None: 0, or the default where that is negative.
+    most : float
+        For a number: its greatest value; None: any.
     """
-    metadata = {"fitted": fitted, "trained": trained, "least": least} | ({} if before is _NEVER else {"before": before})
+    metadata = {"fitted": fitted, "trained": trained, "least": least, "most": most}
+    metadata |= {} if before is _NEVER else {"before": before}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -165,8 +174,8 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 """Types in messages, which a reader of TOML and of the command line understands as well as one of Python."""
 
 
-def _check_least(field: dataclasses.Field[Any], value: Any) -> None:
-    """Refuse a number below a setting's least value: most are counts, lengths, weights and shares."""
+def _check_range(field: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a number outside a setting's range: most are counts, lengths, weights and shares, 0 or more."""
     if not isinstance(value, int | float):
         return
     default = field.default if isinstance(field.default, int | float) else 0
@@ -174,6 +183,9 @@ def _check_least(field: dataclasses.Field[Any], value: Any) -> None:
     least = min(0, default) if declared is None else declared
     if value < least:
         raise InputError(f"Setting {field.name!r} is {_shown(value)}; expected at least {least}.")
+    most = field.metadata.get("most")
+    if most is not None and value > most:
+        raise InputError(f"Setting {field.name!r} is {_shown(value)}; expected at most {most}.")
 
 
 def _expected(hint: Any) -> str:
@@ -228,7 +240,7 @@ def _changed(value: T, changes: Mapping[str, Any]) -> T:
     direct = {name: fitting(change, hints[name], name) for name, change in changes.items() if "." not in name}
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         if field.name in direct:
-            _check_least(field, direct[field.name])
+            _check_range(field, direct[field.name])
     groups: dict[str, dict[str, Any]] = {}
     for name, change in changes.items():
         if "." in name:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellscale.kernels.warping import SUPPORT, warped_labels
+from cellscale.settings.fields import setting
 from cellscale.types import Box, Labels
 
 
@@ -26,18 +27,18 @@ class Augmentation:
     """Without `turns`: whether samples are mirrored left to right, or along both axes."""
     rotation: float = 180.0
     """Greatest angle, degrees."""
-    scale: float = 1.25
-    """Greatest enlargement, and reduction."""
+    scale: float = setting(1.25, least=1)
+    """Greatest enlargement, and reduction; 1: none."""
     elastic: float = 4.0
     """Standard deviation of the elastic displacement at its nodes, px."""
-    elastic_spacing: int = 48
+    elastic_spacing: int = setting(48, least=1)
     """Distance between the nodes, px."""
-    warped: float = 0.8
+    warped: float = setting(0.8, most=1.0)
     """Share of the samples that are rotated, scaled and warped; the others are at most flipped and turned."""
-    gamma: float = 1.4
-    """Greatest exponent of the intensities, and its inverse."""
-    contrast: float = 1.4
-    """Greatest factor on the contrast, and its inverse."""
+    gamma: float = setting(1.4, least=1)
+    """Greatest exponent of the intensities, and its inverse; 1: none."""
+    contrast: float = setting(1.4, least=1)
+    """Greatest factor on the contrast, and its inverse; 1: none."""
     brightness: float = 0.15
     """Greatest shift of the intensities."""
     shading: float = 0.15
@@ -62,7 +63,11 @@ def smooth_field(rng: np.random.Generator, size: int, spacing: int) -> NDArray[n
 def coordinates(
     rng: np.random.Generator, center: tuple[float, float], size: int, how: Augmentation, scale: float = 1.0
 ) -> NDArray[np.float32]:
-    """Frame coordinates of each pixel of a view around `center`, `scale` px of the frame each: (2, size, size)."""
+    """Frame coordinates of each pixel of a view around `center`, `scale` px of the frame each: (2, size, size).
+
+    A view that is at most flipped and turned is moved by less than a pixel onto the pixels of the frame: a value
+    between them is a mean, so that such samples would be blurred, as no image is at inference.
+    """
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     points = np.stack(np.broadcast_arrays(axis[:, None], axis[None, :]))
     angle, zoom = 0.0, 1 / scale
@@ -79,7 +84,10 @@ def coordinates(
     elif how.flips != "none":
         sides = (2,) if how.flips == "horizontal" else (2, 1)
         turned = np.flip(turned, tuple(side for side in sides if rng.random() < 0.5))
-    found: NDArray[np.float32] = turned + np.array(center, np.float32)[:, None, None]
+    place = np.array(center)
+    if not warped and scale == 1:
+        place = np.round(place - (size - 1) / 2) + (size - 1) / 2
+    found: NDArray[np.float32] = turned + place.astype(np.float32)[:, None, None]
     return found
 
 
@@ -129,8 +137,12 @@ def _mirrored(axis: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def view_of_labels(labels: Labels, view: View) -> Labels:
-    """Labels at the points, with smooth outlines (`warped_labels`); `labels` are those of the view's box."""
-    return warped_labels(labels, view.places)
+    """Labels at the points, with smooth outlines (`warped_labels`); `labels` are those of the view's box.
+
+    Points that are all pixels have the labels of these pixels.
+    """
+    y, x = whole = view.places.astype(np.int64)
+    return labels[y, x] if np.array_equal(whole, view.places) else warped_labels(labels, view.places)
 
 
 def view_of_image(image: NDArray[np.float32], view: View, inner: slice) -> NDArray[np.float32]:

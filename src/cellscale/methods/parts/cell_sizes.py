@@ -8,8 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from cellscale.kernels.arguments import label_image
+from cellscale.kernels.concavities import consecutive_labels
+from cellscale.kernels.overlaps import label_areas
 from cellscale.settings.fields import setting
-from cellscale.types import Labels
+from cellscale.types import Box, Labels
+
+
+def boxes_of_cells(labels: Labels) -> dict[int, Box]:
+    """Return the bounding box of each cell by its label, whatever the labels are: they need be neither small nor dense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> boxes_of_cells(np.array([[0, 7, 7], [0, 0, 7]], np.uint32))
+    {7: Box(y0=0, x0=1, y1=2, x1=3)}
+    """
+    # SciPy's list has an entry for each number up to the greatest, and its integers are signed.
+    numbers, _ = label_areas(labels)
+    dense, _ = consecutive_labels(label_image(labels))
+    found = ndimage.find_objects(dense.astype(np.int32))
+    return {
+        number: Box(y.start, x.start, y.stop, x.stop) for number, (y, x) in zip(numbers.tolist(), found, strict=True)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +58,8 @@ class Cells:
         """Measure the boxes of the cells of frames; without any cell, all is 0."""
         sides, density = [np.zeros((0, 2), np.int64)], 0.0
         for frame in frames:
-            numbers, places = np.unique(frame, return_inverse=True)
-            each = ndimage.find_objects(places.reshape(frame.shape) + 1)
-            found = [box for number, box in zip(numbers, each, strict=True) if number > 0 and box is not None]
-            sides.append(np.array([[axis.stop - axis.start for axis in box] for box in found], np.int64).reshape(-1, 2))
+            found = boxes_of_cells(frame).values()
+            sides.append(np.array([box.shape for box in found], np.int64).reshape(-1, 2))
             density = max(density, 1e6 * len(found) / frame.size)
         every = np.concatenate(sides)
         if not len(every):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cellscale.methods.protocol import Batch, Networks, Stage, Terms, Update
+from cellscale.settings.fields import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class RMSProp:
 
     learning_rate: float = 1e-3
     """At the start of a stage."""
-    memory: float = 0.9
+    memory: float = setting(0.9, most=1.0)
     """Share of the mean squared gradient that a step keeps."""
     decay: Literal["cosine", "none"] = "none"
     """Decay of the rate over a stage: to 0 along half a cosine, or not at all."""

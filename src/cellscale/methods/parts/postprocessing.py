@@ -44,10 +44,10 @@ class Postprocessing:
     """Cap of the distance from a cell's boundary inside the cell, px; at most 31."""
     prominence: float = 1.0
     """Distance by which a centre must be farther from the boundary than its pass to a deeper centre, px."""
-    minimum_confidence: float = setting(0.0, before=0.0)
+    minimum_confidence: float = setting(0.0, before=0.0, most=1.0)
     """Objects whose pixels have a smaller mean probability are dropped: debris and splinters; 0: none; fitted by
     `calibrate` where it is not 0; not in the papers."""
-    minimum_peak: float = setting(0.0, before=0.0)
+    minimum_peak: float = setting(0.0, before=0.0, most=1.0)
     """Objects whose most probable pixel has a smaller probability are dropped: a small cell, which is mostly uncertain
     border, is kept for its centre; 0: none; fitted by `calibrate` where it is not 0; not in the papers."""
 
