@@ -26,6 +26,7 @@ from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.writer import ImageWriter, create_image
+from cellscale.storage.pixel_types import pixel_type
 from cellscale.storage.urls import address, is_local, local_path
 from cellscale.types import Box, Image
 from cellscale.units import unit_s, unit_um
@@ -286,8 +287,7 @@ def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
     """
     store, node = resolve(Store(url=address(url), storage_options=dict(storage_options or {})))
     found = read_multiscale(store, node)
-    if found.dtype.kind not in "uifb":
-        raise InputError(f"{store.url} has pixels of type {found.dtype}; expected integers, floats or booleans.")
+    pixel_type(found.dtype, store.url)
     if 0 in found.levels[0].shape:
         raise InputError(f"{store.url} has no pixels: its shape is {found.levels[0].shape}.")
     return NgffImage(**common(found), channels=channel_names(node.ome, found.size("c")))
