@@ -32,7 +32,7 @@ from cellscale.api.plate_results import (
     plate_overview,
 )
 from cellscale.cli.main import cli
-from cellscale.errors import InputError, MissingError, RunError
+from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import write_plate
 from cellscale.ngff.writer import create_image
@@ -393,7 +393,23 @@ def test_wells_without_the_layer_are_named_with_the_way_out(tmp_path: Path) -> N
     assert export_plate_table(url, tmp_path / "o.csv", layer="truth", wells="A/1") == 3
     assert export_plate_ngio(url, layer="truth", wells="A/1") == 3
     with pytest.raises(MissingError, match=told):
-        export_plate_ngio(url, layer="truth")
+        export_plate_ngio(url, layer="truth", overwrite=True)
+
+
+def test_no_feature_table_is_written_where_one_image_refuses_its_own(tmp_path: Path) -> None:
+    url = tmp_path / "plate.zarr"
+    for well, frames in zip(WELLS, (1, 1, 2), strict=True):
+        cellscale.synthesize(f"{url}/{well}/0", shape=(frames, SIDE, SIDE), cells=3)
+    write_plate(url, dict.fromkeys(WELLS, ("0",)))
+    measure_plate(url, layer="truth")
+    with pytest.raises(InputError, match=r"Cannot use 1 of 3 images .* B/1/0: Labels of .* occur in several frames"):
+        export_plate_ngio(url, layer="truth", overwrite=True)
+    assert not list(url.rglob("tables"))
+    assert export_plate_ngio(url, layer="truth", wells="A/2") == 3
+    with pytest.raises(ExistsError, match=r"Cannot use 1 of 2 images .* A/2/0: .* exists already\. Replace it with"):
+        export_plate_ngio(url, layer="truth", wells="A/*")
+    assert [path.parent.parent.name for path in url.rglob("tables")] == ["2"]
+    assert export_plate_ngio(url, layer="truth", wells="A/*", overwrite=True) == 6
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from cellscale.errors import InputError, MissingError, StoreError
-from cellscale.ngff.frame_ranges import annotated, ranges
+from cellscale.ngff.frame_ranges import annotated_among
 from cellscale.ngff.image import open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
 from cellscale.ngff.layer_tables import count_rows, new_table, part_name, switch_table, table_files, table_parts
@@ -73,14 +73,7 @@ def plan_table(layer: LabelLayer, frames: Frames, *, overwrite: bool) -> tuple[s
     """
     made = new_table(layer, overwrite=overwrite)
     _check_replaceable(layer)
-    asked = chosen_frames(frames, layer.size("t"), layer.url)
-    chosen = annotated(layer, asked)
-    if not chosen:
-        raise MissingError(
-            f"None of the frames {asked.start}:{asked.stop} of {layer.url} has labels; those that have are "
-            f"{ranges(annotated(layer, range(layer.size('t'))))}. Choose frames among these."
-        )
-    return made, chosen
+    return made, annotated_among(layer, chosen_frames(frames, layer.size("t"), layer.url))
 
 
 def count_objects(layer: LabelLayer) -> int:

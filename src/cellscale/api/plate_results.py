@@ -13,6 +13,7 @@ from cellscale.api.evaluation import count_layers
 from cellscale.api.objects import count_objects, measure, parts, plan_table
 from cellscale.api.table_files import export_ngio, table_writer
 from cellscale.errors import ExistsError, InputError, MissingError
+from cellscale.ngff.feature_tables import check_feature_table
 from cellscale.ngff.image import open_image
 from cellscale.ngff.label_pair import open_pair
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -244,8 +245,8 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
     Raises
     ------
     CellscaleError
-        For a plate or wells that do not exist, images without a table; and as `export_ngio` does, for the first image
-        that fails. Tables of the images before it stay.
+        For a plate or wells that do not exist; and as `export_ngio` does, for any of the images, before the first table
+        is written.
 
     Examples
     --------
@@ -256,7 +257,13 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
     plate, storage = url_of(plate, "plate"), options.get("storage_options")
     images = plate_images(plate, wells=wells, storage_options=storage)
     layer = options.get("layer", "cells")
-    _of_each(plate, images, lambda url: count_objects(open_labels(url, layer, storage_options=storage)))
+
+    def check(url: str) -> None:
+        found = open_labels(url, layer, storage_options=storage)
+        count_objects(found)
+        check_feature_table(found, options.get("name") or layer, overwrite=options.get("overwrite", False))
+
+    _of_each(plate, images, check)
     return sum(export_ngio(url, **options) for url in images.values())
 
 
