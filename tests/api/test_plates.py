@@ -386,14 +386,36 @@ def test_wells_without_the_layer_are_named_with_the_way_out(tmp_path: Path) -> N
     for command, given in commands.items():
         done = runner.invoke(cli, [command, str(url), "--layer", "truth", "--wells", "A/1", *given])
         assert done.exit_code == 0, done.output
-    with pytest.raises(
-        cellscale.CellscaleError, match=r"Cannot use 1 of 1 images .*A/1/0.*has an object table already"
-    ):
-        measure_plate(url, layer="truth", wells="A/1")
+    cellscale.segment(url / "A/1/0", model=blobs_model(), backend="serial", settings=SETTINGS)
+    with pytest.raises(ExistsError, match=r"Cannot use 1 of 1 images .*A/1/0.*has an object table already"):
+        measure_plate(url, layer="cells", wells="A/1")
     assert export_plate_table(url, tmp_path / "o.csv", layer="truth", wells="A/1") == 3
     assert export_plate_ngio(url, layer="truth", wells="A/1") == 3
     with pytest.raises(MissingError, match=told):
         export_plate_ngio(url, layer="truth", overwrite=True)
+
+
+def test_a_measurement_of_a_plate_continues_where_it_was_stopped(tmp_path: Path) -> None:
+    url = tmp_path / "plate.zarr"
+    for well in WELLS:
+        cellscale.synthesize(f"{url}/{well}/0", shape=(2, SIDE, SIDE), cells=3)
+    write_plate(url, dict.fromkeys(WELLS, ("0",)))
+    assert cellscale.measure(f"{url}/A/1/0", layer="truth") == 6
+    made = {path: path.stat().st_mtime_ns for path in url.rglob("*.parquet") if path.is_file()}
+    assert made
+    assert measure_plate(url, layer="truth") == 18
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert measure_plate(url, layer="truth") == 18
+    with pytest.raises(ExistsError, match=r"Cannot use 3 of 3 images .* has an object table already"):
+        measure_plate(url, layer="truth", frames=(0, 1))
+    document = url / "A/2/0/zarr.json"
+    described = json.loads(document.read_text())
+    described["attributes"]["ome"]["omero"] = {"channels": [{"label": "GFP"}]}
+    document.write_text(json.dumps(described))
+    with pytest.raises(ExistsError, match=r"Cannot use 1 of 3 images .* A/2/0: .* has an object table already"):
+        measure_plate(url, layer="truth")
+    assert measure_plate(url, layer="truth", overwrite=True) == 18
+    assert measure_plate(url, layer="truth") == 18
 
 
 def test_no_feature_table_is_written_where_one_image_refuses_its_own(tmp_path: Path) -> None:
