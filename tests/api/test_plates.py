@@ -299,6 +299,16 @@ def test_a_field_that_fails_is_named(tmp_path: Path) -> None:
         run(url, wells="B/1")
 
 
+@pytest.mark.parametrize("well", [{"images": []}, {}])
+def test_a_well_that_lists_no_images_is_named(tmp_path: Path, well: dict[str, Any]) -> None:
+    url = tmp_path / "p.zarr"
+    made_plate(str(url))
+    zarr.open_group(url / "A/2", mode="a").attrs["ome"] = {"version": "0.5", "well": well}
+    result = cellscale.segment_plate(url, model=blobs_model(), backend="serial", settings=SETTINGS)
+    assert list(result.images) == ["A/1/0", "A/1/1", "B/1/0", "B/1/1"]
+    assert re.fullmatch(r".*A/2 is a well of a plate that lists no images\. .*", result.failed["A/2"])
+
+
 def test_other_settings_are_refused_image_by_image(tmp_path: Path) -> None:
     url = str(tmp_path / "plate.zarr")
     made_plate(url)

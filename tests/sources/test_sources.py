@@ -269,7 +269,7 @@ def test_names_that_other_programs_would_expand(tmp_path: Path, monkeypatch: pyt
     cellscale.import_images(name, "made.zarr")
     attributes = json.loads(Path("made.zarr/zarr.json").read_text())["attributes"]
     assert attributes["cellscale"]["origin"]["name"] == Path(name).name
-    with pytest.raises(InputError, match=r"chooses an array of an npz file; .* is none\. Omit '::images'"):
+    with pytest.raises(InputError, match=r"chooses an array of an npz file, and .* is not one\. Omit '::images'"):
         open_source(f"{name}::images")
 
 

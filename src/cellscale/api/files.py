@@ -118,6 +118,6 @@ def _is_new(options: SegmentationOptions, origin: dict[str, str], path: str) -> 
     what = f"imported from {path}"
     reason = f"{what}, which has changed since then, or in part" if same else f"not {what}"
     raise ExistsError(
-        f"{options.output} exists and was {reason}. Choose another output, or segment the image that is there by its "
-        "own URL."
+        f"{options.output} exists and was {reason}. Choose another output, or segment the existing image by its own "
+        "URL."
     )

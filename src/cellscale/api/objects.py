@@ -81,7 +81,7 @@ def plan_table(layer: LabelLayer, frames: Frames, *, overwrite: bool) -> tuple[s
     MissingError
         If none of the frames has labels.
     InputError
-        If the table that is there has columns which a new one would not have.
+        If the existing table has columns that a new one would not have.
     """
     made = new_table(layer, overwrite=overwrite)
     _check_replaceable(layer)

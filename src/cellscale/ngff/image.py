@@ -148,7 +148,7 @@ def unfinished_image(writer: ImageWriter) -> NgffImage:
 
 
 def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
-    """Paths of the images of a plate's wells, from at most `limit` wells; of a missing well, its own path."""
+    """Paths of the images of a plate's wells, from at most `limit` wells; of a well without images, its own path."""
     wells = [
         child_path(well["path"], store.url)
         for well in items_of(entries_of(node.ome["plate"]).get("wells"))
@@ -157,7 +157,8 @@ def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
     found = []
     for well in wells[:limit]:
         inner = read_node(store.child(well))
-        found += [f"{well}/{path}" for path in _children(store.child(well), inner)] if inner else [well]
+        images = _children(store.child(well), inner) if inner else []
+        found += [f"{well}/{path}" for path in images] or [well]
     return found
 
 
@@ -227,7 +228,9 @@ def resolve(store: Store) -> tuple[Store, Node]:
     children = _children(store, node, limit=4)
     if len(children) == 1:
         return resolve(store.child(children[0]))
-    named = ", ".join(joined(store.url, path) for path in children[:8]) or "none found"
+    if not children:
+        raise MissingError(f"{store.url} is {kind} that lists no images. Give an image, or add its images to its list.")
+    named = ", ".join(joined(store.url, path) for path in children[:8])
     raise InputError(f"{store.url} is {kind}, not one image. Give one of its images: {named}.")
 
 
@@ -279,7 +282,7 @@ def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
     Raises
     ------
     MissingError
-        If nothing is there, or an array is missing.
+        If nothing exists at the URL, or an array is missing.
     InputError
         If it is not an OME-Zarr image of a supported version, with numbers as pixels.
     StoreError

@@ -201,7 +201,7 @@ def _run(steps: Steps[Run], networks: Networks, target: Target, model: dict[str,
     linked = _linked(steps, earlier) if volumes else None
     report.reached = dict(sum(reached, Counter[str]()))
     if run.method.whole == "tiled":
-        log.warning("labels of %s depend on the tiles with its settings; the layer's metadata say so", run.method.name)
+        log.warning("with its settings, labels of %s depend on the tiles; the layer's metadata say so", run.method.name)
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     # Before the place is claimed: an overtaken driver must not take it from the owner.

@@ -164,7 +164,9 @@ def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[So
     if not place.exists():
         raise MissingError(f"{place} does not exist. Give a TIFF file, a folder of images, an npz or an npy file.")
     if key and place.suffix.lower() != ".npz":
-        raise InputError(f"{path}: a key after '::' chooses an array of an npz file; {place} is none. Omit '::{key}'.")
+        raise InputError(
+            f"{path}: a key after '::' chooses an array of an npz file, and {place} is not one. Omit '::{key}'."
+        )
     if place.is_dir():
         files = image_files(place, labels)
         if not each:

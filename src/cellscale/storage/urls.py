@@ -42,7 +42,7 @@ def urls_of(locations: Iterable[Location], what: str) -> list[str]:
     Raises
     ------
     InputError
-        For a single location, whose letters would be taken for locations, and for anything that is no location.
+        For a single location, whose letters would be taken for locations, and for anything that is not a location.
     """
     if isinstance(locations, str | os.PathLike):
         raise InputError(f"The {what} are one location, {url_of(locations)}; expected a list: [{url_of(locations)!r}].")

@@ -168,7 +168,7 @@ def view_in_napari(
     correct : str, optional
         Name of a layer to correct, of the size of the image.
     save_as : str, optional
-        Layer that gets the corrected frames; one that is there is continued. None: `correct` with `-corrected`.
+        Layer that gets the corrected frames; an existing one is continued. None: `correct` with `-corrected`.
     painted : str or path, optional
         File in which an earlier call that could not save has kept what was painted.
 

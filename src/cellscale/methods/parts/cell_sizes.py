@@ -16,7 +16,7 @@ from cellscale.types import Labels
 class Cells:
     """Sizes of cells in the training frames: anchors, limits and windows follow from it.
 
-    0: fitted by `fit_statistics`; until then, and where there is no cell, as TYPICAL says.
+    0: fitted by `fit_statistics`; until then, and without any cell, TYPICAL.
     """
 
     size: float = setting(0.0, fitted=True)
