@@ -301,6 +301,18 @@ def test_a_file_that_is_named_like_a_picture_is_not_read_by_halves(tmp_path: Pat
         open_source(str(tmp_path / "a.png"))
 
 
+def test_a_range_in_which_no_frame_exists_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "raw.tif", noise(3, 7, 9), photometric="minisblack")
+    (tmp_path / "raw.frames.txt").write_text("4\n5\n8\n")
+    told = r"None of the chosen frames of .*raw\.tif exists; those that exist are 4–5, 8\. Choose frames among these"
+    for chosen in ((0, 3), (6, 8)):
+        with pytest.raises(MissingError, match=told):
+            cellscale.import_images(tmp_path / "raw.tif", tmp_path / "made.zarr", frames=chosen)
+    assert not (tmp_path / "made.zarr").exists()
+    made = cellscale.import_images(tmp_path / "raw.tif", tmp_path / "made.zarr", frames=(3, 6))
+    assert made.size("t") == 3
+
+
 def test_real_stacks(data: Path) -> None:
     truth = open_source(str(data / "Fluo-N2DL-HeLa" / "01_gt_seg.tif"), labels=True)
     pages = tifffile.imread(data / "Fluo-N2DL-HeLa" / "01_gt_seg.tif", key=[0, 27])

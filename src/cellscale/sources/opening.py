@@ -16,7 +16,7 @@ from cellscale.sources.folders import CTC, TIFFS, check_one_kind, holds_images, 
 from cellscale.sources.frames import Source, cropped, rising, stack
 from cellscale.sources.microscope_files import is_microscope_file, microscope_images
 from cellscale.sources.pictures import PICTURES, picture_images
-from cellscale.sources.stored import Stored, file_and_key, from_array, read_npy, read_npz
+from cellscale.sources.stored import Stored, file_and_key, from_array, listed, read_npy, read_npz
 from cellscale.sources.tiffs import tiff_images
 from cellscale.storage.pixel_types import pixel_type
 
@@ -240,7 +240,7 @@ def open_sources(
     Raises
     ------
     MissingError
-        If file, key, frames or series do not exist.
+        If file, key, frames or series do not exist, or none of the frames has an image.
     SeveralImagesError
         If there are several images and `series` is None.
     InputError
@@ -259,7 +259,14 @@ def open_sources(
             raise MissingError(f"Series {series} of {path} does not exist; it has {len(found)}, numbered from 0.")
         found = [found[series]]
     first = (frames[0] or 0) if frames else 0
-    return tuple(_checked(cropped(source, frames, labels), first) for source in found)
+    chosen = [cropped(source, frames, labels) for source in found]
+    for whole, source in zip(found, chosen, strict=True):
+        if not source.frames and not labels:
+            raise MissingError(
+                f"None of the chosen frames of {source.path} exists; those that exist are "
+                f"{listed(whole.frames) or 'none'}. Choose frames among these."
+            )
+    return tuple(_checked(source, first) for source in chosen)
 
 
 def open_source(
