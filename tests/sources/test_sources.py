@@ -301,6 +301,16 @@ def test_a_file_that_is_named_like_a_picture_is_not_read_by_halves(tmp_path: Pat
         open_source(str(tmp_path / "a.png"))
 
 
+def test_urls_of_this_machine_are_read_and_others_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=noise(3, 7, 9))
+    assert open_source(f"file://{tmp_path}/a.npz::images").shape == (3, 1, 1, 7, 9)
+    for url in ("s3://bucket/a.tif", "https://example.org/a.tif"):
+        with pytest.raises(InputError, match=rf"{url} is not on this machine"):
+            open_source(url)
+    with pytest.raises(InputError, match="The source is empty; expected a URL or a path"):
+        cellscale.import_images("", tmp_path / "made.zarr")
+
+
 def test_a_range_in_which_no_frame_exists_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "raw.tif", noise(3, 7, 9), photometric="minisblack")
     (tmp_path / "raw.frames.txt").write_text("4\n5\n8\n")

@@ -19,6 +19,7 @@ from cellscale.sources.pictures import PICTURES, picture_images
 from cellscale.sources.stored import Stored, file_and_key, from_array, listed, read_npy, read_npz
 from cellscale.sources.tiffs import tiff_images
 from cellscale.storage.pixel_types import pixel_type
+from cellscale.storage.urls import is_local
 
 _FRAMES = ".frames.txt"
 _ARRAYS = (".npz", ".npy")
@@ -160,6 +161,8 @@ def is_source(path: str) -> bool:
 
 
 def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[Source]:
+    if not is_local(path):
+        raise InputError(f"{path} is not on this machine; images to import are. Download it first.")
     place, key = file_and_key(path)
     if not place.exists():
         raise MissingError(f"{place} does not exist. Give a TIFF file, a folder of images, an npz or an npy file.")
@@ -261,7 +264,7 @@ def open_sources(
     first = (frames[0] or 0) if frames else 0
     chosen = [cropped(source, frames, labels) for source in found]
     for whole, source in zip(found, chosen, strict=True):
-        if not source.frames and not labels:
+        if not source.frames and not labels and 0 not in source.shape:
             raise MissingError(
                 f"None of the chosen frames of {source.path} exists; those that exist are "
                 f"{listed(whole.frames) or 'none'}. Choose frames among these."

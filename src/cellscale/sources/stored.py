@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError, StoreError, unknown
 from cellscale.storage.errors import failures
+from cellscale.storage.urls import is_local
 from cellscale.types import Calibration
 
 AXES = "tczyx"
@@ -116,11 +117,12 @@ def _array_axes(array: Any, axes: Sequence[str], path: str) -> str:
 
 def file_and_key(path: str) -> tuple[Path, str]:
     """The file or folder that a path names, and what follows `::`, if anything: the key of an array in an npz file."""
+    local = path.split("://", 1)[-1] if is_local(path) else path
     # Other than Path.expanduser, this one keeps a file ~name as it is where there is no such user.
-    whole = Path(os.path.expanduser(path))
-    if "::" not in path or whole.exists():
+    whole = Path(os.path.expanduser(local))
+    if "::" not in local or whole.exists():
         return whole, ""
-    name, _, key = path.rpartition("::")
+    name, _, key = local.rpartition("::")
     return Path(os.path.expanduser(name)), key
 
 

@@ -26,8 +26,10 @@ def url_of(location: Location, what: str = "location") -> str:
     Raises
     ------
     InputError
-        For anything else, such as an array.
+        For anything else, such as an array, and for an empty text, which would be the current folder.
     """
+    if location == "":
+        raise InputError(f"The {what} is empty; expected a URL or a path.")
     if isinstance(location, str):
         return location
     if not isinstance(location, os.PathLike):
