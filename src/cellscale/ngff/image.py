@@ -229,7 +229,7 @@ def resolve(store: Store) -> tuple[Store, Node]:
     if len(children) == 1:
         return resolve(store.child(children[0]))
     if not children:
-        raise MissingError(f"{store.url} is {kind} that lists no images. Give an image, or add its images to its list.")
+        raise InputError(f"{store.url} is {kind} that lists no images. Give an image, or add its images to its list.")
     named = ", ".join(joined(store.url, path) for path in children[:8])
     raise InputError(f"{store.url} is {kind}, not one image. Give one of its images: {named}.")
 

@@ -28,9 +28,9 @@ def url_of(location: Location, what: str = "location") -> str:
     InputError
         For anything else, such as an array, and for an empty text, which would be the current folder.
     """
-    if location == "":
-        raise InputError(f"The {what} is empty; expected a URL or a path.")
     if isinstance(location, str):
+        if not location:
+            raise InputError(f"The {what} is empty; expected a URL or a path.")
         return location
     if not isinstance(location, os.PathLike):
         hint = " Use Model.segment for arrays, or cellscale.save_image." if hasattr(location, "shape") else ""
