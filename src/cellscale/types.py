@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ Labels: TypeAlias = NDArray[np.uint32]
 """Instance labels, (y, x): 0 is background, every other number one cell."""
 Mask: TypeAlias = NDArray[np.bool_]
 """A set of pixels, (y, x)."""
+Whole: TypeAlias = Literal["exact", "windowed", "tiled"]
+"""Labels depend on the whole frame alone (exact), on the windows too (windowed), or on the tiles as well (tiled)."""
 Table: TypeAlias = Mapping[str, NDArray[np.int64]]
 """Columns of equal length by name."""
 StoredMaps: TypeAlias = Mapping[str, NDArray[np.uint8]]

@@ -32,7 +32,7 @@ from cellscale.api.plate_results import (
     plate_overview,
 )
 from cellscale.cli.main import cli
-from cellscale.errors import InputError, MissingError, RunError
+from cellscale.errors import ExistsError, InputError, MissingError, RunError
 from cellscale.ngff.labels import open_labels
 from cellscale.ngff.plates import write_plate
 from cellscale.ngff.writer import create_image
@@ -299,6 +299,16 @@ def test_a_field_that_fails_is_named(tmp_path: Path) -> None:
         run(url, wells="B/1")
 
 
+@pytest.mark.parametrize("well", [{"images": []}, {}])
+def test_a_well_that_lists_no_images_is_named(tmp_path: Path, well: dict[str, Any]) -> None:
+    url = tmp_path / "p.zarr"
+    made_plate(str(url))
+    zarr.open_group(url / "A/2", mode="a").attrs["ome"] = {"version": "0.5", "well": well}
+    result = cellscale.segment_plate(url, model=blobs_model(), backend="serial", settings=SETTINGS)
+    assert list(result.images) == ["A/1/0", "A/1/1", "B/1/0", "B/1/1"]
+    assert re.fullmatch(r".*A/2 is a well of a plate that lists no images\. .*", result.failed["A/2"])
+
+
 def test_other_settings_are_refused_image_by_image(tmp_path: Path) -> None:
     url = str(tmp_path / "plate.zarr")
     made_plate(url)
@@ -386,14 +396,52 @@ def test_wells_without_the_layer_are_named_with_the_way_out(tmp_path: Path) -> N
     for command, given in commands.items():
         done = runner.invoke(cli, [command, str(url), "--layer", "truth", "--wells", "A/1", *given])
         assert done.exit_code == 0, done.output
-    with pytest.raises(
-        cellscale.CellscaleError, match=r"Cannot use 1 of 1 images .*A/1/0.*has an object table already"
-    ):
-        measure_plate(url, layer="truth", wells="A/1")
+    cellscale.segment(url / "A/1/0", model=blobs_model(), backend="serial", settings=SETTINGS)
+    with pytest.raises(ExistsError, match=r"Cannot use 1 of 1 images .*A/1/0.*has an object table already"):
+        measure_plate(url, layer="cells", wells="A/1")
     assert export_plate_table(url, tmp_path / "o.csv", layer="truth", wells="A/1") == 3
     assert export_plate_ngio(url, layer="truth", wells="A/1") == 3
     with pytest.raises(MissingError, match=told):
-        export_plate_ngio(url, layer="truth")
+        export_plate_ngio(url, layer="truth", overwrite=True)
+
+
+def test_a_measurement_of_a_plate_continues_where_it_was_stopped(tmp_path: Path) -> None:
+    url = tmp_path / "plate.zarr"
+    for well in WELLS:
+        cellscale.synthesize(f"{url}/{well}/0", shape=(2, SIDE, SIDE), cells=3)
+    write_plate(url, dict.fromkeys(WELLS, ("0",)))
+    assert cellscale.measure(f"{url}/A/1/0", layer="truth") == 6
+    made = {path: path.stat().st_mtime_ns for path in url.rglob("*.parquet") if path.is_file()}
+    assert made
+    assert measure_plate(url, layer="truth") == 18
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert measure_plate(url, layer="truth") == 18
+    with pytest.raises(ExistsError, match=r"Cannot use 3 of 3 images .* has an object table already"):
+        measure_plate(url, layer="truth", frames=(0, 1))
+    document = url / "A/2/0/zarr.json"
+    described = json.loads(document.read_text())
+    described["attributes"]["ome"]["omero"] = {"channels": [{"label": "GFP"}]}
+    document.write_text(json.dumps(described))
+    with pytest.raises(ExistsError, match=r"Cannot use 1 of 3 images .* A/2/0: .* has an object table already"):
+        measure_plate(url, layer="truth")
+    assert measure_plate(url, layer="truth", overwrite=True) == 18
+    assert measure_plate(url, layer="truth") == 18
+
+
+def test_no_feature_table_is_written_where_one_image_refuses_its_own(tmp_path: Path) -> None:
+    url = tmp_path / "plate.zarr"
+    for well, frames in zip(WELLS, (1, 1, 2), strict=True):
+        cellscale.synthesize(f"{url}/{well}/0", shape=(frames, SIDE, SIDE), cells=3)
+    write_plate(url, dict.fromkeys(WELLS, ("0",)))
+    measure_plate(url, layer="truth")
+    with pytest.raises(InputError, match=r"Cannot use 1 of 3 images .* B/1/0: Labels of .* occur in several frames"):
+        export_plate_ngio(url, layer="truth", overwrite=True)
+    assert not list(url.rglob("tables"))
+    assert export_plate_ngio(url, layer="truth", wells="A/2") == 3
+    with pytest.raises(ExistsError, match=r"Cannot use 1 of 2 images .* A/2/0: .* exists already\. Replace it with"):
+        export_plate_ngio(url, layer="truth", wells="A/*")
+    assert [path.parent.parent.name for path in url.rglob("tables")] == ["2"]
+    assert export_plate_ngio(url, layer="truth", wells="A/*", overwrite=True) == 6
 
 
 @pytest.mark.parametrize(

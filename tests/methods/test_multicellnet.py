@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+import cellscale
 from cellscale.errors import RunError
 from cellscale.kernels.contours.evolve import Motion
 from cellscale.methods import load_method
 from cellscale.methods.multicellnet import EpochWeight, dice, edges, min_max_weight
+from cellscale.models.model import Model
+from cellscale.networks.unet import UNetShape
+from cellscale.ngff.labels import open_labels
 from cellscale.testing.cases import CASES, disc, painted
 from cellscale.testing.conformance import jaccard_indices
 from cellscale.tiling.in_memory import tiled_frame, whole_frame
@@ -228,3 +234,20 @@ def test_every_pixel_of_a_contour_is_joined_to_the_first_pixel_of_its_seed() -> 
     fragments = method.decode(maps, Box(10, 10, 60, 60))
     assert [labels[y + 10, x + 10] for y, x in fragments.anchors] == [1, 2]
     assert not fragments.flags["cut"].any()
+
+
+@pytest.mark.parametrize(("coupling", "whole"), [("basins", "exact"), ("icy", "tiled")])
+def test_a_layer_says_whether_its_labels_depend_on_tiles(tmp_path: Path, coupling: Any, whole: str) -> None:
+    method = small(unet=UNetShape(width=2, depth=1))
+    method = replace(method, balloon=replace(method.balloon, coupling=coupling))
+    assert method.whole == whole
+    assert replace(method, decoding="region").whole == "exact"
+    torch.manual_seed(0)
+    model = Model(method=method, networks={name: net.eval() for name, net in method.networks().items()})
+    image = cellscale.save_image(np.random.default_rng(0).random((40, 50), np.float32), tmp_path / "i.zarr")
+    cellscale.segment(image.url, model=model, tile_size=24, backend="serial")
+    layer = open_labels(image.url, "cells")
+    assert layer.metadata.get("whole", "exact") == whole
+    report = Path(layer.url) / "report"
+    assert json.loads((report / "report.json").read_text())["whole"] == whole
+    assert ("no, they depend on the tiles" in (report / "report.html").read_text()) == (whole == "tiled")

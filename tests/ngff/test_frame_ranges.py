@@ -25,5 +25,10 @@ def test_a_frame_that_was_not_segmented_is_named_with_those_that_were(tmp_path: 
     with pytest.raises(MissingError, match="Frame 3 was not segmented in layer 'cells', which has 0:3, 4:5"):
         cellscale.evaluate(image.url)
     assert cellscale.evaluate(image.url, frames=(0, 3)).seg == 1
-    with pytest.raises(MissingError, match=r"No frame of 5:6 .* 'cells', which has 0:3, 4:5"):
+    told = r"None of the frames 5:6 of .*cells has labels; those that have are 0:3, 4:5\. Choose frames among these"
+    with pytest.raises(MissingError, match=told):
         training_data(image, "cells", 1, (5, None))
+    with pytest.raises(MissingError, match=told):
+        cellscale.evaluate(image.url, layer="truth", ground_truth="cells", frames=(5, None))
+    with pytest.raises(MissingError, match=told):
+        cellscale.measure(image.url, layer="cells", frames=(5, None))

@@ -185,3 +185,17 @@ def test_masks_of_a_collection_find_their_images(tmp_path: Path) -> None:
     assert [mask and int(mask.plane(0)[0, 0]) for mask in found] == [None, 1, 2]
     with pytest.raises(InputError, match=r"Mask 'w_2' of .* has no image of this name"):
         matched(images[:2], masks, range(2))
+
+
+def test_pictures_next_to_tiffs_are_named_if_they_are_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write(tmp_path / "f", "f1.tif", 1)
+    imagecodecs.imwrite(tmp_path / "f" / "f2.png", np.zeros((32, 40), "u2"))
+    imagecodecs.imwrite(tmp_path / "f" / "f1_mask.png", np.zeros((32, 40), "u2"))
+    assert open_source(str(tmp_path / "f")).frames == (0,)
+    assert "f holds TIFFs, so that 1 of its PNG and JPEG files, such as f2.png, are not read" in caplog.text
+    caplog.clear()
+    (tmp_path / "f" / "f2.png").unlink()
+    assert open_source(str(tmp_path / "f"), labels=True).frames == (0,)
+    assert not caplog.records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+import cellscale
 from cellscale.errors import CellscaleError, InputError, MissingError, StoreError
 from cellscale.sources import Source, open_source
 
@@ -246,6 +248,79 @@ def test_frames_of_a_folder_are_equally_large(tmp_path: Path) -> None:
         open_source(str(tmp_path / "f"))
     tifffile.imwrite(tmp_path / "f" / "b.tif", noise(2, 7, 9), photometric="minisblack")
     assert open_source(str(tmp_path / "f"), axes="zyx").shape == (2, 1, 2, 7, 9)
+
+
+def test_masks_in_the_npz_of_their_images(tmp_path: Path) -> None:
+    images, masks = noise(3, 7, 9), np.tile(np.arange(63).reshape(7, 9), (3, 1, 1))
+    np.savez(tmp_path / "both.npz", images=images, masks=masks)
+    path, made = str(tmp_path / "both.npz"), tmp_path / "made.zarr"
+    cellscale.import_images(path, made, masks=path)
+    assert (cellscale.open_labels(made, "truth").values == masks).all()
+    with pytest.raises(InputError, match=r"both\.npz::images is both image and mask"):
+        cellscale.import_images(path, tmp_path / "twice.zarr", masks=f"{path}::images")
+
+
+@pytest.mark.parametrize("name", ["~frames.tif", "~no-one/frames.tif", "a::b.tif", "a#b?[1] %20µ.tif"])
+def test_names_that_other_programs_would_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    tifffile.imwrite(name, noise(7, 9))
+    assert open_source(name).shape == (1, 1, 1, 7, 9)
+    cellscale.import_images(name, "made.zarr")
+    attributes = json.loads(Path("made.zarr/zarr.json").read_text())["attributes"]
+    assert attributes["cellscale"]["origin"]["name"] == Path(name).name
+    with pytest.raises(InputError, match=r"chooses an array of an npz file, and .* is not one\. Omit '::images'"):
+        open_source(f"{name}::images")
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.longlong, np.ulonglong, ">i8", ">u2", np.float16, np.float64])
+def test_every_type_of_number_becomes_an_image(tmp_path: Path, kind: Any) -> None:
+    pixels = np.arange(3 * 32 * 40).reshape(3, 32, 40).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
+    np.save(tmp_path / "a.npy", pixels)
+    for source in (str(tmp_path / "a.tif"), str(tmp_path / "a.npy")):
+        made = cellscale.import_images(source, tmp_path / "made.zarr", overwrite=True)
+        assert (cellscale.open_image(made.url).values == pixels).all()
+    assert (cellscale.open_image(cellscale.save_image(pixels, tmp_path / "saved.zarr").url).values == pixels).all()
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="long double is a double here")
+def test_numbers_that_no_image_can_have_are_refused(tmp_path: Path) -> None:
+    pixels = noise(3, 32, 40).astype(np.longdouble)
+    np.save(tmp_path / "a.npy", pixels)
+    with pytest.raises(InputError, match=r"a\.npy has pixels of type float\d+; expected .* at most 64 bits"):
+        cellscale.import_images(tmp_path / "a.npy", tmp_path / "made.zarr")
+    with pytest.raises(InputError, match="at most 64 bits"):
+        cellscale.save_image(pixels, tmp_path / "made.zarr")
+
+
+def test_a_file_that_is_named_like_a_picture_is_not_read_by_halves(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(3, 32, 40), photometric="minisblack")
+    (tmp_path / "a.tif").rename(tmp_path / "a.png")
+    with pytest.raises(StoreError, match=r"Cannot read .*a\.png as PNG or JPEG: .* named after its format\.$"):
+        open_source(str(tmp_path / "a.png"))
+
+
+def test_urls_of_this_machine_are_read_and_others_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=noise(3, 7, 9))
+    assert open_source(f"file://{tmp_path}/a.npz::images").shape == (3, 1, 1, 7, 9)
+    for url in ("s3://bucket/a.tif", "https://example.org/a.tif"):
+        with pytest.raises(InputError, match=rf"{url} is not on this machine"):
+            open_source(url)
+    with pytest.raises(InputError, match="The source is empty; expected a URL or a path"):
+        cellscale.import_images("", tmp_path / "made.zarr")
+
+
+def test_a_range_in_which_no_frame_exists_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "raw.tif", noise(3, 7, 9), photometric="minisblack")
+    (tmp_path / "raw.frames.txt").write_text("4\n5\n8\n")
+    told = r"None of the chosen frames of .*raw\.tif exists; those that exist are 4–5, 8\. Choose frames among these"
+    for chosen in ((0, 3), (6, 8)):
+        with pytest.raises(MissingError, match=told):
+            cellscale.import_images(tmp_path / "raw.tif", tmp_path / "made.zarr", frames=chosen)
+    assert not (tmp_path / "made.zarr").exists()
+    made = cellscale.import_images(tmp_path / "raw.tif", tmp_path / "made.zarr", frames=(3, 6))
+    assert made.size("t") == 3
 
 
 def test_real_stacks(data: Path) -> None:

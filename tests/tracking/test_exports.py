@@ -16,6 +16,7 @@ import cellscale
 from cellscale.errors import DamagedError, ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import open_labels
+from tests.blobs import blobs_model, blurred_noise
 from tests.faults.moments import dies
 from tests.linking.sequences import renumbered
 from tests.tracking.test_run import cells, rows, stored, tracked
@@ -120,6 +121,19 @@ def test_layers_without_tracks_and_damaged_tables_are_named(tmp_path: Path) -> N
         cellscale.evaluate_tracks(
             image.url, layer="cells", ground_truth="cells", ground_truth_tracks=tmp_path / "no.txt"
         )
+
+
+def test_a_segmentation_is_not_taken_for_tracks(tmp_path: Path) -> None:
+    image = cellscale.save_image(blurred_noise((2, 40, 50)), tmp_path / "i.zarr")
+    cellscale.segment(image.url, model=blobs_model(), backend="serial")
+    told = "made by `cellscale segment`: its labels number the cells of each frame, not tracks"
+    with pytest.raises(InputError, match=told):
+        cellscale.export_ctc(image.url, tmp_path / "01_RES", layer="cells")
+    assert not (tmp_path / "01_RES").exists()
+    with pytest.raises(InputError, match=told):
+        cellscale.evaluate_tracks(image.url, layer="cells", ground_truth="cells")
+    cellscale.track(image.url, layer="cells", backend="serial")
+    assert cellscale.export_ctc(image.url, tmp_path / "01_RES") > 0
 
 
 def test_untracked_labels_are_scored_as_they_are(tmp_path: Path) -> None:

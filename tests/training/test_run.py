@@ -241,7 +241,7 @@ def test_a_second_training_is_refused_while_the_first_one_runs(tmp_path: Path) -
 
     def second(stage: Any, done: int, total: int) -> None:
         if stage not in BEFORE_STEPS and done == 2:
-            with pytest.raises(ExistsError, match="of two that run at once, the later one has the folder"):
+            with pytest.raises(ExistsError, match="if two run at once, the later one takes over the folder"):
                 run(tmp_path / "m")
             seen.append(done)
 

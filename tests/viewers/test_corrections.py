@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 import cellscale
 from cellscale.cli.main import cli
-from cellscale.errors import InputError, MissingError
+from cellscale.errors import CellscaleError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.training.selection import training_data
 from cellscale.viewers.corrections import Correction, correction_of
-from cellscale.viewers.napari import add_correction, saved
+from cellscale.viewers.napari import add_correction, saved, saved_at_end
 from tests.ngff.pictures import make, noise
 
 SHAPE = (5, 40, 50)
@@ -189,9 +189,55 @@ def test_keys_of_the_viewer_save(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values(image, "by-hand")[2], labels[2])
 
 
+@pytest.mark.parametrize(("shape", "axes"), [(SHAPE, "tyx"), ((3, 2, 40, 50), "tzyx"), ((40, 50), "yx")])
+def test_what_cannot_be_saved_at_the_end_is_kept_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axes: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    image, labels = movie(tmp_path, shape, axes)
+    correction, last = begun(image), [slice(2, 3)] * ("t" in axes) + [slice(1, 2)] * ("z" in axes)
+    painted: Any = (*last, slice(2, 4), slice(2, 4))
+    correction[painted] = 9
+    correction.correct |= {0}
+    moved = Path(image.url).rename(tmp_path / "away")
+    with pytest.raises(CellscaleError, match=r"kept in \S+painted\.npz: .* --painted \S+") as failed:
+        saved_at_end(correction)
+    moved.rename(image.url)
+    kept = Path(str(failed.value).rpartition("--painted ")[2].partition(" ")[0])
+    resumed = begun(image)
+    resumed.restore(kept)
+    assert saved_at_end(resumed).startswith(f"frames 0:1{', 2:3' * ('t' in axes)} ")
+    labels[painted] = 9
+    found = values(image)
+    np.testing.assert_array_equal(found[[0, 2] if "t" in axes else ...], labels[[0, 2] if "t" in axes else ...])
+
+
+def test_a_file_of_another_image_is_not_painted(tmp_path: Path) -> None:
+    image, _ = movie(tmp_path)
+    (tmp_path / "other").mkdir()
+    larger, _ = movie(tmp_path / "other", (9, 40, 50))
+    correction = begun(larger)
+    correction[8, 0, 0] = 1
+    correction.keep(tmp_path / "painted.npz")
+    with pytest.raises(InputError, match="painted on an image of another size"):
+        begun(image).restore(tmp_path / "painted.npz")
+    np.savez(tmp_path / "other.npz", images=np.zeros((5, 40, 50)))
+    with pytest.raises(MissingError, match="Unknown array 'planes'"):
+        begun(image).restore(tmp_path / "other.npz")
+    with pytest.raises(StoreError, match=r"Cannot read .*none"):
+        begun(image).restore(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("option", ["--host=127.0.0.1", "--port=9000", "--no-browser"])
+def test_options_of_the_page_are_refused_with_napari(tmp_path: Path, option: str) -> None:
+    done = CliRunner().invoke(cli, ["view", movie(tmp_path)[0].url, "--napari", option])
+    assert done.exit_code == 2
+    assert f"{option.partition('=')[0]} is for the page in the browser; omit it with --napari" in done.output
+
+
 def test_the_command(tmp_path: Path) -> None:
     image, _ = movie(tmp_path)
-    for words in (["--correct", "cells"], ["--napari", "--save-as", "x"]):
+    for words in (["--correct", "cells"], ["--napari", "--save-as", "x"], ["--napari", "--painted", "x.npz"]):
         done = CliRunner().invoke(cli, ["view", image.url, *words])
         assert done.exit_code == 2
         assert "--napari --correct LAYER" in done.output

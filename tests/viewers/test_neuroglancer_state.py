@@ -69,6 +69,13 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             view(image.url, port=taken - 1)
 
 
+@pytest.mark.parametrize("port", [-1, 65535, 65536, 70000])
+def test_a_port_that_does_not_exist_is_refused(tmp_path: Path, port: int) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 60), "yx")
+    with pytest.raises(InputError, match=r"Port -?\d+ is not valid; expected 1 to 65535"):
+        view(image.url, port=port)
+
+
 def test_the_state(tmp_path: Path) -> None:
     shown = scene(labelled(tmp_path / "i.zarr", "cells"))
     addresses = {shown.image.url: "http://here/a", shown.labels[0].url: "http://here/a/labels/cells"}

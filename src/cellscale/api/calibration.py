@@ -31,7 +31,7 @@ class CalibrationSettings:
     """Predict the mean over a frame's four flips, as a segmentation with the new model then does; auto: as the given
     model does."""
     ignore_label: int = 0
-    """Label of pixels that were not annotated; 0: there are none."""
+    """Label of pixels that were not annotated; 0: no such label."""
 
     def __post_init__(self) -> None:
         check_device(self.device)

@@ -12,7 +12,7 @@ import numpy as np
 from cellscale import metrics
 from cellscale.errors import MissingError
 from cellscale.metrics import Scores
-from cellscale.ngff.frame_ranges import annotated, ranges
+from cellscale.ngff.frame_ranges import annotated, annotated_among, ranges
 from cellscale.ngff.label_pair import open_pair
 from cellscale.ngff.labels import LabelLayer
 from cellscale.progress import Progress, silent
@@ -27,9 +27,7 @@ _LARGEST = (2**16 - 1, 2**32 - 1)
 
 def _scored(found: LabelLayer, true: LabelLayer, frames: range) -> list[int]:
     """Frames that have ground truth; each must have been segmented."""
-    chosen = annotated(true, frames)
-    if not chosen:
-        raise MissingError(f"No frame of {frames.start}:{frames.stop} has labels in layer {true.name!r}.")
+    chosen = annotated_among(true, frames)
     segmented = annotated(found, range(found.size("t")))
     outside = sorted({*chosen} - {*segmented})
     if outside:

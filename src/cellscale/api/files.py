@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-from pathlib import Path
 
 from cellscale import sources
 from cellscale.api.data import import_images
@@ -17,6 +16,7 @@ from cellscale.errors import ExistsError, InputError, SeveralImagesError
 from cellscale.ngff.metadata import read_node
 from cellscale.ngff.stores import Store
 from cellscale.progress import Progress, silent
+from cellscale.sources.stored import file_and_key
 from cellscale.storage.urls import Location, address, check_apart, url_of
 
 log = logging.getLogger("cellscale")
@@ -36,7 +36,7 @@ def check_not_source(image: Location, command: str) -> None:
     path = url_of(image, "image")
     if not sources.is_source(path):
         return
-    made, series = Path(path.partition("::")[0]).with_suffix(".zarr"), _opened(path)[1]
+    made, series = file_and_key(path)[0].with_suffix(".zarr"), _opened(path)[1]
     words = ["cellscale", "import", path, str(made), *(["--series", series] if isinstance(series, str) else [])]
     raise InputError(
         f"{path} is not OME-Zarr, and `{command}` reads OME-Zarr alone. Import it by `{shlex.join(words)}`, then "
@@ -118,6 +118,6 @@ def _is_new(options: SegmentationOptions, origin: dict[str, str], path: str) -> 
     what = f"imported from {path}"
     reason = f"{what}, which has changed since then, or in part" if same else f"not {what}"
     raise ExistsError(
-        f"{options.output} exists and was {reason}. Choose another output, or segment the image that is there by its "
-        "own URL."
+        f"{options.output} exists and was {reason}. Choose another output, or segment the existing image by its own "
+        "URL."
     )

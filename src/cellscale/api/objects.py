@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,10 +14,18 @@ from typing import Any
 import pyarrow as pa
 
 from cellscale.errors import InputError, MissingError, StoreError
-from cellscale.ngff.frame_ranges import annotated, ranges
-from cellscale.ngff.image import open_image
+from cellscale.ngff.frame_ranges import annotated_among
+from cellscale.ngff.image import NgffImage, open_image
 from cellscale.ngff.labels import LabelLayer, open_labels
-from cellscale.ngff.layer_tables import count_rows, new_table, part_name, switch_table, table_files, table_parts
+from cellscale.ngff.layer_tables import (
+    MEASURED,
+    count_rows,
+    new_table,
+    part_name,
+    switch_table,
+    table_files,
+    table_parts,
+)
 from cellscale.progress import Progress, silent
 from cellscale.segmentation.measurement import measured_planes
 from cellscale.segmentation.object_table import parquet
@@ -69,18 +81,25 @@ def plan_table(layer: LabelLayer, frames: Frames, *, overwrite: bool) -> tuple[s
     MissingError
         If none of the frames has labels.
     InputError
-        If the table that is there has columns which a new one would not have.
+        If the existing table has columns that a new one would not have.
     """
     made = new_table(layer, overwrite=overwrite)
     _check_replaceable(layer)
-    asked = chosen_frames(frames, layer.size("t"), layer.url)
-    chosen = annotated(layer, asked)
-    if not chosen:
-        raise MissingError(
-            f"None of the frames {asked.start}:{asked.stop} of {layer.url} has labels; those that have are "
-            f"{ranges(annotated(layer, range(layer.size('t'))))}. Choose frames among these."
-        )
-    return made, chosen
+    return made, annotated_among(layer, chosen_frames(frames, layer.size("t"), layer.url))
+
+
+def measurement(image: NgffImage, layer: LabelLayer, frames: Sequence[int]) -> str:
+    """Digest of what a table depends on: the layer, the image as its metadata describe it, frames and version."""
+    levels = [dataclasses.asdict(dataclasses.replace(level, document=None)) for level in image.levels]
+    described = (levels, image.axes, image.units, image.channels, str(image.dtype))
+    text = json.dumps([described, layer.attempt, list(frames), version("cellscale")])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_measured(image: NgffImage, layer: LabelLayer, frames: Frames) -> bool:
+    """Whether a layer has the table that `measure` would make."""
+    chosen = annotated_among(layer, chosen_frames(frames, layer.size("t"), layer.url))
+    return layer.table is not None and layer.metadata.get(MEASURED) == measurement(image, layer, chosen)
 
 
 def count_objects(layer: LabelLayer) -> int:
@@ -162,7 +181,7 @@ def measure(
             rows += len(table)
             on_progress("measure", done, total)
         _write(labels.store.folder.child(made), spool)
-    switch_table(labels, made)
+    switch_table(labels, made, measurement(pixels, labels, chosen))
     return rows
 
 

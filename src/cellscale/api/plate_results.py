@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,9 +11,10 @@ import pyarrow as pa
 
 from cellscale import metrics
 from cellscale.api.evaluation import count_layers
-from cellscale.api.objects import count_objects, measure, parts, plan_table
+from cellscale.api.objects import count_objects, is_measured, measure, parts, plan_table
 from cellscale.api.table_files import export_ngio, table_writer
 from cellscale.errors import ExistsError, InputError, MissingError
+from cellscale.ngff.feature_tables import check_feature_table
 from cellscale.ngff.image import open_image
 from cellscale.ngff.label_pair import open_pair
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -26,6 +28,7 @@ from cellscale.storage.outputs import check_ending
 from cellscale.storage.urls import Location, check_apart, url_of
 from cellscale.viewers.pictures import plate_of_counts
 
+log = logging.getLogger("cellscale")
 T = TypeVar("T")
 
 
@@ -132,7 +135,8 @@ def measure_plate(
 ) -> int:
     """Make the object table of a layer of each image; return the number of rows.
 
-    All images are checked before the first one is measured.
+    All images are checked before the first one is measured. A table that the same call has made before is kept, so that
+    repeating a call that was stopped continues it.
 
     Parameters
     ----------
@@ -152,7 +156,7 @@ def measure_plate(
     ------
     CellscaleError
         For a plate or wells that do not exist; and as `measure` does, for any of the images: names those without the
-        layer, or that have a table already.
+        layer, or that have another table already.
 
     Examples
     --------
@@ -165,17 +169,30 @@ def measure_plate(
     plate, storage = url_of(plate, "plate"), options.get("storage_options")
     images = plate_images(plate, wells=wells, storage_options=storage)
 
-    def check(url: str) -> None:
-        layer = open_labels(url, options["layer"], storage_options=storage)
-        level_of(layer, open_image(url, storage_options=storage))
-        plan_table(layer, options.get("frames"), overwrite=options.get("overwrite", False))
+    frames, overwrite = options.get("frames"), options.get("overwrite", False)
 
-    _of_each(plate, images, check)
-    rows = 0
-    for number, url in enumerate(images.values(), 1):
-        rows += measure(url, **options)
+    def rows_before(url: str) -> int | None:
+        """Number of rows of the table that an earlier call has made; None for an image to measure."""
+        layer, image = (
+            open_labels(url, options["layer"], storage_options=storage),
+            open_image(url, storage_options=storage),
+        )
+        level_of(layer, image)
+        if not overwrite and is_measured(image, layer, frames):
+            return count_objects(layer)
+        plan_table(layer, frames, overwrite=overwrite)
+        return None
+
+    rows = _of_each(plate, images, rows_before)
+    kept = len([count for count in rows.values() if count is not None])
+    if kept:
+        log.info("%d of %d images were measured before", kept, len(images))
+    total = 0
+    for number, (name, url) in enumerate(images.items(), 1):
+        before = rows[name]
+        total += measure(url, **options) if before is None else before
         on_progress("measure", number, len(images))
-    return rows
+    return total
 
 
 def export_plate_table(
@@ -244,8 +261,8 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
     Raises
     ------
     CellscaleError
-        For a plate or wells that do not exist, images without a table; and as `export_ngio` does, for the first image
-        that fails. Tables of the images before it stay.
+        For a plate or wells that do not exist; and as `export_ngio` does, for any of the images, before the first table
+        is written.
 
     Examples
     --------
@@ -256,7 +273,13 @@ def export_plate_ngio(plate: Location, *, wells: str | Sequence[str] | None = No
     plate, storage = url_of(plate, "plate"), options.get("storage_options")
     images = plate_images(plate, wells=wells, storage_options=storage)
     layer = options.get("layer", "cells")
-    _of_each(plate, images, lambda url: count_objects(open_labels(url, layer, storage_options=storage)))
+
+    def check(url: str) -> None:
+        found = open_labels(url, layer, storage_options=storage)
+        count_objects(found)
+        check_feature_table(found, options.get("name") or layer, overwrite=options.get("overwrite", False))
+
+    _of_each(plate, images, check)
     return sum(export_ngio(url, **options) for url in images.values())
 
 

@@ -249,7 +249,7 @@ def _result(
     Raises
     ------
     RunError
-        If there is no result.
+        If no image was segmented.
     """
     results = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, SegmentationResult)}
     failed = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}

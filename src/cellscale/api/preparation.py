@@ -86,7 +86,7 @@ def prepare(
     ------
     CellscaleError
         For an image that does not exist, an image without a pixel size where µm are given, options that are not valid,
-        filters that are larger than the image, pixels that are no finite numbers of float32, or an output that exists
+        filters that are larger than the image, pixels that are not finite numbers of float32, or an output that exists
         or is the image.
 
     Examples

@@ -14,6 +14,7 @@ from cellscale.cli.terminal import (
     FRAMES,
     as_json,
     check_for_one_image,
+    check_not_given,
     counted,
     out,
     print_scores,
@@ -180,6 +181,7 @@ def preview_command(image: str, as_json: bool, wells: str | None, **options: Any
     "--correct", metavar="LAYER", help="Correct this layer with --napari; changed frames are saved at the end."
 )
 @click.option("--save-as", metavar="NAME", help="Layer that gets the corrected frames. [default: LAYER-corrected]")
+@click.option("--painted", metavar="FILE", help="With --correct: file of an earlier call that could not save.")
 @click.option("--no-browser", is_flag=True, help="Print the link and open nothing.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option(
@@ -197,9 +199,11 @@ def view_command(
 
     For a plate or collection, show the first image, or the first one of the chosen wells.
     """
-    correct, save_as = options.pop("correct"), options.pop("save_as")
-    if (correct or save_as) and not (napari and correct):
+    correction = {name: options.pop(name) for name in ("correct", "save_as", "painted")}
+    if any(correction.values()) and not (napari and correction["correct"]):
         raise click.UsageError("Labels are corrected in napari: --napari --correct LAYER, with --save-as NAME or not.")
+    if napari:
+        check_not_given("no_browser", "host", "port", why="is for the page in the browser; omit it with --napari")
     images = cellscale.plate_images(image, wells=wells, storage_options=options["storage_options"])
     if len(images) > 1:
         image = next(iter(images.values()))
@@ -208,9 +212,10 @@ def view_command(
         image = next(iter(images.values()))
     shown = cellscale.scene(image, **{**options, "layers": options["layers"] or None})
     if napari:
-        frames = cellscale.view_in_napari(shown, correct=correct, save_as=save_as)
+        frames = cellscale.view_in_napari(shown, **correction)
         if frames is not None:
-            out.print(f"{counted(len(frames), 'corrected frame')} → {save_as or f'{correct}-corrected'}")
+            layer = correction["save_as"] or f"{correction['correct']}-corrected"
+            out.print(f"{counted(len(frames), 'corrected frame')} → {layer}")
         return
     with cellscale.view(shown, host=host, port=port) as page:
         out.print(page.url)

@@ -150,11 +150,16 @@ def several_images(image: str, wells: str | None, options: Mapping[str, Any]) ->
 
 def check_for_one_image(*names: str) -> None:
     """Refuse options of the running command that were given for several images and would be ignored."""
+    check_not_given(*names, why="is for one image; omit it for a plate or collection")
+
+
+def check_not_given(*names: str, why: str) -> None:
+    """Refuse options of the running command that were given and would be ignored."""
     context = click.get_current_context()
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if parameter.name in names and given:
-            raise click.UsageError(f"{parameter.opts[0]} is for one image; omit it for a plate or collection.")
+            raise click.UsageError(f"{parameter.opts[0]} {why}.")
 
 
 ray_options = (

@@ -133,7 +133,7 @@ def means_of(sums: Mapping[str, NDArray[np.int64]], areas: NDArray[np.int64]) ->
     -------
     float64 array, (n,)
         As IEEE 754 has it for sums: inf or −inf where pixels are infinite, nan where they are infinite with both signs
-        or some pixel is no number.
+        or a pixel is not a number.
     """
     digits = {int(name): column for name, column in sums.items() if name not in {INFINITE, NEGATIVE_INFINITE}}
     none = np.zeros(len(areas), np.int64)

@@ -26,7 +26,7 @@ Precision: TypeAlias = Literal["auto", "bf16", "fp32"]
 
 
 _DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?")
-"""Names of devices that networks run on; auto: a GPU where there is one."""
+"""Names of devices that networks run on; auto: a GPU if there is one."""
 
 
 def check_device(name: str) -> None:
@@ -47,7 +47,7 @@ def device_here(wanted: str) -> str:
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a setting; auto: a GPU where there is one.
+    """The device of a setting; auto: a GPU if there is one.
 
     Raises
     ------

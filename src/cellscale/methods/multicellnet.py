@@ -32,7 +32,7 @@ from cellscale.methods.parts.tuning import median_area, minimum_areas, searched
 from cellscale.methods.protocol import Batch, Maps, Networks, Stage, Terms
 from cellscale.networks.unet import UNetShape, chained_reach
 from cellscale.settings.fields import setting
-from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table
+from cellscale.types import Box, Fragments, Labels, Reach, StoredMaps, Table, Whole
 
 EQUAL_LEVELS = (26, 51, 77, 102, 128, 153, 179, 204, 230)
 """Levels between ten classes of equal width, of 255."""
@@ -186,7 +186,6 @@ class MultiCellNet:
     name: ClassVar[str] = "multicellnet"
     paper: ClassVar[str] = "Multi-CellNet: region and edge networks with min–max weights and coupled active contours"
     summary: ClassVar[str] = "two coupled U-Nets (region, edge), min–max weighted Dice, coupled active contours"
-    whole: ClassVar[Literal["exact", "windowed"]] = "exact"
     maps: ClassVar[tuple[str, ...]] = ("region", "edge")
     unet: UNetShape = field(default_factory=UNetShape)
     adam: Adam = field(default_factory=lambda: Adam(decay="exponential"))
@@ -218,6 +217,11 @@ class MultiCellNet:
     def join(self) -> Literal["links", "anchors"]:
         """Contours are found around their seeds."""
         return "anchors" if self.decoding == "contours" else "links"
+
+    @property
+    def whole(self) -> Whole:
+        """Contours that push each other depend on all contours of their tile."""
+        return "tiled" if self.decoding == "contours" and self.balloon.coupling == "icy" else "exact"
 
     @cached_property
     def reaches(self) -> Reach:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cellscale.methods.intensity import Intensity
-from cellscale.types import Box, Candidates, Fragments, Labels, Reach, Table
+from cellscale.types import Box, Candidates, Fragments, Labels, Reach, Table, Whole
 
 Networks: TypeAlias = Mapping[str, nn.Module]
 """Networks by name, all of them from the start."""
@@ -116,8 +116,8 @@ class Method(Protocol):
         ...
 
     @property
-    def whole(self) -> Literal["exact", "windowed"]:
-        """Whether labels equal those of one window over the whole frame, or depend on windows (but not on tiles)."""
+    def whole(self) -> Whole:
+        """Whether labels equal those of one window over the whole frame, depend on windows, or on tiles as well."""
         ...
 
     @property

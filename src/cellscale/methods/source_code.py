@@ -93,7 +93,7 @@ def _imports(source: bytes, parent: str) -> Iterator[str]:
 
 
 def _code(kind: type) -> bytes:
-    """The source of a class that was typed in, or its compiled functions where there is no source."""
+    """The source of a class that was typed in, or its compiled functions if the source cannot be read."""
     try:
         return inspect.getsource(kind).encode()
     except (OSError, TypeError):

@@ -250,7 +250,7 @@ def _read(url: str, storage_options: Mapping[str, Any] | None, shipped: Path) ->
             return _read(str(shipped / url), None, shipped)
         raise MissingError(
             f"No model at {url}: expected a folder with {DESCRIPTION} and {WEIGHTS}, or the name of an included model "
-            f"({', '.join(names) or 'there is none'}). Make one with `cellscale train`."
+            f"({', '.join(names) or 'none'}). Make one with `cellscale train`."
         )
     return content, weights
 

@@ -75,7 +75,7 @@ def _inflated(data: memoryview) -> Iterator[int]:
 
 
 def _pieces(data: memoryview, kind: str) -> Iterator[int]:
-    """Sizes of the pieces that a stream unpacks to; none for data that are no such stream, which no decoder unpacks."""
+    """Sizes of the pieces that a stream unpacks to; none for other data, which no decoder unpacks."""
     if kind == "zlib":
         yield from _inflated(data) if len(data) * 1032 > MAX_CHUNK_BYTES else ()
         return

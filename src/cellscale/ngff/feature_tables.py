@@ -33,6 +33,30 @@ def _home(layer: LabelLayer) -> Store:
     return Store(url=layer.url.rpartition("/labels/")[0], storage_options=layer.storage_options)
 
 
+def check_feature_table(layer: LabelLayer, name: str, *, overwrite: bool) -> list[str]:
+    """Check that `write_feature_table` can write a table; return the names of its columns.
+
+    Raises
+    ------
+    CellscaleError
+        As `write_feature_table` does.
+    """
+    check_name(name, "table")
+    home = _home(layer)
+    image = read_node(home, layer.version)
+    if image is None or "multiscales" not in image.ome:
+        raise MissingError(
+            f"{home.url} holds label layers and no image; ngio opens tables of images. Write a file instead, with "
+            "--output."
+        )
+    tables = home.child(TABLES)
+    group, node = tables.child(name), read_node(tables.child(name))
+    if node is None and group.occupied():
+        raise _made_by_others(group)
+    _check_replaceable(node, tables, layer, name, overwrite=overwrite)
+    return _distinct_labels(layer)
+
+
 def write_feature_table(layer: LabelLayer, name: str, rows: Iterable[pa.Table], *, overwrite: bool) -> int:
     """Write the object table of a layer as a feature table of the image that holds the layer.
 
@@ -65,16 +89,8 @@ def write_feature_table(layer: LabelLayer, name: str, rows: Iterable[pa.Table], 
     StoreError
         If the store cannot be written.
     """
-    check_name(name, "table")
-    home = _home(layer)
-    image = read_node(home, layer.version)
-    if image is None or "multiscales" not in image.ome:
-        raise MissingError(
-            f"{home.url} holds label layers and no image; ngio opens tables of images. Write a file instead, with "
-            "--output."
-        )
-    names = _distinct_labels(layer)
-    tables = home.child(TABLES)
+    names = check_feature_table(layer, name, overwrite=overwrite)
+    tables = _home(layer).child(TABLES)
     _claim(tables, layer, name, names, overwrite=overwrite)
     with new_file(joined(tables.url, name, FILE), layer.storage_options) as stream:
         count = write_parquet(rows, stream, tables.url)
@@ -111,23 +127,30 @@ def _distinct_labels(layer: LabelLayer) -> list[str]:
     return names
 
 
+def _made_by_others(group: Store) -> ExistsError:
+    return ExistsError(
+        f"{group.url} exists and was not made by cellscale; it is not overwritten. Choose another name with --name."
+    )
+
+
+def _check_replaceable(node: Node | None, tables: Store, layer: LabelLayer, name: str, *, overwrite: bool) -> None:
+    """Refuse the place of a table, whose document is `node`, that must not be replaced."""
+    group = tables.child(name)
+    empty = node is None or (not node.attributes and not group.folder.names() - {*DOCUMENTS})
+    if not empty and described_layer(node) is None:
+        raise _made_by_others(group)
+    listed = name in listed_tables(read_node(tables, layer.version), tables.url)
+    if listed and not empty and not overwrite:
+        raise ExistsError(f"{group.url} exists already. Replace it with --overwrite, or choose another --name.")
+
+
 def _claim(tables: Store, layer: LabelLayer, name: str, columns: Iterable[str], *, overwrite: bool) -> None:
     """Make the group of a table, or take over one that cellscale has made."""
     group = tables.child(name)
-    listed = name in listed_tables(read_node(tables, layer.version), tables.url)
-    made_by_others = ExistsError(
-        f"{group.url} exists and was not made by cellscale; it is not overwritten. Choose another name with --name."
-    )
-    if read_node(group) is None and group.occupied():
-        raise made_by_others
 
     def changed(node: Node | None) -> Mapping[str, Any]:
         """Return the attributes of the table's group; refuse what another program has written."""
-        empty = node is None or (not node.attributes and not group.folder.names() - {*DOCUMENTS})
-        if not empty and described_layer(node) is None:
-            raise made_by_others
-        if listed and not empty and not overwrite:
-            raise ExistsError(f"{group.url} exists already. Replace it with --overwrite, or choose another --name.")
+        _check_replaceable(node, tables, layer, name, overwrite=overwrite)
         places = [column for column in columns if column in _PLACES or column.startswith("bbox_")]
         return {
             **(node.attributes if node else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cellscale.errors import MissingError
 from cellscale.ngff.labels import LabelLayer
 
 
@@ -12,6 +13,23 @@ def annotated(layer: LabelLayer, frames: range) -> list[int]:
     listed = layer.metadata.get("frames")
     wanted = None if listed is None else frozenset(listed)
     return [t for t in frames if wanted is None or t in wanted]
+
+
+def annotated_among(layer: LabelLayer, asked: range) -> list[int]:
+    """The frames of a range that have labels.
+
+    Raises
+    ------
+    MissingError
+        If there are none: names those that have labels.
+    """
+    chosen = annotated(layer, asked)
+    if not chosen:
+        raise MissingError(
+            f"None of the frames {asked.start}:{asked.stop} of {layer.url} has labels; those that have are "
+            f"{ranges(annotated(layer, range(layer.size('t'))))}. Choose frames among these."
+        )
+    return chosen
 
 
 def ranges(frames: Sequence[int]) -> str:

@@ -26,6 +26,7 @@ from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import child_path
 from cellscale.ngff.stores import Store, joined
 from cellscale.ngff.writer import ImageWriter, create_image
+from cellscale.storage.pixel_types import pixel_type
 from cellscale.storage.urls import address, is_local, local_path
 from cellscale.types import Box, Image
 from cellscale.units import unit_s, unit_um
@@ -147,7 +148,7 @@ def unfinished_image(writer: ImageWriter) -> NgffImage:
 
 
 def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
-    """Paths of the images of a plate's wells, from at most `limit` wells; of a missing well, its own path."""
+    """Paths of the images of a plate's wells, from at most `limit` wells; of a well without images, its own path."""
     wells = [
         child_path(well["path"], store.url)
         for well in items_of(entries_of(node.ome["plate"]).get("wells"))
@@ -156,7 +157,8 @@ def _plate_images(store: Store, node: Node, limit: int | None) -> list[str]:
     found = []
     for well in wells[:limit]:
         inner = read_node(store.child(well))
-        found += [f"{well}/{path}" for path in _children(store.child(well), inner)] if inner else [well]
+        images = _children(store.child(well), inner) if inner else []
+        found += [f"{well}/{path}" for path in images] or [well]
     return found
 
 
@@ -226,7 +228,9 @@ def resolve(store: Store) -> tuple[Store, Node]:
     children = _children(store, node, limit=4)
     if len(children) == 1:
         return resolve(store.child(children[0]))
-    named = ", ".join(joined(store.url, path) for path in children[:8]) or "none found"
+    if not children:
+        raise InputError(f"{store.url} is {kind} that lists no images. Give an image, or add its images to its list.")
+    named = ", ".join(joined(store.url, path) for path in children[:8])
     raise InputError(f"{store.url} is {kind}, not one image. Give one of its images: {named}.")
 
 
@@ -278,7 +282,7 @@ def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
     Raises
     ------
     MissingError
-        If nothing is there, or an array is missing.
+        If nothing exists at the URL, or an array is missing.
     InputError
         If it is not an OME-Zarr image of a supported version, with numbers as pixels.
     StoreError
@@ -286,8 +290,7 @@ def open_image(url: str, *, storage_options: Mapping[str, Any] | None = None) ->
     """
     store, node = resolve(Store(url=address(url), storage_options=dict(storage_options or {})))
     found = read_multiscale(store, node)
-    if found.dtype.kind not in "uifb":
-        raise InputError(f"{store.url} has pixels of type {found.dtype}; expected integers, floats or booleans.")
+    pixel_type(found.dtype, store.url)
     if 0 in found.levels[0].shape:
         raise InputError(f"{store.url} has no pixels: its shape is {found.levels[0].shape}.")
     return NgffImage(**common(found), channels=channel_names(node.ome, found.size("c")))

@@ -26,6 +26,8 @@ from cellscale.storage.errors import explained
 from cellscale.storage.folder import Folder
 from cellscale.storage.urls import file_system
 
+MEASURED = "measured"
+"""Entry of a layer's attributes under `cellscale`: the digest of what its table was measured from."""
 _PART = re.compile(r"part-(\d{6,})-(\d{6,})\.parquet")
 
 
@@ -133,8 +135,17 @@ def new_table(layer: LabelLayer, *, overwrite: bool) -> str:
     return f"{uuid.uuid4().hex[:16]}-{OBJECTS}" if name in there else name
 
 
-def switch_table(layer: LabelLayer, name: str) -> None:
+def switch_table(layer: LabelLayer, name: str, measured: str) -> None:
     """Let the layer's document name a complete table, in one write, then delete the tables that are no longer named.
+
+    Parameters
+    ----------
+    layer : LabelLayer
+        The layer.
+    name : str
+        Folder of the table.
+    measured : str
+        Digest of all that the table depends on, which the document keeps.
 
     Raises
     ------
@@ -147,7 +158,7 @@ def switch_table(layer: LabelLayer, name: str) -> None:
         if node is None or attempt_of(node) != layer.attempt:
             raise MissingError(f"{layer.url} was replaced or removed while its objects were measured. Measure again.")
         old.add(table_of(node) or name)
-        return {**node.attributes, "cellscale": {**noted(node), TABLE: name}}
+        return {**node.attributes, "cellscale": {**noted(node), TABLE: name, MEASURED: measured}}
 
     update_group(layer.store, layer.version, changed)
     home, _, part = layer.url.rpartition("/")

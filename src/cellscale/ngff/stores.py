@@ -182,7 +182,7 @@ class Store:
 
     @property
     def folder(self) -> Folder:
-        """The same place, for files that are no Zarr arrays."""
+        """The same place, for files that are not Zarr arrays."""
         return Folder(url=self.url, storage_options=self.storage_options)
 
     def read_bytes(self, name: str) -> bytes | None:

@@ -23,6 +23,7 @@ from cellscale.ngff.metadata import AXES, VERSIONS, Level, omero_document
 from cellscale.ngff.multiscale import Multiscale
 from cellscale.ngff.pyramids import halved, level_count, mean_of_blocks
 from cellscale.ngff.replacing import Place, Replaced, claim_place, switch
+from cellscale.storage.pixel_types import pixel_type
 from cellscale.storage.urls import address
 from cellscale.types import Box
 
@@ -282,8 +283,7 @@ def create_image(
         If the arguments contradict one another.
     """
     version, names = options.get("version", "0.5"), tuple(options.get("channels", ()))
-    if np.dtype(dtype).kind not in "uifb":
-        raise InputError(f"Pixels of type {np.dtype(dtype)}: expected integers, floats or booleans.")
+    pixels = pixel_type(dtype, url)
     sizes, steps = _checked(axes, shape_tczyx, version, names), _steps(options)
     count = options.get("levels") or level_count((sizes["y"], sizes["x"]))
     writer = ImageWriter(
@@ -294,7 +294,7 @@ def create_image(
         units=tuple(("second" if axis == "t" else "micrometer") if axis in steps else None for axis in axes),
         levels=_levels(axes, sizes, steps, count),
         channels=names or tuple(str(c) for c in range(sizes["c"])),
-        dtype=np.dtype(dtype),
+        dtype=pixels,
         attempt=options.get("attempt") or uuid.uuid4().hex[:16],
         overwrite=overwrite,
         name=options.get("name", ""),

@@ -128,7 +128,7 @@ class Ownership:
             "its labels are the same" if same else "it is another run of this layer, with the same or other settings"
         )
         return OvertakenError(
-            f"Another driver has taken over the run in {self.home.url}, and goes on with it; {labels}. This one stops "
+            f"Another driver has taken over the run in {self.home.url}, and continues it; {labels}. This one stops "
             "and leaves everything as it is."
         )
 

@@ -140,6 +140,9 @@ def volume_tables(publication: Publication, items: Sequence[WorkItem]) -> Arrays
 
 
 def layer_metadata(run: Run, model: Mapping[str, Any], failed_regions: Sequence[FailedTile] = ()) -> dict[str, Any]:
-    """Provenance metadata of the layer, for `cellscale` in its attributes, with its failed regions."""
+    """Provenance metadata of the layer, for `cellscale` in its attributes: with its failed regions, and a limit of the
+    promise that labels depend on nothing but the whole frame.
+    """
     made = {"digest": run.digest, "frames": sorted({t for t, _ in run.planes}), "model": dict(model)}
+    made |= {} if run.method.whole == "exact" else {"whole": run.method.whole}
     return made | ({"failed_regions": [one.region.to_dict() for one in failed_regions]} if failed_regions else {})

@@ -24,6 +24,7 @@ from cellscale.storage.folder import Folder
 from cellscale.storage.json_text import json_text
 from cellscale.storage.together import together
 from cellscale.storage.traffic import Traffic
+from cellscale.types import Whole
 
 JSON, PAGE = "report.json", "report.html"
 DRIVER, TOTAL = "driver", "total"
@@ -122,7 +123,8 @@ def document(run: Run, report: Report, *, layer: str, error: str | None = None) 
         "windows": len(run.planes) * len(run.windows),
         "tiles": len(run.planes) * len(run.grid),
     }
-    told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **counts}
+    about = {"whole": run.method.whole, **counts}
+    told = {"status": status, "error": error, "layer": layer, "digest": run.digest, **about}
     found = json.loads(json_text({**told, **report.to_dict(), **run.description}))
     return redacted_values(found)  # type: ignore[no-any-return]
 
@@ -172,9 +174,17 @@ def html_page(layer: str, parts: Iterable[str]) -> str:
     return head + "\n".join(parts) + "</html>\n"
 
 
+_EXACT: dict[Whole, str] = {
+    "exact": "yes",
+    "windowed": "no, they depend on the windows",
+    "tiled": "no, they depend on the tiles",
+}
+
+
 def _checks(told: Mapping[str, Any]) -> dict[str, Any]:
     seams = told["seams"]
     return {
+        "labels are those of one window over the whole frame": _EXACT[told["whole"]],
         "objects cut at their extent": told["flagged"].get("cut", 0),
         "missing chunks of the source": told["missing_chunks"],
         "straight borders along tile and window lines": _seams(seams) if seams else "not measured",

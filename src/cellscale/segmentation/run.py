@@ -200,6 +200,8 @@ def _run(steps: Steps[Run], networks: Networks, target: Target, model: dict[str,
     earlier = cells_before(run, joined, through_frames=run.settings.unique_ids and not volumes)
     linked = _linked(steps, earlier) if volumes else None
     report.reached = dict(sum(reached, Counter[str]()))
+    if run.method.whole == "tiled":
+        log.warning("with its settings, labels of %s depend on the tiles; the layer's metadata say so", run.method.name)
     if report.reached:
         log.warning("limits of the networks were reached, cells may be missing: %s", report.reached)
     # Before the place is claimed: an overtaken driver must not take it from the owner.

@@ -140,7 +140,7 @@ class Steps(Generic[R]):
             failed = self._try(shared, alone, step, gpu, found)
         if failed and instead is not None:
             reasons = {task.items[0]: failures.reason_of(error) for task, error in failed}
-            log.warning("%s: %d work items failed and become failed regions", step.name, len(failed))
+            log.warning("%s: %d work items failed again", step.name, len(failed))
             missing = placeholders.Failed(run=self.run, reasons=reasons)
             shared = dataclasses.replace(shared, work=instead, argument=missing)
             failed = self._try(shared, [task for task, _ in failed], step, False, found)

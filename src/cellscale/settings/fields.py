@@ -99,7 +99,7 @@ def check_trained(before: Any, after: Any) -> None:
     for name, field in _described(after).items():
         if field.metadata.get("trained") and new[name] != old[name]:
             raise InputError(
-                f"Setting {name!r} is {new[name]}; the model was trained with {old[name]} and is of use with no other. "
+                f"Setting {name!r} is {new[name]}; the model was trained with {old[name]} and needs it. "
                 "Omit it, or train a model."
             )
 

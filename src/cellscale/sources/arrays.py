@@ -13,6 +13,7 @@ import numpy as np
 
 from cellscale.errors import InputError
 from cellscale.sources.stored import AXES, Stored, from_array
+from cellscale.storage.pixel_types import pixel_type
 from cellscale.types import Calibration
 from cellscale.units import positive, unit_s, unit_um, unknown_unit
 
@@ -100,8 +101,7 @@ def array_image(array: Any, axes: str | None = None, *, what: str = "the array")
     if not (isinstance(pixels, np.ndarray) or _is_a(pixels, "dask.array", "Array")):
         raise InputError(f"{what} is {type(array).__name__}; expected an array of NumPy, dask or xarray.")
     _check_known(pixels, what)
-    if pixels.dtype.kind not in "uifb":
-        raise InputError(f"{what} has pixels of type {pixels.dtype}; expected integers, floats or booleans.")
+    pixel_type(pixels.dtype, what)
     given = [axes.lower()] if axes else []
     if labelled is not None and not axes:
         given = ["".join(map(str, labelled.dims))]

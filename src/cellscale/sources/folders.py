@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from cellscale.errors import InputError, MissingError
 from cellscale.sources.pictures import PICTURES
+
+log = logging.getLogger("cellscale")
 
 TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 CTC = re.compile(r"(?:man_seg|man_track|mask|t)(\d{3,})$")
@@ -103,12 +106,15 @@ def check_one_kind(files: Sequence[Path]) -> None:
                 )
 
 
+def _files(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Files with one of these endings that are not hidden, in natural order."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith(".")]
+    return sorted((path for path in files if not path.is_dir()), key=lambda path: natural(path.name))
+
+
 def _candidates(folder: Path) -> list[Path]:
     """Image files of a folder, in natural order; pictures in a folder of TIFFs only if they are masks of these."""
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
-    files.sort(key=lambda path: natural(path.name))
-    stacks = [path for path in files if path.suffix.lower() in TIFFS]
-    pictures = [path for path in files if path.suffix.lower() in PICTURES]
+    stacks, pictures = _files(folder, TIFFS), _files(folder, PICTURES)
     known = set(keys(stacks))
     return stacks + [path for path in pictures if not stacks or (is_mask(path) and _key(path) in known)]
 
@@ -138,6 +144,11 @@ def image_files(folder: Path, labels: bool) -> list[Path]:
         For a Zarr store; if images and masks cannot be told apart, or masks annotate single slices.
     """
     found = _candidates(folder)
+    left = [path.name for path in _files(folder, PICTURES) if path not in found]
+    if left:
+        log.warning(
+            "%s holds TIFFs, so that %d of its PNG and JPEG files, such as %s, are not read", folder, len(left), left[0]
+        )
     annotations = [folder / name for name in ("SEG", "TRA") if (folder / name).is_dir()]
     if not found and annotations:
         return image_files(annotations[0], labels)

@@ -16,8 +16,10 @@ from cellscale.sources.folders import CTC, TIFFS, check_one_kind, holds_images, 
 from cellscale.sources.frames import Source, cropped, rising, stack
 from cellscale.sources.microscope_files import is_microscope_file, microscope_images
 from cellscale.sources.pictures import PICTURES, picture_images
-from cellscale.sources.stored import Stored, from_array, read_npy, read_npz
+from cellscale.sources.stored import Stored, file_and_key, from_array, listed, read_npy, read_npz
 from cellscale.sources.tiffs import tiff_images
+from cellscale.storage.pixel_types import pixel_type
+from cellscale.storage.urls import is_local
 
 _FRAMES = ".frames.txt"
 _ARRAYS = (".npz", ".npy")
@@ -152,17 +154,22 @@ def _only(found: Sequence[Source], path: str) -> Source:
 
 def is_source(path: str) -> bool:
     """Whether a path leads to images that `open_sources` reads: a file of a known kind, or a folder of such files."""
-    place = Path(path.partition("::")[0]).expanduser()
+    place, _ = file_and_key(path)
     if place.is_dir():
         return holds_images(place)
     return place.is_file() and (place.suffix.lower() in (*TIFFS, *PICTURES, *_ARRAYS) or is_microscope_file(place))
 
 
 def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[Source]:
-    name, _, key = path.partition("::")
-    place = Path(name).expanduser()
+    if not is_local(path):
+        raise InputError(f"{path} is not on this machine; images to import are. Download it first.")
+    place, key = file_and_key(path)
     if not place.exists():
-        raise MissingError(f"{name} does not exist. Give a TIFF file, a folder of images, an npz or an npy file.")
+        raise MissingError(f"{place} does not exist. Give a TIFF file, a folder of images, an npz or an npy file.")
+    if key and place.suffix.lower() != ".npz":
+        raise InputError(
+            f"{path}: a key after '::' chooses an array of an npz file, and {place} is not one. Omit '::{key}'."
+        )
     if place.is_dir():
         files = image_files(place, labels)
         if not each:
@@ -174,21 +181,21 @@ def _opened(path: str, axes: Sequence[str], labels: bool, each: bool) -> list[So
     if kind in (*TIFFS, *PICTURES):
         return _stacks(place, _file_images(place, axes))
     if kind == ".npz":
-        return [stack(from_array(read_npz(str(place), key, labels), axes, path))]
+        chosen, array = read_npz(str(place), key, labels)
+        return [stack(from_array(array, axes, f"{place}::{chosen}"))]
     if kind == ".npy":
         return [stack(from_array(read_npy(str(place)), axes, path))]
     if is_microscope_file(place):
         return _stacks(place, microscope_images(str(place), axes))
     raise InputError(
-        f"{name} is not a source of images; expected .tif, .tiff, .png, .jpg, .npz, .npy, a folder of "
+        f"{place} is not a source of images; expected .tif, .tiff, .png, .jpg, .npz, .npy, a folder of "
         "images, or a file of a microscope such as .nd2, .lif or .czi."
     )
 
 
 def _checked(source: Source, shift: int) -> Source:
     """The source, if all its frames are whole and its pixels are numbers."""
-    if source.dtype.kind not in "uifb":
-        raise InputError(f"{source.path} has pixels of type {source.dtype}; expected integers, floats or booleans.")
+    pixel_type(source.dtype, source.path)
     if 0 in source.shape:
         raise InputError(f"{source.path} has no pixels: its shape is {source.shape} (t, c, z, y, x).")
     if source.incomplete:
@@ -236,7 +243,7 @@ def open_sources(
     Raises
     ------
     MissingError
-        If file, key, frames or series do not exist.
+        If file, key, frames or series do not exist, or none of the frames has an image.
     SeveralImagesError
         If there are several images and `series` is None.
     InputError
@@ -255,7 +262,14 @@ def open_sources(
             raise MissingError(f"Series {series} of {path} does not exist; it has {len(found)}, numbered from 0.")
         found = [found[series]]
     first = (frames[0] or 0) if frames else 0
-    return tuple(_checked(cropped(source, frames, labels), first) for source in found)
+    chosen = [cropped(source, frames, labels) for source in found]
+    for whole, source in zip(found, chosen, strict=True):
+        if not source.frames and not labels and 0 not in source.shape:
+            raise MissingError(
+                f"None of the chosen frames of {source.path} exists; those that exist are "
+                f"{listed(whole.frames) or 'none'}. Choose frames among these."
+            )
+    return tuple(_checked(source, first) for source in chosen)
 
 
 def open_source(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cellscale.sources.frames import Source
+from cellscale.sources.stored import file_and_key
 
 
 def origin_of(images: Sequence[Source], path: str, *, chosen: Sequence[Any]) -> dict[str, str]:
@@ -30,8 +30,9 @@ def origin_of(images: Sequence[Source], path: str, *, chosen: Sequence[Any]) -> 
     dict of str to str
         `name` of the file or folder, and the SHA-256 `digest` of its files and of `chosen`.
     """
-    files = {Path(name.partition("::")[0]).expanduser() for image in images for name in image.files}
+    files = {file_and_key(name)[0] for image in images for name in image.files}
     known = [(file.name, file.stat()) for file in sorted(files) if file.exists()]
     found = [(name, status.st_size, status.st_mtime_ns) for name, status in known]
-    text = json.dumps([found, path.partition("::")[2], list(chosen)])
-    return {"name": Path(path.partition("::")[0]).resolve().name, "digest": hashlib.sha256(text.encode()).hexdigest()}
+    place, key = file_and_key(path)
+    text = json.dumps([found, key, list(chosen)])
+    return {"name": place.resolve().name, "digest": hashlib.sha256(text.encode()).hexdigest()}

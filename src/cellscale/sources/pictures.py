@@ -15,13 +15,18 @@ from cellscale.errors import StoreError
 from cellscale.sources.stored import Index, Stored, checked_axes
 
 PICTURES = (".png", ".jpg", ".jpeg")
+_CODECS = ("png", "jpeg8", "ljpeg")
+"""Decoders that are tried: others would read only the first page of a TIFF that is named like a picture."""
 
 
 def _decoded(path: str) -> NDArray[Any]:
     try:
-        return np.asarray(imagecodecs.imread(path))
+        return np.asarray(imagecodecs.imread(path, codec=[*_CODECS]))
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise StoreError(f"Cannot read {path} as a picture: {error}. Check that the file is whole.") from error
+        reason = "; ".join(str(error).splitlines())
+        raise StoreError(
+            f"Cannot read {path} as PNG or JPEG: {reason}. Check that the file is whole and is named after its format."
+        ) from error
 
 
 def _read(path: str, index: Index) -> NDArray[Any]:

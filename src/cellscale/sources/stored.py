@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cellscale.errors import InputError, StoreError, unknown
 from cellscale.storage.errors import failures
+from cellscale.storage.urls import is_local
 from cellscale.types import Calibration
 
 AXES = "tczyx"
@@ -113,10 +115,21 @@ def _array_axes(array: Any, axes: Sequence[str], path: str) -> str:
     return _DEFAULT_AXES[array.ndim]
 
 
+def file_and_key(path: str) -> tuple[Path, str]:
+    """The file or folder that a path names, and what follows `::`, if anything: the key of an array in an npz file."""
+    local = path.split("://", 1)[-1] if is_local(path) else path
+    # Other than Path.expanduser, this one keeps a file ~name as it is where there is no such user.
+    whole = Path(os.path.expanduser(local))
+    if "::" not in local or whole.exists():
+        return whole, ""
+    name, _, key = local.rpartition("::")
+    return Path(os.path.expanduser(name)), key
+
+
 def from_array(array: Any, axes: Sequence[str], path: str) -> Stored:
     """Describe an array in memory or mapped; without axes: yx, tyx, tczyx, or yxc and tyxc for up to four channels."""
     named = _array_axes(array, axes, path)
-    name = Path(path.partition("::")[0]).stem
+    name = file_and_key(path)[0].stem
     return Stored(path=path, name=name, axes=named, shape=array.shape, dtype=array.dtype, read=partial(_item, array))
 
 
@@ -129,8 +142,8 @@ def _failures() -> tuple[type[Exception], ...]:
     return (*failures(), MemoryError, tokenize.TokenError)
 
 
-def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
-    """The array of a key; without one, `images` or `X`, or for masks `masks` or `y`; else the only one that is images.
+def read_npz(path: str, key: str, labels: bool) -> tuple[str, NDArray[Any]]:
+    """The array of a key, and the key; without one, `images` or `X`, or for masks `masks` or `y`; else the only images.
 
     Raises
     ------
@@ -146,7 +159,7 @@ def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
         raise unknown("array", key, arrays, of=path)
     for wanted in [key] if key else _MASKS if labels else _IMAGES:
         if wanted in arrays:
-            return np.asarray(arrays[wanted])
+            return wanted, np.asarray(arrays[wanted])
     pictures = {name: array for name, array in arrays.items() if array.ndim >= 2}
     if not pictures:
         raise InputError(f"{path} holds no images; its arrays are {', '.join(arrays) or 'none'}.")
@@ -155,8 +168,8 @@ def read_npz(path: str, key: str, labels: bool) -> NDArray[Any]:
         raise InputError(
             f"{path} holds the arrays {', '.join(pictures)}. Name the one that is meant, e.g. {path}::{first}."
         )
-    (only,) = pictures.values()
-    return np.asarray(only)
+    (only,) = pictures.items()
+    return only
 
 
 def read_npy(path: str) -> NDArray[Any]:

@@ -26,9 +26,11 @@ def url_of(location: Location, what: str = "location") -> str:
     Raises
     ------
     InputError
-        For anything else, such as an array.
+        For anything else, such as an array, and for an empty text, which would be the current folder.
     """
     if isinstance(location, str):
+        if not location:
+            raise InputError(f"The {what} is empty; expected a URL or a path.")
         return location
     if not isinstance(location, os.PathLike):
         hint = " Use Model.segment for arrays, or cellscale.save_image." if hasattr(location, "shape") else ""
@@ -42,7 +44,7 @@ def urls_of(locations: Iterable[Location], what: str) -> list[str]:
     Raises
     ------
     InputError
-        For a single location, whose letters would be taken for locations, and for anything that is no location.
+        For a single location, whose letters would be taken for locations, and for anything that is not a location.
     """
     if isinstance(locations, str | os.PathLike):
         raise InputError(f"The {what} are one location, {url_of(locations)}; expected a list: [{url_of(locations)!r}].")

@@ -181,7 +181,8 @@ def check_windows(
             maps[name][core.slices] = part[name]
     for name in method.maps:
         np.testing.assert_array_equal(maps[name], whole[name])
-    np.testing.assert_array_equal(tiled_frame(method, maps, tile_size), whole_frame(method, whole))
+    if method.whole == "exact":
+        np.testing.assert_array_equal(tiled_frame(method, maps, tile_size), whole_frame(method, whole))
 
 
 def check_settings(subject: Subject) -> None:
@@ -229,6 +230,8 @@ def check_tiling(subject: Subject, *, size: int) -> None:
     size : int
         Side of the tiles, px.
     """
+    if subject.method.whole == "tiled":
+        pytest.skip("labels depend on the tiles")
     for seed in range(3):
         maps = _maps(subject.method, (61, 83), seed)
         assert np.array_equal(tiled_frame(subject.method, maps, size), whole_frame(subject.method, maps))

@@ -12,13 +12,13 @@ that the networks see whole cells at the border instead of padding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellscale.errors import InputError
-from cellscale.types import Box, Reach
+from cellscale.types import Box, Reach, Whole
 
 
 def _rounded_up(n: int, multiple: int) -> int:
@@ -131,7 +131,7 @@ class Seen(Protocol):
         ...
 
     @property
-    def whole(self) -> Literal["exact", "windowed"]:
+    def whole(self) -> Whole:
         """Whether windows change nothing, or labels depend on them."""
         ...
 

@@ -67,7 +67,8 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
     Parameters
     ----------
     layer : LabelLayer
-        Its object table says which parents tracks have; one without tracks is read pixel by pixel, and has none.
+        Its object table says which parents tracks have; a layer of another program is read pixel by pixel, and has
+        none.
     frames : range
         The frames that are looked at.
     parents : Table, optional
@@ -76,7 +77,7 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
     Raises
     ------
     InputError
-        If parents do not fit.
+        If parents do not fit, or the layer is a segmentation, whose labels number the cells of each frame.
     """
     parts = list(track_parts(layer)) if parents is None else []
     if parts:
@@ -85,6 +86,11 @@ def lineage_of(layer: LabelLayer, frames: range, parents: Table | None = None) -
         frame, track, parent = (rows[name][kept].astype(np.int64) for name in COLUMNS)
         track_ids, first = np.unique(track, return_index=True)
         parents = {"track": track_ids, "parent": parent[first]}
+    elif "model" in layer.metadata:
+        raise InputError(
+            f"{layer.url} was made by `cellscale segment`: its labels number the cells of each frame, not tracks. Make "
+            "a layer of tracks with `cellscale track`."
+        )
     else:
         frame, track = _present(layer, frames)
     parents = parents or {"track": frame[:0], "parent": frame[:0]}

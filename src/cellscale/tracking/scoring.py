@@ -40,13 +40,14 @@ def score_tracks(
     dict
         See `tracking_scores`.
     """
+    lineages = lineage_of(truth, frames, parents), lineage_of(found, frames)
     matches = []
     for done, t in enumerate(frames, 1):
         matches.append(_matches(found, truth, t))
         on_progress("score", done, len(frames))
     columns = np.concatenate(matches, axis=1)
     table = dict(zip(("frame", "truth", "found"), columns, strict=True))
-    return tracking_scores(lineage_of(truth, frames, parents), lineage_of(found, frames), table)
+    return tracking_scores(*lineages, table)
 
 
 def _matches(found: LabelLayer, truth: LabelLayer, t: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

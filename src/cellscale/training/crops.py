@@ -60,7 +60,7 @@ def statistics_of(frames: StoredFrames, index: int, rule: Intensity, ignore_labe
     rule : Intensity
         The method's.
     ignore_label : int
-        Label of pixels that were not annotated; 0: there are none.
+        Label of pixels that were not annotated; 0: no such label.
 
     Raises
     ------

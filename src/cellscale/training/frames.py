@@ -269,7 +269,7 @@ def checked(frames: Sequence[Frames], channels: int, what: str, ignore_label: in
     what : str
         "training" or "validation", for messages.
     ignore_label : int
-        Label of pixels that were not annotated; 0: there are none.
+        Label of pixels that were not annotated; 0: no such label.
 
     Raises
     ------

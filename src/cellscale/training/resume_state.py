@@ -114,8 +114,8 @@ def claim(folder: Folder, *, resume: bool, overwrite: bool) -> Claim:
 
 def _unfinished(folder: Folder) -> ExistsError:
     return ExistsError(
-        f"{folder.url} holds an unfinished training. Continue it with --resume, or start anew with --overwrite; of two "
-        "that run at once, the later one has the folder."
+        f"{folder.url} holds an unfinished training. Continue it with --resume, or start over with --overwrite; if two "
+        "run at once, the later one takes over the folder."
     )
 
 

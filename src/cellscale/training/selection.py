@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cellscale.errors import InputError, MissingError
-from cellscale.ngff.frame_ranges import annotated, ranges
+from cellscale.ngff.frame_ranges import annotated_among, ranges
 from cellscale.ngff.image import NgffImage, list_images, open_image
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
 from cellscale.settings.frame_range import Frames, chosen_frames
@@ -96,13 +96,7 @@ def training_data(image: NgffImage, layer: str, channels: int, frames: Frames = 
     """
     truth = open_labels(image.url, layer, storage_options=image.storage_options)
     check_frame(image, truth)
-    asked = chosen_frames(frames, image.size("t"), image.url)
-    chosen = annotated(truth, asked)
-    if not chosen:
-        raise MissingError(
-            f"No frame of {asked.start}:{asked.stop} in {image.url} has labels in layer {layer!r}, which has "
-            f"{ranges(annotated(truth, range(image.size('t'))))}. Choose frames among these."
-        )
+    chosen = annotated_among(truth, chosen_frames(frames, image.size("t"), image.url))
     if max(chosen) >= truth.size("t"):
         raise InputError(
             f"Layer {layer!r} of {image.url} has {truth.size('t')} frames; frame {max(chosen)} was asked for. "

@@ -75,7 +75,7 @@ class TrainingSettings:
     same_scale: bool = False
     """Whether all samples have the pixel size of the first data set; else pixels are taken as they are."""
     ignore_label: int = 0
-    """Label of pixels that were not annotated: ignored in training and scoring; 0: there are none."""
+    """Label of pixels that were not annotated: ignored in training and scoring; 0: no such label."""
     cache_mb: int = 1024
     """Decoded frames kept by each of these processes, MB."""
     log_every: int = 10

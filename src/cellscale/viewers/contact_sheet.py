@@ -49,7 +49,7 @@ class Sheet:
     layer: str | None
     """Name of the layer that is drawn; None: the image has none."""
     ground_truth: str | None
-    """Name of the layer that it is compared with; None: there is none."""
+    """Name of the layer that it is compared with; None: no layer."""
     frames: Mapping[int, Mapping[str, int]]
     """Number of cells at that level by outcome, for each frame; empty without truth."""
 

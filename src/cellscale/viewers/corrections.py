@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +23,7 @@ from cellscale.ngff.import_planes import write_layer
 from cellscale.ngff.labels import LabelLayer, list_labels, open_labels
 from cellscale.progress import Progress, silent
 from cellscale.sources.frames import Source
+from cellscale.sources.stored import read_npz
 from cellscale.types import Box, Labels
 
 Place: TypeAlias = tuple[int, int]
@@ -164,6 +166,41 @@ class Correction:
         """The frames that are annotated: painted ones that differ from before, correct ones, and earlier ones."""
         changed = {t for (t, z), plane in self._painted.items() if not np.array_equal(plane, self._stored((t, z)))}
         return sorted(changed | self.correct | self._kept)
+
+    def keep(self, path: Path) -> None:
+        """Write the painted planes that are not saved into an npz file on this machine; no store is read.
+
+        Parameters
+        ----------
+        path : Path
+            The file: `planes`, uint32 (n, y, x), with their `frames` and `slices`, and the `correct` frames.
+        """
+        frames, slices = np.array(list(self._painted), np.int64).reshape(-1, 2).T
+        planes = np.array(list(self._painted.values()), np.uint32).reshape(-1, *self.shape[-2:])
+        correct = np.array(sorted(self.correct), np.int64)
+        np.savez_compressed(path, planes=planes, frames=frames, slices=slices, correct=correct)
+
+    def restore(self, path: Path) -> None:
+        """Paint what `keep` has written.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be read.
+        InputError
+            If it is another file, or was painted on an image of another size.
+        """
+        names = ("planes", "frames", "slices", "correct")
+        planes, frames, slices, correct = (read_npz(str(path), name, labels=False)[1] for name in names)
+        inside = all(
+            ((numbers >= 0) & (numbers < self.image.size(axis))).all()
+            for axis, numbers in (("t", frames), ("t", correct), ("z", slices))
+        )
+        if planes.shape != (len(frames), *self.shape[-2:]) or len(frames) != len(slices) or not inside:
+            raise InputError(f"{path} was painted on an image of another size than {self.image.url}. Choose its image.")
+        for t, z, plane in zip(frames.tolist(), slices.tolist(), planes.astype(np.uint32), strict=True):
+            self._painted[(t, z)] = plane
+        self.correct |= set(correct.tolist())
 
     def save(self, *, on_progress: Progress = silent) -> str | None:
         """Write the annotated frames as a layer, which appears when it is complete.

@@ -41,6 +41,7 @@ SEND_S = 20.0
 """Longest time that a client takes for one block, s: slower ones lose the connection."""
 BLOCK_BYTES = 2**20
 """Bytes of a file that are held for a client."""
+_PORTS = 2**16
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _HOST = re.compile(r"(localhost|127(\.\d{1,3}){3})(:\d{1,5})?", re.IGNORECASE)
 
@@ -273,13 +274,15 @@ def listening(host: str, port: int) -> Iterator[None]:
     Raises
     ------
     InputError
-        For an address beyond this machine's loopback, or a port that is taken.
+        For an address beyond this machine's loopback, or a port that is taken or does not exist.
     """
     if not _is_loopback(host):
         raise InputError(
             f"A view is served to this machine only, not at {host!r}; expected 127.0.0.1. From another machine use "
             "a tunnel to both ports: `ssh -L 9000:127.0.0.1:9000 -L 9001:127.0.0.1:9001 HOST`, and `--port 9000` there."
         )
+    if not 0 <= port < _PORTS:
+        raise InputError(f"Port {port} is not valid; expected 1 to {_PORTS - 1}, or 0 for any free ports.")
     try:
         yield
     except OSError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 
-from cellscale.errors import MissingError
+from cellscale.errors import CellscaleError, MissingError
 from cellscale.ngff.frame_ranges import ranges
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import LabelLayer, open_labels
@@ -120,6 +122,24 @@ def saved(correction: Correction) -> str:
     return message
 
 
+def saved_at_end(correction: Correction) -> str:
+    """Save a correction whose window is closed, as `saved` does.
+
+    Raises
+    ------
+    CellscaleError
+        If it cannot be saved: names the file of this machine that keeps what was painted.
+    """
+    try:
+        return saved(correction)
+    except CellscaleError as error:
+        kept = Path(mkdtemp(prefix="cellscale-")) / "painted.npz"
+        correction.keep(kept)
+        raise type(error)(
+            f"{error} What was painted is kept in {kept}: give the same command with --painted {kept} to save it."
+        ) from error
+
+
 def _correction(shown: Scene, name: str, save_as: str | None) -> Correction:
     """The correction of a layer that is shown, or of another one of the image."""
     layer = next((layer for layer in shown.labels if layer.name == name), None)
@@ -129,7 +149,11 @@ def _correction(shown: Scene, name: str, save_as: str | None) -> Correction:
 
 
 def view_in_napari(
-    shown: Scene | Location, *, correct: str | None = None, save_as: str | None = None
+    shown: Scene | Location,
+    *,
+    correct: str | None = None,
+    save_as: str | None = None,
+    painted: str | Path | None = None,
 ) -> list[int] | None:
     """Show an image and its label layers in a napari window, and wait until it is closed.
 
@@ -144,7 +168,9 @@ def view_in_napari(
     correct : str, optional
         Name of a layer to correct, of the size of the image.
     save_as : str, optional
-        Layer that gets the corrected frames; one that is there is continued. None: `correct` with `-corrected`.
+        Layer that gets the corrected frames; an existing one is continued. None: `correct` with `-corrected`.
+    painted : str or path, optional
+        File in which an earlier call that could not save has kept what was painted.
 
     Returns
     -------
@@ -154,7 +180,8 @@ def view_in_napari(
     Raises
     ------
     CellscaleError
-        For an image that cannot be opened; MissingError where napari is not installed.
+        For an image that cannot be opened, or corrections that cannot be saved: the error names the file that keeps
+        what was painted. MissingError where napari is not installed.
 
     Examples
     --------
@@ -163,6 +190,8 @@ def view_in_napari(
     """
     shown = shown if isinstance(shown, Scene) else scene(shown)
     correction = None if correct is None else _correction(shown, correct, save_as)
+    if correction is not None and painted is not None:
+        correction.restore(Path(painted))
     try:
         from napari import Viewer, run
     except ImportError as error:
@@ -174,5 +203,5 @@ def view_in_napari(
         return None
     add_correction(viewer, correction)
     run()
-    saved(correction)
+    saved_at_end(correction)
     return correction.frames()

@@ -91,7 +91,7 @@ def state(
     image : NgffImage
         Each channel becomes a layer, with a contrast from its pixels.
     labels : sequence of LabelLayer
-        Drawn over it in this order; all but the last are hidden at first where there are several.
+        Drawn over it in this order; all but the last are hidden at first if there are several.
     addresses : mapping of str to str
         HTTP address of each image or layer by its URL.
     t, z : int

@@ -19,7 +19,7 @@ from cellscale.kernels.compiling import kernel
 from cellscale.types import Labels
 
 FAR = np.iinfo(np.int32).max
-"""Squared distance where there is no source."""
+"""Squared distance of a pixel in an image without sources."""
 NONE = -1
 """Squared distance or row of a column without a source."""
 LABEL, ROW, SQUARED = 0, 1, 2

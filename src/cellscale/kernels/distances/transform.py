@@ -30,7 +30,7 @@ from cellscale.kernels.threads import in_bands, worthwhile
 from cellscale.types import Labels, Mask
 
 LONGEST = int(np.iinfo(np.int64).max)
-"""Squared distance where there is no source, with a spacing."""
+"""Squared distance of a pixel in an image without sources, with a spacing."""
 
 
 def _spaced(axes: int, spacing: Sequence[int] | None) -> tuple[tuple[int, ...], int]:
@@ -305,8 +305,8 @@ def squared_at(wanted: Mask, sources: Mask, *, cap: int) -> NDArray[np.int32]:
 def copied_around(values: NDArray[np.float32], sources: Mask, *, radius: int) -> NDArray[np.float32]:
     """Copy values (y, x) of at least 0 from each source to the pixels nearest to it; 0 beyond the radius.
 
-    Values are 0 where there is no source. From MIDDLE on, a value is copied as a label: its bits as uint32, plus one,
-    so that the label of the value 0.0 is not background. Callers check shapes and types.
+    Values are 0 in an image without sources. From MIDDLE on, a value is copied as a label: its bits as uint32, plus
+    one, so that the label of the value 0.0 is not background. Callers check shapes and types.
     """
     if radius < 0:
         raise InputError(f"radius is {radius} px; expected 0 or more.")

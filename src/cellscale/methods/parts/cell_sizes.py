@@ -37,7 +37,7 @@ def boxes_of_cells(labels: Labels) -> dict[int, Box]:
 class Cells:
     """Sizes of cells in the training frames: anchors, limits and windows follow from it.
 
-    0: fitted by `fit_statistics`; until then, and where there is no cell, as TYPICAL says.
+    0: fitted by `fit_statistics`; until then, and without any cell, TYPICAL.
     """
 
     size: float = setting(0.0, fitted=True)
