@@ -33,6 +33,7 @@ DRIVER_READS = {
     "earlier run, layer and its place": 3,
     "place of the layer": 3,
     "owner": 4,
+    "image, before publication": 1,
     "publication": 3,
     "consolidated metadata": 3,
 }
