@@ -91,11 +91,14 @@ class Multiscale:
         return array_io.index_of(self.axes, box, t=t, z=slices, c=channels)
 
     def is_current(self) -> bool:
-        """Whether the document of its group still names its arrays: after a replacement it names others."""
+        """Whether the document of its group still names its finest array: after a replacement it names another.
+
+        Coarser levels may be such as nobody reads, see `level_choice.from_level`.
+        """
         node = read_node(self.store, self.version)
         described = items_of(node.ome.get("multiscales")) if node is not None else []
         datasets = parse_datasets(entries_of(described[0]), self.url) if described else []
-        return {level.path for level in self.levels} <= {str(dataset["path"]) for dataset in datasets}
+        return any(dataset["path"] == self.levels[0].path for dataset in datasets)
 
     def document(self, name: str) -> dict[str, Any]:
         """The entry of `multiscales` that describes it."""
