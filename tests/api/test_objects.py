@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from cellscale.errors import ExistsError, InputError, MissingError, StoreError
 from cellscale.ngff.image import NgffImage
 from cellscale.ngff.labels import open_labels, publish_labels, stage_labels
 from tests.blobs import blobs_model, blurred_noise
-from tests.faults.moments import dies
+from tests.faults.moments import Changes, changing, dies
 from tests.ngff.pictures import layer, make
 
 
@@ -136,6 +137,20 @@ def test_a_measurement_that_dies_at_any_of_its_changes_leaves_the_old_table_or_t
         assert _rows(image, name).frame.tolist() == [0]
         assert len(list((Path(image.url) / "labels" / name).glob("*objects.parquet"))) <= 2
     assert moment > 4
+
+
+def test_a_layer_that_cannot_be_written_is_refused_before_it_is_measured(tmp_path: Path) -> None:
+    image = make(tmp_path / "i.zarr", np.ones((2, 40, 40), np.uint8), "tyx")
+    layer(image, "drawn", np.ones((2, 40, 40), np.uint32))
+    measured = []
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreError, match=r"Cannot write .*No space left"), changing(Changes(stop_at=0, stop=full)):
+        cellscale.measure(image.url, layer="drawn", on_progress=lambda step, done, total: measured.append(done))
+    assert not measured
+    assert cellscale.measure(image.url, layer="drawn") == 2
 
 
 def test_a_layer_that_is_replaced_while_it_is_measured_keeps_its_own_table(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from cellscale.ngff.labels import (
 from cellscale.storage.folder import Folder
 from cellscale.testing.geometry import check_geometry
 from cellscale.types import Box
+from tests.faults.moments import dies
 from tests.ngff.pictures import make, noise, validate, whole
 
 
@@ -107,6 +109,39 @@ def test_a_removed_layer_is_gone_and_the_others_stay(tmp_path: Path, version: st
     remove_labels(image.url, "b")
     assert list_labels(image.url) == ()
     assert validate(image.url) == "Image"
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_removal_that_dies_at_any_of_its_changes_is_completed_by_the_next(tmp_path: Path, version: str) -> None:
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx", version=version)
+    place, died, moment = tmp_path / "i.zarr" / "labels" / "a", True, 0
+    while died:
+        _published(image, "a")
+        died = dies(partial(remove_labels, image.url, "a"), moment)
+        moment += died
+        if "a" in list_labels(image.url):
+            assert open_labels(image.url, "a").read(whole(image)).any()
+        remove_labels(image.url, "a")
+        assert list_labels(image.url) == ()
+        # At its last changes, a lock that nobody holds or the mark of an empty group may be left.
+        left = {path.name for path in place.rglob("*") if path.is_file()}
+        assert all(name == ".zgroup" or name.endswith((".part", ".lock")) for name in left)
+        shutil.rmtree(tmp_path / "i.zarr" / "labels", ignore_errors=True)
+    assert moment > 5
+
+
+def test_a_layer_of_a_run_that_has_not_published_yet_is_not_removed(tmp_path: Path) -> None:
+    """Not even where the layer of that name was being removed."""
+    image = make(tmp_path / "i.zarr", noise(40, 40), "yx")
+    _published(image, "a")
+    assert dies(partial(remove_labels, image.url, "a"), 4)
+    layer = stage_labels(image, "a", planes_z=1, attempt="b", overwrite=True)
+    layer.write(_labels(image), whole(layer))
+    remove_labels(image.url, "a")
+    publish_labels(layer, overwrite=True)
+    assert (open_labels(image.url, "a").read(whole(image)) == _labels(image)).all()
+    remove_labels(image.url, "a")
+    assert list_labels(image.url) == ()
 
 
 def test_an_attempt_finds_what_it_has_written_and_others_change_nothing(tmp_path: Path) -> None:

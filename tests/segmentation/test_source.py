@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cellscale
 from cellscale.errors import ChangedError, RunError
 from cellscale.ngff.image import NgffImage, open_image
-from cellscale.ngff.labels import list_labels
+from cellscale.ngff.labels import list_labels, open_labels
 from cellscale.segmentation.executor import one_by_one
 from tests.blobs import blurred_noise
 from tests.support.runs import SHAPE, arrays, equal, segmented, table, written
@@ -71,6 +72,24 @@ def test_a_chunk_that_changes_after_the_first_read_ends_the_run(
     with pytest.raises(ChangedError, match=rf"Chunk 0/c/1/0/0 of .*{message}.*frame 1, slice 0, channel 0, rows 0:150"):
         segmented(image, "cells", executor=Meanwhile(act, step), **settings)
     assert list_labels(image.url) == ()
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (2, 40, 50)], ids=str)
+@pytest.mark.parametrize("step", ["join", "tables"])
+def test_no_layer_of_an_image_that_was_replaced_is_published(
+    image: NgffImage, step: str, shape: tuple[int, int, int]
+) -> None:
+    """All its pixels have been read before: only its document tells that other pixels are there."""
+
+    def replace() -> None:
+        cellscale.synthesize(image.url, shape=shape, cells=3, overwrite=True)
+
+    with pytest.raises(ChangedError, match=r"movie\.zarr was replaced or removed since the run began"):
+        segmented(image, "cells", executor=Meanwhile(replace, step), **WINDOWS)
+    assert list_labels(image.url) == ("truth",)
+    segmented(open_image(image.url), "cells", overwrite=True, **WINDOWS)
+    assert open_labels(image.url, "cells").levels[0].shape == shape
+    assert not (Path(image.url) / ".cellscale-cells").exists()
 
 
 @pytest.mark.parametrize("settings", [WINDOWS, FRAMES], ids=str)

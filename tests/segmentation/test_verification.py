@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,25 @@ from cellscale.ngff.labels import list_labels
 from cellscale.segmentation.executor import one_by_one
 from cellscale.segmentation.work_items import Task
 from tests.blobs import blurred_noise
-from tests.support.runs import segmented, written
+from tests.support.runs import arrays, equal, segmented, written
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> NgffImage:
     return written(str(tmp_path / "movie.zarr"), blurred_noise((2, 600, 600)))
+
+
+def before_publication(harm: Callable[[Path], None], image: NgffImage) -> Callable[..., Iterator[tuple[Task, Any]]]:
+    """Do harm to the layer when its arrays are there and nothing is written into them yet."""
+
+    def executor(
+        work: Callable[[Any, Task], Any], shared: Any, tasks: Sequence[Task], *, gpu: bool = False
+    ) -> Iterator[tuple[Task, Any]]:
+        if tasks[0].record.step == "publish-0":
+            harm(Path(image.url) / "labels" / "cells")
+        yield from one_by_one(work, shared, tasks, gpu=gpu)
+
+    return executor
 
 
 def after(step: str, harm: Callable[[Path], None], image: NgffImage) -> Callable[..., Iterator[tuple[Task, Any]]]:
@@ -61,6 +75,7 @@ def add(layer: Path) -> None:
             "1 stored parts, 2 were",
         ),
         ("tables", lambda layer: (layer / "objects.parquet/part-9.parquet").write_bytes(b""), "3 stored parts, 2 were"),
+        ("tables", lambda layer: (layer / "1" / "zarr.json").unlink(), "Level 1 of .* 0 stored documents"),
     ],
 )
 def test_what_was_lost_or_added_meanwhile_is_found(
@@ -69,6 +84,16 @@ def test_what_was_lost_or_added_meanwhile_is_found(
     with pytest.raises(RunError, match=f"{named}.*Nothing was published"):
         segmented(image, "cells", executor=after(step, harm, image))
     assert list_labels(image.url) == ()
+
+
+def test_a_layer_is_not_listed_without_the_documents_of_its_arrays(image: NgffImage) -> None:
+    """Its chunks are all written after the folder was deleted, and no one could read them."""
+    with pytest.raises(RunError, match=r"Level 0 of .* has 0 stored documents, 1 were written.*Nothing was published"):
+        segmented(image, "cells", executor=before_publication(shutil.rmtree, image))
+    assert list_labels(image.url) == ()
+    segmented(image, "cells", overwrite=True)
+    segmented(image, "calm")
+    assert equal(arrays(image, "cells"), arrays(image, "calm"))
 
 
 def test_cells_of_a_frame_are_those_of_its_table(image: NgffImage, monkeypatch: pytest.MonkeyPatch) -> None:

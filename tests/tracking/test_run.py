@@ -267,6 +267,24 @@ def test_frames_without_objects(tmp_path: Path) -> None:
     assert len(rows(image, "tracks")) == 0
 
 
+@pytest.mark.parametrize("replaced", ["i.zarr", "labels/cells"])
+def test_no_tracks_of_a_layer_or_image_that_was_replaced_are_published(tmp_path: Path, replaced: str) -> None:
+    """All its labels have been read before: only a document tells that others are there."""
+    image = stored(tmp_path, cells())
+
+    def replaces(work: Any, shared: Any, tasks: Sequence[Task], *, gpu: bool = False) -> Iterator[tuple[Task, Any]]:
+        yield from one_by_one(work, shared, tasks, gpu=gpu)
+        if tasks[0].record.step == "tables":
+            if replaced == "i.zarr":
+                cellscale.synthesize(image.url, shape=(9, *SHAPE), cells=4, overwrite=True)
+            else:
+                publish_labels(stage_labels(image, "cells", planes_z=1, overwrite=True), overwrite=True)
+
+    with pytest.raises(ChangedError, match=f"{replaced} was replaced or removed since the run began"):
+        tracked(image, "tracks", executor=replaces)
+    assert "tracks" not in list_labels(image.url)
+
+
 @pytest.mark.parametrize("step", ["objects", "numbers"])
 @pytest.mark.parametrize("frame", [0, 3])
 def test_a_layer_that_changes_while_it_is_tracked_is_named(tmp_path: Path, step: str, frame: int) -> None:

@@ -173,6 +173,8 @@ def measure(
     pixels = open_image(image, storage_options=storage_options)
     labels = open_labels(url_of(layer_store or image), layer, storage_options=storage_options)
     made, chosen = plan_table(labels, frames, overwrite=overwrite)
+    # A table of many frames takes hours and is written last.
+    labels.store.folder.check_writable()
     rows, total = 0, len(chosen) * labels.size("z")
     with TemporaryDirectory() as kept:
         spool = Path(kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import zarr
@@ -199,6 +199,41 @@ def read_plane(
     if highest is None:
         raise InputError(f"{joined(store.url, level.path)} has no slices.")
     return highest
+
+
+class ReadSize(NamedTuple):
+    """Size of a read of a store."""
+
+    requests: int
+    pixels: int
+    """Pixels of all chunks that are fetched, also those that were not asked for."""
+
+
+def read_size(
+    axes: Sequence[str],
+    index: Index,
+    *,
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    shards: Sequence[int] | None,
+    project: Literal["max"] | None = None,
+) -> ReadSize:
+    """Count what `read_plane` fetches of an array of which every object exists.
+
+    A shard that is wanted whole takes one request, a part of one takes a request for its index and one for each chunk.
+    """
+    objects = wanted = full = each = pixels = 1
+    for axis, part, side, chunk, size in zip(axes, index, shards or chunks, chunks, shape, strict=True):
+        first, last, inside = part.start // chunk, -(-part.stop // chunk), side // chunk
+        if axis == "z" and project is not None:
+            # One layer of chunks at a time.
+            touched = np.ones(last - first, np.int64)
+        else:
+            starts = np.arange(part.start // side, -(-part.stop // side)) * inside
+            touched = np.minimum(starts + inside, last) - np.maximum(starts, first)
+        objects, wanted, each = objects * len(touched), wanted * int(touched.sum()), each * inside
+        full, pixels = full * int((touched == inside).sum()), pixels * (min(last * chunk, size) - first * chunk)
+    return ReadSize(requests=objects + wanted - full * each, pixels=pixels)
 
 
 def object_keys(store: Store, level: Level, index: Index) -> list[str]:

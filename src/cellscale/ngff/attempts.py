@@ -13,9 +13,10 @@ from typing import Any
 from cellscale.ngff.metadata import Node, attributes_of, entries_of, items_of, read_node, update_group
 from cellscale.ngff.stores import DOCUMENTS, Store
 
-ATTEMPT, REPLACED, PLAIN, TABLE = "attempt", "replaced", "plain", "table"
+ATTEMPT, REPLACED, PLAIN, TABLE, REMOVED = "attempt", "replaced", "plain", "table", "removed"
 """Entries of a group's attributes under `cellscale`: the token, the names of what is no longer needed, the token of an
-attempt that has the plain names and has not published, and the name of the object table's folder."""
+attempt that has the plain names and has not published, the name of the object table's folder, and whether the removal
+of a layer has begun."""
 OBJECTS = "objects.parquet"
 """Name of an object table's folder, or its end."""
 COMPANIONS = (OBJECTS, "report")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -120,6 +121,17 @@ class NgffImage(Multiscale):
             array = self.levels[level]
             parts.append(array_io.read_plane(self.store, array, self.axes, index, project=project, absent=absent))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def read_size(
+        self, box: Box, *, t: int = 0, z: int | Literal["max"] = 0, channels: Sequence[int] | None = None
+    ) -> array_io.ReadSize:
+        """Count what `read` fetches for a box of the finest level; see there for the arguments and errors."""
+        project: Literal["max"] | None = "max" if z == "max" else None
+        places = [self.index(box, t=t, z=z, c=run) for run in self._runs(channels)]
+        with array_io.opened(self.store, self.levels[0]) as array:
+            known = partial(array_io.read_size, shape=array.shape, chunks=array.chunks, shards=array.shards)
+        sizes = [known(self.axes, index, project=project) for index in places]
+        return array_io.ReadSize(*map(sum, zip(*sizes, strict=True)))
 
     def chunk_shape(self, level: int = 0) -> tuple[int, int]:
         """Height and width of a chunk, px."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from cellscale.errors import InputError, MissingError, unknown
 from cellscale.kernels.arguments import label_image
 from cellscale.ngff import array_io, consolidated
-from cellscale.ngff.attempts import ATTEMPT, OBJECTS, PLAIN, REPLACED, TABLE, attempt_of, table_of
+from cellscale.ngff.attempts import ATTEMPT, OBJECTS, PLAIN, REMOVED, REPLACED, TABLE, attempt_of, noted, table_of
 from cellscale.ngff.image import resolve
 from cellscale.ngff.label_list import change_names, names_of
-from cellscale.ngff.metadata import checked_version, read_node
+from cellscale.ngff.metadata import Node, checked_version, read_node, update_group
 from cellscale.ngff.multiscale import Multiscale, common, read_multiscale
 from cellscale.ngff.names import check_layer_name, child_path
 from cellscale.ngff.pyramids import Part
@@ -210,15 +210,28 @@ def _not_listed(home: Store, name: str, listed: tuple[str, ...]) -> MissingError
 def remove_labels(url: str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
     """Unlist a published layer, then delete its data; a layer that is not listed is left as it is.
 
-    So is a layer of the same name that another attempt publishes meanwhile.
+    So is a layer of the same name that another attempt publishes meanwhile. A removal that was stopped after the layer
+    left the list is completed.
     """
     home = _image_home(url, storage_options)
     group = home.child("labels")
-    node = read_node(group)
+    place, node = group.child(child_path(name, group.url)), read_node(group)
     if node is None or name not in names_of(node):
+        if noted(read_node(place)).get(REMOVED) is True:
+            old_layer(place).delete()
+            group.folder.remove_empty()
         return
     version = checked_version(node, group.url)
-    old = old_layer(group.child(child_path(name, group.url)))
+    old = old_layer(place)
+
+    def marked(now: Node | None) -> Mapping[str, Any] | None:
+        """Return the attributes of the layer with a note that it is being removed; None where another one is there."""
+        if now is None or attempt_of(now) != attempt_of(old.node) or noted(now).get(REMOVED) is True:
+            return None
+        return {**now.attributes, "cellscale": {**noted(now), REMOVED: True}}
+
+    # Once it is not listed, only this note tells its data from those of a run that has not published yet.
+    update_group(place, version, marked)
     change_names(group, version, drop=name)
     unlist_tables(home, version, layer=name)
     consolidated.refresh(group, version, child_path(name, group.url), [""])

@@ -18,10 +18,13 @@ from cellscale.ngff.metadata import (
     Level,
     Node,
     checked_version,
+    entries_of,
+    items_of,
     multiscale_document,
     parse_axes,
     parse_datasets,
     parse_level,
+    read_node,
 )
 from cellscale.ngff.pyramids import levels_together, size_of
 from cellscale.ngff.stores import Store
@@ -86,6 +89,16 @@ class Multiscale:
         channels = c if isinstance(c, slice) else slice(c, c + 1)
         slices = slice(0, self.size("z", level)) if z == "max" else slice(z, z + 1)
         return array_io.index_of(self.axes, box, t=t, z=slices, c=channels)
+
+    def is_current(self) -> bool:
+        """Whether the document of its group still names its finest array: after a replacement it names another.
+
+        Coarser levels may be such as nobody reads, see `level_choice.from_level`.
+        """
+        node = read_node(self.store, self.version)
+        described = items_of(node.ome.get("multiscales")) if node is not None else []
+        datasets = parse_datasets(entries_of(described[0]), self.url) if described else []
+        return any(dataset["path"] == self.levels[0].path for dataset in datasets)
 
     def document(self, name: str) -> dict[str, Any]:
         """The entry of `multiscales` that describes it."""

@@ -19,8 +19,8 @@ from cellscale.storage.together import together
 from cellscale.types import Box, Image, Labels
 
 
-class Layer(Protocol):
-    """A pyramid whose planes can be read and written."""
+class Pyramid(Protocol):
+    """Axes and levels of a pyramid."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -31,6 +31,10 @@ class Layer(Protocol):
     def levels(self) -> tuple[Level, ...]:
         """Levels from the finest."""
         ...
+
+
+class Layer(Pyramid, Protocol):
+    """A pyramid whose planes can be read and written."""
 
     def read(self, box: Box, *, t: int = 0, z: int = 0, level: int = 0) -> Labels:
         """Read (y, x)."""
@@ -58,7 +62,7 @@ def kept(before: int, after: int) -> NDArray[np.int64]:
     return np.arange(after) * before // after
 
 
-def _from_finest(layer: Layer, level: int, axis: str, index: int) -> tuple[int, int] | None:
+def _from_finest(layer: Pyramid, level: int, axis: str, index: int) -> tuple[int, int] | None:
     """Index at the level before and at this level of what is `index` at level 0; None if a level drops it."""
     before = now = index
     for finer, coarser in zip(layer.levels[:level], layer.levels[1 : level + 1], strict=True):
@@ -83,12 +87,12 @@ class Part(NamedTuple):
     """Rows and columns of the part before that are kept; None for the first part."""
 
 
-def parts_of(layer: Layer, box: Box, *, t: int, z: int, level: int = 0, count: int = 1) -> Iterator[Part]:
+def parts_of(layer: Pyramid, box: Box, *, t: int, z: int, level: int = 0, count: int = 1) -> Iterator[Part]:
     """Yield a box of a level, then the parts of the next levels that it determines, of `count` levels at most.
 
     Parameters
     ----------
-    layer : Layer
+    layer : Pyramid
         The layer.
     box : Box
         In px of the level.
@@ -110,7 +114,7 @@ def parts_of(layer: Layer, box: Box, *, t: int, z: int, level: int = 0, count: i
         yield Part(level=number, box=box, t=frame[1], z=plane[1], kept=found)
 
 
-def _kept_between(layer: Layer, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _kept_between(layer: Pyramid, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of the level before that a level keeps."""
     finer, coarser = layer.levels[level - 1], layer.levels[level]
     rows, columns = (kept(size_of(layer.axes, finer, axis), size_of(layer.axes, coarser, axis)) for axis in "yx")
@@ -170,6 +174,13 @@ def write_levels(layer: Layer, labels: Labels, box: Box, *, t: int = 0, z: int =
     return stored + [0] * (count - len(stored))
 
 
+def finer_box(layer: Pyramid, level: int, box: Box) -> Box:
+    """The pixels of the level before, from the first to the last, from which a box of a level follows."""
+    rows, columns = _kept_between(layer, level)
+    rows, columns = rows[box.y0 : box.y1], columns[box.x0 : box.x1]
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
 def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) -> int:
     """Write a box of a level of labels from the level before: pixel (f·y, f·x) is kept.
 
@@ -193,10 +204,10 @@ def downsample(layer: Layer, level: int, box: Box, *, t: int = 0, z: int = 0) ->
     if frame is None or plane is None:
         return 0
     rows, columns = _kept_between(layer, level)
-    rows, columns = rows[box.y0 : box.y1], columns[box.x0 : box.x1]
-    source = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    source = finer_box(layer, level, box)
     labels = layer.read(source, t=frame[0], z=plane[0], level=level - 1)
-    return layer.write(labels[np.ix_(rows - rows[0], columns - columns[0])], box, t=frame[1], z=plane[1], level=level)
+    places = np.ix_(rows[box.y0 : box.y1] - source.y0, columns[box.x0 : box.x1] - source.x0)
+    return layer.write(labels[places], box, t=frame[1], z=plane[1], level=level)
 
 
 def halved(shape: tuple[int, int]) -> tuple[int, int]:

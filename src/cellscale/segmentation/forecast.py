@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from cellscale.errors import check_known
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.report import TOTAL
-from cellscale.segmentation.request_forecast import requests_of
+from cellscale.segmentation.request_forecast import STORED, requests_of
 from cellscale.segmentation.trial import trial
 from cellscale.segmentation.volumes import shards_of
-from cellscale.segmentation.work_items import Step
+from cellscale.segmentation.work_items import ABOUT_THE_LAYER, Step, StepName
 from cellscale.storage.traffic import Kind
 from cellscale.types import Box
 
@@ -126,13 +125,14 @@ def forecast(run: Run, networks: Networks) -> Forecast:
     Returns
     -------
     Forecast
-        Source bytes are uncompressed; scratch and output bytes are compressed as in the trial.
+        Bytes of source and labels are of whole chunks where they are uncompressed; scratch and output are compressed
+        as in the trial.
     """
     measured = trial(run, networks)
     planes, frame_px = len(run.planes), Box.of(run.grid.shape).area
     steps = steps_of(run)
     seconds = _seconds(run, measured)
-    tasks = {step.name: len(step) for step in steps}
+    tasks, io = {step.name: len(step) for step in steps}, _io(run, steps, measured)
     workers = min(os.cpu_count() or 1, tasks[run.decode.name])
     height, width = run.windows.window_shape
     core = run.windows.core_box(0)
@@ -148,8 +148,8 @@ def forecast(run: Run, networks: Networks) -> Forecast:
         label_dtype=LABELS.name,
         halo_cost=height * width / core.area,
         predicted_px_per_px=len(run.windows) * height * width / frame_px,
-        bytes=_source_bytes(run) | _written_bytes(run, measured),
-        io=_io(run, steps, measured),
+        bytes=_bytes(run, steps, io),
+        io=io,
         peak_worker_bytes=int(measured["peak_bytes"]),
         worker_seconds=seconds,
         seconds_here=sum(seconds.values()) / workers,
@@ -173,35 +173,28 @@ def _io(run: Run, steps: Sequence[Step], measured: Mapping[str, float]) -> dict[
     stored_bytes = {
         "source": measured["source_bytes_per_px"],
         "maps": measured["maps_bytes"] / measured["core_px"],
-        "fragments": measured["fragments_bytes"] / measured["tile_px"],
-        "record": measured["record_bytes"] / measured["tile_px"],
         "labels": measured["fragments_bytes"] / measured["tile_px"],
+        "file": measured["file_bytes"],
+        **{
+            name: measured[f"{name}_bytes"] / measured["tile_px"]
+            for name in ("fragments", "record", "objects", "table")
+        },
     }
     found = {name: traffic.to_dict() for name, traffic in requests_of(run, steps, stored_bytes).items()}
     return {name: {key: n for key, n in entry.items() if key != "waiting_s"} for name, entry in found.items()}
 
 
-def _source_bytes(run: Run) -> dict[str, int]:
-    """Bytes of the source that each step reads, before compression."""
-    image, planes, frame = run.image, len(run.planes), Box.of(run.grid.shape)
-    pixel = image.dtype.itemsize * (image.size("z") if run.settings.z_mode == "max_projection" else 1)
-    passes = 1 if image.dtype in (np.uint8, np.uint16) else 2
-    seen = sum(run.windows.window_box(window).clip(frame).area for window in range(len(run.windows)))
-    read = {
-        "intensity": passes * frame.area * len(run.channels),
-        "predict": seen * len(run.channels),
-        "decode": frame.area * image.size("c"),
+def _bytes(run: Run, steps: Sequence[Step], io: Mapping[str, Mapping[str, int | float]]) -> dict[str, int]:
+    """Bytes of the source that each step reads, before compression, and of scratch and output."""
+    sizes = dict.fromkeys(STORED, 0.0) | {"source": run.image.dtype.itemsize, "labels": LABELS.itemsize}
+    raw = requests_of(run, steps, sizes)
+    read = {f"read_{name}": raw[name].read_bytes if name in raw else 0 for name in ("intensity", "predict", "decode")}
+    labels = [step.name for step in steps if step.kind == StepName.PUBLISH]
+    scratch = [step.name for step in steps if step.kind not in ABOUT_THE_LAYER]
+    return {
+        **read,
+        "read": sum(read.values()),
+        "scratch": sum(int(io[name]["written_bytes"]) for name in scratch),
+        "output_uncompressed": sum(raw[name].written_bytes for name in labels),
+        "output": sum(int(io[name]["written_bytes"]) for name in labels),
     }
-    found = {f"read_{name}": px * pixel * planes for name, px in read.items()}
-    return found | {"read": sum(found.values())}
-
-
-def _written_bytes(run: Run, measured: Mapping[str, float]) -> dict[str, int]:
-    """Bytes of scratch and output; compressed sizes are those of the trial, in proportion."""
-    px = len(run.planes) * Box.of(run.grid.shape).area
-    maps = 0.0 if run.fused else measured["maps_bytes"] / measured["core_px"]
-    tiles = (measured["fragments_bytes"] + measured["record_bytes"]) / measured["tile_px"]
-    levels = [math.prod(level.shape[run.image.axes.index(axis)] for axis in "yx") for level in run.image.levels]
-    raw = len(run.planes) * sum(levels) * LABELS.itemsize
-    stored = measured["fragments_bytes"] / (measured["tile_px"] * LABELS.itemsize)
-    return {"scratch": round((maps + tiles) * px), "output_uncompressed": raw, "output": round(raw * stored)}

@@ -50,6 +50,14 @@ def _multiple(most: int, side: int) -> int:
     return max(1, most // side) * side
 
 
+def is_read_twice(run: Run, px: int) -> bool:
+    """Whether the model's channels of a plane are read again for their histograms, once their range is known.
+
+    `px` pixels of the plane are read in all; few are kept instead.
+    """
+    return scale_of_type(run.image.dtype) is None and px * len(run.channels) > ROWS_PX
+
+
 def read_all(run: Run, plane: int, box: Box, absent: set[str]) -> Image:
     """All channels of a box, (c, y, x); `absent` gets the keys of missing chunks."""
     t, z = run.planes[plane]
@@ -114,13 +122,13 @@ def _mappings(
     else:
         t, z = run.planes[plane]
         where = f"frame {t}, slice {z} of {run.image.url}"
-        if sum(box.area for box in boxes) * len(run.channels) <= ROWS_PX:
-            kept = list(first)
-            scales, again = scales_of(run.image.dtype, iter(kept), where), iter(kept)
-        else:
+        if is_read_twice(run, sum(box.area for box in boxes)):
             scales = scales_of(run.image.dtype, first, where)
             read = partial(read_checked, run, plane, channels=run.channels)
             again = ((box, read(box, reference.grid, lambda: reference)) for box in boxes)
+        else:
+            kept = list(first)
+            scales, again = scales_of(run.image.dtype, iter(kept), where), iter(kept)
     totals = np.zeros((len(scales), BINS), np.int64)
     for _, pixels in again:
         for c, channel in enumerate(pixels):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellscale.errors import ChangedError
 from cellscale.ngff.labels import LabelLayer, discard_labels, stage_labels
 from cellscale.ngff.metadata import read_node
+from cellscale.ngff.multiscale import Multiscale
 from cellscale.ngff.stores import Store
 from cellscale.segmentation.plan import Planned
 from cellscale.segmentation.target import Target
@@ -37,6 +39,16 @@ def staged(
             _forget(run)
         run.scratch.write_json("staged.json", arrays)
     return layer
+
+
+def check_current(*inputs: Multiscale) -> None:
+    """Raise ChangedError for an image or a layer that was replaced or removed since the run has opened it."""
+    for one in inputs:
+        if not one.is_current():
+            raise ChangedError(
+                f"{one.url} was replaced or removed since the run began. The labels are those of pixels that are not "
+                "there any more, so nothing was published. Start over with --overwrite."
+            )
 
 
 def discard(run: Planned, target: Target, attempt: str) -> None:

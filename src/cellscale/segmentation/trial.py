@@ -22,7 +22,8 @@ from cellscale.errors import CellscaleError, RunError
 from cellscale.methods.inference import fuse_batchnorm
 from cellscale.methods.protocol import Networks
 from cellscale.segmentation.decode import decoded, packed
-from cellscale.segmentation.intensity_statistics import measure_boxes
+from cellscale.segmentation.intensity_statistics import is_read_twice, measure_boxes
+from cellscale.segmentation.object_table import Measured, object_table, parquet
 from cellscale.segmentation.plan import Run
 from cellscale.segmentation.predict import predictions_of
 from cellscale.segmentation.records import WORK_ITEMS, compressed, put
@@ -31,7 +32,7 @@ from cellscale.storage.folder import Folder
 from cellscale.storage.traffic import counting
 from cellscale.tiling.candidates import arrays_of
 from cellscale.tiling.tiles import Grid
-from cellscale.types import Box, Candidates, Image, part_of
+from cellscale.types import Box, Candidates, Image, Table, part_of
 
 SCRATCH = Folder(url="memory://trial")
 
@@ -42,9 +43,10 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     Returns
     -------
     dict
-        intensity_s_per_px; source_bytes_per_px of a channel, as stored; predict_s of a window; decode_s of a tile,
-        compilation left out; maps_bytes of a window's core, fragments_bytes and record_bytes of a tile, as they are
-        stored; tile_px; core_px; peak_bytes of the process.
+        intensity_s_per_px; source_bytes_per_px of a channel and slice, as stored; predict_s of a window; decode_s of a
+        tile, compilation left out; maps_bytes of a window's core, fragments_bytes and record_bytes of a tile,
+        objects_bytes of the rows of its objects in a record and table_bytes of those in the object table, of which each
+        file begins with file_bytes, as they are stored; tile_px; core_px; peak_bytes of the process.
     """
     run, networks, window = dataclasses.replace(run, scratch=SCRATCH), fuse_batchnorm(networks), len(run.windows) // 2
     grid = chunk_grid(run)
@@ -53,7 +55,6 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     with counting() as traffic:
         mappings = {WORK_ITEMS: np.zeros((1, 1), np.int64), **measure_boxes(run, {0: [seen]}, grid)}
     measuring = time.perf_counter() - began
-    depth = run.image.size("z") if run.settings.z_mode == "max_projection" else 1
     put(SCRATCH, run.intensity_statistics.record_name(0).path, mappings)
     began = time.perf_counter()
     ((_, found),) = predictions_of(run, networks, [(0, window)])
@@ -71,16 +72,37 @@ def tried(run: Run, networks: Networks) -> dict[str, float]:
     decoding = time.perf_counter() - began
     return {
         "intensity_s_per_px": measuring / seen.area,
-        "source_bytes_per_px": traffic.read_bytes / (seen.area * run.image.size("c") * depth),
+        "source_bytes_per_px": traffic.read_bytes / _source_px(run, seen),
         "predict_s": predicting,
         "decode_s": decoding,
         "maps_bytes": maps.nbytes,
         "fragments_bytes": made.fragments.nbytes,
         "record_bytes": compressed(packed([(0, made.record)])).nbytes,
+        "objects_bytes": compressed(made.record.nodes).nbytes,
+        **_table_bytes(run, made.record.nodes),
         "tile_px": inner.grid.core(tile).area,
         "core_px": core.area,
         "peak_bytes": _peak(),
     }
+
+
+def _source_px(run: Run, box: Box) -> int:
+    """Pixels of all chunks that the intensity statistics of a box of the first plane read."""
+    t, z = run.planes[0]
+    again = run.image.read_size(box, t=t, z=z, channels=run.channels).pixels if is_read_twice(run, box.area) else 0
+    return run.image.read_size(box, t=t, z=z).pixels + again
+
+
+def _table_bytes(run: Run, fragments: Table) -> dict[str, int]:
+    """Size of a file of the object table with one row, and what the fragments of a tile add to it."""
+    image = Measured(shape=run.grid.shape, pixel_size_um=run.image.pixel_size_um(), channels=run.image.channels)
+    # Fragments that lie outside of the tile's core are rows of other tiles.
+    inside = np.flatnonzero(fragments["area"])
+    sizes = []
+    for rows in (inside[:1], inside):
+        objects = {name: column[rows] for name, column in fragments.items()}
+        sizes.append(len(parquet(object_table(objects, image, frame=0, z=0, labels=np.arange(1, 1 + len(rows))))))
+    return {"file_bytes": sizes[0], "table_bytes": sizes[1] - sizes[0]}
 
 
 def _image(run: Run, tile: int, grid: Grid) -> Image:

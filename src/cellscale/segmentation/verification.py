@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.stores import ARRAY_DOCUMENTS
 from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
 
@@ -57,7 +58,7 @@ def counts(items: Iterable[Sequence[int]]) -> Arrays:
 
 
 def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], rows: Sequence[Written]) -> None:
-    """Compare the stored objects of each level, and the parts of the object table, with those that were written.
+    """Compare the stored objects and document of each level, and the parts of the object table, with those written.
 
     Parameters
     ----------
@@ -74,6 +75,7 @@ def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], ro
         If some are missing, or there are others.
     """
     expected = Counter({OBJECTS: sum(int(task.objects.sum()) for task in rows)})
+    expected.update({_document(level): 1 for level in range(len(layer.levels))})
     for first, tasks in written.items():
         for task in tasks:
             expected.update({str(level): n for level, n in enumerate(task.objects.sum(axis=0).tolist(), first)})
@@ -89,14 +91,21 @@ def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], ro
             place, kind = f"Level {part} of {layer.url}", "objects"
             if part == OBJECTS:
                 place, kind = layer.place(OBJECTS), "parts"
+            elif not part.isdigit():
+                place, kind = f"{part} of {layer.url}", "documents"
             raise RunError(
                 f"{place} has {found[part]} stored {kind}, {expected[part]} were written: something else has written "
                 "or deleted there. Nothing was published. Repeat the command with --overwrite."
             )
 
 
+def _document(level: int) -> str:
+    """Name under which the document of a level's array is counted."""
+    return f"Level {level}"
+
+
 def _listed(layer: LabelLayer) -> Counter[str]:
-    """Count the stored objects of each level, and the parts of the object table, by one listing of the layer."""
+    """Count what `check_stored` compares, by one listing of the layer."""
     numbers = {level.path: str(number) for number, level in enumerate(layer.levels)}
     found: Counter[str] = Counter()
     for name in layer.store.folder.files():
@@ -106,6 +115,8 @@ def _listed(layer: LabelLayer) -> Counter[str]:
         # The last part of a chunk's key is a number; other files are documents, or what a killed writer has left.
         elif part in numbers and key.rsplit("/", 1)[-1].isdigit():
             found[numbers[part]] += 1
+        elif part in numbers and key in ARRAY_DOCUMENTS.values():
+            found[_document(int(numbers[part]))] += 1
     return found
 
 

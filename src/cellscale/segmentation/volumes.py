@@ -47,6 +47,16 @@ def planes_of(run: Run, frame: int) -> range:
     return range(frame * run.slices, (frame + 1) * run.slices)
 
 
+def planes_compared(run: Run, plane: int) -> range:
+    """A plane and the next ones of its frame to which its objects may go on."""
+    return range(plane, min(plane + run.slice_rules.max_gap + 2, planes_of(run, plane // run.slices).stop))
+
+
+def seen_from(run: Run, box: Box) -> Box:
+    """The pixels of a shard, and those below and to the right of it."""
+    return Box(box.y0, box.x0, box.y1 + 1, box.x1 + 1).clip(Box.of(run.grid.shape))
+
+
 def _sizes(labels: Labels, seen: Box, core: Box) -> Table:
     """Area of each object in a core, and how many of its pixels have a neighbour of its own below and to the right."""
     inner = core.within(seen)
@@ -69,12 +79,11 @@ def _sizes(labels: Labels, seen: Box, core: Box) -> Table:
 def count_slices(shared: Slices, items: Sequence[WorkItem]) -> Arrays:
     """Count the objects of planes in shards, and their overlaps with the next slices: work items (shard, plane)."""
     run, shards, arrays = shared.run, shards_of(shared.run), dict[str, NDArray[np.generic]]()
-    numbering, reach = Numbering(run, shared.earlier), run.slice_rules.max_gap + 1
+    numbering = Numbering(run, shared.earlier)
     kept: dict[WorkItem, Labels] = {}
     for shard, plane in items:
         box = shards[shard]
-        seen = Box(box.y0, box.x0, box.y1 + 1, box.x1 + 1).clip(Box.of(run.grid.shape))
-        near = range(plane, min(plane + reach + 1, planes_of(run, plane // run.slices).stop))
+        seen, near = seen_from(run, box), planes_compared(run, plane)
         kept = {(shard, p): kept[shard, p] if (shard, p) in kept else numbering.labels(p, seen) for p in near}
         mine = kept[shard, plane]
         inner = box.within(seen).slices
