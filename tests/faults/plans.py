@@ -124,7 +124,7 @@ class Harm:
     """What befalls workers in the midst of their tasks."""
 
     kind: str
-    """kill: signal 9 at a moment of the seed's choice; memory: no more memory is to be had."""
+    """kill: signal 9, at a moment of the seed's choice unless it is lasting; memory: no more memory is to be had."""
     seed: int
     marks: str
     share: float = 0.3
@@ -151,6 +151,9 @@ class Harm:
         """Do harm to this process."""
         if self.kind == "memory":
             _exhaust()
+        if self.lasting:
+            # At once: a task of one work item may end before a later moment.
+            os.kill(os.getpid(), signal.SIGKILL)
         delay_s = random.Random(f"{self.seed} {name} delay").uniform(0, 0.05)
         threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
@@ -372,7 +375,9 @@ PLANS: dict[str, Plan] = {
     "storage does not answer, or loses its answer": Plan(
         carry_out=lambda of: storm(of, 12, "timeout", "reset", "lost", share=0.08), finishes=True
     ),
-    "slow reads and truncated answers": Plan(carry_out=lambda of: storm(of, 13, "slow", "truncated"), finishes=True),
+    "slow reads and truncated answers": Plan(
+        carry_out=lambda of: storm(of, 13, "slow", "truncated", share=0.2), finishes=True
+    ),
     "bytes flip on the way": Plan(carry_out=lambda of: storm(of, 15, "flipped", share=0.2), finishes=True),
     "ETags are wrong": Plan(carry_out=lambda of: storm(of, 16, "etag", share=1.0, most=10**6), finishes=True),
     "listings lag": Plan(carry_out=lambda of: storm(of, 17, "lagging", share=1.0, most=10**6), finishes=True),
