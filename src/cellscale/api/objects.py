@@ -71,6 +71,11 @@ def _check_replaceable(layer: LabelLayer) -> None:
         )
 
 
+def _measurable(layer: LabelLayer, frames: Frames) -> list[int]:
+    """The chosen frames that have labels; MissingError if there are none."""
+    return annotated_among(layer, chosen_frames(frames, layer.size("t"), layer.url))
+
+
 def plan_table(layer: LabelLayer, frames: Frames, *, overwrite: bool) -> tuple[str, list[int]]:
     """Name of the folder of a new table, and the frames that it will have; nothing is written.
 
@@ -85,7 +90,7 @@ def plan_table(layer: LabelLayer, frames: Frames, *, overwrite: bool) -> tuple[s
     """
     made = new_table(layer, overwrite=overwrite)
     _check_replaceable(layer)
-    return made, annotated_among(layer, chosen_frames(frames, layer.size("t"), layer.url))
+    return made, _measurable(layer, frames)
 
 
 def measurement(image: NgffImage, layer: LabelLayer, frames: Sequence[int]) -> str:
@@ -98,7 +103,7 @@ def measurement(image: NgffImage, layer: LabelLayer, frames: Sequence[int]) -> s
 
 def is_measured(image: NgffImage, layer: LabelLayer, frames: Frames) -> bool:
     """Whether a layer has the table that `measure` would make."""
-    chosen = annotated_among(layer, chosen_frames(frames, layer.size("t"), layer.url))
+    chosen = _measurable(layer, frames)
     return layer.table is not None and layer.metadata.get(MEASURED) == measurement(image, layer, chosen)
 
 

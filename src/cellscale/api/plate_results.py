@@ -168,15 +168,12 @@ def measure_plate(
         raise InputError("layer_store is for one image; the images of a plate have their own layers. Omit it.")
     plate, storage = url_of(plate, "plate"), options.get("storage_options")
     images = plate_images(plate, wells=wells, storage_options=storage)
-
     frames, overwrite = options.get("frames"), options.get("overwrite", False)
 
     def rows_before(url: str) -> int | None:
         """Number of rows of the table that an earlier call has made; None for an image to measure."""
-        layer, image = (
-            open_labels(url, options["layer"], storage_options=storage),
-            open_image(url, storage_options=storage),
-        )
+        layer = open_labels(url, options["layer"], storage_options=storage)
+        image = open_image(url, storage_options=storage)
         level_of(layer, image)
         if not overwrite and is_measured(image, layer, frames):
             return count_objects(layer)
@@ -184,7 +181,7 @@ def measure_plate(
         return None
 
     rows = _of_each(plate, images, rows_before)
-    kept = len([count for count in rows.values() if count is not None])
+    kept = sum(count is not None for count in rows.values())
     if kept:
         log.info("%d of %d images were measured before", kept, len(images))
     total = 0

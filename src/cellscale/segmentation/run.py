@@ -31,12 +31,11 @@ from cellscale.segmentation.publish import Publication, layer_metadata, publish,
 from cellscale.segmentation.records import Arrays, Made
 from cellscale.segmentation.report import DRIVER, Report, stored_report, write_copy, write_report
 from cellscale.segmentation.seam_quality import layer_quality, seams_in_record
-from cellscale.segmentation.staging import check_current, discard, staged
+from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import Target, found_at
 from cellscale.segmentation.volumes import Slices, Volumes, count_slices, link_slices, shards_of
 from cellscale.segmentation.work_items import WorkItem
-from cellscale.storage.together import together
 from cellscale.storage.traffic import Traffic, counting
 from cellscale.tiling.row_groups import Rows
 
@@ -239,9 +238,7 @@ def _write_layer(steps: Steps[Run], finest: Publication) -> list[Arrays]:
         planes = tuple((t, 0) for t in run.frames)
         written[0] = [dataclasses.replace(task, planes=task.planes // run.slices) for task in written[0]]
     verification.check_cells(planes, layer, written[0], rows)
-    stored, current = partial(verification.check_stored, layer, written, rows), partial(check_current, run.image)
-    checks: list[Callable[[], None]] = [stored, current, steps.owner.check]
-    together(checks)
+    verification.check_before_publication(steps.owner, layer, written, rows, run.image)
     return [seams for _, seams in found]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -18,9 +19,13 @@ from numpy.typing import NDArray
 from cellscale.errors import RunError
 from cellscale.ngff.attempts import OBJECTS
 from cellscale.ngff.labels import LabelLayer
+from cellscale.ngff.multiscale import Multiscale
 from cellscale.ngff.stores import ARRAY_DOCUMENTS
+from cellscale.segmentation.ownership import Ownership
 from cellscale.segmentation.plan import Plane
 from cellscale.segmentation.records import WORK_ITEMS, Arrays, table_columns, table_in
+from cellscale.segmentation.staging import check_current
+from cellscale.storage.together import together
 
 WRITTEN = "written"
 """Table of a record: counts of what its work items have written."""
@@ -55,6 +60,32 @@ def counts(items: Iterable[Sequence[int]]) -> Arrays:
     columns = np.array(list(items), np.int64)
     found = {"objects": columns[:, :-2], "labelled_px": columns[:, -2], "last_label": columns[:, -1]}
     return table_columns(WRITTEN, found)
+
+
+def check_before_publication(
+    owner: Ownership,
+    layer: LabelLayer,
+    written: Mapping[int, Sequence[Written]],
+    rows: Sequence[Written],
+    *inputs: Multiscale,
+) -> None:
+    """Check what only the store can tell, by requests that go out together.
+
+    Raises
+    ------
+    RunError
+        If the stored layer is not what the run has written, see `check_stored`.
+    ChangedError
+        If the image or a layer from which it was made was replaced or removed.
+    OvertakenError
+        If another driver owns the run.
+    """
+    checks: list[Callable[[], None]] = [
+        partial(check_stored, layer, written, rows),
+        partial(check_current, *inputs),
+        owner.check,
+    ]
+    together(checks)
 
 
 def check_stored(layer: LabelLayer, written: Mapping[int, Sequence[Written]], rows: Sequence[Written]) -> None:

@@ -7,8 +7,6 @@ time, so that tracks are equal for any number of frames in a task, any number of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 
 from cellscale.errors import OvertakenError
 from cellscale.ngff.labels import LabelLayer, publish_labels
@@ -18,10 +16,9 @@ from cellscale.segmentation.executor import Executor, one_by_one
 from cellscale.segmentation.ownership import take_ownership
 from cellscale.segmentation.records import Arrays, get
 from cellscale.segmentation.report import Report
-from cellscale.segmentation.staging import check_current, discard, staged
+from cellscale.segmentation.staging import discard, staged
 from cellscale.segmentation.steps import Steps
 from cellscale.segmentation.target import Target, found_at
-from cellscale.storage.together import together
 from cellscale.tracking.plan import TrackRun, place_of
 from cellscale.tracking.publish import TRACKS, Publication, number, publish, tables
 from cellscale.tracking.report import Counts, stored_report, write_report
@@ -112,12 +109,7 @@ def _run(steps: Steps[TrackRun], target: Target) -> tuple[LabelLayer, Counts]:
         written[level] = steps.do(step, publish, publication, summary=verification.Written.of)
     rows = steps.do(run.tables, tables, Publication(run=run, layer=layer), summary=verification.Written.of)
     verification.check_cells(run.planes, layer, written[0], rows)
-    stored, current = (
-        partial(verification.check_stored, layer, written, rows),
-        partial(check_current, run.image, run.source),
-    )
-    checks: list[Callable[[], None]] = [stored, current, steps.owner.check]
-    together(checks)
+    verification.check_before_publication(steps.owner, layer, written, rows, run.image, run.source)
     return layer, found
 
 
